@@ -1,0 +1,64 @@
+"""`safmn`: every stage of the DAG as a command.
+
+A command is a module of `safmn.commands` with `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`; it is imported
+only when it is called, so that `safmn --help` does not wait for torch.
+"""
+
+import argparse
+import importlib
+import sys
+
+from safmn.errors import UserError
+
+COMMANDS = {
+    "list": "networks and variants that can be built, and the row of the paper each stands for",
+    "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
+    "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",
+    "runtime": "inference time of networks, interleaved, with the spread",
+    "operations": "time of the operations of Table 5 inside SAFMN",
+    "resolve": "check a study and write it down with every default filled in",
+    "pack": "decode a dataset once into a packed uint8 store, making LR images where they are missing",
+    "train": "train one network of a study, resuming what is there",
+    "evaluate": "PSNR and SSIM on Y, image by image",
+    "upscale": "enlarge pictures with a trained network",
+    "fetch": "download published weights and datasets, verified",
+    "plan": "hours and disk that a study will need on this device",
+    "tables": "render the paper's tables beside what was measured",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status (0 done, 2 a mistake of the user's, 130 interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="safmn", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        if name == chosen:
+            module = importlib.import_module(f"safmn.commands.{name}")
+            subparser = commands.add_parser(
+                name,
+                help=summary,
+                description=module.HELP,
+                epilog=module.EXAMPLES,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            module.configure(subparser)
+            subparser.set_defaults(run=module.run)
+        else:
+            commands.add_parser(name, help=summary)
+    args = parser.parse_args(arguments)
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"safmn {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"safmn {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Every network that can be built by name: SAFMN's variants and the published networks of Tables 1 and 2."""
+
+import difflib
+from pathlib import Path
+
+from torch import nn
+
+from safmn import variants
+from safmn.errors import UserError
+from safmn.networks.registry import Network, published_networks
+
+
+def all_networks() -> dict[str, Network]:
+    """Name -> network: the variants in `ablations/` first, in the paper's order, then the published networks."""
+    return {name: variant.network for name, variant in variants.discover().items()} | published_networks()
+
+
+def names() -> list[str]:
+    """The names that `build` takes."""
+    return list(all_networks())
+
+
+def info(name: str) -> Network:
+    """What is known about the network `name`; UserError with the nearest names where there is none."""
+    networks = all_networks()
+    if name not in networks:
+        near = difflib.get_close_matches(name, networks, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "`safmn list` shows all"
+        raise UserError(f"there is no network {name!r}: {hint}")
+    return networks[name]
+
+
+def build(name: str, scale: int) -> nn.Module:
+    """Builds the network `name` for `scale`, weights at their initial values.
+
+    Input and output are N x C x H x W in [0, 1], RGB (C = 3) or Y (C = 1) as `info(name).colour` says.
+    """
+    network = info(name)
+    if scale not in network.scales:
+        scales = ", ".join(f"x{each}" for each in network.scales)
+        raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
+    return network.factory(scale)
+
+
+def load_weights(path: str | Path, name: str, scale: int) -> nn.Module:
+    """Builds `name` and loads this project's `.safetensors` or its authors' published file; in eval mode.
+
+    Never unpickles code. UserError where the file belongs to another network or scale, naming the keys that differ.
+    """
+    from safmn.networks import weights
+
+    return weights.load(path, name, scale)

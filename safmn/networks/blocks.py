@@ -1,0 +1,58 @@
+"""Building blocks that several published networks share."""
+
+import torch
+from torch import Tensor, nn
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
+
+
+class RangeShift(nn.Module):
+    """The value range that EDSR's descendants compute in: [0, `rgb_range`] with the mean colour of DIV2K taken away.
+
+    `enter` maps RGB in [0, 1] to that range, `leave` maps back. Plain arithmetic with a buffer: neither parameters nor
+    operations that fvcore counts, as the paper's figures for these networks have it.
+    """
+
+    def __init__(self, rgb_range: float = 255.0, mean: tuple[float, float, float] = DIV2K_MEAN) -> None:
+        super().__init__()
+        self.rgb_range = rgb_range
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+
+    def enter(self, image: Tensor) -> Tensor:
+        """N x 3 x H x W in [0, 1] -> the network's own range."""
+        return (image - self.mean) * self.rgb_range
+
+    def leave(self, image: Tensor) -> Tensor:
+        """The network's own range -> N x 3 x H x W, nominally in [0, 1], not clamped."""
+        return image / self.rgb_range + self.mean
+
+
+def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: float = 255.0) -> dict[str, Tensor]:
+    """Replaces the authors' `sub_mean` and `add_mean` 1x1 convolutions by the buffer `{prefix}.mean` of a RangeShift.
+
+    The bias of `sub_mean` is minus the mean in units of `rgb_range`. A state without them (this project's own, or one
+    whose authors left them out) is returned with the same entries.
+    """
+    state = dict(state)
+    bias = state.pop("sub_mean.bias", None)
+    for key in ("sub_mean.weight", "add_mean.weight", "add_mean.bias"):
+        state.pop(key, None)
+    if bias is not None:
+        state[f"{prefix}.mean"] = (-bias / rgb_range).view(3, 1, 1)
+    return state
+
+
+def upsampler(channels: int, scale: int, *, activation: type[nn.Module] | None = None, groups: int = 1) -> nn.Sequential:
+    """Sub-pixel enlargement in stages: one of x2 or x3, two of x2 for x4 (EDSR, section 3.3).
+
+    Each stage is a 3x3 convolution to channels x factor^2, an optional activation, and a pixel shuffle:
+    N x C x H x W -> N x C x sH x sW.
+    """
+    layers: list[nn.Module] = []
+    for factor in {2: [2], 3: [3], 4: [2, 2]}[scale]:
+        layers.append(nn.Conv2d(channels, channels * factor**2, 3, padding=1, groups=groups))
+        if activation is not None:
+            layers.append(activation())
+        layers.append(nn.PixelShuffle(factor))
+    return nn.Sequential(*layers)

@@ -1,0 +1,5 @@
+"""Image quality: PSNR and SSIM on the luma, the evaluation of a network on a benchmark, and its discrepancies explained."""
+
+from safmn.quality.metrics import psnr_y, ssim_y
+
+__all__ = ["psnr_y", "ssim_y"]

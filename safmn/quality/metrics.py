@@ -1,0 +1,107 @@
+"""PSNR and SSIM as super-resolution papers report them: the definition, in numpy, one image at a time.
+
+Both are measured on the Y of MATLAB's YCbCr, not rounded, after a border of `scale` pixels has been cropped on each
+side. The super-resolved image is clamped and rounded to uint8 before.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+
+from safmn.errors import UserError
+from safmn.quality.colour import luma
+
+PEAK = 255.0
+C1 = (0.01 * PEAK) ** 2
+C2 = (0.03 * PEAK) ** 2
+WINDOW = 11
+SIGMA = 1.5
+
+
+def psnr_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
+    """PSNR on Y in dB of two uint8 H x W x 3 RGB images, `border` pixels cropped on each side; inf where equal.
+
+    Raises UserError where the sizes differ or the border leaves nothing.
+    """
+    _check_rgb(sr, hr)
+    return psnr_plane(luma(sr), luma(hr), border)
+
+
+def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
+    """SSIM on Y, at most 1, of two uint8 H x W x 3 RGB images, `border` pixels cropped on each side.
+
+    Wang et al. 2004: an 11 x 11 Gaussian window of sigma 1.5, mean over the positions where it fits whole. Raises
+    UserError where the sizes differ or less than 11 pixels are left.
+    """
+    _check_rgb(sr, hr)
+    return ssim_plane(luma(sr), luma(hr), border)
+
+
+def psnr_plane(first: NDArray, second: NDArray, border: int = 0) -> float:
+    """PSNR in dB of two arrays of equal size, H x W or H x W x C, values in [0, 255]."""
+    first, second = _crop(first, second, border, 1)
+    return psnr_of_error(float(np.mean((first - second) ** 2)))
+
+
+def psnr_of_error(mean_squared_error: float) -> float:
+    """10 log10(255² / MSE) in dB; inf for no error."""
+    return math.inf if mean_squared_error == 0 else 10.0 * math.log10(PEAK**2 / mean_squared_error)
+
+
+def ssim_plane(first: NDArray, second: NDArray, border: int = 0) -> float:
+    """SSIM of two H x W planes with values in [0, 255]."""
+    first, second = _crop(first, second, border, WINDOW)
+    return float(np.mean(ssim_map(first, second)))
+
+
+def ssim_map(first: NDArray, second: NDArray) -> NDArray[np.float64]:
+    """SSIM at each position of the window that lies whole inside the H x W planes: (H-10) x (W-10)."""
+    mean_first, mean_second = _blur(first), _blur(second)
+    variance_first = _blur(first * first) - mean_first**2
+    variance_second = _blur(second * second) - mean_second**2
+    covariance = _blur(first * second) - mean_first * mean_second
+    return ((2 * mean_first * mean_second + C1) * (2 * covariance + C2)) / (
+        (mean_first**2 + mean_second**2 + C1) * (variance_first + variance_second + C2)
+    )
+
+
+def gaussian_taps() -> NDArray[np.float64]:
+    """The 11 weights of the window along one axis, sum 1; the window is their outer product."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    taps = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    return taps / taps.sum()
+
+
+def _blur(plane: NDArray) -> NDArray[np.float64]:
+    """Weighted mean in the window at each position where it lies whole inside the plane."""
+    taps, margin = gaussian_taps(), WINDOW // 2
+    rows = correlate1d(plane, taps, axis=0)[margin:-margin]
+    return correlate1d(rows, taps, axis=1)[:, margin:-margin]
+
+
+def _check_rgb(sr: NDArray, hr: NDArray) -> None:
+    for array in (sr, hr):
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+            raise UserError(f"metrics on Y take uint8 H x W x 3 RGB images, got {array.dtype} {array.shape}: convert them")
+
+
+def _crop(first: NDArray, second: NDArray, border: int, least: int) -> tuple[NDArray, NDArray]:
+    """Both arrays as float64 without the border; complains unless they are equal in size and `least` pixels remain."""
+    check_sizes(first.shape[:2], second.shape[:2], border, least)
+    inner = (slice(border, first.shape[0] - border), slice(border, first.shape[1] - border))
+    return first[inner].astype(np.float64, copy=False), second[inner].astype(np.float64, copy=False)
+
+
+def check_sizes(first: tuple[int, ...], second: tuple[int, ...], border: int, least: int) -> None:
+    """Raises UserError unless both (H, W) are equal and `least` pixels a side remain inside the border."""
+    if tuple(first) != tuple(second):
+        raise UserError(
+            f"images of different size, {first[0]}x{first[1]} and {second[0]}x{second[1]}: crop HR to LR size x scale"
+        )
+    if border < 0 or min(first) - 2 * border < least:
+        raise UserError(
+            f"an image of {first[0]}x{first[1]} is too small to measure: {least} pixels a side must remain "
+            f"inside a border of {border}"
+        )

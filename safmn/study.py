@@ -1,0 +1,182 @@
+"""What is asked: a study names data, scales, seeds and variants; study + variant -> one resolved specification a run."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safmn import paths, variants
+from safmn.configuration import check, read_yaml
+from safmn.errors import UserError
+from safmn.networks.registry import published_networks
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: a variant at a scale with a seed."""
+
+    variant: str
+    scale: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its folder, below `results/<study>/training/`."""
+        return f"{self.variant}/x{self.scale}_seed{self.seed}"
+
+
+class Study:
+    """One complete configuration, validated and with every default filled in.
+
+    Attributes:
+        content: the study as plain data, as `results/<study>/study.json` keeps it.
+    """
+
+    def __init__(self, content: Any, where: str | Path) -> None:
+        self.content: dict[str, Any] = check(content, "study", where)
+        self.where = str(where)
+        self._check_names()
+        self._check_data()
+        self._check_training()
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Study":
+        """Reads a study from YAML or JSON; UserError that names file and key where it is wrong."""
+        return cls(read_yaml(file), file)
+
+    # --- what it holds ---
+
+    @property
+    def name(self) -> str:
+        return self.content["name"]
+
+    @property
+    def scales(self) -> list[int]:
+        return self.content["scales"]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.content["data"]
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        return self.content["training"]
+
+    @property
+    def results(self) -> Path:
+        """`results/<study>`, relative to where Snakemake or `safmn` runs."""
+        return Path("results") / self.name
+
+    @cached_property
+    def variants(self) -> list[str]:
+        """Names of the variants that are trained (all that are counted, if the study trains none)."""
+        asked = self.content["variants"]
+        known = list(variants.discover())
+        return known if asked == "all" else [name for name in known if name in asked]
+
+    @cached_property
+    def networks(self) -> list[str]:
+        """Names of the published networks."""
+        asked = self.content["networks"]
+        known = list(published_networks())
+        return known if asked == "all" else [name for name in known if name in asked]
+
+    def seeds(self, variant: str) -> list[int]:
+        """The seeds of one variant."""
+        extra = self.content["extra_seeds"].get(variant, [])
+        return self.content["seeds"] + [seed for seed in extra if seed not in self.content["seeds"]]
+
+    def scales_of(self, variant: str) -> list[int]:
+        """The baseline is trained at every scale of the study, an ablation at x4 alone, as in the paper."""
+        if variant == "safmn" or 4 not in self.scales:
+            return self.scales
+        return [4]
+
+    def runs(self, variant: str | None = None) -> list[Run]:
+        """Every training run, or those of one variant."""
+        if self.training is None:
+            return []
+        chosen = self.variants if variant is None else [variant]
+        return [Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds(name)]
+
+    def specification(self, run: Run) -> dict[str, Any]:
+        """Everything that determines the result of a run, and nothing else: plain data, fit to be hashed."""
+        if self.training is None:
+            raise UserError(f"{self.where}: training: this study trains nothing; give it a training section")
+        variant = variants.discover().get(run.variant)
+        if variant is None:
+            from safmn import networks
+
+            if run.variant not in networks.names():
+                networks.info(run.variant)  # raises, with the nearest names
+            switches, changes = {}, {}
+        else:
+            switches, changes = variant.switches, variant.training
+        return {
+            "network": run.variant,
+            "switches": switches,
+            "scale": run.scale,
+            "seed": run.seed,
+            "train": self.data["train"],
+            "validation": self.data["validation"],
+            "training": self.training | changes,
+        }
+
+    # --- what must hold beyond the schema ---
+
+    def _check_names(self) -> None:
+        for key, known in (("variants", variants.discover()), ("networks", published_networks())):
+            asked = self.content[key]
+            for name in [] if asked == "all" else asked:
+                if name not in known:
+                    raise UserError(f"{self.where}: {key}: {name!r} is not known; `safmn list` shows all")
+        for name in self.content["extra_seeds"]:
+            if name not in self.variants:
+                raise UserError(f"{self.where}: extra_seeds: {name!r} is not one of the study's variants")
+
+    def _check_data(self) -> None:
+        from safmn.data.sources import parse_selection
+
+        for use in ("train", "validation", "test"):
+            for text in self.data[use]:
+                try:
+                    parse_selection(text)
+                except UserError as error:
+                    raise UserError(f"{self.where}: data.{use}: {error}") from error
+
+    def _check_training(self) -> None:
+        if self.training is None:
+            return
+        training = self.training
+        for use in ("train", "validation"):
+            if not self.data[use]:
+                raise UserError(f"{self.where}: data.{use}: a study that trains needs at least one dataset here")
+        if training["minimum_learning_rate"] > training["learning_rate"]:
+            raise UserError(f"{self.where}: training.minimum_learning_rate: is above training.learning_rate")
+        if training["validate_every"] > training["iterations"]:
+            raise UserError(f"{self.where}: training.validate_every: is above training.iterations, so no best is chosen")
+
+
+def digest(value: Any) -> str:
+    """A sha256 of plain data, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences_from_paper(study: Study) -> list[str]:
+    """In what the study's training departs from the paper's (config/paper.yaml), a phrase each; empty if in nothing.
+
+    Only a study without differences can reproduce or contradict the paper's PSNR.
+    """
+    if study.training is None:
+        return ["nothing is trained"]
+    paper = Study.load(paths.ROOT / "config" / "paper.yaml")
+    found = []
+    if study.data["train"] != paper.data["train"]:
+        found.append(f"trained on {', '.join(study.data['train'])} instead of {', '.join(paper.data['train'])}")
+    for key, value in paper.training.items():
+        if key not in ("threads", "validate_every") and study.training[key] != value:
+            found.append(f"{key.replace('_', ' ')} {study.training[key]} instead of {value}")
+    return found

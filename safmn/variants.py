@@ -1,0 +1,89 @@
+"""The variants of Tables 3 and 4 (and anyone's own): one YAML file each in `ablations/`."""
+
+import csv
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from safmn import paths
+from safmn.configuration import check, read_yaml, yaml_files
+from safmn.errors import UserError
+from safmn.networks.registry import Network
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One switch setting of SAFMN.
+
+    Attributes:
+        network: how it is built, and the paper's rows that it stands for.
+        switches: the arguments of `SAFMN` that it changes.
+        training: the keys of a study's `training` that it changes.
+        description: a sentence.
+        file: where it is written down.
+    """
+
+    network: Network
+    switches: dict[str, Any]
+    training: dict[str, Any]
+    description: str
+    file: Path
+
+
+def load(file: Path) -> Variant:
+    """Reads one variant; UserError that names file and key where it is wrong. Does not build it."""
+    name = file.stem
+    if not NAME.fullmatch(name):
+        raise UserError(f"{file}: a variant's name is its file's: lower-case letters, digits and _ only")
+    content = check(read_yaml(file), "variant", file)
+    switches = content["network"]
+
+    def factory(scale: int) -> Any:
+        # Imported here: what only lists variants (a dry run) should not wait for the network code.
+        from safmn.networks.safmn import SAFMN
+
+        if str(file.parent) not in sys.path:  # a class of one's own may lie beside the variant that names it
+            sys.path.append(str(file.parent))
+        try:
+            return SAFMN(scale, **switches)
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from error
+        except Exception as error:
+            raise UserError(f"{file}: the network cannot be built: {type(error).__name__}: {error}") from error
+
+    rows = {int(table): str(row) for table, row in content["rows"].items()}
+    network = Network(name, content["title"], factory, (2, 3, 4), "RGB", rows, REFERENCE)
+    return Variant(network, switches, content["training"], content["description"], file)
+
+
+def discover(folder: Path | None = None) -> dict[str, Variant]:
+    """All variants of a folder (default: `ablations/`), the paper's in the order of its tables, then the others."""
+    return _discover(folder or paths.ablations())
+
+
+@cache
+def _discover(folder: Path) -> dict[str, Variant]:
+    found = [load(file) for file in yaml_files(folder)]
+    order = {label: place for place, label in enumerate(_printed_labels())}
+    last = len(order)
+
+    def place(variant: Variant) -> tuple[int, str]:
+        rows = variant.network.rows
+        return min((order.get((table, label), last) for table, label in rows.items()), default=last), variant.network.name
+
+    return {variant.network.name: variant for variant in sorted(found, key=place)}
+
+
+def _printed_labels() -> list[tuple[int, str]]:
+    """(table, row label) of Tables 3 and 4 in the order of print."""
+    labels = []
+    for table, column in ((3, "variant"), (4, "n_blocks")):
+        with open(paths.PUBLISHED / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+            labels += [(table, row[column]) for row in csv.DictReader(handle)]
+    return labels

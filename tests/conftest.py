@@ -1,0 +1,31 @@
+"""Fixtures that all tests share: where real images and weights are, one thread, nothing written outside tmp_path."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def _folder(variable: str, holds: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names the folder that holds {holds}")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"{variable}={value} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """The folder with Set5, Set14, B100 (HR and LR), T91 and BSDS200 in EDSR's layout."""
+    return _folder("SAFMN_DATASETS", "Set5, Set14, B100, T91 and BSDS200")
+
+
+@pytest.fixture(scope="session")
+def checkpoints() -> Path:
+    """The folder with weights as their authors published them."""
+    return _folder("SAFMN_CHECKPOINTS", "the authors' published weights")
