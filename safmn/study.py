@@ -46,6 +46,33 @@ class Study:
         """Reads a study from YAML or JSON; UserError that names file and key where it is wrong."""
         return cls(read_yaml(file), file)
 
+    @classmethod
+    def from_snakemake(cls, config: dict[str, Any], files: list[Any]) -> "Study":
+        """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
+
+        `data_root`, `weights_root`, `iterations`, `variants` (a list or a comma-separated word) and `scales` stand for
+        the keys of the same meaning; any other key of a study can be given as it is.
+        """
+        content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
+        where = ", ".join(str(file) for file in files) or "config/mini.yaml"
+        data_root, weights_root = content.pop("data_root", None), content.pop("weights_root", None)
+        if data_root is not None and isinstance(content.get("data"), dict):
+            content["data"]["root"] = str(data_root)
+        if weights_root is not None:
+            content["weights"] = {"root": str(weights_root)}
+        iterations = content.pop("iterations", None)
+        training = content.get("training")
+        if iterations is not None and isinstance(training, dict):
+            training["iterations"] = iterations
+            if isinstance(iterations, int) and isinstance(training.get("validate_every"), int):
+                training["validate_every"] = max(1, min(training["validate_every"], iterations))
+        for key in ("variants", "networks"):
+            if isinstance(content.get(key), str) and content[key] != "all":
+                content[key] = [name for name in content[key].split(",") if name]
+        if isinstance(content.get("scales"), int):
+            content["scales"] = [content["scales"]]
+        return cls(content, where)
+
     # --- what it holds ---
 
     @property
@@ -99,7 +126,9 @@ class Study:
         if self.training is None:
             return []
         chosen = self.variants if variant is None else [variant]
-        return [Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds(name)]
+        return [
+            Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds(name)
+        ]
 
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that determines the result of a run, and nothing else: plain data, fit to be hashed."""
@@ -156,7 +185,9 @@ class Study:
         if training["minimum_learning_rate"] > training["learning_rate"]:
             raise UserError(f"{self.where}: training.minimum_learning_rate: is above training.learning_rate")
         if training["validate_every"] > training["iterations"]:
-            raise UserError(f"{self.where}: training.validate_every: is above training.iterations, so no best is chosen")
+            raise UserError(
+                f"{self.where}: training.validate_every: is above training.iterations, so no best is chosen"
+            )
 
 
 def digest(value: Any) -> str:

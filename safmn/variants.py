@@ -75,7 +75,9 @@ def _discover(folder: Path) -> dict[str, Variant]:
 
     def place(variant: Variant) -> tuple[int, str]:
         rows = variant.network.rows
-        return min((order.get((table, label), last) for table, label in rows.items()), default=last), variant.network.name
+        return min(
+            (order.get((table, label), last) for table, label in rows.items()), default=last
+        ), variant.network.name
 
     return {variant.network.name: variant for variant in sorted(found, key=place)}
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from safmn.errors import UserError
+
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
 
@@ -31,19 +33,24 @@ class RangeShift(nn.Module):
 def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: float = 255.0) -> dict[str, Tensor]:
     """Replaces the authors' `sub_mean` and `add_mean` 1x1 convolutions by the buffer `{prefix}.mean` of a RangeShift.
 
-    The bias of `sub_mean` is minus the mean in units of `rgb_range`. A state without them (this project's own, or one
-    whose authors left them out) is returned with the same entries.
+    The bias of `sub_mean` is minus the mean in units of `rgb_range`; a state without it gets DIV2K's mean, one that
+    has the buffer already is left alone. Raises UserError where the convolutions do more than shift.
     """
     state = dict(state)
-    bias = state.pop("sub_mean.bias", None)
-    for key in ("sub_mean.weight", "add_mean.weight", "add_mean.bias"):
-        state.pop(key, None)
-    if bias is not None:
-        state[f"{prefix}.mean"] = (-bias / rgb_range).view(3, 1, 1)
+    weights = [state.pop(f"{side}_mean.weight", None) for side in ("sub", "add")]
+    biases = [state.pop(f"{side}_mean.bias", None) for side in ("sub", "add")]
+    if any(w is not None and not torch.allclose(w.flatten().float(), torch.eye(3).flatten()) for w in weights):
+        raise UserError("sub_mean.weight or add_mean.weight is not the identity: only a shift of the mean is supported")
+    mean = torch.tensor(DIV2K_MEAN) if biases[0] is None else -biases[0].float() / rgb_range
+    if biases[1] is not None and not torch.allclose(biases[1].float() / rgb_range, mean, atol=1e-4):
+        raise UserError("sub_mean.bias and add_mean.bias are not opposite: only a shift of the mean is supported")
+    state.setdefault(f"{prefix}.mean", mean.view(3, 1, 1))
     return state
 
 
-def upsampler(channels: int, scale: int, *, activation: type[nn.Module] | None = None, groups: int = 1) -> nn.Sequential:
+def upsampler(
+    channels: int, scale: int, *, activation: type[nn.Module] | None = None, groups: int = 1
+) -> nn.Sequential:
     """Sub-pixel enlargement in stages: one of x2 or x3, two of x2 for x4 (EDSR, section 3.3).
 
     Each stage is a 3x3 convolution to channels x factor^2, an optional activation, and a pixel shuffle:

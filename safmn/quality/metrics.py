@@ -84,7 +84,9 @@ def _blur(plane: NDArray) -> NDArray[np.float64]:
 def _check_rgb(sr: NDArray, hr: NDArray) -> None:
     for array in (sr, hr):
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-            raise UserError(f"metrics on Y take uint8 H x W x 3 RGB images, got {array.dtype} {array.shape}: convert them")
+            raise UserError(
+                f"metrics on Y take uint8 H x W x 3 RGB images, got {array.dtype} {array.shape}: convert them"
+            )
 
 
 def _crop(first: NDArray, second: NDArray, border: int, least: int) -> tuple[NDArray, NDArray]:

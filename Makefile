@@ -1,0 +1,48 @@
+# Each target prepares what it needs: a fresh machine has Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+CORES  ?= all
+STUDY  ?= config/mini.yaml
+# What else Snakemake should know, e.g. ARGS="--config data_root=$HOME/datasets".
+ARGS   ?=
+
+.PHONY: help tables report test test-slow lint bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+tables: $(READY)  ## run a study (default: mini) and print where its tables lie
+	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
+	@$(BIN)/safmn tables --study $(STUDY) --where
+
+report: $(READY)  ## Snakemake's own report of a study, report.zip
+	$(BIN)/snakemake --configfile $(STUDY) $(ARGS) --report report.zip
+
+test: $(READY)  ## the tests that CI runs
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## format and lint of Python and rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: $(READY)  ## how fast, against the reference way of doing it
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/evaluation.py
+
+clean:  ## remove the environment and what studies left (not results/published)
+	rm -rf $(VENV) .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""`python -m safmn`."""
+
+import sys
+
+from safmn.cli import main
+
+sys.exit(main())

@@ -1,0 +1,179 @@
+"""`safmn complexity`: parameters, FLOPs and activations, with the paper's cells and their verdicts beside them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from safmn.errors import UserError
+
+HELP = (
+    "Counts parameters (K), FLOPs (G, one multiply-add is one) and activations (M, elements that convolutions and "
+    "linear layers put out) by the paper's convention: fvcore, eval mode, one LR image whose enlargement is 1280x720 "
+    "pixels. Beside each stand the cells that the paper prints for it, and a verdict: exact, rounding (equal at the "
+    "print's precision), explained (another way of counting, computed here, gives the print) or contradicted."
+)
+EXAMPLES = """examples:
+  safmn complexity safmn                               the baseline at x4
+  safmn complexity imdn carn --scale 2 3 4             two networks at three scales
+  safmn complexity safmn --scale 4 --json              one object with exact integers; a list of them for several
+  safmn complexity no_fm --check --out no_fm.json      exit status 2 and no file where a count contradicts the paper
+  safmn complexity imdn pan --scale all --out counts/  counts/imdn.json and counts/pan.json
+
+units:
+  params, flops and activations are numbers, not K, G or M, in JSON; input is [height, width] in pixels
+"""
+
+COLUMNS = {"params": "K", "flops": "G", "activations": "M"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help="networks, as `safmn list` shows them")
+    parser.add_argument(
+        "--scale",
+        nargs="+",
+        type=_scale,
+        default=[4],
+        metavar="S",
+        help="2, 3, 4, or all: each scale that the paper has the network at (default: 4)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="also write JSON: to a file that ends with .json, for one NAME, or to NAME.json in a folder",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="fail (exit status 2, no file) where a count contradicts the row of the paper that the network stands for",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Counts each network at each scale, once."""
+    import json
+
+    from safmn import networks
+    from safmn.files import write_json
+
+    infos = [networks.info(name) for name in dict.fromkeys(args.names)]
+    if args.out is not None and args.out.suffix == ".json" and len(infos) > 1:
+        raise UserError(f"--out {args.out} is one file but {len(infos)} networks are asked for: name a folder")
+    contradictions: list[str] = []
+    records: list[dict[str, Any]] = []
+    lines: list[list[str]] = []
+    notes: list[str] = []
+    for network in infos:
+        own, judged = _count(network, args.scale)
+        records += own
+        refused = [
+            f"{network.name} does not match {cell}: {verdict.note}" for cell, verdict in judged if _wrong(verdict)
+        ]
+        contradictions += refused
+        for cell, verdict in judged:
+            if verdict.note:
+                print_ = f"{cell.printed} {cell.unit}"
+                notes.append(f"{network.name}, {cell}, printed {print_}, {verdict.verdict}: {verdict.note}")
+        lines += _lines(own, judged)
+        if args.out is not None:
+            file = args.out if args.out.suffix == ".json" else args.out / f"{network.name}.json"
+            if args.check and refused:
+                file.unlink(missing_ok=True)  # an earlier count of the same name does not hold any more
+            else:
+                write_json(file, _document(network.name, own))
+    if args.json:
+        print(json.dumps(records[0] if len(records) == 1 else records, indent=2, ensure_ascii=False))
+    else:
+        _print(lines, notes)
+    if args.check and contradictions:
+        raise UserError("; ".join(contradictions) + "; correct the network, or the row that it names")
+
+
+def _count(network: Any, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[Any, Any]]]:
+    """The records of a network, one a scale, and (cell, verdict) for every printed count of its rows."""
+    from safmn.cost import complexity, conventions
+    from safmn.report import published, verdicts
+
+    scales = [each for scale in wanted for each in (network.scales if scale == "all" else (scale,))]
+    cells = [cell for cell in published.of(network) if cell.is_count]
+    records, judged = [], []
+    for scale in dict.fromkeys(scales):
+        traced = complexity.trace(network.name, scale)
+        record = complexity.record(traced)
+        record["alternatives"] = conventions.alternatives(traced, cells)
+        for cell in cells:
+            if cell.scale == scale:
+                measured = record[cell.column]
+                others = record["alternatives"].get(cell.column, ())
+                judged.append((cell, verdicts.count(cell.printed, cell.unit, measured, others)))
+        records.append(record)
+    return records, judged
+
+
+def _document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `--out` writes: the scales of one network, with what they have in common named once."""
+    common = ("network", "scale", "versions", "convention")
+    return {
+        "network": name,
+        "convention": records[0]["convention"],
+        "versions": records[0]["versions"],
+        "scales": {
+            str(record["scale"]): {key: value for key, value in record.items() if key not in common}
+            for record in records
+        },
+    }
+
+
+def _lines(records: list[dict[str, Any]], judged: list[tuple[Any, Any]]) -> list[list[str]]:
+    """Rows of the printed table: one a figure, and one more for each further cell of the paper that shows it."""
+    from safmn.report import verdicts
+
+    lines = []
+    for record in records:
+        for column, unit in COLUMNS.items():
+            value = record[column]
+            head = [
+                record["network"],
+                f"x{record['scale']}",
+                column,
+                f"{verdicts.rounded(value, unit):,} {unit}",
+                f"{value:,}",
+            ]
+            cells = [
+                (cell, verdict) for cell, verdict in judged if (cell.scale, cell.column) == (record["scale"], column)
+            ]
+            for cell, verdict in cells:
+                lines.append(
+                    [*head, f"{cell.printed} {cell.unit}", f"Table {cell.table}, {cell.label}", verdict.verdict]
+                )
+                head = [""] * len(head)
+            if not cells:
+                lines.append([*head, "", "not printed", ""])
+    return lines
+
+
+def _print(lines: list[list[str]], notes: list[str]) -> None:
+    from tabulate import tabulate
+
+    headers = ["network", "scale", "figure", "counted", "exactly", "printed", "where", "verdict"]
+    aligned = ("left", "left", "left", "right", "right", "right", "left", "left")
+    print(tabulate(lines, headers, tablefmt="simple", colalign=aligned, disable_numparse=True))
+    for note in notes:
+        print(note)
+
+
+def _wrong(verdict: Any) -> bool:
+    return verdict.verdict == "contradicted"
+
+
+def _scale(text: str) -> int | str:
+    if text == "all":
+        return text
+    try:
+        return int(text.removeprefix("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a scale: give 2, 3, 4 or all, and names before --scale"
+        ) from None

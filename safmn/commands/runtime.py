@@ -1,0 +1,93 @@
+"""`safmn runtime`: inference time of networks, interleaved, with the spread between runs."""
+
+import argparse
+from typing import Any
+
+HELP = """Inference time an image (Table 2): warm-up until stable, networks taking turns, device synchronised, median,
+spread over several processes, and the ratio to SAFMN in the same process. Beside it the field's habit: one pass, no
+warm-up, the mean. Holds the device alone. Without CUDA the times are of the CPU, and say so."""
+
+EXAMPLES = """examples:
+  safmn runtime imdn carn edsr_baseline --scale 4              # 50 images of 320x180, 3 processes
+  safmn runtime imdn --scale 4 --modes all --json --out results/gpu/cost/runtime.json
+  safmn runtime fsrcnn --scale 4 --images 5 --processes 1 --height 48 --width 64   # a quick look on a CPU
+
+Units: ms an image, batch 1; sizes in LR pixels. SAFMN is always timed, too: it is the reference of the ratio. Mode
+`eager` is the authors' code; fused (LayerNorm by torch's kernel), channels_last, half, compiled and cuda_graph are
+timed only if their output equals eager's to a stated tolerance."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument("names", nargs="+", metavar="NAME", help="a network from `safmn list`")
+    parser.add_argument("--scale", type=int, default=4, help="enlargement (default 4)")
+    parser.add_argument("--images", type=int, default=50, help="images timed in each process (default 50)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which the networks take turns (default 5)")
+    parser.add_argument("--processes", type=int, default=3, help="repetitions in fresh processes (default 3)")
+    parser.add_argument("--height", type=int, default=180, help="LR pixels (default 180)")
+    parser.add_argument("--width", type=int, default=320, help="LR pixels (default 320)")
+    parser.add_argument(
+        "--modes", default="eager", metavar="MODE,...", help="eager (default), fused, channels_last, ..., or all"
+    )
+    parser.add_argument("--no-habit", action="store_true", help="leave out the pass without warm-up")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Times and prints."""
+    import json
+    import sys
+
+    import torch
+
+    from safmn import files
+    from safmn.cost import lease, runtime
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
+    with lease.hold(exclusive=True):
+        record = runtime.measure(
+            args.names,
+            args.scale,
+            images=args.images,
+            rounds=args.rounds,
+            processes=args.processes,
+            modes=modes,
+            height=args.height,
+            width=args.width,
+            habit=not args.no_habit,
+            say=lambda message: print(message, file=sys.stderr, flush=True),
+        )
+    if args.out:
+        files.write_json(args.out, record)
+    if args.json:
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
+    from tabulate import tabulate
+
+    provenance, settings = record["provenance"], record["settings"]
+    where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads)"
+    print(
+        f"x{settings['scale']}, {settings['images']} LR images of {settings['width']}x{settings['height']}, ms an "
+        f"image, {settings['processes']} processes, on {where}, torch {provenance['torch']}"
+    )
+    headers = ["network", "mode", "ratio to SAFMN", "median", "mean", "IQR", "spread %", "habit: mean"]
+    rows: list[list[str]] = []
+    for name, modes in record["networks"].items():
+        for mode, part in modes.items():
+            if part["status"] != "timed":
+                rows.append([name, mode, part["status"], part.get("reason") or part["message"]])
+                continue
+            ratio = f"{part['ratio_to_safmn']:.3f}" if "ratio_to_safmn" in part else ""
+            times = [f"{part[key]:.2f}" for key in ("median_ms", "mean_ms", "iqr_ms")]
+            habit = part.get("habit", {})
+            last = f"{habit['mean_ms']:.2f}" if "mean_ms" in habit else habit.get("status", "")
+            rows.append([name, mode, ratio, *times, f"{part['spread_percent']:.1f}", last])
+    print(tabulate(rows, headers=headers, disable_numparse=True))

@@ -1,0 +1,106 @@
+"""`safmn train`: one run of a study."""
+
+import argparse
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+HELP = """Train one network as a study says, resuming what is found in the folder.
+
+Leaves best.safetensors (averaged weights, best on validation), last.safetensors (averaged weights at the end),
+last_raw.safetensors (not averaged), history.csv, run.json and tensorboard/. Kill it whenever you like: the same command
+goes on from the saved state and ends with the same bytes. Exit status: 0 done (a collapse is a result too, see
+run.json), 2 a mistake, 75 time limit or SIGUSR1 (state saved, run again), 130/143 interrupted/terminated (likewise)."""
+
+EXAMPLES = """examples:
+  safmn train safmn --study config/mini.yaml --scale 4 --seed 0 --out runs/baseline
+  safmn train no_fm --study config/t291.yaml --scale 4 --seed 0 --out runs/no_fm --data-root DATA --iterations 1000
+"""
+
+REQUEUE = 75  # EX_TEMPFAIL: try again
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NAME", help="a variant or network, see `safmn list`")
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study, e.g. config/mini.yaml")
+    parser.add_argument("--scale", required=True, type=int, help="upscaling factor: 2, 3 or 4")
+    parser.add_argument("--seed", type=int, default=0, help="seed of initial weights and patches (default 0)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
+    parser.add_argument("--iterations", type=int, metavar="N", help="instead of the study's number of iterations")
+    parser.add_argument("--data-root", metavar="DIR", help="instead of the study's data.root")
+    parser.add_argument(
+        "--packs", type=Path, metavar="DIR", help="packed datasets, made if missing (default results/<study>/data)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
+    parser.add_argument("--no-check", action="store_true", help="do not compare complexity with the paper's row first")
+    parser.add_argument("--restart", action="store_true", help="set saved states aside and start anew")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="save and exit with 75 after this long")
+
+
+def run(args: argparse.Namespace) -> int:
+    from safmn.errors import UserError
+    from safmn.files import write_text
+
+    failure = args.out / "failure.txt"
+    try:
+        status = _train(args)
+    except Exception as error:
+        # The tables tell why a cell is missing; Snakemake deletes declared outputs, not this.
+        try:
+            write_text(failure, f"{error}\n" if isinstance(error, UserError) else f"{type(error).__name__}: {error}\n")
+        except UserError:
+            pass
+        raise
+    if status == 0:
+        failure.unlink(missing_ok=True)
+    return status
+
+
+def _train(args: argparse.Namespace) -> int:
+    import torch
+
+    from safmn.cost import complexity, lease
+    from safmn.data.selections import open_packed
+    from safmn.study import Run, Study
+    from safmn.training import loop
+
+    study = Study.load(args.study)
+    if args.data_root:
+        study.content["data"]["root"] = args.data_root
+    specification = study.specification(Run(args.network, args.scale, args.seed))
+    if args.iterations is not None:
+        settings = specification["training"] | {"iterations": args.iterations}
+        settings["validate_every"] = min(settings["validate_every"], args.iterations)
+        specification["training"] = settings
+    if not args.no_check:
+        complexity.check(args.network, args.scale)
+    packs = args.packs or study.results / "data"
+    data = study.data
+    train, validate = (
+        [open_packed(text, args.scale, packs, data["root"], data["folders"]) for text in data[use]]
+        for use in ("train", "validation")
+    )
+    sharing = study.content["run"]["jobs_per_device"]
+    with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=False, jobs_per_device=sharing):
+        try:
+            record = loop.train(
+                specification,
+                train,
+                validate,
+                args.out,
+                study.content["run"],
+                device=torch.device(args.device) if args.device else None,
+                restart=args.restart,
+                time_limit=args.time_limit,
+            )
+        except loop.Interrupted as interrupted:
+            print(f"safmn train: {args.network}: {interrupted}", file=sys.stderr)
+            return REQUEUE if interrupted.number == signal.SIGUSR1 else 128 + interrupted.number
+    best = record["best"]
+    psnr = best["validation_psnr_rgb"]
+    print(
+        f"{args.network} x{args.scale} seed {args.seed}: {record['outcome']} after {record['seconds']:.0f} s; best at "
+        f"iteration {best['iteration']}" + (f" with {psnr:.3f} dB RGB on validation" if psnr is not None else "")
+    )
+    return 0

@@ -1,0 +1,141 @@
+"""`safmn upscale`: one's own pictures, enlarged by a trained network."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safmn.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HELP = "Enlarges one picture, or every picture of a folder, with a trained network."
+EXAMPLES = """\
+examples:
+  safmn upscale small.png large.png --weights best.safetensors --scale 4
+  safmn upscale small.jpg large.png --network imdn --weights IMDN_x4.pth --scale 4
+  safmn upscale photos/ enlarged/ --weights best.safetensors --scale 4 --tile 256
+
+Reads PNG, JPEG, BMP and WebP of 8 bits a channel. The suffix of OUT chooses the format: .png, .bmp (lossless), .jpg or
+.webp (quality 95). A folder gives a folder of PNG files of the same names. --tile and --overlap are in pixels of IN.
+"""
+QUALITY = 95
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="a picture or a folder of pictures")
+    parser.add_argument("output", metavar="OUT", help="the picture, or folder of pictures, to write")
+    parser.add_argument("--network", metavar="NAME", help="a name from `safmn list`; not needed where the weights say it")
+    parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
+    parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
+    parser.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="enlarge in tiles of this side, where memory is short (from 16)"
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=32, metavar="PIXELS", help="surroundings that a tile sees (default: 32)"
+    )
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
+
+
+def run(args: argparse.Namespace) -> None:
+    import torch
+
+    from safmn import networks
+    from safmn.data import images
+    from safmn.quality import evaluation, tiling
+    from safmn.quality.loading import choose_device, load_network, network_of
+    from safmn.quality.progress import Progress
+
+    jobs = plan(Path(args.input), Path(args.output))
+    if args.network is None and args.weights is None:
+        raise UserError("neither --weights nor --network is given: say what is to enlarge the pictures")
+    name = args.network or network_of(args.weights)
+    device = choose_device(args.device)
+    network = load_network(name, args.scale, args.weights).to(device)
+    channels = networks.info(name).colour
+
+    def enlarge(lr: "np.ndarray", progress: Callable[[int, int], None]) -> "np.ndarray":
+        def one(piece: "np.ndarray") -> "np.ndarray":
+            return evaluation.super_resolve(network, piece, channels)
+
+        return one(lr) if args.tile is None else tiling.enlarge(lr, args.tile, args.overlap, one, progress)
+
+    with Progress(f"{name} x{args.scale}") as progress:
+        for done, (source, target) in enumerate(jobs, start=1):
+            lr = images.read(source)
+            try:
+                # Within one picture the tiles are the progress; within a folder, the pictures.
+                sr = enlarge(lr, progress if len(jobs) == 1 else lambda done, total: None)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise UserError(_too_large(source, args.tile)) from error
+            except RuntimeError as error:
+                if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+                    raise
+                raise UserError(_too_large(source, args.tile)) from error
+            except UserError as error:
+                raise UserError(f"{source}: {error}") from error
+            write(target, sr)
+            if len(jobs) == 1:
+                print(f"{target}: {sr.shape[1]}x{sr.shape[0]} pixels, from {lr.shape[1]}x{lr.shape[0]} by {name}")
+            progress(done, len(jobs))
+    if len(jobs) > 1:
+        print(f"{args.output}: {len(jobs)} pictures, x{args.scale} by {name}")
+
+
+def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """(picture, where its enlargement goes); UserError where one would overwrite a picture that is read."""
+    from safmn.data import pairs
+
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            raise UserError(f"{source} is a folder but {target} is a file: let OUT be a folder")
+        jobs = [(file, target / f"{file.stem}.png") for file in pairs.list_images(source)]
+        taken: set[Path] = set()
+        for _, path in jobs:
+            if path in taken:
+                raise UserError(f"two pictures of {source} would become {path}: rename one")
+            taken.add(path)
+    else:
+        if not source.is_file():
+            raise UserError(f"{source} is missing: give a picture or a folder of pictures")
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: name the picture to write, such as {target / source.stem}.png")
+        if target.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{target}: the format {target.suffix!r} is not known, choose {', '.join(SUFFIXES)}")
+        jobs = [(source, target)]
+    sources = {file.resolve() for file, _ in jobs}
+    for _, path in jobs:
+        if path.resolve() in sources:
+            raise UserError(f"{path} is itself a picture to be enlarged and would be overwritten: choose another OUT")
+    return jobs
+
+
+def write(path: Path, image: "np.ndarray") -> None:
+    """Writes uint8 H x W x 3 RGB in the format of the suffix, whole or not at all."""
+    from safmn.data import images
+
+    if path.suffix.lower() == ".png":
+        images.write(path, image)
+        return
+    import cv2
+
+    from safmn.files import atomic
+
+    options = {
+        ".webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
+        ".bmp": [],
+    }.get(path.suffix.lower(), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    try:
+        encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    except cv2.error as error:  # JPEG and WebP have a largest side
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise UserError(f"{path}: {size} pixels do not fit the format {path.suffix}, choose .png") from error
+    with atomic(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _too_large(source: Path, tile: int | None) -> str:
+    advice = "try --tile 256" if tile is None else f"try a --tile smaller than {tile}"
+    return f"{source} needs more memory than there is: {advice}"

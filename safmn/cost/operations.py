@@ -1,0 +1,131 @@
+"""Time of the operations of Table 5 inside SAFMN, by `torch.profiler` and the named ranges of the network.
+
+The paper gives one time an operation over 50 images; `total_ms` is that, `per_image_ms` its share. Time is attributed
+by the range in which the network's code runs (`safmn.networks.ranges`), not by kernel name: the addition of a residual
+and an addition inside LayerNorm run the same kernel.
+
+Two clocks: the host's is the time between begin and end of the range in the program, dispatch included; on the CPU that
+is the operation's time. The device's, on CUDA only, is the time of the kernels that were launched within the range.
+Splitting channels makes views and launches none: the 133 ms that the paper prints for it must be of the host's clock.
+Time under a profiler is longer than without one: these figures compare operations with each other, not with a runtime.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from safmn import networks
+from safmn.cost import device as devices
+from safmn.cost import memory, runtime
+from safmn.errors import UserError
+from safmn.networks import ranges
+
+TITLES = {
+    "layer_norm": "LayerNorm",
+    "channel_splitting": "Channel Splitting",
+    "adaptive_max_pool": "Adaptive MaxPool",
+    "nearest_interpolation": "Nearest Interpolation",
+    "product": "Element-wise Product",
+    "addition": "Element-wise Addition",
+}
+"""Name of a range -> the paper's name of the operation, in the order of Table 5."""
+
+WHOLE = ranges.PREFIX + "forward"
+
+
+def measure(
+    images: int = 50,
+    scale: int = 4,
+    height: int = 180,
+    width: int = 320,
+    name: str = "safmn",
+    form: str = "reference",
+) -> dict[str, Any]:
+    """Profiles `name` over `images` images of noise (1 x 3 x height x width LR pixels) after a warm-up.
+
+    Args:
+        form: LayerNorm step by step as the authors run it ("reference"), or torch's kernel ("fused").
+
+    Returns:
+        `provenance`, `settings` and `operations`: range name -> `title`, `calls` an image, `total_ms` over all images
+        and `per_image_ms` (host), `share` of the whole pass (0-1, host); on CUDA also `kernel_ms` over all images and
+        `kernel_share`. `forward` has the whole pass.
+
+    Raises:
+        UserError: no images, or an image below 8 pixels.
+    """
+    if images < 1:
+        raise UserError(f"{images} images give no time: ask for 1 or more")
+    memory.check_size(height, width)
+    device = devices.present()
+    network = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), form)
+    batch = runtime.noise(name, images, height, width, device)
+    with torch.inference_mode():
+        warm = runtime.warm_up(network, batch[0], device)
+        found = profile_ranges(network, batch, device)
+    whole = found.pop(WHOLE)
+    return {
+        "provenance": devices.describe(device.kind),
+        "settings": {
+            "network": name,
+            "form": form,
+            "scale": scale,
+            "images": images,
+            "height": height,
+            "width": width,
+            "unit": "ms; total_ms and kernel_ms are over all images",
+            "precision": "float32",
+            **warm,
+        },
+        "operations": {
+            key: {"title": title, **_figures(found.get(ranges.PREFIX + key, Spent()), whole, images, device.kind)}
+            for key, title in TITLES.items()
+        },
+        "forward": _figures(whole, whole, images, device.kind),
+    }
+
+
+@dataclass
+class Spent:
+    """Time in a range over a profile: ms of the host, ms of the kernels launched within, and how often it ran."""
+
+    host: float = 0.0
+    kernel: float = 0.0
+    calls: int = 0
+
+
+def _figures(spent: Spent, whole: Spent, images: int, kind: str) -> dict[str, float]:
+    figures = {
+        "calls": spent.calls / images,
+        "total_ms": spent.host,
+        "per_image_ms": spent.host / images,
+        "share": spent.host / whole.host,
+    }
+    if kind == "cuda":
+        figures |= {"kernel_ms": spent.kernel, "kernel_share": spent.kernel / whole.kernel}
+    return figures
+
+
+def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: devices.Device) -> dict[str, Spent]:
+    """Range -> time spent in it over all passes; `WHOLE` is the passes themselves."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.kind == "cuda" else [])
+    device.synchronise()
+    with ranges.recording(), profile(activities=activities) as profiler:
+        for image in images:
+            with record_function(WHOLE):
+                network(image)
+            device.synchronise()
+    found: dict[str, Spent] = {}
+    for event in profiler.events():
+        # CUDA's own copy of a range would count its kernels twice, and the idle time between them.
+        if event.name.startswith(ranges.PREFIX) and event.device_type == DeviceType.CPU:
+            spent = found.setdefault(event.name, Spent())
+            spent.host += event.cpu_time_total / 1e3
+            spent.kernel += event.device_time_total / 1e3
+            spent.calls += 1
+    return found

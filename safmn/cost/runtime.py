@@ -1,0 +1,430 @@
+"""Inference time of networks (Table 2, #Avg. Time), in milliseconds an image.
+
+Two protocols, so that both kinds of print can be compared:
+
+- **interleaved** (the one to trust): warm-up until stable, then the images in rounds in which the networks take turns,
+  so that a drifting clock hits all alike; CUDA events (CPU: the clock), the device synchronised before and after every
+  image; median, mean and interquartile range; repeated in processes of their own, whose medians show the spread between
+  runs. The main figure is the ratio to SAFMN in the same process.
+- **habit** (what the field prints): a fresh process, one pass over the images, no warm-up, the mean.
+
+A contestant is a network in a mode. Mode `eager` is the authors' code as it stands: float32, NCHW, LayerNorm step by
+step. Every other mode is compared with `eager` on one image before it is timed, and is not timed where the outputs
+differ by more than the stated tolerance.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safmn import networks
+from safmn.cost import device as devices
+from safmn.cost import memory
+from safmn.errors import UserError
+
+REFERENCE = "safmn"
+WINDOW = 3  # passes; warm-up ends when the medians of two windows in a row agree
+STABLE = 0.05  # to within 5 %
+LEAST_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
+MOST_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded as not stable
+
+# --- Modes -----------------------------------------------------------------------------------------------------------
+
+
+class Unavailable(Exception):
+    """A mode cannot be timed here; the message says why."""
+
+
+Forward = Callable[[Tensor], Tensor]
+
+
+def _eager(network: nn.Module, sample: Tensor) -> Forward:
+    return memory.use_form(network, "reference")
+
+
+def _fused(network: nn.Module, sample: Tensor) -> Forward:
+    if not any(hasattr(module, "fused") for module in network.modules()):
+        raise Unavailable("the network has no LayerNorm to fuse: the same as eager")
+    return memory.use_form(network, "fused")
+
+
+def _channels_last(network: nn.Module, sample: Tensor) -> Forward:
+    network = _as_trained(network).to(memory_format=torch.channels_last)
+    return lambda image: network(image.contiguous(memory_format=torch.channels_last))
+
+
+def _half(network: nn.Module, sample: Tensor) -> Forward:
+    if sample.device.type != "cuda":
+        raise Unavailable("half precision is timed on CUDA only")
+    network = _as_trained(network).half()
+    return lambda image: network(image.half()).float()
+
+
+def _compiled(network: nn.Module, sample: Tensor) -> Forward:
+    forward = torch.compile(_as_trained(network))
+    try:
+        forward(sample)
+    except Exception as error:  # a missing compiler shows itself in many ways, and the other modes can still be timed
+        raise Unavailable(f"torch.compile failed: {_first_line(error)}") from error
+    return forward
+
+
+def _cuda_graph(network: nn.Module, sample: Tensor) -> Forward:
+    if sample.device.type != "cuda":
+        raise Unavailable("CUDA graphs need CUDA")
+    network = _as_trained(network)
+    image = sample.clone()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # capture wants passes on a side stream first
+        for _ in range(3):
+            network(image)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = network(image)
+
+    def replay(new: Tensor) -> Tensor:
+        image.copy_(new)
+        graph.replay()
+        return output
+
+    return replay
+
+
+def _as_trained(network: nn.Module) -> nn.Module:
+    return memory.use_form(network, "fused")
+
+
+MODES: dict[str, Callable[[nn.Module, Tensor], Forward]] = {
+    "eager": _eager,
+    "fused": _fused,
+    "channels_last": _channels_last,
+    "half": _half,
+    "compiled": _compiled,
+    "cuda_graph": _cuda_graph,
+}
+
+
+def tolerance(mode: str, tf32: bool) -> float:
+    """Largest difference from `eager` that `mode` may show, as a fraction of the largest absolute output value.
+
+    Float32 modes sum in another order: 1e-4; where convolutions run in TF32, whose mantissa has 10 bits, 5e-3. Half
+    precision: 2e-2.
+    """
+    if mode == "half":
+        return 2e-2
+    return 5e-3 if tf32 else 1e-4
+
+
+def prepare(
+    name: str, scale: int, mode: str, sample: Tensor, device: devices.Device, reference: Tensor | None
+) -> tuple[Forward, dict[str, Any]]:
+    """A network in a mode, ready to be timed, and the record of the check against `reference`, the eager output.
+
+    Raises Unavailable where the mode cannot run here, or where its output differs by more than the tolerance.
+    """
+    torch.manual_seed(0)  # the same weights in every mode
+    network = networks.build(name, scale).eval().to(device.torch_device)
+    forward = MODES[mode](network, sample)
+    if mode == "eager" or reference is None:
+        return forward, {}
+    allowed = tolerance(mode, device.kind == "cuda" and torch.backends.cudnn.allow_tf32)
+    difference = ((forward(sample) - reference).abs().max() / reference.abs().max()).item()
+    # Written so that NaN fails.
+    if not difference <= allowed:
+        raise Unavailable(f"the output differs from eager by {difference:.2g} of its maximum (tolerance {allowed:g})")
+    return forward, {"difference_from_eager": difference, "tolerance": allowed}
+
+
+# --- Timing ----------------------------------------------------------------------------------------------------------
+
+
+def timed(forward: Forward, image: Tensor, device: devices.Device) -> float:
+    """Milliseconds of one pass: the device is idle at the start, and done when its marks are read."""
+    device.synchronise()
+    start = device.mark()
+    forward(image)
+    stop = device.mark()
+    device.synchronise()
+    return device.elapsed(start, stop)
+
+
+def warm_up(forward: Forward, image: Tensor, device: devices.Device) -> dict[str, Any]:
+    """Runs untimed passes for 1 s at least, until two windows of 3 in a row have medians within 5 %, for 30 s at most.
+
+    Returns:
+        `warmup_passes`, and `warmup_stable`: whether it ended because the times agreed.
+    """
+    spent, passes = 0.0, 0
+    previous: float | None = None
+    while True:
+        window = [timed(forward, image, device) for _ in range(WINDOW)]
+        spent, passes, median = spent + sum(window), passes + WINDOW, statistics.median(window)
+        stable = previous is not None and abs(median - previous) <= STABLE * previous
+        if (stable and spent >= LEAST_WARMUP) or (previous is not None and spent >= MOST_WARMUP):
+            return {"warmup_passes": passes, "warmup_stable": stable}
+        previous = median
+
+
+def interleave(
+    contestants: dict[str, Forward], images: dict[str, Sequence[Tensor]], rounds: int, device: devices.Device
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Milliseconds an image of each contestant, taking turns; and the messages of those that ran out of memory.
+
+    Round r has images r, r + rounds, r + 2 rounds, ... The order of the contestants turns by one each round, and each
+    turn begins with an untimed pass, so that none inherits the caches that its neighbour left.
+    """
+    times: dict[str, list[float]] = {key: [] for key in contestants}
+    failed: dict[str, str] = {}
+    order = list(contestants)
+    for turn in range(rounds):
+        for key in order:
+            share = images[key][turn::rounds]
+            if key in failed or not share:
+                continue
+            try:
+                contestants[key](share[0])
+                times[key] += [timed(contestants[key], image, device) for image in share]
+            except torch.OutOfMemoryError as error:
+                failed[key] = _first_line(error)
+        order = order[1:] + order[:1]
+    return {key: values for key, values in times.items() if key not in failed}, failed
+
+
+def summary(times: Sequence[float]) -> dict[str, Any]:
+    """Median, mean and quartiles in ms, and how many images were timed."""
+    low, high = (times[0], times[0]) if len(times) == 1 else _quartiles(times)
+    return {
+        "median_ms": statistics.median(times),
+        "mean_ms": statistics.fmean(times),
+        "quartiles_ms": [low, high],
+        "iqr_ms": high - low,
+        "images": len(times),
+    }
+
+
+def _quartiles(times: Sequence[float]) -> tuple[float, float]:
+    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
+    return low, high
+
+
+# --- One process -----------------------------------------------------------------------------------------------------
+
+
+def noise(name: str, count: int, height: int, width: int, device: devices.Device) -> list[Tensor]:
+    """`count` images, 1 x C x height x width in [0, 1], on the device: no network's time depends on what it sees."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, memory.channels(name), height, width)
+    return [torch.rand(shape, generator=generator).to(device.torch_device) for _ in range(count)]
+
+
+def run_interleaved(
+    names: Sequence[str],
+    scale: int,
+    images: int,
+    rounds: int,
+    modes: Sequence[str] = ("eager",),
+    height: int = 180,
+    width: int = 320,
+    device: devices.Device | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The interleaved protocol in this process: "network/mode" -> record.
+
+    A record has `status` "timed" with the figures of `summary`, `warm_up` and the check against eager; "unavailable"
+    with `reason`; or "out of memory" with the size that was asked for.
+    """
+    device = device or devices.present()
+    contestants: dict[str, Forward] = {}
+    inputs: dict[str, list[Tensor]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    with torch.inference_mode():
+        for name in names:
+            batch = noise(name, images, height, width, device)
+            reference: Tensor | None = None
+            for mode in dict.fromkeys(("eager", *modes)):
+                key = f"{name}/{mode}"
+                try:
+                    forward, check = prepare(name, scale, mode, batch[0], device, reference)
+                    if mode == "eager":
+                        reference = forward(batch[0]).clone()
+                    warm = warm_up(forward, batch[0], device)
+                except Unavailable as error:
+                    records[key] = {"status": "unavailable", "reason": str(error)}
+                except torch.OutOfMemoryError as error:
+                    records[key] = _out_of_memory(_first_line(error), height, width)
+                else:
+                    contestants[key], inputs[key] = forward, batch
+                    records[key] = {"status": "timed", **check, **warm}
+        times, failed = interleave(contestants, inputs, rounds, device)
+    for key, values in times.items():
+        records[key] |= summary(values)
+    for key, message in failed.items():
+        records[key] = _out_of_memory(message, height, width)
+    return records
+
+
+def run_habit(
+    name: str, scale: int, images: int, height: int = 180, width: int = 320, device: devices.Device | None = None
+) -> dict[str, Any]:
+    """The field's habit in this process: one pass over the images, first passes included, and the mean.
+
+    The device is still synchronised: a print without that would be the time to launch, not to compute.
+    """
+    device = device or devices.present()
+    try:
+        with torch.inference_mode():
+            batch = noise(name, images, height, width, device)
+            forward = _eager(networks.build(name, scale).eval().to(device.torch_device), batch[0])
+            times = [timed(forward, image, device) for image in batch]
+    except torch.OutOfMemoryError as error:
+        return _out_of_memory(_first_line(error), height, width)
+    return {"status": "timed", "mean_ms": statistics.fmean(times), "first_ms": times[0], "images": len(times)}
+
+
+def _out_of_memory(message: str, height: int, width: int) -> dict[str, Any]:
+    return {"status": "out of memory", "requested_lr": {"height": height, "width": width}, "message": message}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+# --- Several processes -----------------------------------------------------------------------------------------------
+
+
+def measure(
+    names: Sequence[str],
+    scale: int,
+    images: int = 50,
+    rounds: int = 5,
+    processes: int = 3,
+    modes: Sequence[str] = ("eager",),
+    height: int = 180,
+    width: int = 320,
+    habit: bool = True,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Both protocols over all `names` (SAFMN is added, as the ratio's reference), each process on its own.
+
+    Args:
+        images: how many images are timed, in each process.
+        rounds: in how many rounds the networks take turns.
+        processes: how often the interleaved protocol is repeated, each time in a fresh process.
+        modes: keys of MODES beside "eager", which is always timed.
+        height, width: LR pixels (the paper: 180 x 320).
+        habit: also time each network in the field's habit, in a process of its own.
+        say: is told what begins.
+
+    Returns:
+        `provenance`, `settings`, and `networks`: name -> mode -> record. A record's `median_ms`, `mean_ms` and `iqr_ms`
+        are medians over processes, `spread_percent` is (highest - lowest) / median of the processes' medians,
+        `ratio_to_safmn` the median of the processes' ratios of medians to SAFMN in the same mode, `ratios` all of them,
+        and `processes` what each process found. Mode `eager` also holds `habit`.
+
+    Raises:
+        UserError: no images, rounds or processes; an unknown network or mode; an image below 8 pixels.
+    """
+    for value, what in ((images, "images"), (rounds, "rounds"), (processes, "processes")):
+        if value < 1:
+            raise UserError(f"{value} {what} give no time: ask for 1 or more")
+    for mode in modes:
+        if mode not in MODES:
+            raise UserError(f"mode {mode!r} is not known: choose from {', '.join(MODES)}")
+    memory.check_size(height, width)
+    names = list(dict.fromkeys([*names, REFERENCE]))
+    for name in names:
+        if scale not in networks.info(name).scales:
+            networks.build(name, scale)  # raises, naming the scales that there are
+    modes = list(dict.fromkeys(["eager", *modes]))
+    rounds = min(rounds, images)
+    size = {"scale": scale, "images": images, "height": height, "width": width}
+
+    runs = []
+    for index in range(processes):
+        say(f"process {index + 1} of {processes}: {len(names)} networks, {images} images in {rounds} rounds")
+        runs.append(_child({"protocol": "interleaved", "names": names, "rounds": rounds, "modes": modes, **size}))
+    habits = {}
+    for name in names if habit else ():
+        say(f"one pass without warm-up: {name}")
+        habits[name] = _child({"protocol": "habit", "name": name, **size})["figures"]
+    return {
+        "provenance": runs[0]["provenance"],
+        "settings": {
+            **size,
+            "rounds": rounds,
+            "processes": processes,
+            "modes": modes,
+            "unit": "ms an image, batch 1",
+            "precision": "float32 but for mode half",
+            "layout": "NCHW but for mode channels_last",
+            "execution": "eager but for modes compiled and cuda_graph",
+            "layer_norm": "step by step in mode eager, torch's kernel in the others",
+            "reference": REFERENCE,
+        },
+        "networks": combine(names, modes, [run["figures"] for run in runs], habits),
+    }
+
+
+def combine(
+    names: Sequence[str], modes: Sequence[str], runs: Sequence[dict[str, Any]], habits: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Joins the records of several processes: name -> mode -> record, as `measure` returns them."""
+    joined: dict[str, dict[str, Any]] = {}
+    for name in names:
+        joined[name] = {}
+        for mode in modes:
+            records = [run[f"{name}/{mode}"] for run in runs]
+            joined[name][mode] = _join(records, [run[f"{REFERENCE}/{mode}"] for run in runs])
+        if name in habits:
+            joined[name]["eager"]["habit"] = habits[name]
+    return joined
+
+
+def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, Any]:
+    failed = next((record for record in records if record["status"] != "timed"), None)
+    if failed is not None:
+        return dict(failed)
+    medians = [record["median_ms"] for record in records]
+    joined: dict[str, Any] = {"status": "timed"}
+    for key in ("median_ms", "mean_ms", "iqr_ms"):
+        joined[key] = statistics.median(record[key] for record in records)
+    joined["spread_percent"] = 100.0 * (max(medians) - min(medians)) / statistics.median(medians)
+    if all(reference["status"] == "timed" for reference in references):
+        ratios = [median / reference["median_ms"] for median, reference in zip(medians, references, strict=True)]
+        joined["ratio_to_safmn"] = statistics.median(ratios)
+        joined["ratios"] = ratios
+    joined["processes"] = records
+    return joined
+
+
+def _child(request: dict[str, Any]) -> dict[str, Any]:
+    request["threads"] = torch.get_num_threads()
+    command = [sys.executable, "-m", "safmn.cost.runtime"]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        # A network that takes the process down (killed for memory, say) must be told apart from a mistake here.
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        what = request.get("name") or ", ".join(request["names"])
+        raise UserError(f"the timing process of {what} ended with status {done.returncode}: {last}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _serve(request: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(request.pop("threads"))
+    protocol = request.pop("protocol")
+    figures = run_habit(**request) if protocol == "habit" else run_interleaved(**request)
+    # Described afterwards, while the clocks are still those of the measurement.
+    return {"provenance": devices.describe(), "figures": figures}
+
+
+if __name__ == "__main__":
+    answer = json.dumps(_serve(json.load(sys.stdin)))
+    sys.stdout.write(answer + os.linesep)

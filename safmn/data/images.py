@@ -1,0 +1,258 @@
+"""One picture file to one uint8 RGB array and back.
+
+Read: PNG, JPEG, BMP and WebP of 8 bits a channel. Grey is repeated to three channels, a palette is expanded, an alpha
+channel is dropped where every pixel is opaque. Refused, by an error that names the file and what to do: 16 bits a
+channel, transparent pixels, animations, truncated or damaged files, other formats, and pictures so large that they can
+only be a mistake or a decompression bomb (the size is read from the header before anything is decoded).
+
+Pixels are taken as stored: EXIF orientation, colour profiles and gamma are ignored, as super-resolution benchmarks do.
+"""
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from safmn.errors import UserError
+from safmn.files import atomic
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints several lines for a damaged file
+MAX_PIXELS = 100_000_000  # DIV2K's largest image has 4 million; SAFMN_MAX_PIXELS overrides
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself before it is decoded; sides in pixels, bits a channel."""
+
+    kind: str
+    height: int
+    width: int
+    bits: int = 8
+
+
+def read(path: Path | str, max_pixels: int | None = None) -> np.ndarray:
+    """Reads a picture.
+
+    Args:
+        path: a PNG, JPEG, BMP or WebP file; told apart by content, not by suffix.
+        max_pixels: the largest width x height decoded; default 100 million, or SAFMN_MAX_PIXELS.
+
+    Returns:
+        uint8, H x W x 3, RGB in [0, 255].
+
+    Raises:
+        UserError: naming the file, what is wrong and what to do.
+    """
+    data = _load(path, max_pixels)
+    header = _header(path, data, max_pixels)
+    if header.bits > 8:
+        raise UserError(f"{path} has {header.bits} bits a channel: convert it to 8 bits first")
+    _check_whole(path, data, header)
+    pixels = _decode(data)
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise UserError(f"{path} is a damaged {header.kind} file: replace it")
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{path} does not have 8 bits a channel ({pixels.dtype}): convert it to 8 bits first")
+    return _to_rgb(path, pixels)
+
+
+def size(path: Path | str, max_pixels: int | None = None) -> tuple[int, int]:
+    """(height, width) in pixels, from the header alone; raises UserError as `read` does."""
+    head = _load(path, max_pixels, at_most=2**20)  # a header that follows more metadata than that is damaged
+    header = _header(path, head, max_pixels)
+    return header.height, header.width
+
+
+def write(path: Path | str, image: np.ndarray) -> None:
+    """Writes a PNG, whole or not at all.
+
+    Args:
+        path: where; the suffix must be .png.
+        image: uint8, H x W x 3 RGB or H x W grey.
+
+    Raises:
+        UserError: another suffix, a full disk, a folder that cannot be written.
+        ValueError: not a uint8 image.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: pictures are written as PNG, so let the name end in .png")
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
+        raise ValueError(f"expected a uint8 image, H x W x 3 or H x W, not {image.dtype} of shape {image.shape}")
+    stored = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".png", stored)[1]
+    with atomic(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def _limit(max_pixels: int | None) -> int:
+    if max_pixels is not None:
+        return max_pixels
+    setting = os.environ.get("SAFMN_MAX_PIXELS", str(MAX_PIXELS))
+    if not re.fullmatch(r"[0-9]{1,18}", setting):
+        raise UserError(f"SAFMN_MAX_PIXELS={setting} is not a number of pixels: unset it or give an integer")
+    return int(setting)
+
+
+def _load(path: Path | str, max_pixels: int | None, at_most: int = -1) -> bytes:
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist: check the name and the folder")
+        if not path.is_file():
+            raise UserError(f"{path} is not a file: give the name of a picture")
+        length = path.stat().st_size
+        if length > 8 * _limit(max_pixels) + 2**20:
+            raise UserError(f"{path} has {length:,} bytes, too many for a picture: raise SAFMN_MAX_PIXELS if it is one")
+        with open(path, "rb") as handle:
+            data = handle.read(at_most)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): check it") from error
+    if not data:
+        raise UserError(f"{path} is empty: replace it")
+    return data
+
+
+def _header(path: Path | str, data: bytes, max_pixels: int | None) -> Header:
+    try:
+        header = _parse(data)
+    except (struct.error, IndexError, ValueError) as error:
+        raise UserError(f"{path} is a truncated or damaged picture: replace it") from error
+    if header is None:
+        raise UserError(f"{path} is not a PNG, JPEG, BMP or WebP picture: convert it to PNG, or remove it")
+    if header.kind == "animation":
+        raise UserError(f"{path} is an animation: save the frame that you mean as PNG")
+    if header.height < 1 or header.width < 1:
+        raise UserError(f"{path} is {header.width}x{header.height} pixels: replace it")
+    if header.height * header.width > _limit(max_pixels):
+        raise UserError(
+            f"{path} is {header.width}x{header.height} pixels, more than the {_limit(max_pixels):,} allowed: "
+            "set SAFMN_MAX_PIXELS if that is meant"
+        )
+    return header
+
+
+def _parse(data: bytes) -> Header | None:
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        if data[12:16] != b"IHDR":
+            raise ValueError("IHDR is not first")
+        width, height, bits = struct.unpack(">IIB", data[16:25])
+        return Header("PNG", height, width, bits)
+    if data[:3] == b"\xff\xd8\xff":
+        return _parse_jpeg(data)
+    if data[:2] == b"BM":
+        if struct.unpack("<I", data[14:18])[0] < 40:  # OS/2 1.x
+            width, height = struct.unpack("<HH", data[18:22])
+        else:
+            width, height = struct.unpack("<ii", data[18:26])
+        return Header("BMP", abs(height), width)  # a negative height means top-down
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _parse_webp(data)
+    return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, position of its content) of each segment up to the first scan (0xDA), which it yields last."""
+    position = 2
+    while True:
+        while data[position + 1] == 0xFF:  # fill bytes
+            position += 1
+        start, marker, length = struct.unpack(">BBH", data[position : position + 4])
+        if start != 0xFF or length < 2 or marker == 0xD9:
+            raise ValueError("not a segment")
+        yield marker, position + 4
+        if marker == 0xDA:
+            return
+        position += 2 + length
+
+
+def _parse_jpeg(data: bytes) -> Header:
+    for marker, content in _jpeg_segments(data):
+        # Start of frame; C4, C8 and CC in its range are other segments.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width = struct.unpack(">BHH", data[content : content + 5])
+            return Header("JPEG", height, width, bits)
+    raise ValueError("no frame header")
+
+
+def _parse_webp(data: bytes) -> Header:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        animated = data[20] & 0x02
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        if len(data) < 30:
+            raise ValueError("truncated")
+        return Header("animation" if animated else "WebP", height, width)
+    if chunk == b"VP8L":
+        packed = struct.unpack("<I", data[21:25])[0]
+        return Header("WebP", 1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF))
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return Header("WebP", height & 0x3FFF, width & 0x3FFF)
+    raise ValueError("unknown WebP chunk")
+
+
+def _check_whole(path: Path | str, data: bytes, header: Header) -> None:
+    """Decoders fill what a truncated file lacks with grey and say nothing, so the ends are looked for here."""
+    if header.kind == "PNG":
+        whole = _png_is_whole(path, data)
+    elif header.kind == "JPEG":
+        whole = _jpeg_is_whole(data)
+    elif header.kind == "WebP":
+        whole = len(data) >= 8 + struct.unpack("<I", data[4:8])[0]
+    else:
+        whole = True  # a short BMP is refused by the decoder
+    if not whole:
+        raise UserError(f"{path} is truncated or damaged ({header.kind}): replace it")
+
+
+def _png_is_whole(path: Path | str, data: bytes) -> bool:
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
+        end = position + 12 + length
+        if end > len(data):
+            return False
+        (checksum,) = struct.unpack(">I", data[end - 4 : end])
+        if zlib.crc32(data[position + 4 : end - 4]) != checksum:
+            return False
+        if kind == b"acTL":
+            raise UserError(f"{path} is an animation: save the frame that you mean as PNG")
+        if kind == b"IEND":
+            return True
+        position = end
+    return False
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    try:
+        *_, (_, scan) = _jpeg_segments(data)
+    except (struct.error, IndexError, ValueError):
+        return False
+    return data.find(b"\xff\xd9", scan) >= 0  # the end marker; inside a scan 0xFF is never followed by 0xD9
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def _to_rgb(path: Path | str, pixels: np.ndarray) -> np.ndarray:
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    if pixels.shape[2] == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if pixels.shape[2] == 4:
+        if pixels[..., 3].min() < 255:
+            raise UserError(f"{path} has transparent pixels: flatten it onto a background first")
+        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
+    raise UserError(f"{path} has {pixels.shape[2]} channels: convert it to RGB first")

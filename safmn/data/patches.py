@@ -1,0 +1,379 @@
+"""Training batches: which patches, and how their pixels reach the device.
+
+What is drawn depends on seed, iteration, the images selected, batch and patch size, and on nothing else: each iteration
+has a random stream of its own (Philox, a counter-based generator, keyed by seed and iteration), so a run can be resumed
+at any iteration, and workers, threads, device and kind of store cannot change it. Only raw 64-bit words of the
+generator are used, which NumPy keeps the same from version to version.
+
+How pixels travel, with identical bytes either way:
+
+- *device*: the selected images lie on the device as one flat uint8 tensor; a batch is two index computations and two
+  gathers there, and nothing waits for the host. Taken on a GPU if the images fill at most half of its free memory.
+- *host*: patches are sliced from the memory map; on a GPU one thread does so ahead of the training, into pinned memory,
+  and copies on a stream of its own.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from queue import Full, Queue
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from safmn.data.packed import PackedPairs
+from safmn.errors import UserError
+
+SAMPLINGS = ("area", "image")
+SMALL = ("refuse", "skip", "mirror")
+_WORDS = 3  # random words a patch: image, position, flips
+_BLOCK = 64  # iterations whose indices are computed and sent to the device at once
+_AHEAD = 4  # batches that the thread prepares
+_STREAM = 0x7061746368  # sets these draws apart from others made from the same seed ("patch" in ASCII)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one batch consists of; arrays of length N.
+
+    A patch is cropped, its columns are reversed (hflip), its rows are reversed (vflip), and it is transposed; together
+    the eight symmetries of the square, that is the paper's flips and rotations (Section 4.1).
+
+    Attributes:
+        image: index into the sampler's images, int64.
+        top, left: the patch's corner in LR pixels, int64; times the scale in HR pixels.
+        hflip, vflip, transpose: bool.
+    """
+
+    image: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    hflip: np.ndarray
+    vflip: np.ndarray
+    transpose: np.ndarray
+
+
+class PatchSampler:
+    """Draws batches of LR patches and the HR patches that belong to them.
+
+    Attributes:
+        names: of the images that are drawn from, in the order that `Draw.image` counts.
+        backend: "device" or "host", see the module's docstring.
+        bytes: of these images, LR and HR.
+        skipped: names of images that are smaller than a patch.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[PackedPairs],
+        batch: int,
+        patch: int,
+        scale: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        sampling: str = "area",
+        resident: bool | None = None,
+        ahead: int | None = None,
+        small: str = "refuse",
+    ) -> None:
+        """Sets up the draw; uploads the images if they are to be resident.
+
+        Args:
+            stores: packed datasets, or selections of their images (`PackedPairs.select`).
+            batch: patches a batch, N.
+            patch: side of an LR patch in pixels, p; HR patches have side p * scale.
+            scale: HR size / LR size; that of all stores.
+            seed: from 0 to 2**64 - 1.
+            device: where batches are wanted.
+            sampling: "area": every position of every image is equally likely, as when training on equal sub-images of a
+                regular grid, which is how the authors do; "image": every image is equally likely.
+            resident: whether images lie on the device; None decides by device and free memory.
+            ahead: batches prepared by a thread (host backend); None: 4 on a GPU, else 0, that is none.
+            small: images smaller than a patch: "refuse" them, "skip" them (they are then in `skipped`), or "mirror"
+                them: continue them to the size of a patch with their own mirror image, LR and HR alike.
+
+        Raises:
+            UserError: a store of another scale, or an image smaller than a patch, which is named.
+            ValueError: an argument out of range.
+        """
+        if batch < 1 or patch < 1 or not 0 <= seed < 2**64 or not stores:
+            raise ValueError(f"batch {batch}, patch {patch}, seed {seed} or the number of stores is out of range")
+        if sampling not in SAMPLINGS or small not in SMALL:
+            raise ValueError(f"sampling {sampling!r} is not one of {SAMPLINGS}, or small {small!r} not one of {SMALL}")
+        for store in stores:
+            if store.scale != scale:
+                raise UserError(f"{store.path} was packed for x{store.scale}, not x{scale}: pack it for x{scale}")
+        self.batch_size, self.patch, self.scale, self.seed, self.sampling = batch, patch, scale, seed, sampling
+        self.device = torch.device(device)
+        images = [
+            (name, store.lr(index), store.hr(index)) for store in stores for index, name in enumerate(store.names)
+        ]
+        if small == "mirror":
+            images = [(name, _mirrored(lr, patch), _mirrored(hr, patch * scale)) for name, lr, hr in images]
+        fitting = [image for image in images if min(image[1].shape[:2]) >= patch]
+        if len(fitting) < len(images) and (small == "refuse" or not fitting):
+            raise _too_small(images, patch, scale)
+        self.names = [name for name, _, _ in fitting]
+        self.skipped = [name for name, lr, _ in images if min(lr.shape[:2]) < patch]
+        self._lr = [lr for _, lr, _ in fitting]
+        self._hr = [hr for _, _, hr in fitting]
+        self.bytes = sum(image.size for image in chain(self._lr, self._hr))
+
+        free_rows = np.array([image.shape[0] - patch + 1 for image in self._lr], np.int64)
+        self._free_columns = np.array([image.shape[1] - patch + 1 for image in self._lr], np.int64)
+        self._positions = free_rows * self._free_columns  # an image
+        self._positions_end = np.cumsum(self._positions)
+
+        if resident is None:
+            resident = self.device.type == "cuda" and self.bytes <= torch.cuda.mem_get_info(self.device)[0] // 2
+        self.backend = "device" if resident else "host"
+        self._resident = _Resident(self) if resident else None
+        if ahead is None:
+            ahead = _AHEAD if self.device.type == "cuda" else 0
+        self._ahead = _Ahead(self._from_host, ahead, self.device) if ahead and not resident else None
+
+    def draw(self, iteration: int) -> Draw:
+        """The batch of an iteration (from 0); a pure function of the seed and `iteration`.
+
+        Of two samplers that differ in batch size only, the smaller one's batch is the beginning of the larger one's.
+        """
+        if iteration < 0:
+            raise ValueError(f"iteration {iteration} is negative")
+        generator = np.random.Philox(
+            key=np.array([self.seed, iteration], np.uint64), counter=np.array([0, 0, 0, _STREAM], np.uint64)
+        )
+        # A remainder favours small values by less than positions / 2**64: 1 part in 10**10 on all of DF2K.
+        which, where, flips = generator.random_raw(_WORDS * self.batch_size).reshape(-1, _WORDS).T
+        if self.sampling == "area":
+            position = (where % np.uint64(self._positions_end[-1])).astype(np.int64)
+            image = np.searchsorted(self._positions_end, position, side="right")
+            position -= self._positions_end[image] - self._positions[image]
+        else:
+            image = (which % np.uint64(len(self._lr))).astype(np.int64)
+            position = (where % self._positions[image].astype(np.uint64)).astype(np.int64)
+        columns = self._free_columns[image]
+        hflip, vflip, transpose = ((flips >> np.uint64(bit) & np.uint64(1)).astype(bool) for bit in (61, 62, 63))
+        return Draw(image, position // columns, position % columns, hflip, vflip, transpose)
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """The pixels of `draw(iteration)`.
+
+        Returns:
+            LR, uint8 N x 3 x p x p, and HR, uint8 N x 3 x (p * scale) x (p * scale), RGB, on `device`, in channels-last
+            memory format. On a GPU they are ready for work queued on the current stream.
+        """
+        if self._resident is not None:
+            return self._resident.batch(iteration)
+        return self._from_host(iteration) if self._ahead is None else self._ahead.get(iteration)
+
+    def start(self, iteration: int, end: int | None = None) -> None:
+        """Says that batches from `iteration` on, up to `end`, will be wanted; the thread, if there is one, begins."""
+        if self._ahead is not None:
+            self._ahead.start(iteration, end)
+
+    def close(self) -> None:
+        """Stops the prefetching thread; the sampler can go on being used and starts it again."""
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def __enter__(self) -> "PatchSampler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _from_host(self, iteration: int) -> tuple[Tensor, Tensor]:
+        draw = self.draw(iteration)
+        pin = self.device.type == "cuda"
+        batches = []
+        for images, scale in ((self._lr, 1), (self._hr, self.scale)):
+            side = self.patch * scale
+            out = torch.empty((self.batch_size, side, side, 3), dtype=torch.uint8, pin_memory=pin)
+            _slice(images, draw, side, scale, out.numpy())
+            batches.append(out.to(self.device, non_blocking=True).permute(0, 3, 1, 2))
+        return batches[0], batches[1]
+
+
+def _too_small(images: Sequence[tuple[str, np.ndarray, np.ndarray]], patch: int, scale: int) -> UserError:
+    sides = [min(lr.shape[:2]) for _, lr, _ in images]
+    small = [image for image, side in zip(images, sides, strict=True) if side < patch]
+    name, _, hr = small[0]
+    need = patch * scale
+    return UserError(
+        f"image {name} is {hr.shape[1]}x{hr.shape[0]}, smaller than an HR patch of {need}x{need} "
+        f"({len(small)} of {len(images)} images are): leave them out, or use LR patches of at most {min(sides)}"
+    )
+
+
+def _mirrored(image: np.ndarray, side: int) -> np.ndarray:
+    """The image itself, or where a side is shorter, its mirrored continuation to `side`."""
+    missing = [max(0, side - length) for length in image.shape[:2]]
+    if not any(missing):
+        return image
+    return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
+
+
+def _slice(images: Sequence[np.ndarray], draw: Draw, side: int, scale: int, out: np.ndarray) -> None:
+    """Crops, flips and transposes into `out`, N x side x side x 3."""
+    for n, index in enumerate(draw.image):
+        top, left = draw.top[n] * scale, draw.left[n] * scale
+        crop = images[index][top : top + side, left : left + side]
+        # cv2 moves whole pixels; numpy's negative strides would move single bytes, nine times slower.
+        if draw.hflip[n] or draw.vflip[n]:
+            crop = cv2.flip(crop, -1 if draw.hflip[n] and draw.vflip[n] else int(draw.hflip[n]))
+        if draw.transpose[n]:
+            crop = cv2.transpose(crop)
+        out[n] = crop
+
+
+class _Resident:
+    """The selected images on the device, and batches gathered there.
+
+    Pixel (row, column) of patch n lies at start[n] + row * row_step[n] + column * column_step[n], in pixels; flips make
+    a step negative, a transpose exchanges the two steps.
+    """
+
+    def __init__(self, sampler: PatchSampler) -> None:
+        self._sampler = sampler
+        self._offsets, self._widths = [], []  # in pixels; LR, HR
+        self._pixels = torch.empty((sampler.bytes // 3, 3), dtype=torch.uint8, device=sampler.device)
+        offset = 0
+        for images in (sampler._lr, sampler._hr):
+            self._offsets.append(np.empty(len(images), np.int64))
+            self._widths.append(np.array([image.shape[1] for image in images], np.int64))
+            for i, image in enumerate(images):
+                count = image.size // 3
+                self._pixels[offset : offset + count] = torch.from_numpy(image.reshape(-1, 3).copy())
+                self._offsets[-1][i] = offset
+                offset += count
+        sides = (sampler.patch, sampler.patch * sampler.scale)
+        self._ranges = [torch.arange(side, device=sampler.device) for side in sides]
+        self._block: tuple[int, Tensor] | None = None
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        start = iteration // _BLOCK * _BLOCK
+        if self._block is None or self._block[0] != start:
+            self._block = start, self._plan(start)
+        lr_plan, hr_plan = self._block[1][iteration - start]
+        return self._gather(lr_plan, self._ranges[0]), self._gather(hr_plan, self._ranges[1])
+
+    def _gather(self, plan: Tensor, along: Tensor) -> Tensor:
+        start, row_step, column_step = plan[:, :, None]
+        rows = start + row_step * along
+        index = rows[:, :, None] + (column_step * along)[:, None, :]
+        pixels = self._pixels.index_select(0, index.view(-1))
+        return pixels.view(*index.shape, 3).permute(0, 3, 1, 2)
+
+    def _plan(self, first: int) -> Tensor:
+        """Start and steps of every patch of a block of iterations: int64, block x (LR, HR) x 3 x N, on the device."""
+        sampler = self._sampler
+        plan = np.empty((_BLOCK, 2, 3, sampler.batch_size), np.int64)
+        for i in range(_BLOCK):
+            draw = sampler.draw(first + i)
+            for kind, scale in enumerate((1, sampler.scale)):
+                last = sampler.patch * scale - 1
+                width = self._widths[kind][draw.image]
+                top = draw.top * scale + draw.vflip * last
+                left = draw.left * scale + draw.hflip * last
+                row_step = np.where(draw.vflip, -width, width)
+                column_step = np.where(draw.hflip, -1, 1)
+                plan[i, kind, 0] = self._offsets[kind][draw.image] + top * width + left
+                plan[i, kind, 1] = np.where(draw.transpose, column_step, row_step)
+                plan[i, kind, 2] = np.where(draw.transpose, row_step, column_step)
+        on_host = torch.from_numpy(plan)
+        if sampler.device.type == "cuda":
+            on_host = on_host.pin_memory()  # so that the copy does not wait
+        return on_host.to(sampler.device, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    iteration: int
+    batch: tuple[Tensor, Tensor] | None = None
+    copied: "torch.cuda.Event | None" = None
+    error: BaseException | None = None
+
+
+class _Ahead:
+    """A thread that makes the batches of successive iterations before they are asked for, at most `depth` of them.
+
+    On a GPU it allocates and copies on a stream of its own; whoever captures a CUDA graph at the same time should do so
+    with capture_error_mode="thread_local".
+    """
+
+    def __init__(self, make: Callable[[int], tuple[Tensor, Tensor]], depth: int, device: torch.device) -> None:
+        self._make, self._device = make, device
+        self._depth = depth
+        self._thread: threading.Thread | None = None
+        self._queue: Queue[_Ready] = Queue(depth)
+        self._stop = threading.Event()
+        self._expected = 0
+        self._end: int | None = None
+
+    def get(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """The batch of an iteration; if it does not follow the last one, the thread starts again from there."""
+        if self._thread is None or iteration != self._expected or iteration == self._end:
+            self.start(iteration, self._end)
+        ready = self._queue.get()
+        if ready.error is not None:
+            self.close()
+            raise ready.error
+        assert ready.batch is not None
+        assert ready.iteration == iteration
+        self._expected = iteration + 1
+        if ready.copied is not None:
+            stream = torch.cuda.current_stream(ready.batch[0].device)
+            stream.wait_event(ready.copied)
+            for tensor in ready.batch:
+                tensor.record_stream(stream)
+        return ready.batch
+
+    def close(self) -> None:
+        if self._thread is None:
+            return
+        self._stop.set()
+        self._thread.join()
+        self._thread = None
+
+    def start(self, iteration: int, end: int | None) -> None:
+        self.close()
+        self._end = end if end is None or end > iteration else None
+        self._expected = iteration
+        self._queue = Queue(self._depth)
+        self._stop = threading.Event()
+        work = (self._make, iteration, self._end, self._device, self._queue, self._stop)
+        self._thread = threading.Thread(target=_prefetch, args=work, name="patches", daemon=True)
+        self._thread.start()
+
+
+def _prefetch(
+    make: Callable[[int], tuple[Tensor, Tensor]],
+    iteration: int,
+    end: int | None,
+    device: torch.device,
+    queue: "Queue[_Ready]",
+    stop: threading.Event,
+) -> None:
+    stream = None
+    while not stop.is_set() and iteration != end:
+        try:
+            if stream is None and device.type == "cuda":
+                stream = torch.cuda.Stream(device)
+            with torch.cuda.stream(stream):  # None: no change
+                batch = make(iteration)
+                copied = None if stream is None else stream.record_event()
+            ready = _Ready(iteration, batch, copied)
+        except BaseException as error:  # handed to whoever asks for the batch
+            ready = _Ready(iteration, error=error)
+        while not stop.is_set():
+            try:
+                queue.put(ready, timeout=0.1)
+                break
+            except Full:
+                continue
+        if ready.error is not None:
+            return
+        iteration += 1

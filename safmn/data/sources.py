@@ -1,0 +1,204 @@
+"""Datasets by name: where their images are, and which of them a study means.
+
+`photographs` comes inside installed packages and needs no download. The others lie under a `data_root` that the user
+gives (or anywhere, by `folders`); they have licences that do not allow this project to carry them. Any other name is a
+folder of the user's own.
+
+A selection is a name with an optional Python slice of the dataset's sorted image names: `BSDS200[10:]`,
+`photographs[:3]`, `DIV2K[::10]`.
+"""
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from safmn.data import pairs
+from safmn.errors import UserError
+
+# Natural colour photographs that the wheels themselves carry (not those that scikit-image downloads on demand); of
+# images of one scene (the stereo pair) both are listed, and adjacent in the sorted order, so that a slice can keep them
+# on one side.
+PHOTOGRAPHS = {
+    "scikit-image": (
+        "skimage",
+        "data",
+        (
+            "astronaut.png",
+            "chelsea.png",
+            "coffee.png",
+            "hubble_deep_field.jpg",
+            "ihc.png",
+            "motorcycle_left.png",
+            "motorcycle_right.png",
+            "retina.jpg",
+            "rocket.jpg",
+        ),
+    ),
+    "scikit-learn": ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
+}
+
+_EDSR_BENCHMARKS = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar (250 MB) holds it"
+_DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A known dataset.
+
+    Attributes:
+        images: how many it has.
+        folders: where it may lie below the data root, the first that exists is taken.
+        obtain: where the user gets it.
+        numbers: where files are numbered and one folder may hold more than the set, the first and last number meant.
+    """
+
+    images: int
+    folders: tuple[str, ...]
+    obtain: str
+    numbers: tuple[int, int] | None = None
+
+
+def _usual(name: str) -> tuple[str, ...]:
+    return name, f"benchmark/{name}"
+
+
+DATASETS = {
+    "Set5": Dataset(5, _usual("Set5"), _EDSR_BENCHMARKS),
+    "Set14": Dataset(14, _usual("Set14"), _EDSR_BENCHMARKS),
+    "B100": Dataset(100, (*_usual("B100"), *_usual("BSDS100")), _EDSR_BENCHMARKS),
+    "Urban100": Dataset(100, _usual("Urban100"), _EDSR_BENCHMARKS),
+    "Manga109": Dataset(
+        109, _usual("Manga109"), "its authors give it on application, for academic use: http://www.manga109.org"
+    ),
+    "T91": Dataset(91, _usual("T91"), "the 91 images of Yang et al., with the code of many papers; HR alone is enough"),
+    "BSDS200": Dataset(
+        200, _usual("BSDS200"), "the 200 training images of the Berkeley segmentation dataset; HR alone is enough"
+    ),
+    "DIV2K": Dataset(
+        800,
+        ("DIV2K/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/HR", "DIV2K"),
+        f"{_DIV2K}DIV2K_train_HR.zip (3.5 GB) and DIV2K_train_LR_bicubic_X4.zip",
+        (1, 800),
+    ),
+    # EDSR's own layout keeps the validation images with the training images.
+    "DIV2K_val": Dataset(
+        100,
+        ("DIV2K/DIV2K_valid_HR", "DIV2K_valid_HR", "DIV2K_val", "DIV2K/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/HR"),
+        f"{_DIV2K}DIV2K_valid_HR.zip (449 MB) and DIV2K_valid_LR_bicubic_X4.zip",
+        (801, 900),
+    ),
+    "Flickr2K": Dataset(
+        2650,
+        ("Flickr2K/Flickr2K_HR", "Flickr2K_HR", "Flickr2K"),
+        "https://cv.snu.ac.kr/research/EDSR/Flickr2K.tar (20 GB)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a dataset is: a folder in one of the layouts of `pairs`, or a list of HR files."""
+
+    name: str
+    folder: Path | None
+    files: tuple[Path, ...] = ()
+
+    def pairs(self, scale: int) -> list[pairs.Pair]:
+        """Its pairs at a scale, sorted by name."""
+        if self.folder is None:
+            return pairs.of_files(list(self.files), scale)
+        found = pairs.find(self.folder, scale)
+        known = DATASETS.get(self.name)
+        if known is None or known.numbers is None:
+            return found
+        kept = [pair for pair in found if _is_meant(pair.name, *known.numbers)]
+        if not kept:
+            first, last = known.numbers
+            raise UserError(f"{self.folder} has none of the images {first:04}-{last:04} of {self.name}: add them")
+        return kept
+
+
+def parse_selection(text: str) -> tuple[str, slice]:
+    """`"BSDS200[10:]"` -> `("BSDS200", slice(10, None))`; without brackets, all images.
+
+    Raises:
+        UserError: not a name with an optional slice; a step below 1.
+    """
+    match = re.fullmatch(
+        r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.+-]*)"
+        r"(\[\s*(?P<start>-?[0-9]{1,9})?\s*:\s*(?P<stop>-?[0-9]{1,9})?\s*(:\s*(?P<step>[0-9]{1,9})?\s*)?\])?",
+        text,
+        flags=re.ASCII,
+    )
+    if match is None or (match["step"] is not None and int(match["step"]) == 0):
+        raise UserError(f"{text!r} is not a selection of images: write a dataset's name, or Name[start:stop:step]")
+    limits = (None if match[part] is None else int(match[part]) for part in ("start", "stop", "step"))
+    return match["name"], slice(*limits)
+
+
+def locate(name: str, root: Path | str | None = None, folders: dict[str, str] | None = None) -> Location:
+    """Finds a dataset.
+
+    Args:
+        name: `photographs`, a name of DATASETS, or a folder of the user's own in `root` or `folders`.
+        root: the folder that holds datasets (`data_root`).
+        folders: name -> folder, where a dataset lies elsewhere; looked at first.
+
+    Raises:
+        UserError: not found; says where it was looked for and where it can be obtained.
+    """
+    if folders and name in folders:
+        folder = Path(folders[name])
+        if not folder.is_dir():
+            raise UserError(f"{name} is said to be in {folder}, which is not a folder: correct `folders`")
+        return Location(name, folder)
+    if name == "photographs":
+        return Location(name, None, _photographs())
+    known = DATASETS.get(name)
+    if root is None:
+        hint = f"; {known.obtain}" if known else f", or name one of photographs, {', '.join(DATASETS)}"
+        raise UserError(f"{name} needs a data_root, the folder that holds datasets: give it{hint}")
+    root = Path(root)
+    candidates = known.folders if known else _usual(name)
+    for candidate in candidates:
+        if (root / candidate).is_dir():
+            return Location(name, root / candidate)
+    looked = ", ".join(candidates)
+    if known:
+        raise UserError(f"{name} is not in {root} (looked for {looked}): put it there; {known.obtain}")
+    raise UserError(
+        f"dataset {name} is unknown and not in {root} (looked for {looked}): put a folder of that name there, "
+        f"or use one of photographs, {', '.join(DATASETS)}"
+    )
+
+
+def select(
+    text: str, scale: int, root: Path | str | None = None, folders: dict[str, str] | None = None
+) -> list[pairs.Pair]:
+    """The pairs that a selection means: `parse_selection`, `locate`, the slice; raises UserError where none is left."""
+    name, part = parse_selection(text)
+    found = locate(name, root, folders).pairs(scale)
+    if not found[part]:
+        raise UserError(f"{text} selects none of the {len(found)} images of {name}: widen it")
+    return found[part]
+
+
+def _photographs() -> tuple[Path, ...]:
+    files = []
+    for distribution, (package, folder, names) in PHOTOGRAPHS.items():
+        spec = importlib.util.find_spec(package)  # finds without importing
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(f"photographs come with {distribution}, which is not installed: pip install {distribution}")
+        for name in names:
+            file = Path(next(iter(spec.submodule_search_locations))) / folder / name
+            if not file.is_file():
+                raise UserError(
+                    f"{file} is missing from the installed {distribution}: install a version of pyproject.toml's range"
+                )
+            files.append(file)
+    return tuple(files)
+
+
+def _is_meant(stem: str, first: int, last: int) -> bool:
+    return not stem.isascii() or not stem.isdigit() or first <= int(stem) <= last

@@ -1,0 +1,326 @@
+"""SMSR: learns which channels and which pixels need computing, and skips the rest.
+
+Each layer of a sparse mask module has two kinds of output channels, chosen for good after training: *dense* ones are
+computed everywhere, *sparse* ones only where the module's spatial mask, predicted from the image, says that the pixel
+is important, and are zero elsewhere. There are three ways to compute the same network:
+
+- training: masks drawn by Gumbel softmax, soft and differentiable;
+- evaluation, dense: binary masks multiplied with features that were computed everywhere. This is what is counted;
+- evaluation, sparse (`sparse = True`): the masked-out part is never computed.
+
+Where the masks are binary, all three have the same output.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from safmn.networks.blocks import RangeShift, shift_from_convolutions
+from safmn.networks.registry import published
+
+CHANNELS = 64
+MODULES = 5
+LAYERS = 4
+DENSE, SPARSE = 0, 1  # the two entries of every mask tensor's last (channel mask) or second (spatial mask) dimension
+
+
+class ChannelAttention(nn.Module):
+    """x times a gate for each channel, from the channels' means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        squeezed = CHANNELS // 16
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(CHANNELS, squeezed, 1), nn.ReLU(inplace=True), nn.Conv2d(squeezed, CHANNELS, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv_du(x.mean((2, 3), keepdim=True))
+
+
+class ImportantPixels:
+    """Where a binary spatial mask is set, and which of those pixels are neighbours: the indices of sparse convolution.
+
+    Args:
+        mask: N x 1 x H x W of 0 and 1.
+
+    Features of P important pixels are kept as a C x P matrix, columns in the order of `torch.nonzero`.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.shape = mask.shape[0], mask.shape[2], mask.shape[3]
+        self.batch, self.row, self.column = mask[:, 0].nonzero(as_tuple=True)
+        count = self.batch.numel()
+        # Column of each pixel in the matrix, shifted by one: 0 is a column of zeros, for all pixels that are masked out
+        # and for the rim outside of the image.
+        number = mask.new_zeros(mask.shape, dtype=torch.long)
+        number[self.batch, 0, self.row, self.column] = torch.arange(1, count + 1, device=mask.device)
+        padded = F.pad(number, (1, 1, 1, 1))[:, 0]
+        self.neighbours = torch.stack([padded[self._at(dy, dx)] for dy in range(3) for dx in range(3)])  # 9 x P
+
+    def _at(self, dy: int, dx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices of the neighbour at (dy - 1, dx - 1) in an image padded by one pixel."""
+        return self.batch, self.row + dy, self.column + dx
+
+    def gather(self, dense: Tensor) -> Tensor:
+        """N x C x H x W -> C x P."""
+        return dense[self.batch, :, self.row, self.column].T
+
+    def patches_of_dense(self, dense: Tensor) -> Tensor:
+        """N x C x H x W -> 9C x P, the 3x3 neighbourhoods of the important pixels, ordered as a kernel's C x 3 x 3."""
+        padded = F.pad(dense, (1, 1, 1, 1)).permute(0, 2, 3, 1)
+        patches = torch.stack([padded[self._at(dy, dx)] for dy in range(3) for dx in range(3)])  # 9 x P x C
+        return patches.permute(2, 0, 1).flatten(0, 1)
+
+    def patches_of_sparse(self, sparse: Tensor) -> Tensor:
+        """C x P -> 9C x P: neighbours that are not important contribute zeros."""
+        return F.pad(sparse, (1, 0))[:, self.neighbours].flatten(0, 1)
+
+    def scatter(self, sparse: Tensor) -> Tensor:
+        """C x P -> N x C x H x W, zero elsewhere."""
+        batch, height, width = self.shape
+        dense = sparse.new_zeros(batch, height, width, sparse.shape[0])
+        dense[self.batch, self.row, self.column] = sparse.T
+        return dense.permute(0, 3, 1, 2)
+
+
+def positions(mask: Tensor) -> list[int]:
+    """Where a vector of bool is set."""
+    return mask.nonzero()[:, 0].tolist()
+
+
+def convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """A same-size convolution without bias that also takes zero input or output channels (then the result is zero)."""
+    if weight.numel() == 0:
+        return x.new_zeros(x.shape[0], weight.shape[0], *x.shape[2:])
+    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+
+
+class SparseMaskBody(nn.Module):
+    """Four 3x3 convolutions under a channel mask and a spatial mask, and a 1x1 that collects all their outputs.
+
+    The masks act on a layer's *outputs*. A sparse channel is zero outside of the spatial mask; what a sparse channel
+    passes on to a dense one counts only inside of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Logits, last dimension (DENSE, SPARSE).
+        self.ch_mask = nn.Parameter(torch.rand(1, CHANNELS, LAYERS, 2))
+        self.body = nn.Sequential(*(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False) for _ in range(LAYERS)))
+        self.collect = nn.Conv2d(CHANNELS * LAYERS, CHANNELS, 1)
+
+    def sparse_channels(self) -> Tensor:
+        """Which outputs of each layer are sparse: LAYERS x CHANNELS of bool, on the CPU, since they decide shapes."""
+        if self.ch_mask.is_meta:
+            # No values there, where memory is predicted: every second channel, what fresh masks have on average.
+            return (torch.arange(CHANNELS, device="cpu") % 2 == 1).expand(LAYERS, -1)
+        logits = self.ch_mask.detach().cpu()
+        return (logits[0, ..., SPARSE] > logits[0, ..., DENSE]).T
+
+    def train_form(self, x: Tensor, spatial: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        """Soft masks. Args: features, soft spatial mask N x 1 x H x W, temperature. Returns features, channel mask."""
+        channel_mask = F.gumbel_softmax(self.ch_mask, tau, dim=3)
+        outputs = []
+        dense_before, sparse_before = 1.0, 0.0  # the module's input is dense
+        for layer, convolution in enumerate(self.body):
+            dense, sparse = (channel_mask[:, :, layer, kind, None, None] for kind in (DENSE, SPARSE))
+            from_dense = convolution(x * dense_before) * (dense + sparse * spatial)
+            from_sparse = convolution(x * sparse_before) * spatial if layer > 0 else 0.0
+            x = (from_dense + from_sparse).relu()
+            outputs.append(x)
+            dense_before, sparse_before = dense, sparse
+        return self.collect(torch.cat(outputs, 1)), channel_mask
+
+    def dense_form(self, x: Tensor, spatial: Tensor) -> Tensor:
+        """Binary masks, every feature computed. Each layer costs what one convolution of all channels costs.
+
+        Its FLOPs, that is: as activations fvcore counts the outputs of both halves. Table 1 has none for SMSR.
+        """
+        outputs = []
+        dense_before, sparse_before = list(range(CHANNELS)), []
+        for convolution, is_sparse in zip(self.body, self.sparse_channels(), strict=True):
+            from_dense = convolve(x[:, dense_before], convolution.weight[:, dense_before])
+            from_sparse = convolve(x[:, sparse_before], convolution.weight[:, sparse_before])
+            masked = is_sparse.view(1, -1, 1, 1).to(x.device)
+            x = (torch.where(masked, from_dense * spatial, from_dense) + from_sparse * spatial).relu()
+            outputs.append(x)
+            dense_before, sparse_before = positions(~is_sparse), positions(is_sparse)
+        return self.collect(torch.cat(outputs, 1))
+
+    def sparse_form(self, x: Tensor, spatial: Tensor) -> Tensor:
+        """Binary masks, sparse channels kept only at important pixels."""
+        pixels = ImportantPixels(spatial)
+        dense, sparse = x, x.new_zeros(0, pixels.batch.numel())
+        dense_outputs, sparse_outputs = [], []
+        dense_before, sparse_before = list(range(CHANNELS)), []
+        for convolution, is_sparse in zip(self.body, self.sparse_channels(), strict=True):
+            dense_now, sparse_now = positions(~is_sparse), positions(is_sparse)
+            to_dense, to_sparse = convolution.weight[dense_now], convolution.weight[sparse_now]
+            # Four kinds of kernels: dense to dense everywhere, the three others at important pixels.
+            dense_to_dense = convolve(dense, to_dense[:, dense_before])
+            dense_to_sparse = to_sparse[:, dense_before].flatten(1) @ pixels.patches_of_dense(dense)
+            patches = pixels.patches_of_sparse(sparse)
+            sparse_to_dense = to_dense[:, sparse_before].flatten(1) @ patches
+            sparse_to_sparse = to_sparse[:, sparse_before].flatten(1) @ patches
+            dense = (dense_to_dense + pixels.scatter(sparse_to_dense)).relu()
+            sparse = (dense_to_sparse + sparse_to_sparse).relu()
+            dense_outputs.append(dense)
+            sparse_outputs.append(sparse)
+            dense_before, sparse_before = dense_now, sparse_now
+        is_sparse = self.sparse_channels().flatten()
+        dense_kernel, sparse_kernel = (self.collect.weight[:, positions(kind)] for kind in (~is_sparse, is_sparse))
+        everywhere = convolve(torch.cat(dense_outputs, 1), dense_kernel) + self.collect.bias.view(1, -1, 1, 1)
+        return everywhere + pixels.scatter(sparse_kernel.flatten(1) @ torch.cat(sparse_outputs))
+
+    def multiply_adds(self, pixels: int, important: int) -> int:
+        """Of `sparse_form` for `important` of `pixels` pixels, one a product."""
+        total, dense_before, sparse_before = 0, CHANNELS, 0
+        for sparse in self.sparse_channels().sum(1).tolist():
+            dense = CHANNELS - sparse
+            total += 9 * dense_before * dense * pixels
+            total += 9 * (dense_before * sparse + sparse_before * CHANNELS) * important
+            dense_before, sparse_before = dense, sparse
+        sparse = int(self.sparse_channels().sum())
+        return total + CHANNELS * ((CHANNELS * LAYERS - sparse) * pixels + sparse * important)
+
+
+class SparseMaskModule(nn.Module):
+    """Sparse mask module: predicts the spatial mask, runs the body under it, channel attention, skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        quarter = CHANNELS // 4
+        # At half the resolution and back: an hourglass that is cheaper than the body.
+        self.spa_mask = nn.Sequential(
+            nn.Conv2d(CHANNELS, quarter, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.AvgPool2d(2),
+            nn.Conv2d(quarter, quarter, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(quarter, 2, 3, stride=2, padding=1, output_padding=1),
+        )
+        self.body = SparseMaskBody()
+        self.ca = ChannelAttention()
+
+    def spatial_mask(self, x: Tensor, tau: float | None = None) -> Tensor:
+        """N x 1 x H x W: 1 where the pixel is important; soft and random with a temperature `tau`, else binary.
+
+        The hourglass halves and doubles, so an odd last row or column gets no prediction: it is not important, as in
+        the authors' code, where it lies outside of the mask.
+        """
+        logits = self.spa_mask(x)
+        if tau is None:
+            mask = (logits[:, SPARSE] > logits[:, DENSE]).to(x.dtype).unsqueeze(1)
+        else:
+            mask = F.gumbel_softmax(logits, tau, dim=1)[:, SPARSE:]
+        return F.pad(mask, (0, x.shape[3] - mask.shape[3], 0, x.shape[2] - mask.shape[2]))
+
+
+@published(
+    "smsr",
+    "SMSR",
+    rows={1: "SMSR"},
+    reference="Wang et al., Exploring Sparsity in Image Super-Resolution for Efficient Inference, CVPR 2021",
+)
+class SMSR(nn.Module):
+    """N x 3 x H x W RGB in [0, 1] -> N x 3 x sH x sW. Inside, 0-255 without the mean colour. Keys are the authors'.
+
+    Attributes:
+        tau: temperature of the Gumbel softmax in training; the authors lower it from 1 as training goes on.
+        sparse: whether evaluation skips what is masked out. Same output, same weights.
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.tau = 1.0
+        self.sparse = False
+        self.shift = RangeShift()
+        self.head = nn.Sequential(
+            nn.Conv2d(3, CHANNELS, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        )
+        self.body = nn.Sequential(*(SparseMaskModule() for _ in range(MODULES)))
+        self.collect = nn.Sequential(
+            nn.Conv2d(CHANNELS * MODULES, CHANNELS, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+        )
+        self.tail = nn.Sequential(nn.Conv2d(CHANNELS, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_with_masks(x)[0]
+
+    def forward_with_masks(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The image; of each module the spatial mask, N x 1 x H x W; and the channel mask, LAYERS x CHANNELS, 1 for
+        sparse. Soft in training, where a sparsity loss can be built from them, else binary."""
+        shifted = self.shift.enter(x)
+        shallow = self.head(shifted)
+        features, outputs, spatial_masks, channel_masks = shallow, [], [], []
+        for module in self.body:
+            spatial = module.spatial_mask(features, self.tau if self.training else None)
+            if self.training:
+                result, channel_mask = module.body.train_form(features, spatial, self.tau)
+                channel_mask = channel_mask[0, ..., SPARSE].T
+            else:
+                compute = module.body.sparse_form if self.sparse else module.body.dense_form
+                result, channel_mask = compute(features, spatial), module.body.sparse_channels().to(x.dtype)
+            features = module.ca(result) + features
+            outputs.append(features)
+            spatial_masks.append(spatial)
+            channel_masks.append(channel_mask)
+        deep = self.collect(torch.cat(outputs, 1)) + shallow
+        skip = F.interpolate(shifted, scale_factor=self.scale, mode="bicubic", align_corners=False)
+        return self.shift.leave(self.tail(deep) + skip), spatial_masks, channel_masks
+
+    def counted_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that #Params of Table 1 counts: all but the channel masks, which are no weights."""
+        return (parameter for key, parameter in self.named_parameters() if not key.endswith("ch_mask"))
+
+    @torch.no_grad()
+    def mask_densities(self, x: Tensor) -> list[dict[str, float | list[float]]]:
+        """How much of each sparse mask module an input needs, as fractions of 1.
+
+        Args:
+            x: N x 3 x H x W RGB in [0, 1].
+
+        Returns:
+            For each module `spatial`, the share of important pixels, and `channels`, the share of dense channels of
+            each layer.
+        """
+        return [
+            {"spatial": float(spatial.mean()), "channels": [float(share) for share in 1 - channels.mean(1)]}
+            for spatial, channels in zip(*self._binary_masks(x), strict=True)
+        ]
+
+    @torch.no_grad()
+    def sparse_multiply_adds(self, x: Tensor) -> int:
+        """Multiply-adds of the sparse form for the input N x 3 x H x W: data-dependent, as Table 1's FLOPs of SMSR.
+
+        Convolutions only, masks' own included; a transposed convolution at input resolution, as fvcore counts.
+        """
+        batch, _, height, width = x.shape
+        pixels = batch * height * width
+        quarter_pixels = batch * (height // 2) * (width // 2)
+        outside = [*self.head, *self.collect, *self.tail]
+        total = pixels * sum(layer.weight.numel() for layer in outside if isinstance(layer, nn.Conv2d))
+        for module, spatial in zip(self.body, self._binary_masks(x)[0], strict=True):
+            first, second, up = (layer.weight.numel() for layer in module.spa_mask if hasattr(layer, "weight"))
+            total += first * pixels + (second + up) * quarter_pixels
+            total += batch * sum(layer.weight.numel() for layer in module.ca.conv_du if hasattr(layer, "weight"))
+            total += module.body.multiply_adds(pixels, int(spatial.sum()))
+        return total
+
+    def _binary_masks(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        training = self.training
+        try:
+            return self.eval().forward_with_masks(x)[1:]
+        finally:
+            self.train(training)
+
+    @staticmethod
+    def convert_published(state: dict[str, Tensor], scale: int) -> dict[str, Tensor]:
+        """The authors keep the mean shift in `sub_mean` and `add_mean`, 1x1 convolutions in units of 0-255."""
+        return shift_from_convolutions(state, "shift")

@@ -1,0 +1,283 @@
+"""Evaluation of a network on a benchmark: PSNR and SSIM on Y, image by image and mean.
+
+Two protocols, and a choice for networks that know only Y:
+
+- `present`, that of every network trained by this project and of the papers since about 2017: the network enlarges the
+  benchmark's LR files; SR is clamped and rounded to uint8, HR cropped at the bottom and right to LR size x scale; both
+  become Y of MATLAB's YCbCr, not rounded. A network of colour Y (SRCNN, FSRCNN, ESPCN, VDSR, LapSRN, ECBSR) takes the
+  unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and measured against the unrounded Y of HR. Its
+  CbCr, enlarged bicubically, matter for the picture only, not for the metrics.
+- `legacy`, the one behind the bicubic row of Table 1, and the usual one when those networks were published: HR is
+  cropped to a multiple of the scale and becomes Y rounded to uint8; that plane is reduced by MATLAB's bicubic and
+  enlarged (bicubically, or by a network of colour Y), each result rounded once to uint8, and measured. LR files unused.
+
+Images of equal size go through the network together; means are means of per-image values.
+"""
+
+import csv
+import io
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from safmn import files
+from safmn.errors import UserError
+from safmn.quality import batched, colour, resampling
+
+PROTOCOLS = ("present", "legacy")
+BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
+"""HR pixels that go through a network at once. More does not pay on a CPU: the maps fall out of its cache."""
+
+
+class Pairs(Protocol):
+    """A benchmark: what `safmn.data.packed.open_pairs` returns."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def lr(self, index: int) -> NDArray[np.uint8]:
+        """LR image, uint8 H x W x 3 RGB."""
+
+    def hr(self, index: int) -> NDArray[np.uint8]:
+        """HR image, uint8 H x W x 3 RGB, at least LR size x scale."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Quality of one image: PSNR on Y in dB, SSIM on Y."""
+
+    image: str
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality on a benchmark, in the benchmark's order."""
+
+    scores: tuple[Score, ...]
+
+    @property
+    def psnr(self) -> float:
+        """Mean of the images' PSNR on Y, in dB."""
+        return math.fsum(score.psnr for score in self.scores) / len(self.scores)
+
+    @property
+    def ssim(self) -> float:
+        """Mean of the images' SSIM on Y."""
+        return math.fsum(score.ssim for score in self.scores) / len(self.scores)
+
+
+def evaluate(
+    network: nn.Module | None,
+    pairs: Pairs,
+    scale: int,
+    *,
+    channels: str = "RGB",
+    protocol: str = "present",
+    batch_pixels: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """PSNR and SSIM on Y of `network` on `pairs`, computed where the network's weights lie, in float32.
+
+    Args:
+        network: takes and returns N x C x H x W in [0, 1]; None, in the legacy protocol only, is MATLAB's bicubic.
+        pairs: the benchmark.
+        scale: also the border in pixels that is cropped before measuring.
+        channels: "RGB" or "Y", what the network takes (`safmn.networks.info(name).colour`).
+        protocol: "present" or "legacy", see above.
+        batch_pixels: HR pixels that go through the network at once; by device where None.
+        on_progress: called with (images done, images in all).
+
+    Raises UserError, naming the image, where HR and LR do not fit together or an image is too small.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"there is no protocol {protocol!r}: choose {' or '.join(PROTOCOLS)}")
+    if protocol == "legacy" and network is not None and channels != "Y":
+        raise UserError("the legacy protocol is defined on Y alone: evaluate bicubic or a network of colour Y with it")
+    if len(pairs) == 0:
+        raise UserError("the benchmark has no images: check the folder")
+    device = device_of(network)
+    limit = batch_pixels or BATCH_PIXELS.get(device.type, 1 << 20)
+    load = _legacy_pair if protocol == "legacy" else _present_pair
+    scores: list[Score | None] = [None] * len(pairs)
+    done = 0
+    for indices, lr, hr in _batches(pairs, lambda index: load(pairs, index, scale, channels), limit):
+        if network is None:
+            sr = _bicubic_planes(lr, scale)
+        else:
+            sr = run(network, lr.to(device))
+        sr, hr = sr.to(device), hr.to(device)
+        if sr.shape[-2:] != hr.shape[-2:]:
+            raise UserError(
+                f"the network makes {tuple(sr.shape[-2:])} of an image of {tuple(lr.shape[-2:])}: it is not an x{scale}"
+            )
+        try:
+            psnr, ssim = _measure(sr, hr, scale)
+        except UserError as error:
+            raise UserError(f"{pairs.names[indices[0]]}: {error}") from error
+        for index, *values in zip(indices, psnr.tolist(), ssim.tolist(), strict=True):
+            scores[index] = Score(pairs.names[index], *values)
+        done += len(indices)
+        if on_progress is not None:
+            on_progress(done, len(pairs))
+    return Evaluation(tuple(score for score in scores if score is not None))
+
+
+def super_resolve(network: nn.Module, lr: NDArray[np.uint8], channels: str = "RGB") -> NDArray[np.uint8]:
+    """The picture a network makes of `lr`: uint8 H x W x 3 RGB in and, `scale` times the size, out.
+
+    SR is clamped and rounded. A network of colour Y enlarges Y; Cb and Cr are enlarged by MATLAB's bicubic.
+    """
+    if channels != "Y":
+        batch = run(network, torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None].to(device_of(network)))
+        return batch[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    from safmn.data import bicubic
+
+    plane = torch.from_numpy(colour.luma(lr))[None, None].to(device_of(network))
+    luma = run(network, plane)[0, 0].cpu().numpy()
+    ycbcr = bicubic.upscale(colour.ycbcr_uint8(lr), luma.shape[0] // lr.shape[0])
+    return colour.rgb_uint8(np.dstack([luma, ycbcr[..., 1:]]))
+
+
+def run(network: nn.Module, images: Tensor) -> Tensor:
+    """A batch through the network: N x C x H x W with values in [0, 255] in; clamped, whole numbers in float32 out."""
+    return forward(network, images).clamp_(0.0, 255.0).round_()
+
+
+def forward(network: nn.Module, images: Tensor) -> Tensor:
+    """As `run`, neither clamped nor rounded. In eval mode, without gradients, in float32 without TF32."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), _full_precision():
+            return network(images.to(torch.float32) / 255.0).to(torch.float32) * 255.0
+    finally:
+        network.train(training)
+
+
+def device_of(network: nn.Module | None) -> torch.device:
+    """Where the network's weights lie; the CPU for one that has none."""
+    if network is not None:
+        for tensor in (*network.parameters(), *network.buffers()):
+            return tensor.device
+    return torch.device("cpu")
+
+
+def write_csv(path: Path | str, evaluation: Evaluation) -> None:
+    """One line `image,psnr,ssim` an image; the numbers' shortest text that reads back as the same float64."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "psnr", "ssim"])
+    writer.writerows([score.image, repr(score.psnr), repr(score.ssim)] for score in evaluation.scores)
+    files.write_text(path, text.getvalue())
+
+
+def fit_pair(lr: NDArray, hr: NDArray, scale: int, name: str) -> NDArray:
+    """HR cropped at the bottom and right to LR size x scale; UserError, naming the image, if LR was not made of it."""
+    height, width = (side * scale for side in lr.shape[:2])
+    if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
+        raise UserError(
+            f"{name}: HR of {hr.shape[0]}x{hr.shape[1]} and LR of {lr.shape[0]}x{lr.shape[1]} do not fit at "
+            f"x{scale}: LR must be HR's size divided by {scale}, rounded down"
+        )
+    return hr[:height, :width]
+
+
+def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> tuple[Tensor, Tensor]:
+    lr = pairs.lr(index)
+    hr = fit_pair(lr, pairs.hr(index), scale, pairs.names[index])
+    if channels == "Y":
+        return torch.from_numpy(colour.luma(lr))[None], torch.from_numpy(colour.luma(hr))[None]
+    return _planar(lr), _planar(hr)
+
+
+def _legacy_pair(pairs: Pairs, index: int, scale: int, channels: str) -> tuple[Tensor, Tensor]:
+    hr = pairs.hr(index)
+    height, width = (side - side % scale for side in hr.shape[:2])
+    if not height or not width:
+        raise UserError(f"{pairs.names[index]}: HR of {hr.shape[0]}x{hr.shape[1]} is too small for x{scale}: remove it")
+    plane = colour.luma_uint8(hr[:height, :width])
+    return torch.from_numpy(resampling.matlab_once(plane, 1 / scale))[None], torch.from_numpy(plane)[None]
+
+
+def _bicubic_planes(lr: Tensor, scale: int) -> Tensor:
+    """MATLAB's bicubic on uint8 planes N x 1 x H x W, rounded to uint8."""
+    return torch.stack([torch.from_numpy(resampling.matlab_once(plane.numpy(), scale))[None] for plane in lr[:, 0]])
+
+
+def _planar(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def _measure(sr: Tensor, hr: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """PSNR and SSIM of a batch, N x 3 (RGB) or N x 1 (Y) x H x W; Y is made once for both."""
+    planes = [batched.luma_batch(each) if each.shape[1] == 3 else each[:, 0].to(torch.float64) for each in (sr, hr)]
+    return batched.psnr_planes(*planes, border=scale), batched.ssim_planes(*planes, border=scale)
+
+
+def _batches(
+    pairs: Pairs, load: Callable[[int], tuple[Tensor, Tensor]], limit: int
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """(indices, LR batch, HR batch) of images of equal size, at most `limit` HR pixels each unless it is one image.
+
+    Images are read ahead by a thread; unfinished batches together hold at most 8 x `limit` pixels.
+    """
+    waiting: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
+    held = 0
+    for index, lr, hr in _read_ahead(len(pairs), load):
+        pixels = hr.shape[-2] * hr.shape[-1]
+        group = waiting.setdefault(lr.shape, [])
+        group.append((index, lr, hr))
+        held += pixels
+        full = (len(group) + 1) * pixels > limit
+        if full or held > 8 * limit:
+            size = lr.shape if full else next(iter(waiting))
+            group = waiting.pop(size)
+            held -= sum(hr.shape[-2] * hr.shape[-1] for _, _, hr in group)
+            yield _stack(group)
+    for group in waiting.values():
+        yield _stack(group)
+
+
+def _stack(group: list[tuple[int, Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
+    indices, lr, hr = zip(*group, strict=True)
+    return list(indices), torch.stack(lr), torch.stack(hr)
+
+
+def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(index, LR, HR) in order, a few images ahead of the one that is used."""
+    with ThreadPoolExecutor(max_workers=1) as pool:  # one: a benchmark need not be safe to read from several
+        upcoming = deque(pool.submit(load, index) for index in range(min(8, count)))
+        try:
+            for index in range(count):
+                pair = upcoming.popleft().result()
+                if index + 8 < count:
+                    upcoming.append(pool.submit(load, index + 8))
+                yield index, *pair
+        finally:
+            for future in upcoming:
+                future.cancel()
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """float32 as such: TF32, cuDNN's default for convolutions, moves the third decimal of a PSNR."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32 = before

@@ -1,0 +1,448 @@
+"""Why does my number differ from the published one? The same network measured under one deviation at a time.
+
+The deviations are those seen in public code: each is an entry of SWITCHES, which changes one field of a Recipe. To add
+one is to add an entry and, if it needs a value that is new, a function to the table of that field.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import convolve, uniform_filter
+from torch import nn
+
+from safmn.data import bicubic, images, packed, pairs
+from safmn.errors import UserError
+from safmn.quality import colour, evaluation, metrics, resampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a cell is made. The defaults are the protocol; each field's other values are the keys of a table below."""
+
+    lr: str = "files"  # LOW_RESOLUTION
+    crop: str = "lr"  # CROPS
+    weights: str = "given"  # or another file
+    ensemble: bool = False  # mean over the eight flips and rotations
+    rounding: str = "round"  # ROUNDINGS, of SR
+    plane: str = "y"  # PLANES
+    border: tuple[int, int] = (1, 0)  # (a, b): a x scale + b pixels are cropped
+    average: str = "images"  # or "error": PSNR of the mean squared error of all images
+    ssim: str = "gaussian"  # SSIMS
+    legacy: bool = False  # the older protocol on Y, see `safmn.quality.evaluation`
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One deviation from the protocol.
+
+    Attributes:
+        name: short, unique.
+        what: what is done, and by whom.
+        change: fields of Recipe and their values.
+        metrics: the metrics that it can change.
+        channels: the networks that it applies to, by what they take.
+    """
+
+    name: str
+    what: str
+    change: Mapping[str, Any]
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    channels: tuple[str, ...] = ("RGB", "Y")
+
+
+SWITCHES = (
+    Switch("rgb", "RGB instead of Y (SSIM: mean of the three channels)", {"plane": "rgb"}, channels=("RGB",)),
+    Switch(
+        "y-opencv", "Y of OpenCV or Pillow, 0 to 255, instead of MATLAB's", {"plane": "y_opencv"}, channels=("RGB",)
+    ),
+    Switch("y-uint8", "Y of SR and HR rounded to uint8 before measuring", {"plane": "y_uint8"}),
+    Switch("lr-matlab", "LR made from HR by MATLAB's bicubic, not the LR files", {"lr": "matlab"}),
+    Switch("lr-matlab-clamped", "as lr-matlab, the border clamped instead of mirrored", {"lr": "matlab_clamped"}),
+    Switch("lr-matlab-once", "as lr-matlab, rounded once instead of after each pass", {"lr": "matlab_once"}),
+    Switch("lr-opencv", "LR by OpenCV's INTER_CUBIC, not antialiased", {"lr": "opencv"}),
+    Switch("lr-opencv-area", "LR by OpenCV's INTER_AREA", {"lr": "opencv_area"}),
+    Switch("lr-pillow", "LR by Pillow's BICUBIC", {"lr": "pillow"}),
+    Switch("border-0", "no border cropped", {"border": (0, 0)}),
+    Switch("border-scale+6", "scale + 6 pixels cropped, as EDSR does on DIV2K", {"border": (1, 6)}),
+    Switch("modcrop-12", "HR cropped to a multiple of 12 for all scales, LR made from it", {"crop": "twelve"}),
+    Switch("modcrop-none", "HR not cropped: LR of the next larger size made from it, SR cut to HR", {"crop": "none"}),
+    Switch("modcrop-centre", "HR cropped on all sides, not at the bottom and right", {"crop": "centre"}),
+    Switch("truncate", "SR truncated to uint8 instead of rounded", {"rounding": "truncate"}),
+    Switch("float", "SR clamped, but not rounded to uint8", {"rounding": "float"}),
+    Switch("ensemble", "self-ensemble over eight flips and rotations (+)", {"ensemble": True}),
+    Switch("mean-error", "PSNR of the mean squared error of all images", {"average": "error"}, metrics=("psnr",)),
+    Switch(
+        "ssim-uniform", "uniform 7x7 window, sample covariance (scikit-image's default)", {"ssim": "uniform"}, ("ssim",)
+    ),
+    Switch("ssim-padded", "window also over the padded border (MATLAB's ssim)", {"ssim": "padded"}, ("ssim",)),
+    Switch(
+        "ssim-reduced", "images above 384 pixels reduced first (the authors' ssim.m)", {"ssim": "reduced"}, ("ssim",)
+    ),
+    Switch("ssim-range", "constants for values in [0, 1] on values in [0, 255]", {"ssim": "range_1"}, ("ssim",)),
+    Switch("legacy", "the older protocol: Y rounded to uint8, reduced and enlarged", {"legacy": True}, channels=("Y",)),
+)
+
+
+# --- What the fields of a recipe mean --------------------------------------------------------------------------------
+
+LOW_RESOLUTION: dict[str, Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]] = {
+    "matlab": bicubic.downscale,
+    "matlab_clamped": lambda hr, scale: bicubic.downscale(hr, scale, "clamped"),
+    "matlab_once": lambda hr, scale: resampling.matlab_once(hr, 1 / scale),
+    "opencv": resampling.opencv,
+    "opencv_area": resampling.opencv_area,
+    "pillow": resampling.pillow,
+}
+
+ROUNDINGS: dict[str, Callable[[NDArray], NDArray]] = {
+    "round": lambda sr: np.round(np.clip(sr, 0, 255)).astype(np.uint8),
+    "truncate": lambda sr: np.clip(sr, 0, 255).astype(np.uint8),
+    "float": lambda sr: np.clip(sr, 0, 255),
+}
+
+PLANES: dict[str, Callable[[NDArray], NDArray]] = {
+    "y": colour.luma,
+    "y_uint8": lambda image: colour.round_uint8(colour.luma(image)),
+    "y_opencv": lambda image: _opencv_luma(image),
+    "rgb": lambda image: image,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of a benchmark as it lies there: LR, and HR before any crop; uint8 H x W x 3 RGB."""
+
+    name: str
+    lr: NDArray[np.uint8]
+    hr: NDArray[np.uint8]
+
+
+def _crop_lr(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+    return source.lr, evaluation.fit_pair(source.lr, source.hr, scale, source.name)
+
+
+def _crop_centre(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+    height, width = (side * scale for side in source.lr.shape[:2])
+    top, left = (source.hr.shape[0] - height) // 2, (source.hr.shape[1] - width) // 2
+    return source.lr, source.hr[top : top + height, left : left + width]
+
+
+def _crop_twelve(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+    height, width = (side - side % math.lcm(12, scale) for side in source.hr.shape[:2])
+    hr = source.hr[:height, :width]
+    return bicubic.downscale(hr, scale), hr
+
+
+def _crop_none(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+    return bicubic.resize(source.hr, Fraction(1, scale)), source.hr
+
+
+CROPS: dict[str, Callable[[Source, int], tuple[NDArray, NDArray]]] = {
+    "lr": _crop_lr,
+    "centre": _crop_centre,
+    "twelve": _crop_twelve,
+    "none": _crop_none,
+}
+
+
+def _ssim_uniform(first: NDArray, second: NDArray) -> float:
+    """Mean over whole 7 x 7 windows, all weights equal, variances with n - 1."""
+    size, correction = 7, 49 / 48
+
+    def mean(plane: NDArray) -> NDArray:
+        return uniform_filter(plane, size)[size // 2 : -(size // 2), size // 2 : -(size // 2)]
+
+    mean_first, mean_second = mean(first), mean(second)
+    variances = mean(first**2) + mean(second**2) - mean_first**2 - mean_second**2
+    covariance = mean(first * second) - mean_first * mean_second
+    luminance = (2 * mean_first * mean_second + metrics.C1) / (mean_first**2 + mean_second**2 + metrics.C1)
+    return float(
+        np.mean(luminance * (2 * correction * covariance + metrics.C2) / (correction * variances + metrics.C2))
+    )
+
+
+def _ssim_gaussian(first: NDArray, second: NDArray) -> float:
+    return metrics.ssim_plane(first, second)
+
+
+def _ssim_padded(first: NDArray, second: NDArray) -> float:
+    """The Gaussian window at every pixel, the image continued by its edge."""
+    margin = metrics.WINDOW // 2
+    return metrics.ssim_plane(np.pad(first, margin, mode="edge"), np.pad(second, margin, mode="edge"))
+
+
+def _ssim_reduced(first: NDArray, second: NDArray) -> float:
+    """Block means of f x f, every f-th of them, f = round(smaller side / 256), before the usual SSIM."""
+    factor = max(1, int(min(first.shape) / 256 + 0.5))
+    kernel = np.full((factor, factor), 1 / factor**2)
+    reduced = [convolve(plane, kernel, mode="reflect")[::factor, ::factor] for plane in (first, second)]
+    return metrics.ssim_plane(*reduced)
+
+
+def _ssim_range(first: NDArray, second: NDArray) -> float:
+    """Constants 255 times too small, which scaling the image up by 255 gives."""
+    return metrics.ssim_plane(first * 255.0, second * 255.0)
+
+
+SSIMS: dict[str, Callable[[NDArray, NDArray], float]] = {
+    "gaussian": _ssim_gaussian,
+    "uniform": _ssim_uniform,
+    "padded": _ssim_padded,
+    "reduced": _ssim_reduced,
+    "range_1": _ssim_range,
+}
+
+
+def _opencv_luma(image: NDArray) -> NDArray[np.uint8]:
+    import cv2
+
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YCrCb)[..., 0]
+
+
+# --- Measuring -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Figures:
+    """PSNR (dB) and SSIM of each image under one recipe, or why there are none."""
+
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+    obstacle: str = ""
+
+    def mean(self, metric: str, average: str = "images") -> float | None:
+        """The cell: the mean over images, or the PSNR of the images' mean squared error."""
+        values = getattr(self, metric)
+        if self.obstacle or not values:
+            return None
+        if average == "error":
+            errors = [metrics.PEAK**2 / 10 ** (value / 10) for value in values]
+            return metrics.psnr_of_error(math.fsum(errors) / len(errors))
+        return math.fsum(values) / len(values)
+
+
+class Measurement:
+    """The cell under the protocol and under every switch, ready to be held against published numbers.
+
+    Args:
+        networks: name -> network; "given" is the one in question, others are alternatives that become switches.
+        channels: "RGB" or "Y", what they take.
+        scale: enlargement.
+        bicubic: the network has no weights, so that the legacy protocol applies to it as it does to a Y network.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], channels: str, scale: int, *, bicubic: bool = False) -> None:
+        self.networks, self.channels, self.scale, self.bicubic = networks, channels, scale, bicubic
+        kinds = {channels, "Y"} if bicubic else {channels}
+        self.switches = tuple(switch for switch in SWITCHES if kinds & set(switch.channels)) + tuple(
+            Switch(f"weights {Path(name).name}", f"weights {name} instead", {"weights": name})
+            for name in networks
+            if name != "given"
+        )
+        self.recipes = {"standard": Recipe()} | {
+            switch.name: replace(Recipe(), **switch.change) for switch in self.switches
+        }
+        self.figures = {name: Figures() for name in self.recipes}
+
+    def add(self, source: Source) -> None:
+        """Measures one image under every recipe. Images are not kept; super-resolved ones live as long as the call."""
+        enlarged: dict[tuple, NDArray] = {}
+        for name, recipe in self.recipes.items():
+            figures = self.figures[name]
+            if figures.obstacle:
+                continue
+            try:
+                psnr, ssim = self._measure(source, recipe, enlarged)
+            except (UserError, ValueError) as error:
+                if name == "standard":
+                    raise UserError(f"{source.name}: {error}") from error
+                figures.obstacle = f"{source.name}: {error}"
+                continue
+            figures.psnr.append(psnr)
+            figures.ssim.append(ssim)
+
+    def _measure(self, source: Source, recipe: Recipe, enlarged: dict[tuple, NDArray]) -> tuple[float, float]:
+        if recipe.legacy:
+            network = None if self.bicubic else self.networks["given"]
+            one = evaluation.evaluate(network, _One(source), self.scale, channels="Y", protocol="legacy")
+            return one.psnr, one.ssim
+        lr, hr = CROPS[recipe.crop](source, self.scale)
+        if recipe.lr != "files":
+            lr = LOW_RESOLUTION[recipe.lr](hr, self.scale)
+        # Recipes that differ in what comes after the network, or in nothing for this image, share its output.
+        key = (recipe.weights, recipe.ensemble, lr.shape, hashlib.sha256(lr.tobytes()).digest())
+        if key not in enlarged:
+            enlarged[key] = _enlarge(self.networks[recipe.weights], lr, self.channels, recipe.ensemble)
+        sr = ROUNDINGS[recipe.rounding](enlarged[key][: hr.shape[0], : hr.shape[1]])
+        border = recipe.border[0] * self.scale + recipe.border[1]
+        first, second = (_inside(plane, border) for plane in _planes(sr, hr, recipe.plane))
+        metrics.check_sizes(first.shape[:2], second.shape[:2], 0, metrics.WINDOW)
+        if first.ndim == 3:
+            ssim = float(np.mean([SSIMS[recipe.ssim](first[..., c], second[..., c]) for c in range(3)]))
+        else:
+            ssim = SSIMS[recipe.ssim](first, second)
+        return metrics.psnr_plane(first, second), ssim
+
+    def explain(self, published: str, metric: str = "psnr") -> "Explanation":
+        """Holds a number, as printed, against the cell under each switch."""
+        number, tolerance = parse_printed(published)
+        standard = self.figures["standard"].mean(metric)
+        if standard is None:
+            raise UserError("nothing has been measured: the benchmark has no images")
+        rows = []
+        for switch in self.switches:
+            if metric not in switch.metrics:
+                continue
+            figures = self.figures[switch.name]
+            value = figures.mean(metric, self.recipes[switch.name].average)
+            rows.append(Row(switch.name, switch.what, value, figures.obstacle))
+        # Of two that come equally close, the one that changes less is listed first.
+        rows.sort(
+            key=lambda row: (
+                math.inf if row.value is None else round(abs(row.value - number), 9),
+                0 if row.value is None else abs(row.value - standard),
+            )
+        )
+        return Explanation(published, metric, number, tolerance, standard, tuple(rows))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cell under one switch; `value` is None where it does not apply, for the reason in `obstacle`."""
+
+    name: str
+    what: str
+    value: float | None
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A published number beside the cell under the protocol and under each switch, nearest first.
+
+    Attributes:
+        published: as printed.
+        metric: "psnr" (dB) or "ssim".
+        number: the printed number.
+        tolerance: half a unit of its last digit: two numbers within it are equal in print.
+        standard: the cell under the protocol.
+        rows: the cell under each switch.
+    """
+
+    published: str
+    metric: str
+    number: float
+    tolerance: float
+    standard: float
+    rows: tuple[Row, ...]
+
+    def equal(self, value: float | None) -> bool:
+        """Whether a value agrees with the published number at the precision of its print."""
+        return value is not None and abs(value - self.number) <= self.tolerance
+
+    @property
+    def closing(self) -> tuple[str, ...]:
+        """Names of the switches that close the gap, nearest first; none where there is no gap."""
+        return () if self.equal(self.standard) else tuple(row.name for row in self.rows if self.equal(row.value))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if self.equal(self.standard):
+            return f"The protocol itself gives {self.published}: there is nothing to explain."
+        if len(self.closing) == 1:
+            return f"One switch closes the gap: {self.closing[0]}."
+        if self.closing:
+            return (
+                f"Each of these closes the gap alone: {', '.join(self.closing)}; print more digits to tell them apart."
+            )
+        nearest = next((row for row in self.rows if row.value is not None), None)
+        if nearest is None or abs(nearest.value - self.number) >= abs(self.standard - self.number):
+            return "No single switch closes the gap, and none brings the number nearer."
+        return (
+            f"No single switch closes the gap; {nearest.name} comes nearest, {nearest.value - self.number:+.4f} left."
+        )
+
+
+def parse_printed(text: str) -> tuple[float, float]:
+    """A printed number and half a unit of its last digit: "32.21" -> (32.21, 0.005); UserError if it is none."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise UserError(f"published number {text!r} is not a number: give it as printed, such as 32.21")
+    # A hair more than half a unit, since 32.215 has no exact float64.
+    return float(number), 0.5 * 10.0 ** int(number.as_tuple().exponent) + 1e-9
+
+
+def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]:
+    """The images of a benchmark, each read when it is called; UserError where the folder cannot be used.
+
+    From a folder HR comes as it lies there; a packed store has it cropped, so that crops make less difference.
+    """
+    folder = Path(data)
+    if folder.is_dir() and not (folder / "index.json").is_file():
+        found = pairs.find(folder, scale)
+        return [lambda pair=pair: _read_source(pair, scale) for pair in found]
+    store = packed.open_pairs(folder, scale)
+    return [lambda i=i: Source(store.names[i], store.lr(i), store.hr(i)) for i in range(len(store))]
+
+
+def _read_source(pair: pairs.Pair, scale: int) -> Source:
+    return Source(pair.name, pairs.read_pair(pair, scale)[0], images.read(pair.hr))
+
+
+@dataclass(frozen=True)
+class _One:
+    """A benchmark of one image."""
+
+    source: Source
+
+    @property
+    def names(self) -> list[str]:
+        return [self.source.name]
+
+    def __len__(self) -> int:
+        return 1
+
+    def lr(self, index: int) -> NDArray[np.uint8]:
+        return self.source.lr
+
+    def hr(self, index: int) -> NDArray[np.uint8]:
+        return self.source.hr
+
+
+def _enlarge(network: nn.Module, lr: NDArray[np.uint8], channels: str, ensemble: bool) -> NDArray[np.float64]:
+    """SR in [0, 255], neither clamped nor rounded: H x W x 3, or H x W for a network of colour Y."""
+    planes = colour.luma(lr)[None] if channels == "Y" else lr.transpose(2, 0, 1)
+    batch = torch.from_numpy(np.ascontiguousarray(planes))[None].to(evaluation.device_of(network))
+    views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if ensemble else [(0, False)]
+    total = None
+    for turns, mirror in views:
+        view = torch.rot90(batch, turns, (2, 3))
+        out = evaluation.forward(network, view.flip(3) if mirror else view).to(torch.float64)
+        out = torch.rot90(out.flip(3) if mirror else out, -turns, (2, 3))
+        total = out if total is None else total + out
+    sr = (total / len(views))[0].cpu().numpy()
+    return sr[0] if channels == "Y" else sr.transpose(1, 2, 0)
+
+
+def _planes(sr: NDArray, hr: NDArray, plane: str) -> tuple[NDArray, NDArray]:
+    """What is compared. SR of a Y network is a plane already; only rounding is left to do with it."""
+    if sr.ndim == 2:
+        return (colour.round_uint8(sr) if plane == "y_uint8" else sr), PLANES[plane](hr)
+    return PLANES[plane](sr), PLANES[plane](hr)
+
+
+def _inside(plane: NDArray, border: int) -> NDArray[np.float64]:
+    return plane[border : plane.shape[0] - border, border : plane.shape[1] - border].astype(np.float64)

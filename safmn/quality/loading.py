@@ -1,0 +1,53 @@
+"""A network ready for use: what `evaluate`, `upscale` and `explain` start from."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from safmn import networks
+from safmn.errors import UserError
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device called `name`, or CUDA where there is one, else the CPU; UserError where it cannot be used."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used ({reason}): choose cpu, or cuda where there is one") from error
+    return device
+
+
+def load_network(name: str, scale: int, weights: str | Path | None) -> nn.Module:
+    """The network `name` with its weights, in eval mode; UserError where it needs weights and none are given."""
+    if weights is not None:
+        return networks.load_weights(weights, name, scale).eval()
+    network = networks.build(name, scale)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    if count:
+        raise UserError(f"{name} has {count:,} parameters: give trained ones with --weights FILE")
+    return network.eval()
+
+
+def network_of(weights: str | Path) -> str:
+    """The network's name as the metadata of a `.safetensors` file of this project has it; UserError where it has none."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(weights)
+    if not path.is_file():
+        raise UserError(f"weights {path} are missing: check the path")
+    metadata = None
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as handle:
+                metadata = handle.metadata()
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is not a readable .safetensors file ({error}): train or fetch it again") from error
+    name = (metadata or {}).get("network")
+    if not name:
+        raise UserError(f"{path} does not say which network it belongs to: name it with --network")
+    return name

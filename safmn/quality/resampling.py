@@ -1,0 +1,86 @@
+"""Bicubic reduction as different programs do it: what evaluation protocols and discrepancies differ in.
+
+`safmn.data.bicubic` is the one that makes data (two passes, each rounded to uint8: bit-identical to published LR
+files). Here is MATLAB's double-precision path, rounded once at the end, and those of other libraries.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from safmn.quality.colour import round_uint8
+
+
+def matlab_once(image: NDArray[np.uint8], factor: float, border: str = "symmetric") -> NDArray[np.uint8]:
+    """MATLAB's `imresize(image, factor)` in float64, rounded once at the end.
+
+    Args:
+        image: uint8, H x W or H x W x C.
+        factor: new size / old size; below 1 the kernel is widened (antialiasing).
+        border: "symmetric" (mirrored, edge repeated) or "clamped".
+
+    Returns:
+        uint8, ceil(H * factor) x ceil(W * factor) (x C).
+    """
+    halfway = _along_rows(image.astype(np.float64), factor, border)
+    return round_uint8(_along_rows(halfway.swapaxes(0, 1), factor, border).swapaxes(0, 1))
+
+
+def _along_rows(image: NDArray, factor: float, border: str) -> NDArray[np.float64]:
+    """Resizes the first axis."""
+    resized = matrix(image.shape[0], factor, border) @ image.reshape(image.shape[0], -1)
+    return resized.reshape(-1, *image.shape[1:])
+
+
+@cache
+def matrix(length: int, factor: float, border: str = "symmetric") -> csr_array:
+    """The linear map of one axis, output length x input length, each row of sum 1; Keys' kernel with a = -0.5."""
+    stretch = min(factor, 1.0)
+    centres = (np.arange(np.ceil(length * factor - 1e-9)) + 0.5) / factor - 0.5
+    reach = int(np.ceil(2 / stretch)) + 1
+    taps = np.floor(centres).astype(int)[:, None] + np.arange(-reach, reach + 1)
+    weights = _cubic((centres[:, None] - taps) * stretch)
+    weights /= weights.sum(1, keepdims=True)
+    if border == "symmetric":
+        taps = taps % (2 * length)
+        taps = np.minimum(taps, 2 * length - 1 - taps)
+    else:
+        taps = np.clip(taps, 0, length - 1)
+    rows = np.repeat(np.arange(len(centres)), taps.shape[1])
+    # Taps that the border folds onto one input are summed.
+    result = csr_array((weights.ravel(), (rows, taps.ravel())), shape=(len(centres), length))
+    result.eliminate_zeros()
+    return result
+
+
+def opencv(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """OpenCV's `INTER_CUBIC`: a = -0.75 and no antialiasing, so that LR aliases. H x W (x C) -> H/scale x W/scale."""
+    import cv2
+
+    height, width = image.shape[:2]
+    return cv2.resize(image, (width // scale, height // scale), interpolation=cv2.INTER_CUBIC)
+
+
+def opencv_area(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """OpenCV's `INTER_AREA`: the mean of each scale x scale block. H x W (x C) -> H/scale x W/scale."""
+    import cv2
+
+    height, width = image.shape[:2]
+    return cv2.resize(image, (width // scale, height // scale), interpolation=cv2.INTER_AREA)
+
+
+def pillow(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Pillow's `BICUBIC`: a = -0.5, antialiased, but its window is cut off at the border. uint8 RGB or grey."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((width // scale, height // scale), Image.Resampling.BICUBIC))
+
+
+def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    x = np.abs(distance)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

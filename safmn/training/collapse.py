@@ -1,0 +1,76 @@
+"""When a run has collapsed: the paper marks such rows of Table 3 with *, "obtained before the training collapse"."""
+
+import math
+from collections import deque
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+WINDOW = 100  # iterations whose median loss is the run's level
+FACTOR = 3.0  # a level this many times the lowest one so far is far above it; batches differ by 30 %
+PATIENCE = 200  # iterations for which it must stay there
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Where and how a run collapsed.
+
+    Attributes:
+        iteration: number of iterations done when it did (the first sign of it).
+        reason: a phrase.
+        loss: total loss at that iteration; None if it is not finite.
+        gradient_norm: Euclidean norm of all gradients there; None if it is not finite.
+    """
+
+    iteration: int
+    reason: str
+    loss: float | None
+    gradient_norm: float | None
+
+    def record(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+class CollapseWatch:
+    """Looks at every iteration's loss and gradient norm; changes nothing about the training."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._lowest = math.inf
+        self._above = 0
+
+    def look(self, iteration: int, loss: float, gradient_norm: float) -> Collapse | None:
+        """The verdict after iteration number `iteration` (1-based); None while the run is sound."""
+        for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
+            if not math.isfinite(value):
+                return Collapse(iteration, f"the {name} is not finite", _finite(loss), _finite(gradient_norm))
+        self._recent.append(loss)
+        if len(self._recent) < WINDOW:
+            return None
+        level = median(self._recent)
+        self._lowest = min(self._lowest, level)
+        self._above = self._above + 1 if level > FACTOR * self._lowest else 0
+        if self._above < PATIENCE:
+            return None
+        reason = f"the loss stayed above {FACTOR:g} times its lowest level for {PATIENCE} iterations"
+        return Collapse(iteration - PATIENCE + 1, reason, loss, gradient_norm)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing points to a collapse at present."""
+        return self._above == 0
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to come to the same verdict."""
+        return {"recent": list(self._recent), "lowest": self._lowest, "above": self._above}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state` returned."""
+        self._recent = deque(state["recent"], maxlen=WINDOW)
+        self._lowest = state["lowest"]
+        self._above = state["above"]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

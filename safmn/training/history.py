@@ -1,0 +1,87 @@
+"""What a run tells: history.csv, TensorBoard scalars, and lines of progress."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from safmn.files import write_text
+
+COLUMNS = ("iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm", "validation_psnr_rgb")
+
+
+class History:
+    """The rows of history.csv: means over the iterations since the row before; PSNR where it was validated.
+
+    No clock time is among them, so that a resumed run ends with the same bytes as a straight one.
+    """
+
+    def __init__(self, rows: list[list[float | int | None]] | None = None) -> None:
+        self.rows = rows or []
+
+    def add(self, **values: float | int | None) -> None:
+        """Adds one row; `values` by column, missing ones stay empty."""
+        self.rows.append([values.get(column) for column in COLUMNS])
+
+    def write(self, file: Path) -> None:
+        """Writes all rows, floats with every digit."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([["" if value is None else repr(value) for value in row] for row in self.rows])
+        write_text(file, buffer.getvalue())
+
+
+class Scalars:
+    """TensorBoard event files in `folder`; a resumed run hides the steps that it does again."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+
+    def add(self, iteration: int, **values: float | None) -> None:
+        """Adds the values that are not None."""
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Flushes what is not on disk yet."""
+        self._writer.close()
+
+
+class Progress:
+    """A line on stderr every few seconds: done, rate, time left, losses. Plain text, since it mostly goes to a log."""
+
+    def __init__(self, label: str, total: int, start: int, every: float = 5.0) -> None:
+        self._label = label
+        self._total = total
+        self._start = start
+        self._every = every
+        self._began = time.monotonic()
+        self._told = self._began
+
+    def tell(self, iteration: int, **values: Any) -> None:
+        """Prints the line, if the last one is long enough ago or the run is at its end."""
+        now = time.monotonic()
+        if now - self._told < self._every and iteration < self._total:
+            return
+        self._told = now
+        rate = (iteration - self._start) / max(now - self._began, 1e-9)
+        left = (self._total - iteration) / rate if rate else float("inf")
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
+        print(
+            f"{self._label}: {iteration}/{self._total}  {rate:.2f} it/s  ETA {_clock(left)}  {shown}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

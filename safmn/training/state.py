@@ -1,0 +1,125 @@
+"""What a run needs to go on after it was killed: saved whole, in two generations, under a lock, with a key.
+
+The folder is one that Snakemake does not know of, since it deletes the declared outputs of a job that failed.
+"""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from safmn.errors import UserError
+from safmn.files import atomic
+
+GENERATIONS = 2
+DIGEST = hashlib.sha256().digest_size
+
+
+class StateFolder:
+    """The saved states of one run.
+
+    Args:
+        folder: `state/` in the run's folder.
+        key: fingerprint of specification, code and data; a state with another key is never used.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder
+        self.key = key
+        self._lock = filelock.FileLock(folder / "lock")
+
+    def acquire(self) -> None:
+        """Takes the folder for this process; UserError at once if another process has it.
+
+        The lock dies with its process. After a kill -9 of Snakemake its training job lives on and still holds it.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise UserError(
+                f"{self.folder} is in use by process {self._owner()}: another run trains here; wait for it or end it"
+            ) from error
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
+        (self.folder / "owner").write_text(f"{os.getpid()}\n")
+
+    def release(self) -> None:
+        """Gives the folder back."""
+        self._lock.release()
+
+    def _owner(self) -> str:
+        try:
+            return (self.folder / "owner").read_text().strip()
+        except OSError:
+            return "unknown"
+
+    def save(self, iteration: int, content: dict[str, Any]) -> None:
+        """Writes a generation, then removes the ones before the last two.
+
+        A kill at any moment leaves the previous generation whole: the new one appears under its name when it is synced.
+        """
+        buffer = io.BytesIO()
+        torch.save({"key": self.key, "iteration": iteration, "content": content}, buffer)
+        payload = buffer.getvalue()
+        with atomic(self._file(iteration)) as temporary:
+            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+        for old in self._files()[:-GENERATIONS]:
+            old.unlink(missing_ok=True)
+
+    def load(self) -> tuple[int, dict[str, Any], list[str]]:
+        """The newest sound state that fits: (iteration, content, remarks); iteration 0 and {} if there is none.
+
+        A damaged file is passed over for the older generation. States with another key are moved aside as a whole, since
+        they belong to a run with another specification, code or data. Each of this is told in a remark.
+        """
+        remarks = []
+        for stray in self.folder.glob(".iteration-*"):  # what a kill in the middle of a save left
+            stray.unlink(missing_ok=True)
+        for file in reversed(self._files()):
+            saved = _read(file)
+            if saved is None:
+                damaged = file.with_suffix(".damaged")
+                file.replace(damaged)
+                remarks.append(f"{file.name} is damaged (kept as {damaged.name}); going back to the state before it")
+            elif saved["key"] != self.key:
+                remarks.append(
+                    f"the state at iteration {saved['iteration']} belongs to another specification, code or data; "
+                    f"set aside in {self.set_aside().name}, starting anew"
+                )
+                break
+            else:
+                return saved["iteration"], saved["content"], remarks
+        return 0, {}, remarks
+
+    def set_aside(self) -> Path:
+        """Moves all states to a folder beside this one, which nothing reads or deletes."""
+        number = 1
+        while (target := self.folder.with_name(f"{self.folder.name}-set-aside-{number}")).exists():
+            number += 1
+        target.mkdir()
+        for file in self._files():
+            file.replace(target / file.name)
+        return target
+
+    def _file(self, iteration: int) -> Path:
+        return self.folder / f"iteration-{iteration:09d}.state"
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("iteration-*.state"))
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The content of one generation; None if it is truncated, altered or no state at all."""
+    try:
+        data = file.read_bytes()
+        digest, payload = data[:DIGEST], data[DIGEST:]
+        if hashlib.sha256(payload).digest() != digest:
+            return None
+        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    except Exception:  # whatever a damaged file does to the reader, it is a damaged file
+        return None

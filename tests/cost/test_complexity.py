@@ -1,0 +1,391 @@
+"""Counts against the published figures, against fvcore run plainly, and the command that checks a variant."""
+
+import json
+from contextlib import contextmanager
+from decimal import ROUND_HALF_UP, Decimal
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, parameter_count
+from torch import nn
+
+from safmn import cli, networks
+from safmn.cost import complexity
+from safmn.errors import UserError
+
+# Parameters K, FLOPs G, activations M at x4, computed independently of this code when the paper was studied.
+VARIANTS = {
+    "safmn": ("239.52", "13.5549", "76.700"),
+    "safm_none": ("225.41", "12.8957", "54.605"),
+    "ccm_none": ("30.72", "1.6110", "26.934"),
+    "no_fm": ("239.52", "13.5549", "76.700"),
+    "no_mr": ("239.52", "13.6422", "87.782"),
+    "no_fa": ("228.86", "12.9577", "60.111"),
+    "no_fm_mr": ("239.52", "13.6422", "87.782"),
+    "no_fm_fa": ("228.86", "12.9577", "60.111"),
+    "no_fm_mr_fa": ("228.86", "13.0450", "71.194"),
+    "avg_pool": ("239.52", "13.5674", "76.700"),
+    "nearest_pool": ("239.52", "13.5563", "76.700"),
+    "gelu_none": ("239.52", "13.5549", "76.700"),
+    "gelu_sigmoid": ("239.52", "13.5549", "76.700"),
+    "ccm_se": ("260.98", "13.5881", "76.701"),
+    "channel_mlp": ("73.63", "3.9998", "76.700"),
+    "inverted_residual": ("245.28", "13.8535", "109.878"),
+    "ln_none": ("238.37", "13.5549", "76.700"),
+    "ln_none_low_lr": ("238.37", "13.5549", "76.700"),
+    "ln_bn": ("239.52", "13.6213", "76.700"),
+    "ln_fbn": ("238.37", "13.5549", "76.700"),
+    "ln_l2": ("238.37", "13.5549", "76.700"),
+    "blocks_4": ("128.06", "7.2533", "40.769"),
+    "blocks_6": ("183.79", "10.4041", "58.735"),
+    "blocks_12": ("350.976", "19.8565", "112.631"),
+}
+
+# The same at x2, x3 and x4 for Table 1.
+PUBLISHED = {
+    "safmn": ("227.82/51.53/298.51", "232.70/23.42/134.30", "239.52/13.55/76.70"),
+    "srcnn": ("57.28/52.70/89.40", "57.28/52.74/89.46|89.47", "57.28/52.70/89.40"),
+    "fsrcnn": ("12.81/2.87/40.55", "12.81/1.28/18.55", "12.81/0.72/10.83"),
+    "espcn": ("21.28/4.88/23.04", "", "24.75/1.42/6.45"),
+    "vdsr": ("664.70/612.59/1121.59", "664.70/613.07/1122.46", "664.70/612.59/1121.59"),
+    "lapsrn": ("406.67/94.10/223.03", "", "812.77/117.49/264.04"),
+    "carn_m": ("414.81/91.18/655.03", "414.81/46.17/327.22", "414.81/32.49/226.89"),
+    "carn": ("1591.96/222.83/522.32", "1591.96/118.89/268.19", "1591.96/90.88/193.71"),
+    "edsr_baseline": ("1369.86/316.25/563.10", "1554.50/160.44/284.79", "1517.57/114.23/201.83"),
+    "imdn": ("694.40/158.85/423.01", "703.06/71.54/189.69", "715.18/40.91/107.83"),
+    "pan": ("261.40/70.57/677.38", "261.40/39.12/339.72", "272.42/28.21/237.77"),
+    "lapar_a": ("547.87/175.28/656.18", "594.27/118.64/505.02", "659.23/98.69/451.58"),
+    "ecbsr_m16c64": ("594.88/136.56/251.60", "", "601.81/34.54/63.59"),
+    "smsr": ("984.75/223.80/-", "993.40/100.43/-", "1005.52/57.15/-"),
+    "shufflemixer": ("393.94/90.86/832.20", "414.74/43.40/404.49", "410.58/27.69/269.11"),
+}
+PUBLISHED_CASES = [
+    (name, scale, figures)
+    for name, row in PUBLISHED.items()
+    for scale, figures in zip((2, 3, 4), row, strict=True)
+    if figures
+]
+
+
+def shows(value: int, unit: int, text: str) -> bool:
+    """Whether `value` in `unit` rounds half up to `text`."""
+    step = Decimal(1).scaleb(Decimal(text).as_tuple().exponent)
+    return (Decimal(value) / unit).quantize(step, ROUND_HALF_UP) == Decimal(text)
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """How often fvcore traces a network, which is also how often it runs."""
+    calls = []
+    original = complexity.JitModelAnalysis._analyze.__globals__["_get_scoped_trace_graph"]
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setitem(complexity.JitModelAnalysis._analyze.__globals__, "_get_scoped_trace_graph", counted)
+    return calls
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_have_the_counts_of_their_rows(name, traces):
+    record = complexity.measure(name, 4)
+    params, flops, activations = VARIANTS[name]
+    assert shows(record["params"], 10**3, params)
+    assert shows(record["flops"], 10**9, flops)
+    assert shows(record["activations"], 10**6, activations)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(("name", "scale", "figures"), PUBLISHED_CASES)
+def test_published_networks_have_their_counts(name, scale, figures, traces):
+    record = complexity.measure(name, scale)
+    columns = (("params", 10**3), ("flops", 10**9), ("activations", 10**6))
+    for (column, unit), text in zip(columns, figures.split("/"), strict=True):
+        if text != "-":
+            assert any(shows(record[column], unit, each) for each in text.split("|")), column
+    assert len(traces) == 1
+
+
+def test_every_network_is_in_one_of_the_lists():
+    assert set(networks.names()) <= VARIANTS.keys() | PUBLISHED.keys() | {"bicubic"}
+
+
+def test_record_says_how_it_was_counted():
+    record = complexity.measure("safmn", 3)
+    assert record["input"] == [240, 427]
+    assert record["channels"] == 3
+    assert {"fvcore", "torch"} <= record["versions"].keys()
+    assert all(isinstance(record[column], int) for column in ("params", "flops", "activations"))
+    assert record["uncounted"]["aten::pixel_shuffle"] == 1
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_bicubic_costs_nothing_that_is_counted():
+    record = complexity.measure("bicubic", 2)
+    assert (record["params"], record["flops"], record["activations"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_input_gives_an_output_of_1280x720(scale):
+    height, width = complexity.input_size(scale)
+    assert (height * scale, width * scale) == (720, 1281 if scale == 3 else 1280)
+
+
+def plainly(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Parameters, FLOPs and activations by fvcore as anyone would call it: real tensors, two traces."""
+    image = torch.rand(shape)
+    counted = []
+    for analysis in (FlopCountAnalysis, ActivationCountAnalysis):
+        counter = analysis(network.eval(), image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        counted.append(int(counter.total()))
+    return parameter_count(network)[""], *counted
+
+
+@pytest.mark.parametrize("name", networks.names())
+def test_equals_fvcore_called_plainly(name):
+    scale, size = networks.info(name).scales[-1], (25, 34)  # odd and even, neither a multiple of eight
+    network = networks.build(name, scale)
+    for module in network.modules():
+        if hasattr(module, "fused"):
+            module.fused = False
+    traced = complexity.trace(name, scale, size=size)
+    params, flops, activations = plainly(network, traced.input)
+    if name == "smsr":
+        params -= 5 * 64 * 4 * 2  # the channel masks of five modules of four layers
+    assert (traced.params, traced.flops, traced.activations) == (params, flops, activations)
+    assert traced.flops == sum(each.flops for each in traced.operations)
+    assert traced.activations == sum(each.activations for each in traced.operations)
+
+
+def test_fused_layer_norm_is_not_what_is_counted():
+    network = networks.build("safmn", 4)  # fused, as it is trained
+    _, fused, _ = plainly(network, (1, 3, 36, 64))
+    written_out = complexity.trace("safmn", 4, size=(36, 64)).flops
+    # 16 LayerNorms over 36 channels, 5 FLOPs an element: 13.72 G instead of 13.55 G at 1280x720.
+    assert fused - written_out == 16 * 36 * 36 * 64 * 5
+
+
+# --- Networks that are not in the registry -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Lets `complexity` find a class of the test's under the name "own"."""
+
+    def register(factory, colour="RGB"):
+        monkeypatch.setattr(
+            complexity,
+            "networks",
+            SimpleNamespace(build=lambda name, scale: factory(), info=lambda name: SimpleNamespace(colour=colour)),
+        )
+
+    return register
+
+
+class Odd(nn.Module):
+    """Convolutions called in unusual ways, and what fvcore has rules for beside convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.strided = nn.Conv2d(3, 8, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), bias=False)
+        self.up = nn.ConvTranspose2d(8, 12, 3, stride=2, padding=1, output_padding=1, groups=4, dilation=2)
+        self.norm = nn.BatchNorm2d(12)
+        self.dense = nn.Linear(12, 6)
+        self.reflecting = nn.Conv2d(12, 6, 3, padding=1, padding_mode="reflect")
+
+    def forward(self, image):
+        features = self.norm(self.up(self.strided(image)))
+        gate = self.dense(nn.functional.adaptive_avg_pool2d(features, 1).flatten(1))
+        padding = features.shape[-1] // features.shape[-1]  # a tensor, while tracing
+        features = torch.conv2d(self.reflecting(features), torch.ones(6, 1, 3, 3).to(features), None, 1, padding, 1, 6)
+        product = torch.einsum("nchw,nc->nhw", features, gate)
+        return nn.functional.interpolate(product[:, None], scale_factor=2, mode="bilinear")
+
+
+def test_convolutions_of_every_kind_equal_fvcore_called_plainly(use, traces):
+    use(Odd)
+    traced = complexity.trace("own", 4, size=(20, 31))
+    assert len(traces) == 1  # on the meta device, not once more on the CPU
+    assert (traced.params, traced.flops, traced.activations) == plainly(Odd(), traced.input)
+
+
+class Same(nn.Module):
+    """Asks for its padding by name, and looks at values: neither can be traced on the meta device."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding="same")
+
+    def forward(self, image):
+        features = self.conv(image)
+        return features if features.sum().item() > 0 else -features
+
+
+def test_what_needs_values_is_traced_on_the_cpu(use):
+    use(Same, colour="Y")
+    traced = complexity.trace("own", 4, size=(9, 8))
+    assert traced.input == (1, 1, 9, 8)
+    assert (traced.params, traced.flops, traced.activations) == plainly(Same(), traced.input)
+
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(5, 3, 3)
+
+    def forward(self, image):
+        return self.conv(image)
+
+
+def test_a_network_that_does_not_run_is_named(use):
+    use(Broken)
+    with pytest.raises(UserError, match=r"^own x4 does not run on an image of 320x180 pixels with 3 channels") as error:
+        complexity.trace("own", 4)
+    assert "\n" not in str(error.value)
+
+
+class Parameters(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 2)
+        self.again = self.first
+        self.tied = nn.Parameter(torch.ones(5))
+        self.alias = self.tied
+        self.frozen = nn.Parameter(torch.ones(7), requires_grad=False)
+        self.register_buffer("statistics", torch.ones(11))
+
+
+def test_parameters_are_counted_once_frozen_ones_too_and_buffers_not():
+    assert sum(torch.Size(shape).numel() for shape in complexity.parameters(Parameters()).values()) == 3 * 2 + 2 + 5 + 7
+
+
+# --- The commands ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def variant(folder, name, text):
+    (folder / f"{name}.yaml").write_text(f"title: own\ndescription: own\n{text}", encoding="utf-8")
+    yield folder
+
+
+@pytest.fixture
+def ablations(tmp_path, monkeypatch):
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+
+    def add(name, text):
+        (folder / f"{name}.yaml").write_text(f"title: own\ndescription: own\n{text}", encoding="utf-8")
+
+    return add
+
+
+def test_check_refuses_a_variant_that_is_not_its_row(ablations, tmp_path, capsys):
+    ablations("mine", 'rows: {"3": "(b): w/o MR"}\nnetwork: {aggregation: false}\n')
+    out = tmp_path / "mine.json"
+    out.write_text("an earlier count", encoding="utf-8")
+    assert cli.main(["complexity", "mine", "--check", "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "mine" in message
+    assert "Table 3, row '(b): w/o MR', params: counted 228.864 K, printed 239.52 K" in message
+    assert "flops: counted 12.95771904 G, printed 13.64 G" in message
+    assert not out.exists()
+
+
+def test_check_does_not_excuse_a_wrong_variant_by_a_convention(ablations, capsys):
+    # Train mode explains the row of BN. A network without BN, or with too few blocks, is not explained by it.
+    ablations("mine", 'rows: {"3": "LN → BN"}\n')
+    assert cli.main(["complexity", "mine", "--check"]) == 2
+    assert "flops: counted 13.55491584 G, printed 13.72 G" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'rows: {"3": "(b): w/o MR"}\nnetwork: {multi_scale: false}\n',
+        'rows: {"4": 12}\nnetwork: {n_blocks: 12}\n',  # explained cells pass
+        "network: {n_blocks: 3}\n",  # stands for no row of the paper
+    ],
+)
+def test_check_accepts(ablations, tmp_path, text):
+    ablations("mine", text)
+    assert cli.main(["complexity", "mine", "--check", "--out", str(tmp_path / "mine.json")]) == 0
+    assert json.loads((tmp_path / "mine.json").read_text())["scales"]["4"]["params"] > 0
+
+
+def test_a_row_that_the_paper_does_not_have_is_refused(ablations, capsys):
+    ablations("mine", 'rows: {"3": "w/o everything"}\n')
+    assert cli.main(["complexity", "mine"]) == 2
+    assert "Table 3 of the paper has no row 'w/o everything'" in capsys.readouterr().err
+
+
+def test_only_the_wrong_one_of_several_leaves_no_file(ablations, tmp_path, capsys):
+    ablations("right", 'rows: {"4": "4"}\nnetwork: {n_blocks: 4}\n')
+    ablations("wrong", 'rows: {"4": "4"}\nnetwork: {n_blocks: 5}\n')
+    assert cli.main(["complexity", "right", "wrong", "--check", "--out", str(tmp_path / "counts")]) == 2
+    assert [file.name for file in (tmp_path / "counts").iterdir()] == ["right.json"]
+    assert "wrong does not match Table 4, row '4', params" in capsys.readouterr().err
+
+
+def test_json_has_exact_integers_and_alternatives(capsys):
+    assert cli.main(["complexity", "safmn", "--scale", "4", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["params"], record["flops"], record["activations"]) == (239520, 13554915840, 76700160)
+    assert [each["convention"] for each in record["alternatives"]["flops"]] == ["as_fvcore_prints"]
+    assert cli.main(["complexity", "safmn", "espcn", "--scale", "all", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [(each["network"], each["scale"]) for each in records] == [
+        ("safmn", 2),
+        ("safmn", 3),
+        ("safmn", 4),
+        ("espcn", 2),
+        ("espcn", 4),
+    ]
+
+
+def test_out_holds_every_scale(tmp_path):
+    assert cli.main(["complexity", "ecbsr_m16c64", "--scale", "2", "4", "--out", str(tmp_path / "e.json")]) == 0
+    document = json.loads((tmp_path / "e.json").read_text())
+    assert document["network"] == "ecbsr_m16c64"
+    assert document["versions"]["torch"] == torch.__version__
+    assert {scale: entry["params"] for scale, entry in document["scales"].items()} == {"2": 594884, "4": 601808}
+    assert document["scales"]["2"]["input"] == [360, 640]
+    assert document["scales"]["2"]["alternatives"]["params"][0]["value"] == 594884 + 17 * 64
+
+
+def test_table_shows_units_cells_and_verdicts(capsys):
+    assert cli.main(["complexity", "safmn"]) == 0
+    text = capsys.readouterr().out
+    lines = {" ".join(line.split()) for line in text.splitlines()}
+    assert "safmn x4 params 239.52 K 239,520 240 K Table 1, SAFMN rounding" in lines
+    assert "239.52 K Table 3, - exact" in lines
+    assert "13.56 G Table 3, - explained" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["complexity", "espcn", "--scale", "3"], "espcn has no x3"),
+        (["complexity", "safmm"], "did you mean safmn"),
+        (["complexity", "safmn", "espcn", "--out", "one.json"], "one.json is one file but 2 networks"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, said, capsys):
+    assert cli.main(arguments) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+def test_list_shows_rows_scales_and_parameters(capsys):
+    assert cli.main(["list", "--json"]) == 0
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert list(found) == networks.names()
+    assert found["ln_fbn"]["rows"] == {"3": "LN → FBN*"}
+    assert found["espcn"]["scales"] == [2, 4]
+    assert found["safmn"]["params"] == {"2": 227820, "3": 232695, "4": 239520}
+    assert cli.main(["list"]) == 0
+    assert "227.82 / 232.70 / 239.52" in capsys.readouterr().out

@@ -1,0 +1,25 @@
+"""Pictures and folders that the tests of this package make."""
+
+from pathlib import Path
+
+import numpy as np
+
+from safmn.data import bicubic, images
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Noise: uint8 height x width x 3."""
+    return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def edsr_folder(folder: Path, sizes: dict[str, tuple[int, int]], scale: int | None = None) -> Path:
+    """A folder in EDSR's layout: HR images of these sizes, LR ones too if a scale is given."""
+    for seed, (name, size) in enumerate(sizes.items()):
+        hr = picture(*size, seed)
+        images.write(folder / "HR" / f"{name}.png", hr)
+        if scale:
+            images.write(folder / f"LR_bicubic/X{scale}" / f"{name}x{scale}.png", bicubic.downscale(hr, scale))
+    return folder
+
+
+ODD_NAMES = ["two words", "it's", 'say "cheese"', "größe 画像", "$(touch x);&|*?[0]", "-dash", "a.b.c", "100%"]

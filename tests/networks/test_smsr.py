@@ -1,0 +1,154 @@
+"""SMSR: the paper's figures, and the equality of its three forms where the masks are binary."""
+
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from safmn import networks
+from safmn.cost import complexity
+from safmn.networks.smsr import DENSE, SMSR, SPARSE
+
+
+def with_masks(scale: int, threshold: float = 0.0) -> SMSR:
+    """A network whose spatial masks set about half of the pixels, or all or none with a `threshold` of -9 or 9."""
+    torch.manual_seed(0)
+    network = SMSR(scale).eval()
+    for module in network.body:
+        last = module.spa_mask[-1]
+        nn.init.normal_(last.weight)
+        last.bias.data = torch.tensor([threshold, 0.0])
+        for convolution in module.body.body:
+            convolution.weight.data *= 3  # so that what the masks remove is not negligible
+    return network
+
+
+def both_forms(network: SMSR, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        network.sparse = False
+        dense = network(x)
+        network.sparse = True
+        return dense, network(x)
+
+
+@pytest.mark.parametrize(("scale", "params", "flops"), [(2, 984.75, 223.80), (3, 993.40, 100.43), (4, 1005.52, 57.15)])
+def test_complexity(scale, params, flops):
+    counted = complexity.measure("smsr", scale)
+    assert counted["params"] / 1e3 == pytest.approx(params, abs=0.0055)
+    assert counted["flops"] / 1e9 == pytest.approx(flops, abs=0.0055)
+
+
+def test_only_the_channel_masks_are_not_counted():
+    network = SMSR(2)
+    assert sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in network.counted_parameters()) == (
+        5 * 64 * 4 * 2
+    )
+
+
+@pytest.mark.parametrize("size", [(12, 16), (9, 13)])
+def test_sparse_equals_dense(size):
+    network = with_masks(2)
+    x = torch.rand(2, 3, *size)
+    for densities in network.mask_densities(x):
+        assert 0.1 < densities["spatial"] < 0.9
+        assert all(0.2 < share < 0.8 for share in densities["channels"])
+    dense, sparse = both_forms(network, x)
+    torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [-9e9, 9e9])
+@pytest.mark.parametrize("channels", ["all dense", "all sparse", "mixed", "alternating layers"])
+def test_sparse_equals_dense_at_the_extremes(threshold, channels):
+    network = with_masks(2, threshold)
+    for module in network.body:
+        logits = module.body.ch_mask.data
+        if channels != "mixed":
+            kind = {"all dense": DENSE, "all sparse": SPARSE, "alternating layers": DENSE}[channels]
+            logits[:] = 0
+            logits[..., kind] = 1
+            if channels == "alternating layers":
+                logits[:, :, 1::2] = logits[:, :, 1::2].flip(3)
+    x = torch.rand(1, 3, 8, 6)
+    assert network.mask_densities(x)[0]["spatial"] == (0.0 if threshold > 0 else 1.0)
+    dense, sparse = both_forms(network, x)
+    torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=1e-5)
+
+
+def test_with_every_pixel_important_it_is_a_plain_network():
+    """A body whose masks remove nothing is four convolutions with ReLU and a 1x1 over their outputs."""
+    body = with_masks(2).body[0].body
+    x = torch.rand(1, 64, 6, 5)
+    with torch.no_grad():
+        features, outputs = x, []
+        for convolution in body.body:
+            features = F.conv2d(features, convolution.weight, padding=1).relu()
+            outputs.append(features)
+        expected = body.collect(torch.cat(outputs, 1))
+        torch.testing.assert_close(body.dense_form(x, torch.ones(1, 1, 6, 5)), expected)
+        assert (body.dense_form(x, torch.zeros(1, 1, 6, 5)) - expected).abs().max() > 0.01
+
+
+def test_training_form_equals_evaluation_where_masks_are_binary():
+    network = with_masks(3)
+    for module in network.body:
+        # So far apart that no Gumbel noise changes them and softmax gives 0 and 1 exactly.
+        module.spa_mask[-1].weight.data *= 1e6
+        module.body.ch_mask.data *= 1e6
+    x = torch.rand(2, 3, 9, 12)
+    with torch.no_grad():
+        trained, spatial, channels = network.train().forward_with_masks(x)
+        assert all(set(mask.unique().tolist()) == {0.0, 1.0} for mask in [*spatial, *channels])
+        for form in both_forms(network.eval(), x):
+            torch.testing.assert_close(form, trained, atol=1e-5, rtol=1e-5)
+
+
+def test_sparse_multiply_adds_are_what_fvcore_counts():
+    network = with_masks(2)
+    network.sparse = True
+    x = torch.rand(1, 3, 11, 14)
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    with torch.no_grad():
+        counted = FlopCountAnalysis(network, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        assert network.sparse_multiply_adds(x) == counted.total()
+        network.sparse = False
+        dense = FlopCountAnalysis(network, x).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        assert counted.total() < 0.9 * dense.total()
+
+
+def test_asking_for_masks_leaves_the_mode_alone():
+    network = SMSR(2).train()
+    network.mask_densities(torch.rand(1, 3, 8, 8))
+    assert network.training
+    assert network.body[0].training
+
+
+def test_authors_file_loads(tmp_path):
+    """The layout of `model_1000.pt` (99 tensors), written by its description."""
+    network = with_masks(2)
+    state = dict(network.state_dict())
+    mean = state.pop("shift.mean").flatten()
+    for side, sign in (("sub_mean", -255.0), ("add_mean", 255.0)):
+        state[f"{side}.weight"] = torch.eye(3).view(3, 3, 1, 1)
+        state[f"{side}.bias"] = sign * mean
+    assert len(state) == 99
+    assert {"body.4.body.ch_mask", "tail.0.bias", "body.0.spa_mask.5.weight", "body.0.ca.conv_du.2.bias"} <= set(state)
+    torch.save(state, tmp_path / "model_1000.pt")
+    loaded = networks.load_weights(tmp_path / "model_1000.pt", "smsr", 2)
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), network(x))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_odd_sizes_and_gradients(scale):
+    network = SMSR(scale).train()
+    output = network(torch.rand(1, 3, 9, 13))
+    assert output.shape == (1, 3, 9 * scale, 13 * scale)
+    output.square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.isfinite().all()
+        # The attention's ReLU has four channels only: by chance all may be off.
+        assert parameter.grad.abs().sum() > 0 or ".conv_du." in name

@@ -1,0 +1,288 @@
+"""Evaluation of networks: the protocol's known rows, published weights, batching, networks of colour Y, bad input."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safmn import networks
+from safmn.data import packed
+from safmn.errors import UserError
+from safmn.quality import colour, evaluation, psnr_y, ssim_y, tiling
+from safmn.quality.metrics import psnr_plane, ssim_plane
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1.csv"
+
+
+class Memory:
+    """A benchmark in memory."""
+
+    def __init__(self, *pairs: tuple[np.ndarray, np.ndarray]) -> None:
+        self.names = [f"image{index}" for index in range(len(pairs))]
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def lr(self, index: int) -> np.ndarray:
+        return self._pairs[index][0]
+
+    def hr(self, index: int) -> np.ndarray:
+        return self._pairs[index][1]
+
+
+class Nearest(nn.Module):
+    """Repeats each pixel; no parameters, any number of channels."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.shapes.append(tuple(images.shape))
+        return images.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+
+
+def random_pair(seed: int, height: int, width: int, scale: int, extra: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    lr = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    hr = np.kron(lr, np.ones((scale, scale, 1), np.uint8)).astype(float) + rng.normal(0, 9, (height * scale, width * scale, 3))
+    hr = np.pad(hr, ((0, extra), (0, extra), (0, 0)), constant_values=255)
+    return lr, np.clip(hr, 0, 255).astype(np.uint8)
+
+
+# --- Known rows ------------------------------------------------------------------------------------------------------
+
+PRESENT = {
+    ("Set5", 4): (28.431, 0.8113),
+    ("Set14", 4): (26.090, 0.7049),
+    ("B100", 4): (25.963, 0.6682),
+    ("Set5", 3): (30.404, 0.8690),
+    ("Set14", 3): (27.632, 0.7759),
+    ("B100", 3): (27.210, 0.7391),
+    ("Set5", 2): (33.678, 0.9304),
+    ("Set14", 2): (30.327, 0.8700),
+    ("B100", 2): (29.563, 0.8435),
+}
+LEGACY = {"Set5": (28.418, 0.8103), "Set14": (26.093, 0.7036), "B100": (25.959, 0.6673)}
+
+
+@pytest.mark.parametrize(("dataset", "scale"), PRESENT)
+def test_bicubic_by_the_present_protocol(datasets: Path, dataset: str, scale: int) -> None:
+    pairs = packed.open_pairs(datasets / dataset, scale)
+    result = evaluation.evaluate(networks.build("bicubic", scale), pairs, scale)
+    assert (result.psnr, result.ssim) == (
+        pytest.approx(PRESENT[dataset, scale][0], abs=0.0006),
+        pytest.approx(PRESENT[dataset, scale][1], abs=0.00006),
+    )
+
+
+@pytest.mark.parametrize("dataset", LEGACY)
+def test_bicubic_by_the_legacy_protocol(datasets: Path, dataset: str) -> None:
+    pairs = packed.open_pairs(datasets / dataset, 4)
+    result = evaluation.evaluate(None, pairs, 4, protocol="legacy")
+    assert (result.psnr, result.ssim) == (
+        pytest.approx(LEGACY[dataset][0], abs=0.0006),
+        pytest.approx(LEGACY[dataset][1], abs=0.00006),
+    )
+
+
+def printed(network: str, scale: int, dataset: str) -> tuple[str, str]:
+    with open(PUBLISHED, encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if (row["method"], row["scale"]) == (network, str(scale)))
+    return row[f"{dataset.lower()}_psnr"], row[f"{dataset.lower()}_ssim"]
+
+
+def check_published(datasets: Path, file: Path, name: str, title: str, scale: int, dataset: str) -> None:
+    network = networks.load_weights(file, name, scale)
+    result = evaluation.evaluate(network, packed.open_pairs(datasets / dataset, scale), scale)
+    assert (f"{result.psnr:.2f}", f"{result.ssim:.4f}") == printed(title, scale, dataset)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "title", "scale", "dataset"),
+    [("IMDN_x4.pth", "imdn", "IMDN", 4, "Set5"), ("PANx4_DF2K.pth", "pan", "PAN", 4, "Set5")],
+)
+def test_published_weights_give_published_numbers(datasets, checkpoints, file, name, title, scale, dataset) -> None:
+    check_published(datasets, checkpoints / file, name, title, scale, dataset)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "name", "title", "scale", "dataset"),
+    [
+        ("IMDN_x4.pth", "imdn", "IMDN", 4, "Set14"),
+        ("IMDN_x4.pth", "imdn", "IMDN", 4, "B100"),
+        ("PANx4_DF2K.pth", "pan", "PAN", 4, "Set14"),
+    ],
+)
+def test_published_weights_on_larger_benchmarks(datasets, checkpoints, file, name, title, scale, dataset) -> None:
+    check_published(datasets, checkpoints / file, name, title, scale, dataset)
+
+
+# --- Batching --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_pixels", [1, 1500, 1 << 20])
+def test_batched_by_size_and_in_order(batch_pixels: int) -> None:
+    """Images of three sizes, interleaved: each score is that of its own image alone, by the numpy definition."""
+    sizes = [(9, 8), (8, 9), (9, 8), (11, 7), (8, 9), (9, 8), (9, 8)]
+    pairs = Memory(*(random_pair(seed, *size, 3, extra=seed % 3) for seed, size in enumerate(sizes)))
+    network, calls = Nearest(3), []
+    result = evaluation.evaluate(
+        network, pairs, 3, batch_pixels=batch_pixels, on_progress=lambda done, total: calls.append((done, total))
+    )
+    assert [score.image for score in result.scores] == pairs.names
+    for index, score in enumerate(result.scores):
+        lr = pairs.lr(index)
+        sr = np.kron(lr, np.ones((3, 3, 1), np.uint8))
+        hr = pairs.hr(index)[: sr.shape[0], : sr.shape[1]]
+        assert score.psnr == pytest.approx(psnr_y(sr, hr, 3), abs=1e-6)
+        assert score.ssim == pytest.approx(ssim_y(sr, hr, 3), abs=1e-8)
+    assert result.psnr == pytest.approx(np.mean([score.psnr for score in result.scores]))
+    assert result.ssim == pytest.approx(np.mean([score.ssim for score in result.scores]))
+    assert calls[-1] == (7, 7)
+    batches = sorted(shape[0] for shape in network.shapes)
+    assert batches == {1: [1] * 7, 1500: [1, 2, 2, 2], 1 << 20: [1, 2, 4]}[batch_pixels]
+
+
+def test_sr_is_clamped_and_rounded_first() -> None:
+    class Beyond(Nearest):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images) * 1.5 - 0.2
+
+    lr, hr = random_pair(1, 10, 12, 2)
+    sr = np.kron(lr, np.ones((2, 2, 1), np.uint8)) * 1.5 - 0.2 * 255
+    sr = np.clip(np.round(sr), 0, 255).astype(np.uint8)
+    network = Beyond(2)
+    assert evaluation.evaluate(network, Memory((lr, hr)), 2).psnr == pytest.approx(psnr_y(sr, hr, 2), abs=1e-4)
+    made = evaluation.super_resolve(network, lr)
+    assert made.dtype == np.uint8
+    assert (made != sr).mean() < 0.01  # halves may fall either way in float32
+    assert np.abs(made.astype(int) - sr).max() <= 1
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    """Evaluation in the middle of training: eval mode within, train mode and TF32 setting after."""
+    network = Nearest(2).train()
+    before = torch.backends.cudnn.allow_tf32
+    evaluation.evaluate(network, Memory(random_pair(1, 10, 12, 2)), 2)
+    assert network.training
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+# --- Networks of colour Y --------------------------------------------------------------------------------------------
+
+
+def test_a_network_of_colour_y() -> None:
+    lr, hr = random_pair(3, 10, 12, 2)
+    network = Nearest(2)
+    result = evaluation.evaluate(network, Memory((lr, hr)), 2, channels="Y")
+    assert network.shapes == [(1, 1, 10, 12)]
+    sr = np.round(np.kron(colour.luma(lr), np.ones((2, 2))))
+    assert result.psnr == pytest.approx(psnr_plane(sr, colour.luma(hr), 2), abs=1e-6)
+    assert result.ssim == pytest.approx(ssim_plane(sr, colour.luma(hr), 2), abs=1e-8)
+
+
+def test_the_picture_of_a_network_of_colour_y() -> None:
+    """Its Y is the network's, its colours stay: a grey picture stays grey, a flat one keeps its colour."""
+    flat = np.full((12, 14, 3), (200, 90, 40), np.uint8)
+    made = evaluation.super_resolve(Nearest(3), flat, "Y")
+    assert made.shape == (36, 42, 3)
+    assert np.abs(made.astype(int) - flat[0, 0]).max() <= 2
+    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (12, 14, 1), dtype=np.uint8), 3, 2)
+    made = evaluation.super_resolve(Nearest(3), grey, "Y")
+    assert np.abs(made.astype(int) - np.kron(grey, np.ones((3, 3, 1), np.uint8))).max() <= 1
+
+
+def test_legacy_with_a_network_of_colour_y(datasets: Path) -> None:
+    """The bicubic network on planes is the legacy protocol's own bicubic, up to float32 at exact halves."""
+    pairs = packed.open_pairs(datasets / "Set5", 4)
+    ours = evaluation.evaluate(networks.build("bicubic", 4), pairs, 4, channels="Y", protocol="legacy")
+    own = evaluation.evaluate(None, pairs, 4, protocol="legacy")
+    assert ours.psnr == pytest.approx(own.psnr, abs=1e-3)
+    assert ours.ssim == pytest.approx(own.ssim, abs=1e-5)
+
+
+# --- Tiles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width", "tile"), [(40, 33, 16), (17, 90, 24), (16, 16, 64), (64, 64, 16)])
+def test_tiles_are_put_together_again(height: int, width: int, tile: int) -> None:
+    """Bicubic sees two pixels around: with an overlap of 8 the tiles are the whole."""
+    lr = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    network = networks.build("bicubic", 3)
+    calls: list[tuple[int, int]] = []
+    whole = evaluation.super_resolve(network, lr)
+    tiled = tiling.enlarge(
+        lr, tile, 8, lambda piece: evaluation.super_resolve(network, piece), lambda *done: calls.append(done)
+    )
+    np.testing.assert_array_equal(tiled, whole)
+    assert calls[-1][0] == calls[-1][1]
+    assert (len(calls) > 1) == (max(height, width) > tile)
+
+
+def test_tiles_of_a_real_network(datasets, checkpoints) -> None:
+    from safmn.data import images
+
+    lr = images.read(datasets / "Set5" / "LR_bicubic" / "X4" / "butterflyx4.png")
+    network = networks.load_weights(checkpoints / "IMDN_x4.pth", "imdn", 4)
+    whole = evaluation.super_resolve(network, lr)
+    tiled = tiling.enlarge(lr, 32, 16, lambda piece: evaluation.super_resolve(network, piece))
+    # IMDN's contrast attention looks at the whole input, so tiles differ a little everywhere, but show no seams.
+    difference = np.abs(whole.astype(int) - tiled)
+    assert difference.mean() < 1.5
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 8), (0, 0), (32, -1)])
+def test_tiles_that_cannot_be(tile: int, overlap: int) -> None:
+    with pytest.raises(UserError, match="tile"):
+        tiling.enlarge(np.zeros((20, 20, 3), np.uint8), tile, overlap, lambda piece: piece)
+
+
+# --- Files and bad input ---------------------------------------------------------------------------------------------
+
+
+def test_csv_keeps_every_digit(tmp_path: Path) -> None:
+    scores = (evaluation.Score("a,b", 30.123456789012345, 0.1 + 0.2), evaluation.Score("c", float("inf"), 1.0))
+    evaluation.write_csv(tmp_path / "set.csv", evaluation.Evaluation(scores))
+    with open(tmp_path / "set.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], float(row["psnr"]), float(row["ssim"])) for row in rows] == [
+        (score.image, score.psnr, score.ssim) for score in scores
+    ]
+    assert list(tmp_path.iterdir()) == [tmp_path / "set.csv"]
+
+
+@pytest.mark.parametrize("shape", [(41, 48), (40, 50), (38, 48), (80, 96)])
+def test_lr_of_another_size(shape: tuple[int, int]) -> None:
+    """41 is LR x 2 + 1, which the crop takes away; 50, 38 and 96 are not."""
+    lr, hr = np.zeros((20, 24, 3), np.uint8), np.zeros((*shape, 3), np.uint8)
+    if shape == (41, 48):
+        assert len(evaluation.evaluate(Nearest(2), Memory((lr, hr)), 2).scores) == 1
+        return
+    with pytest.raises(UserError, match="image0: HR of"):
+        evaluation.evaluate(Nearest(2), Memory((lr, hr)), 2)
+
+
+def test_other_bad_input() -> None:
+    pairs = Memory(random_pair(1, 10, 12, 2))
+    with pytest.raises(UserError, match="no images"):
+        evaluation.evaluate(Nearest(2), Memory(), 2)
+    with pytest.raises(UserError, match="protocol 'old'"):
+        evaluation.evaluate(Nearest(2), pairs, 2, protocol="old")
+    with pytest.raises(UserError, match="legacy protocol"):
+        evaluation.evaluate(Nearest(2), pairs, 2, protocol="legacy")
+    with pytest.raises(UserError, match="not an x2"):
+        evaluation.evaluate(Nearest(3), pairs, 2)
+    with pytest.raises(UserError, match="image0: .*too small"):
+        evaluation.evaluate(Nearest(2), Memory(random_pair(1, 7, 12, 2)), 2)
+    tiny = np.zeros((2, 9, 3), np.uint8)
+    with pytest.raises(UserError, match="image0: .*too small"):
+        evaluation.evaluate(None, Memory((tiny, tiny)), 4, protocol="legacy")

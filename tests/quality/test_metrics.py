@@ -1,0 +1,210 @@
+"""PSNR and SSIM against the definition written out, against scikit-image, and the batched form against both."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from safmn.errors import UserError
+from safmn.quality import batched, colour, psnr_y, ssim_y
+from safmn.quality.metrics import psnr_plane, ssim_plane
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    """Smooth colours with noise: neither flat nor white noise, so that SSIM is neither 1 nor 0."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    smooth = 127 + 90 * np.sin(rows[..., None] / 7 + columns[..., None] / rng.uniform(4, 20, 3) + rng.uniform(0, 6, 3))
+    return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def pair(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    hr = picture(seed, height, width)
+    noise = np.random.default_rng(seed + 1).normal(0, 9, hr.shape)
+    return np.clip(hr + noise, 0, 255).astype(np.uint8), hr
+
+
+def as_batch(*images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def luma_of(pixel: np.ndarray) -> float:
+    red, green, blue = (int(value) / 255 for value in pixel)
+    return 65.481 * red + 128.553 * green + 24.966 * blue + 16
+
+
+def brute_force_psnr(sr: np.ndarray, hr: np.ndarray, border: int) -> float:
+    height, width, _ = hr.shape
+    errors = [
+        (luma_of(sr[row, column]) - luma_of(hr[row, column])) ** 2
+        for row in range(border, height - border)
+        for column in range(border, width - border)
+    ]
+    return 10 * math.log10(255**2 / (sum(errors) / len(errors)))
+
+
+def brute_force_ssim(sr: np.ndarray, hr: np.ndarray, border: int) -> float:
+    """Wang et al. 2004, equation (13), window by window."""
+    height, width, _ = hr.shape
+    window = {
+        (row, column): math.exp(-((row - 5) ** 2 + (column - 5) ** 2) / (2 * 1.5**2))
+        for row in range(11)
+        for column in range(11)
+    }
+    total = sum(window.values())
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for top in range(border, height - border - 10):
+        for left in range(border, width - border - 10):
+            x = {key: luma_of(sr[top + key[0], left + key[1]]) for key in window}
+            y = {key: luma_of(hr[top + key[0], left + key[1]]) for key in window}
+            mean_x = sum(window[key] * x[key] for key in window) / total
+            mean_y = sum(window[key] * y[key] for key in window) / total
+            variance_x = sum(window[key] * (x[key] - mean_x) ** 2 for key in window) / total
+            variance_y = sum(window[key] * (y[key] - mean_y) ** 2 for key in window) / total
+            covariance = sum(window[key] * (x[key] - mean_x) * (y[key] - mean_y) for key in window) / total
+            values.append(
+                (2 * mean_x * mean_y + c1)
+                * (2 * covariance + c2)
+                / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+            )
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize(("height", "width", "border"), [(15, 19, 2), (17, 13, 1), (11, 12, 0)])
+def test_against_the_definition_written_out(height: int, width: int, border: int) -> None:
+    sr, hr = pair(height, height, width)
+    assert psnr_y(sr, hr, border) == pytest.approx(brute_force_psnr(sr, hr, border), abs=1e-9)
+    assert ssim_y(sr, hr, border) == pytest.approx(brute_force_ssim(sr, hr, border), abs=1e-10)
+
+
+@pytest.mark.parametrize("border", [0, 2, 3, 4])
+def test_against_scikit_image(border: int) -> None:
+    sr, hr = pair(7, 96, 81)
+    inner = (slice(border, 96 - border), slice(border, 81 - border))
+    first, second = rgb2ycbcr(sr)[..., 0][inner], rgb2ycbcr(hr)[..., 0][inner]
+    assert psnr_y(sr, hr, border) == pytest.approx(peak_signal_noise_ratio(second, first, data_range=255), abs=1e-9)
+    theirs = structural_similarity(
+        first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
+    assert ssim_y(sr, hr, border) == pytest.approx(theirs, abs=1e-10)
+
+
+def test_equal_images() -> None:
+    image = picture(3, 30, 40)
+    assert psnr_y(image, image, 4) == math.inf
+    assert ssim_y(image, image, 4) == pytest.approx(1.0, abs=1e-12)
+    assert batched.psnr_y(as_batch(image), as_batch(image), 4).tolist() == [math.inf]
+
+
+def test_the_border_is_not_measured() -> None:
+    sr, hr = pair(5, 40, 50)
+    spoilt = hr.copy()
+    spoilt[4:-4, 4:-4] = sr[4:-4, 4:-4]
+    spoilt[:4], spoilt[-4:], spoilt[:, :4], spoilt[:, -4:] = 0, 255, 0, 255
+    assert psnr_y(spoilt, hr, 4) == psnr_y(sr, hr, 4)
+    assert ssim_y(spoilt, hr, 4) == ssim_y(sr, hr, 4)
+    assert psnr_y(spoilt, hr, 3) < psnr_y(sr, hr, 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 3),
+    height=st.integers(19, 40),
+    width=st.integers(19, 40),
+    border=st.integers(0, 4),
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([0.6, 3.0, 40.0, 300.0]),
+)
+def test_batched_equals_numpy(count: int, height: int, width: int, border: int, seed: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    hr = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    sr = np.clip(hr + rng.normal(0, spread, hr.shape), 0, 255).astype(np.uint8)
+    psnr, ssim = batched.psnr_y(as_batch(*sr), as_batch(*hr), border), batched.ssim_y(as_batch(*sr), as_batch(*hr), border)
+    assert psnr.dtype == ssim.dtype == torch.float64
+    np.testing.assert_allclose(psnr, [psnr_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ssim, [ssim_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-8)
+
+
+def test_batched_equals_numpy_on_flat_images() -> None:
+    """Variances of zero, where the difference of two large numbers is all that is left."""
+    flat, other = np.full((24, 24, 3), 200, np.uint8), np.full((24, 24, 3), 201, np.uint8)
+    assert batched.ssim_y(as_batch(flat), as_batch(other), 2).item() == pytest.approx(ssim_y(flat, other, 2), abs=1e-8)
+    assert batched.psnr_y(as_batch(flat), as_batch(other), 2).item() == pytest.approx(psnr_y(flat, other, 2), abs=1e-6)
+
+
+@pytest.mark.gpu
+def test_batched_equals_numpy_on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    pairs = [pair(seed, 120, 90) for seed in range(4)]
+    sr, hr = (as_batch(*images).cuda() for images in zip(*pairs, strict=True))
+    expected = [(psnr_y(a, b, 4), ssim_y(a, b, 4)) for a, b in pairs]
+    np.testing.assert_allclose(batched.psnr_y(sr, hr, 4).cpu(), [each[0] for each in expected], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(batched.ssim_y(sr, hr, 4).cpu(), [each[1] for each in expected], rtol=0, atol=1e-8)
+
+
+def test_planes_of_three_channels() -> None:
+    sr, hr = pair(11, 30, 30)
+    expected = peak_signal_noise_ratio(hr, sr, data_range=255)
+    assert psnr_plane(sr, hr) == pytest.approx(expected, abs=1e-9)
+    assert batched.psnr_planes(as_batch(sr), as_batch(hr)).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y])
+def test_bad_input(metric) -> None:
+    sr, hr = pair(1, 24, 24)
+    with pytest.raises(UserError, match="different size, 23x24 and 24x24"):
+        metric(sr[1:], hr, 2)
+    with pytest.raises(UserError, match="too small"):
+        metric(sr, hr, 12)
+    with pytest.raises(UserError, match="too small"):
+        metric(sr, hr, -1)
+    with pytest.raises(UserError, match="uint8"):
+        metric(sr / 255, hr / 255, 2)
+    with pytest.raises(UserError, match="RGB"):
+        metric(sr[..., 0], hr[..., 0], 2)
+
+
+def test_ssim_needs_a_whole_window() -> None:
+    sr, hr = pair(2, 18, 30)
+    assert ssim_y(sr, hr, 3) < 1
+    with pytest.raises(UserError, match="11 pixels"):
+        ssim_y(sr, hr, 4)
+    with pytest.raises(UserError, match="11 pixels"):
+        batched.ssim_y(as_batch(sr), as_batch(hr), 4)
+    with pytest.raises(UserError, match="11 pixels"):
+        ssim_plane(np.zeros((10, 11)), np.zeros((10, 11)))
+
+
+# --- Colour ----------------------------------------------------------------------------------------------------------
+
+
+def test_colours_as_matlab_documents_them() -> None:
+    """Known values of `rgb2ycbcr` for uint8: black, white, red, green, blue."""
+    rgb = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    expected = [[16, 128, 128], [235, 128, 128], [81, 90, 240], [145, 54, 34], [41, 240, 110]]
+    assert colour.ycbcr_uint8(rgb)[0].tolist() == expected
+    assert colour.luma_uint8(rgb)[0].tolist() == [row[0] for row in expected]
+
+
+def test_luma_against_scikit_image() -> None:
+    image = picture(4, 50, 60)
+    np.testing.assert_allclose(colour.luma(image), rgb2ycbcr(image)[..., 0], rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(colour.luma_batch(as_batch(image))[0].numpy().round(9), colour.luma(image).round(9))
+
+
+def test_colours_come_back() -> None:
+    """Rounded YCbCr keeps every RGB value to 2: its three channels have fewer than 256 levels."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    back = colour.rgb_uint8(colour.ycbcr_uint8(image))
+    assert np.abs(back.astype(int) - image).max() <= 2
+
+
+def test_rounding_is_half_up_and_clamped() -> None:
+    assert colour.round_uint8(np.array([-3.0, 0.5, 1.5, 2.49, 254.5, 300.0])).tolist() == [0, 1, 2, 2, 255, 255]

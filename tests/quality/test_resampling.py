@@ -1,0 +1,88 @@
+"""Others' bicubic reductions: MATLAB's in double precision, OpenCV's, Pillow's."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from safmn import networks
+from safmn.data import bicubic, images
+from safmn.quality import resampling
+
+
+def kernel(x: float) -> float:
+    """Keys' cubic with a = -0.5."""
+    x = abs(x)
+    if x < 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+
+
+def brute_force(signal: list[float], scale: int) -> list[float]:
+    """imresize of one row by 1/scale, term by term."""
+    length, result = len(signal), []
+    for output in range(-(-length // scale)):
+        centre = (output + 0.5) * scale - 0.5
+        total = weight_sum = 0.0
+        for tap in range(int(centre) - 3 * scale, int(centre) + 3 * scale + 1):
+            weight = kernel((centre - tap) / scale)
+            folded = tap % (2 * length)
+            total += weight * signal[min(folded, 2 * length - 1 - folded)]
+            weight_sum += weight
+        result.append(total / weight_sum)
+    return result
+
+
+@pytest.mark.parametrize(("length", "scale"), [(24, 2), (25, 3), (22, 4), (5, 4)])
+def test_one_axis_term_by_term(length: int, scale: int) -> None:
+    signal = np.random.default_rng(length).uniform(0, 255, length)
+    ours = resampling.matrix(length, 1 / scale) @ signal
+    np.testing.assert_allclose(ours, brute_force(signal.tolist(), scale), atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_rounded_once_or_twice(datasets, scale: int) -> None:
+    """The two paths differ in 11-15 % of the values, by at most 2."""
+    hr = images.read(datasets / "Set5" / "HR" / "baby.png")
+    hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
+    once, twice = resampling.matlab_once(hr, 1 / scale), bicubic.downscale(hr, scale)
+    difference = np.abs(once.astype(int) - twice)
+    assert difference.max() <= 2
+    assert 0.05 < np.mean(difference > 0) < 0.2
+
+
+def test_enlargement_is_the_bicubic_network() -> None:
+    plane = np.random.default_rng(0).integers(0, 256, (20, 31), dtype=np.uint8)
+    network = networks.build("bicubic", 4)
+    theirs = network(torch.from_numpy(plane)[None, None].double())[0, 0].numpy()
+    ours = resampling.matlab_once(plane, 4)
+    assert ours.shape == (80, 124)
+    assert np.abs(ours - np.clip(theirs, 0, 255)).max() <= 0.5 + 1e-9
+
+
+def test_size_is_rounded_up() -> None:
+    image = np.zeros((21, 22, 3), np.uint8)
+    assert resampling.matlab_once(image, 1 / 4).shape == bicubic.resize(image, Fraction(1, 4)).shape == (6, 6, 3)
+
+
+def test_clamped_differs_at_the_border_only(datasets) -> None:
+    hr = images.read(datasets / "Set5" / "HR" / "bird.png")
+    mirrored, clamped = (resampling.matlab_once(hr, 1 / 4, border) for border in ("symmetric", "clamped"))
+    assert (mirrored != clamped).any()
+    np.testing.assert_array_equal(mirrored[3:-3, 3:-3], clamped[3:-3, 3:-3])
+
+
+def test_pillow_is_matlab_inside_and_opencv_is_not(datasets) -> None:
+    """Pillow has MATLAB's kernel and rounds after each pass; it treats the border in its own way. OpenCV aliases."""
+    hr = images.read(datasets / "Set5" / "HR" / "butterfly.png")
+    matlab = bicubic.downscale(hr, 4).astype(int)
+    inner = (slice(3, -3), slice(3, -3))
+    assert np.abs(resampling.pillow(hr, 4) - matlab)[inner].max() <= 1
+    assert np.abs(resampling.opencv(hr, 4) - matlab)[inner].max() > 20
+
+
+def test_opencv_area_is_a_block_mean() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    blocks = image.reshape(8, 4, 12, 4, 3).mean((1, 3))
+    assert np.abs(resampling.opencv_area(image, 4) - blocks).max() <= 0.5

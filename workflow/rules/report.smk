@@ -1,0 +1,39 @@
+# Report: a join of everything above with the paper's numbers. Renders from a half-finished study, too.
+
+
+rule tables:
+    message:
+        "Render the tables, figures and the page."
+    input:
+        study=ancient(STUDY),
+        complexity=expand(f"{RESULTS}/cost/complexity/{{network}}.json", network=[*study.variants, *study.networks]),
+        memory=rules.memory.output,
+        runtime=rules.runtime.output,
+        operations=rules.operations.output,
+        quality=[
+            path
+            for run in study.runs()
+            for which in ("best", "last")
+            for path in quality_files(run.variant, run.scale, f"seed{run.seed}_{which}")
+        ],
+        published=published_quality(),
+    output:
+        cells=f"{RESULTS}/cells.csv",
+        tables=[
+            report(
+                f"{RESULTS}/tables/table{number}.{form}",
+                category=f"Table {number}",
+                labels={"table": str(number), "format": form},
+                caption="../report/table.rst",
+            )
+            for number in (1, 2, 3, 4, 5)
+            for form in ("md", "csv", "tex")
+        ],
+        page=report(f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"),
+    log:
+        f"{RESULTS}/logs/tables.log",
+    conda:
+        "../../environment.yml"
+    localrule: True
+    shell:
+        "safmn tables --study {input.study:q} > {log:q} 2>&1"
