@@ -1,7 +1,7 @@
 """YAML files that people write: read without surprises, checked against a schema, defaults filled in."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from safmn.errors import UserError
 from safmn.paths import SCHEMAS
 
 LARGEST_FILE = 1_000_000  # bytes; a study is a page, and a parser should not be handed a gigabyte
+LARGEST_NUMBER = 2**63
+LONGEST_TEXT = 4096  # characters; the longest path is as long
+DEEPEST = 20  # levels of nesting; the C parser takes a few thousand before its stack, and the process, is gone
 
 
 class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
@@ -42,19 +45,47 @@ _PlainLoader.add_implicit_resolver(
 
 def read_yaml(path: Path | str) -> Any:
     """The content of one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
-    path = Path(path)
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        with open(path, "rb") as handle:
+            data = handle.read(LARGEST_FILE + 1)  # a pipe or a device has no size to look at first
+        if len(data) > LARGEST_FILE:
             raise UserError(f"{path} is larger than {LARGEST_FILE} bytes: is it a configuration at all?")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_PlainLoader)):
-            raise UserError(f"{path} uses a YAML alias (*name): write the value out instead")
-        return yaml.load(text, Loader=_PlainLoader)
-    except (OSError, UnicodeDecodeError) as error:
+        text = data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL in it
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    try:
+        _check_tokens(text, path)
+        return yaml.load(text, Loader=_PlainLoader)
+    except UserError:
+        raise
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever int(), a date or a table makes of a value that does not fit its tag
+        raise UserError(f"{path} is not valid YAML: a value does not fit its tag or type ({error})") from error
+
+
+def _check_tokens(text: str, path: Path | str) -> None:
+    """Refuses, before anything is built, what a few bytes blow up: aliases and deep nesting."""
+    depth = 0
+    for token in yaml.scan(text, Loader=_PlainLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise UserError(f"{path} uses a YAML alias (*name): write the value out instead")
+        if isinstance(token, _OPENING):
+            depth += 1
+        elif isinstance(token, _CLOSING):
+            depth -= 1
+        if depth > DEEPEST:
+            raise UserError(f"{path} is nested more than {DEEPEST} levels deep: is it a configuration at all?")
+
+
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 @cache
@@ -63,14 +94,50 @@ def _validator(schema: str) -> jsonschema.protocols.Validator:
 
 
 def check(value: Any, schema: str, where: str | Path) -> Any:
-    """Returns `value` with the schema's defaults filled in; UserError that names `where` and the key if it is wrong."""
+    """Returns `value` with the schema's defaults filled in; UserError that names `where` and the key if it is wrong.
+
+    Keys come back as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
+    """
     validator = _validator(schema)
+    value = _plain(value, where, ())
     error = jsonschema.exceptions.best_match(validator.iter_errors(value))
     if error is not None:
-        key = ".".join(str(part) for part in error.absolute_path) or "the file as a whole"
         message = error.message if len(error.message) < 200 else error.message[:200] + "..."
-        raise UserError(f"{where}: {key}: {' '.join(message.split())}")
+        raise _wrong(where, error.absolute_path, " ".join(message.split()))
     return _with_defaults(value, validator.schema)
+
+
+def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError:
+    key = ".".join(map(str, path)) or "the file as a whole"
+    return UserError(f"{where}: {key if key.isprintable() else repr(key)}: {what}")
+
+
+def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
+    """`value` as data that JSON, a path and a message can hold; UserError where it is not."""
+    if len(path) > DEEPEST:
+        raise _wrong(where, path[:3], f"is nested more than {DEEPEST} levels deep")
+    if isinstance(value, dict):
+        plain: dict[str, Any] = {}
+        for key, each in value.items():
+            if type(key) is not int and not isinstance(key, str):
+                raise _wrong(where, path, "a key is not a word: put it in quotes")
+            key = _plain(key, where, path)
+            if str(key) in plain:
+                raise _wrong(where, path, f"{str(key)!r} is given twice")
+            plain[str(key)] = _plain(each, where, (*path, str(key)[:100]))
+        return plain
+    if isinstance(value, list):
+        return [_plain(each, where, (*path, place)) for place, each in enumerate(value)]
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise _wrong(where, path, f"is longer than {LONGEST_TEXT} characters")
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise _wrong(where, path, "holds a character that cannot be written to a file")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+            raise _wrong(where, path, "is not a number that can be computed with")
+        return int(value) if value == int(value) else value
+    return value
 
 
 def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
@@ -89,4 +156,5 @@ def yaml_files(folder: Path) -> Iterator[Path]:
     """The .yaml files of a folder by name; UserError where the folder is missing."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one YAML file a variant")
-    yield from sorted(folder.glob("*.yaml"))
+    # Hidden ones are an editor's or a file system's, not a person's.
+    yield from sorted(file for file in folder.glob("*.yaml") if not file.name.startswith("."))

@@ -1,5 +1,6 @@
 """Files that are either whole or absent: everything is written beside its final name and renamed into place."""
 
+import glob
 import json
 import os
 import tempfile
@@ -39,6 +40,13 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_strays(path: Path | str) -> None:
+    """Removes the temporary files that processes killed inside `atomic(path)` left; only where no other writes it."""
+    path = Path(path)
+    for stray in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
+        stray.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What is asked: a study names data, scales, seeds and variants; study + variant -> one resolved specification a run."""
+"""What is asked: a study names data, scales, seeds and variants; study + variant -> a run's resolved specification."""
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ from safmn import paths, variants
 from safmn.configuration import check, read_yaml
 from safmn.errors import UserError
 from safmn.networks.registry import published_networks
+
+MOST_THREADS = 1024  # the library that would start them takes any number and dies of it
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ class Study:
         `data_root`, `weights_root`, `iterations`, `variants` (a list or a comma-separated word) and `scales` stand for
         the keys of the same meaning; any other key of a study can be given as it is.
         """
-        content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
+        try:
+            content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{where}: holds something that is not plain data: {error}") from error
         data_root, weights_root = content.pop("data_root", None), content.pop("weights_root", None)
         if data_root is not None and isinstance(content.get("data"), dict):
             content["data"]["root"] = str(data_root)
@@ -156,6 +161,10 @@ class Study:
     # --- what must hold beyond the schema ---
 
     def _check_names(self) -> None:
+        if self.name == paths.PUBLISHED.name:
+            raise UserError(f"{self.where}: name: results/{self.name}/ holds the paper's numbers: choose another")
+        if self.name.endswith("\n"):  # a pattern's $ lets it pass
+            raise UserError(f"{self.where}: name: ends with a line break: take it away")
         for key, known in (("variants", variants.discover()), ("networks", published_networks())):
             asked = self.content[key]
             for name in [] if asked == "all" else asked:
@@ -182,6 +191,8 @@ class Study:
         for use in ("train", "validation"):
             if not self.data[use]:
                 raise UserError(f"{self.where}: data.{use}: a study that trains needs at least one dataset here")
+        if training["threads"] > MOST_THREADS:
+            raise UserError(f"{self.where}: training.threads: is more than {MOST_THREADS}")
         if training["minimum_learning_rate"] > training["learning_rate"]:
             raise UserError(f"{self.where}: training.minimum_learning_rate: is above training.learning_rate")
         if training["validate_every"] > training["iterations"]:

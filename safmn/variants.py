@@ -11,7 +11,7 @@ from typing import Any
 from safmn import paths
 from safmn.configuration import check, read_yaml, yaml_files
 from safmn.errors import UserError
-from safmn.networks.registry import Network
+from safmn.networks.registry import Network, published_networks
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
@@ -55,7 +55,8 @@ def load(file: Path) -> Variant:
         except UserError as error:
             raise UserError(f"{file}: {error}") from error
         except Exception as error:
-            raise UserError(f"{file}: the network cannot be built: {type(error).__name__}: {error}") from error
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"{file}: the network cannot be built: {reason}") from error
 
     rows = {int(table): str(row) for table, row in content["rows"].items()}
     network = Network(name, content["title"], factory, (2, 3, 4), "RGB", rows, REFERENCE)
@@ -70,6 +71,9 @@ def discover(folder: Path | None = None) -> dict[str, Variant]:
 @cache
 def _discover(folder: Path) -> dict[str, Variant]:
     found = [load(file) for file in yaml_files(folder)]
+    for variant in found:
+        if variant.network.name in published_networks():
+            raise UserError(f"{variant.file}: a published network has this name: rename the file")
     order = {label: place for place, label in enumerate(_printed_labels())}
     last = len(order)
 

@@ -7,7 +7,7 @@ HELP = "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr, border of `scale` pixels 
 EXAMPLES = """\
 examples:
   safmn evaluate --network bicubic --scale 4 --data datasets/Set5 --out set5.csv
-  safmn evaluate --network safmn --weights best.safetensors --scale 4 --data Set5 --out set5.csv --data B100 --out b100.csv
+  safmn evaluate --network safmn --weights best.safetensors --scale 4 --data Set5 --out s.csv --data B100 --out b.csv
   safmn evaluate --network bicubic --scale 4 --data Set5 --protocol legacy     # as Table 1's bicubic row was made
 
 DIR holds HR/NAME.png and LR_bicubic/X4/NAMEx4.png, or is a packed store. FILE.csv gets one line `image,psnr,ssim` an

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from safmn.quality.explain import Explanation
 
-HELP = "Measures a cell under one deviation from the protocol at a time and says which closes the gap to a published number."
+HELP = "Measures a cell under one deviation from the protocol at a time: which closes the gap to a published number?"
 EXAMPLES = """\
 examples:
   safmn explain IMDN_x4.pth --network imdn --scale 4 --data datasets/Set5 --published 32.21

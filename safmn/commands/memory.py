@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-HELP = """Peak memory while a network enlarges one image: torch.cuda.max_memory_allocated() of Table 2, predicted without
-a GPU from the network's own operations, and measured where there is one. With --training also the peak of a training
-step, to see whether a batch fits the card."""
+HELP = """Peak memory while a network enlarges one image, torch.cuda.max_memory_allocated() of Table 2: predicted
+without a GPU from the network's own operations, and measured where there is one. With --training also the peak of a
+training step, to see whether a batch fits the card."""
 
 EXAMPLES = """examples:
   safmn memory safmn imdn --scale 4                        # Table 2: 320x180 LR pixels

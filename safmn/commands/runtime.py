@@ -76,7 +76,7 @@ def _print(record: dict[str, Any]) -> None:
     where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads)"
     print(
         f"x{settings['scale']}, {settings['images']} LR images of {settings['width']}x{settings['height']}, ms an "
-        f"image, {settings['processes']} processes, on {where}, torch {provenance['torch']}"
+        f"image, processes: {settings['processes']}, on {where}, torch {provenance['torch']}"
     )
     headers = ["network", "mode", "ratio to SAFMN", "median", "mean", "IQR", "spread %", "habit: mean"]
     rows: list[list[str]] = []
@@ -89,5 +89,6 @@ def _print(record: dict[str, Any]) -> None:
             times = [f"{part[key]:.2f}" for key in ("median_ms", "mean_ms", "iqr_ms")]
             habit = part.get("habit", {})
             last = f"{habit['mean_ms']:.2f}" if "mean_ms" in habit else habit.get("status", "")
-            rows.append([name, mode, ratio, *times, f"{part['spread_percent']:.1f}", last])
+            spread = f"{part['spread_percent']:.1f}" if "spread_percent" in part else ""
+            rows.append([name, mode, ratio, *times, spread, last])
     print(tabulate(rows, headers=headers, disable_numparse=True))

@@ -47,12 +47,11 @@ def run(args: argparse.Namespace) -> int:
         status = _train(args)
     except Exception as error:
         # The tables tell why a cell is missing; Snakemake deletes declared outputs, not this.
-        try:
-            write_text(failure, f"{error}\n" if isinstance(error, UserError) else f"{type(error).__name__}: {error}\n")
-        except UserError:
-            pass
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(UserError):
+            write_text(failure, told.encode(errors="backslashreplace").decode() + "\n")
         raise
-    if status == 0:
+    with contextlib.suppress(OSError):
         failure.unlink(missing_ok=True)
     return status
 
@@ -61,10 +60,16 @@ def _train(args: argparse.Namespace) -> int:
     import torch
 
     from safmn.cost import complexity, lease
-    from safmn.data.selections import open_packed
+    from safmn.cost.device import Cuda
+    from safmn.data.packed import open_selection
+    from safmn.errors import UserError
     from safmn.study import Run, Study
     from safmn.training import loop
 
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: give 0 to {2**32 - 1}")
+    if args.iterations is not None and args.iterations < 1:
+        raise UserError(f"--iterations {args.iterations}: give at least 1")
     study = Study.load(args.study)
     if args.data_root:
         study.content["data"]["root"] = args.data_root
@@ -78,11 +83,13 @@ def _train(args: argparse.Namespace) -> int:
     packs = args.packs or study.results / "data"
     data = study.data
     train, validate = (
-        [open_packed(text, args.scale, packs, data["root"], data["folders"]) for text in data[use]]
+        [open_selection(text, args.scale, packs, data["root"], data["folders"]) for text in data[use]]
         for use in ("train", "validation")
     )
     sharing = study.content["run"]["jobs_per_device"]
     with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=False, jobs_per_device=sharing):
+        if args.device == "cuda":
+            Cuda()  # says so where there is none
         try:
             record = loop.train(
                 specification,

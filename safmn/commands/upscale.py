@@ -27,7 +27,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="a picture or a folder of pictures")
     parser.add_argument("output", metavar="OUT", help="the picture, or folder of pictures, to write")
-    parser.add_argument("--network", metavar="NAME", help="a name from `safmn list`; not needed where the weights say it")
+    parser.add_argument(
+        "--network", metavar="NAME", help="a name from `safmn list`; not needed where the weights say it"
+    )
     parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument(

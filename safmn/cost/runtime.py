@@ -30,7 +30,7 @@ from safmn.cost import memory
 from safmn.errors import UserError
 
 REFERENCE = "safmn"
-WINDOW = 3  # passes; warm-up ends when the medians of two windows in a row agree
+WINDOW = 300.0  # ms; warm-up ends when the medians of two windows in a row agree
 STABLE = 0.05  # to within 5 %
 LEAST_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
 MOST_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded as not stable
@@ -158,7 +158,9 @@ def timed(forward: Forward, image: Tensor, device: devices.Device) -> float:
 
 
 def warm_up(forward: Forward, image: Tensor, device: devices.Device) -> dict[str, Any]:
-    """Runs untimed passes for 1 s at least, until two windows of 3 in a row have medians within 5 %, for 30 s at most.
+    """Runs passes for 1 s at least, until two windows of 0.3 s in a row have medians within 5 %, for 30 s at most.
+
+    A pass longer than a window is a window by itself.
 
     Returns:
         `warmup_passes`, and `warmup_stable`: whether it ended because the times agreed.
@@ -166,8 +168,10 @@ def warm_up(forward: Forward, image: Tensor, device: devices.Device) -> dict[str
     spent, passes = 0.0, 0
     previous: float | None = None
     while True:
-        window = [timed(forward, image, device) for _ in range(WINDOW)]
-        spent, passes, median = spent + sum(window), passes + WINDOW, statistics.median(window)
+        window: list[float] = []
+        while sum(window) < WINDOW:
+            window.append(timed(forward, image, device))
+        spent, passes, median = spent + sum(window), passes + len(window), statistics.median(window)
         stable = previous is not None and abs(median - previous) <= STABLE * previous
         if (stable and spent >= LEAST_WARMUP) or (previous is not None and spent >= MOST_WARMUP):
             return {"warmup_passes": passes, "warmup_stable": stable}
@@ -325,9 +329,9 @@ def measure(
 
     Returns:
         `provenance`, `settings`, and `networks`: name -> mode -> record. A record's `median_ms`, `mean_ms` and `iqr_ms`
-        are medians over processes, `spread_percent` is (highest - lowest) / median of the processes' medians,
-        `ratio_to_safmn` the median of the processes' ratios of medians to SAFMN in the same mode, `ratios` all of them,
-        and `processes` what each process found. Mode `eager` also holds `habit`.
+        are medians over processes, `spread_percent` (of two processes or more) is (highest - lowest) / median of their
+        medians, `ratio_to_safmn` the median of the processes' ratios of medians to SAFMN in the same mode, `ratios` all
+        of them, and `processes` what each process found. Mode `eager` also holds `habit`.
 
     Raises:
         UserError: no images, rounds or processes; an unknown network or mode; an image below 8 pixels.
@@ -396,7 +400,8 @@ def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> di
     joined: dict[str, Any] = {"status": "timed"}
     for key in ("median_ms", "mean_ms", "iqr_ms"):
         joined[key] = statistics.median(record[key] for record in records)
-    joined["spread_percent"] = 100.0 * (max(medians) - min(medians)) / statistics.median(medians)
+    if len(medians) > 1:  # one process shows no spread, which is not a spread of nothing
+        joined["spread_percent"] = 100.0 * (max(medians) - min(medians)) / statistics.median(medians)
     if all(reference["status"] == "timed" for reference in references):
         ratios = [median / reference["median_ms"] for median, reference in zip(medians, references, strict=True)]
         joined["ratio_to_safmn"] = statistics.median(ratios)

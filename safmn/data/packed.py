@@ -221,7 +221,9 @@ def pack(
     folders: dict[str, str] | None = None,
     threads: int | None = None,
 ) -> PackedPairs:
-    """Packs a dataset, replacing what `out_dir` held; the result does not depend on the number of threads.
+    """Packs a dataset, replacing a store that `out_dir` held; the result does not depend on the number of threads.
+
+    An older store stays as it is if anything fails before the new pixels are complete.
 
     Args:
         name: of the dataset, or a selection such as "BSDS200[10:]"; see `sources`.
@@ -238,10 +240,6 @@ def pack(
     found = sources.select(name, scale, root, folders)
     layout, length = _lay_out(found, scale)
     _check_space(out_dir, length)
-    try:
-        (out_dir / INDEX).unlink(missing_ok=True)  # from here on the store is unfinished
-    except OSError as error:
-        raise UserError(f"cannot write {out_dir} ({error.strerror}): choose another place") from error
     with atomic(out_dir / PIXELS) as temporary, open(temporary, "r+b") as file:
         file.truncate(length)
 
@@ -259,6 +257,7 @@ def pack(
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+        (out_dir / INDEX).unlink(missing_ok=True)  # an older index must not describe the new pixels
     index = {
         "format": _FORMAT,
         "dataset": name,
@@ -410,4 +409,5 @@ def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:  # stop() would print an empty line otherwise
+            bar.stop()

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,11 +99,11 @@ def _torch_content(data: bytes, limit: int) -> Any:
                 "unpacks to far more than this network's weights take: it is damaged or a decompression bomb"
             )
         # On the meta device first: shapes without memory, since a small file may claim any size.
-        claimed = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
-        storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in _tensors(claimed)}
-        if sum(storages.values()) > len(data):
+        claimed = _unpickled(data, "meta")
+        storages = [tensor.untyped_storage() for tensor in _tensors(claimed) if tensor.layout is torch.strided]
+        if sum({storage._cdata: storage.nbytes() for storage in storages}.values()) > len(data):
             raise UserError("claims more numbers than it holds: it is damaged or made to exhaust memory")
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return _unpickled(data, "cpu")
     except UserError:
         raise
     except Exception as error:
@@ -117,6 +118,12 @@ def _torch_content(data: bytes, limit: int) -> Any:
                 "is a TorchScript program, not plain tensors, so it is refused; save its state_dict() as .safetensors"
             ) from error
         raise
+
+
+def _unpickled(data: bytes, device: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd pickles, which are refused in our own words
+        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

@@ -319,8 +319,9 @@ class SAFMN(nn.Module):
                 f"give at least {self.smallest_side}x{self.smallest_side}"
             )
         features = self.to_feat(x)
+        mixed = self.feats(features)
         with ranges.named("addition"):
-            features = self.feats(features) + features
+            features = mixed + features
         return self.to_img(features)
 
 

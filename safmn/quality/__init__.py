@@ -1,4 +1,4 @@
-"""Image quality: PSNR and SSIM on the luma, the evaluation of a network on a benchmark, and its discrepancies explained."""
+"""Image quality: PSNR and SSIM on Y, the evaluation of a network on a benchmark, and discrepancies explained."""
 
 from safmn.quality.metrics import psnr_y, ssim_y
 

@@ -19,7 +19,7 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ from safmn.quality import batched, colour, resampling
 PROTOCOLS = ("present", "legacy")
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
 """HR pixels that go through a network at once. More does not pay on a CPU: the maps fall out of its cache."""
+LARGE = 1 << 20
+"""HR pixels from which a CPU works on one batch with all its cores."""
 
 
 class Pairs(Protocol):
@@ -111,28 +113,27 @@ def evaluate(
     device = device_of(network)
     limit = batch_pixels or BATCH_PIXELS.get(device.type, 1 << 20)
     load = _legacy_pair if protocol == "legacy" else _present_pair
-    scores: list[Score | None] = [None] * len(pairs)
-    done = 0
-    for indices, lr, hr in _batches(pairs, lambda index: load(pairs, index, scale, channels), limit):
-        if network is None:
-            sr = _bicubic_planes(lr, scale)
-        else:
-            sr = run(network, lr.to(device))
-        sr, hr = sr.to(device), hr.to(device)
-        if sr.shape[-2:] != hr.shape[-2:]:
-            raise UserError(
-                f"the network makes {tuple(sr.shape[-2:])} of an image of {tuple(lr.shape[-2:])}: it is not an x{scale}"
-            )
+    batches = _batches(pairs, lambda index: load(pairs, index, scale, channels), limit)
+
+    def score(batch: Batch) -> list[tuple[int, Score]]:
+        sr = _bicubic_planes(batch.lr, scale) if network is None else run(network, batch.lr.to(device))
+        if sr.shape[-2:] != batch.hr.shape[-2:]:
+            made, given = (f"{tuple(each.shape[-2:])}" for each in (sr, batch.lr))
+            raise UserError(f"the network makes {made} of an image of {given}: it is not an x{scale}")
         try:
-            psnr, ssim = _measure(sr, hr, scale)
+            psnr, ssim = measure(sr, batch.hr.to(device), scale)
         except UserError as error:
-            raise UserError(f"{pairs.names[indices[0]]}: {error}") from error
-        for index, *values in zip(indices, psnr.tolist(), ssim.tolist(), strict=True):
-            scores[index] = Score(pairs.names[index], *values)
-        done += len(indices)
-        if on_progress is not None:
-            on_progress(done, len(pairs))
-    return Evaluation(tuple(score for score in scores if score is not None))
+            raise UserError(f"{pairs.names[batch.indices[0]]}: {error}") from error
+        figures = zip(batch.indices, psnr.tolist(), ssim.tolist(), strict=True)
+        return [(index, Score(pairs.names[index], *values)) for index, *values in figures]
+
+    scores: dict[int, Score] = {}
+    with _evaluating(network):
+        for results in _spread(score, batches, device):
+            scores.update(results)
+            if on_progress is not None:
+                on_progress(len(scores), len(pairs))
+    return Evaluation(tuple(scores[index] for index in range(len(pairs))))
 
 
 def super_resolve(network: nn.Module, lr: NDArray[np.uint8], channels: str = "RGB") -> NDArray[np.uint8]:
@@ -158,13 +159,8 @@ def run(network: nn.Module, images: Tensor) -> Tensor:
 
 def forward(network: nn.Module, images: Tensor) -> Tensor:
     """As `run`, neither clamped nor rounded. In eval mode, without gradients, in float32 without TF32."""
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), _full_precision():
-            return network(images.to(torch.float32) / 255.0).to(torch.float32) * 255.0
-    finally:
-        network.train(training)
+    with _evaluating(network), torch.no_grad():
+        return network(images.to(torch.float32) / 255.0).to(torch.float32) * 255.0
 
 
 def device_of(network: nn.Module | None) -> torch.device:
@@ -221,16 +217,23 @@ def _planar(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _measure(sr: Tensor, hr: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+def measure(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
     """PSNR and SSIM of a batch, N x 3 (RGB) or N x 1 (Y) x H x W; Y is made once for both."""
     planes = [batched.luma_batch(each) if each.shape[1] == 3 else each[:, 0].to(torch.float64) for each in (sr, hr)]
-    return batched.psnr_planes(*planes, border=scale), batched.ssim_planes(*planes, border=scale)
+    return batched.psnr_planes(*planes, border), batched.ssim_planes(*planes, border)
 
 
-def _batches(
-    pairs: Pairs, load: Callable[[int], tuple[Tensor, Tensor]], limit: int
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """(indices, LR batch, HR batch) of images of equal size, at most `limit` HR pixels each unless it is one image.
+@dataclass(frozen=True)
+class Batch:
+    """Images of equal size: their indices, LR and HR, N x C x H x W."""
+
+    indices: list[int]
+    lr: Tensor
+    hr: Tensor
+
+
+def _batches(pairs: Pairs, load: Callable[[int], tuple[Tensor, Tensor]], limit: int) -> Iterator[Batch]:
+    """Images of equal size together, at most `limit` HR pixels unless it is one image.
 
     Images are read ahead by a thread; unfinished batches together hold at most 8 x `limit` pixels.
     """
@@ -251,9 +254,41 @@ def _batches(
         yield _stack(group)
 
 
-def _stack(group: list[tuple[int, Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
+def _stack(group: list[tuple[int, Tensor, Tensor]]) -> Batch:
     indices, lr, hr = zip(*group, strict=True)
-    return list(indices), torch.stack(lr), torch.stack(hr)
+    return Batch(list(indices), torch.stack(lr), torch.stack(hr))
+
+
+def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: torch.device) -> Iterator[list]:
+    """Results of the batches, in order; on a CPU, small batches on one core each instead of all cores on each.
+
+    A network on a small image leaves cores waiting for one another between its layers; images need not wait. Large
+    images do keep all cores busy, and several at once would need much memory.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield from map(work, batches)
+        return
+    pending: deque[Future] = deque()
+    try:
+        # torch keeps the number of threads per thread, but new threads take it from the last setting anywhere.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                for batch in batches:
+                    large = batch.hr.shape[0] * batch.hr.shape[-2] * batch.hr.shape[-1] > LARGE
+                    while pending and (large or len(pending) > threads):
+                        yield pending.popleft().result()
+                    if large:
+                        yield work(batch)
+                    else:
+                        pending.append(pool.submit(work, batch))
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -272,12 +307,20 @@ def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Ite
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """float32 as such: TF32, cuDNN's default for convolutions, moves the third decimal of a PSNR."""
+def _evaluating(network: nn.Module | None) -> Iterator[None]:
+    """Eval mode and float32 as such, afterwards as before.
+
+    TF32, cuDNN's default for convolutions, would move the third decimal of a PSNR.
+    """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32
+    training = [module for module in network.modules() if module.training] if network is not None else []
     cudnn.allow_tf32 = matmul.allow_tf32 = False
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
         cudnn.allow_tf32, matmul.allow_tf32 = before
+        for module in training:
+            module.training = True

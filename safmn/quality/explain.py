@@ -6,7 +6,7 @@ one is to add an entry and, if it needs a value that is new, a function to the t
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -243,11 +243,7 @@ class Measurement:
     def __init__(self, networks: Mapping[str, nn.Module], channels: str, scale: int, *, bicubic: bool = False) -> None:
         self.networks, self.channels, self.scale, self.bicubic = networks, channels, scale, bicubic
         kinds = {channels, "Y"} if bicubic else {channels}
-        self.switches = tuple(switch for switch in SWITCHES if kinds & set(switch.channels)) + tuple(
-            Switch(f"weights {Path(name).name}", f"weights {name} instead", {"weights": name})
-            for name in networks
-            if name != "given"
-        )
+        self.switches = (*(each for each in SWITCHES if kinds & set(each.channels)), *_weight_switches(networks))
         self.recipes = {"standard": Recipe()} | {
             switch.name: replace(Recipe(), **switch.change) for switch in self.switches
         }
@@ -371,6 +367,16 @@ class Explanation:
         return (
             f"No single switch closes the gap; {nearest.name} comes nearest, {nearest.value - self.number:+.4f} left."
         )
+
+
+def _weight_switches(names: Iterable[str]) -> tuple[Switch, ...]:
+    """One for each file beside the given one, called by its path as far as needed to tell them apart."""
+    others = [name for name in names if name != "given"]
+    short = [Path(name).name for name in others]
+    return tuple(
+        Switch(f"weights {brief if short.count(brief) == 1 else name}", f"weights {name} instead", {"weights": name})
+        for brief, name in zip(short, others, strict=True)
+    )
 
 
 def parse_printed(text: str) -> tuple[float, float]:

@@ -34,7 +34,7 @@ def load_network(name: str, scale: int, weights: str | Path | None) -> nn.Module
 
 
 def network_of(weights: str | Path) -> str:
-    """The network's name as the metadata of a `.safetensors` file of this project has it; UserError where it has none."""
+    """The network's name in the metadata of this project's `.safetensors` files; UserError where there is none."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(weights)

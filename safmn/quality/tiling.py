@@ -1,5 +1,6 @@
 """A picture too large for the device's memory, enlarged piece by piece."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -49,7 +50,7 @@ def _spans(length: int, tile: int) -> Iterator[tuple[int, int]]:
     """[start, end) of pieces of nearly equal length, at most about `tile`; inner limits are multiples of GRID."""
     count = -(-length // tile)
     limits = [round(length * index / count / GRID) * GRID for index in range(count)] + [length]
-    return ((start, end) for start, end in zip(limits, limits[1:], strict=False) if end > start)
+    return ((start, end) for start, end in itertools.pairwise(limits) if end > start)
 
 
 def _widen(span: tuple[int, int], overlap: int, length: int) -> tuple[int, int]:

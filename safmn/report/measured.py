@@ -115,16 +115,15 @@ class Results:
         """Why a run has no weights, and what to do."""
         record = self.record(run)
         folder = self.folder / "training" / run.folder
-        label = f"training of {run.variant} x{run.scale} seed {run.seed}"
         target = f"`snakemake train_{run.variant}`"
         if isinstance(record, Absent) and record.reason:
             return record.reason
         failure = first_line(folder / "failure.txt")
         if failure:
-            return f"{label} failed: {failure}"
+            return f"training failed: {failure}"
         if (folder / "state").exists():
-            return f"{label} is not finished: {target} goes on with it"
-        return f"{label} is not done yet: {target}"
+            return f"training is not finished: {target} goes on with it"
+        return f"not trained yet: {target}"
 
     def history(self, run: Run) -> list[dict[str, float]]:
         """The rows of a run's history.csv as numbers, empty fields left out; none where there is no usable file."""

@@ -22,7 +22,7 @@ FEWEST_IMAGES = 3
 """Below this there is nothing to resample."""
 
 TRUSTED_IMAGES = 20
-"""A bootstrap over fewer is too narrow: its 95 % interval covers about 74 % with 3 images, 84 % with 5, 90 % with 10."""
+"""A bootstrap over fewer is too narrow: a 95 % interval covers about 74 % with 3 images, 84 % with 5, 90 % with 10."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ def _student(centre: float, error: float, freedom: int, n: int) -> Interval:
     return Interval(centre - reach, centre + reach, "Student", n)
 
 
-def paired_bootstrap(
-    first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Interval:
+def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
     """BCa interval of the mean of first - second, one value an image in the same order, by resampling images.
 
     It treats the trained weights as given: what another seed would give is not in it. Where BCa cannot be computed
@@ -166,7 +164,7 @@ class Difference:
         Decided where every interval that exists excludes 0 and at least one is trustworthy (seeds, or 20 images).
         """
         intervals = [interval for interval in (self.images, self.seeds) if interval.exists]
-        trusted = self.seeds.exists or self.images.exists and self.images.n >= TRUSTED_IMAGES
+        trusted = self.seeds.exists or (self.images.exists and self.images.n >= TRUSTED_IMAGES)
         if not trusted or not all(interval.excludes_zero for interval in intervals):
             return UNDECIDED
         return ABOVE if self.value > 0 else BELOW

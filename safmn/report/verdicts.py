@@ -124,16 +124,15 @@ def training(
         return not_comparable(reason)
     if not math.isfinite(measured):
         return Verdict(CONTRADICTED, f"measured {measured}, printed {printed}")
-    difference = measured - float(printed)
-    shown = f"{difference:+.4f} from the print"
+    shown = f"{measured - float(printed):+.4f} from the print"
     if interval is None:
         return Verdict(UNDECIDABLE, f"{shown}; one run has no interval: train further seeds")
     low, high = interval
     if not low <= high:  # NaN too
         return Verdict(UNDECIDABLE, f"{shown}; the interval is not a number")
-    target, tolerance = float(printed), TOLERANCE[metric]
+    target, tolerance = Decimal(printed), Decimal(str(TOLERANCE[metric]))
     shown += f", interval {low:.4f} to {high:.4f}"
-    if high < target - tolerance or low > target + tolerance:
+    if Decimal(repr(float(high))) < target - tolerance or Decimal(repr(float(low))) > target + tolerance:
         return Verdict(CONTRADICTED, shown)
     if (high - low) / 2 > RESOLUTION[metric]:
         return Verdict(UNDECIDABLE, f"{shown}: too wide to tell; train further seeds")
@@ -156,10 +155,12 @@ def cost(
     if not comparable:
         return not_comparable(reason)
     value = Decimal(repr(float(measured)))
-    if value.is_finite() and rounds_to(value, printed):
+    if not value.is_finite():
+        return Verdict(CONTRADICTED, f"measured {measured}, printed {printed}")
+    if rounds_to(value, printed):
         return Verdict(ROUNDING)
-    relative = float(measured) / float(printed) - 1
-    if abs(relative) <= tolerance:
+    relative = value / Decimal(printed) - 1
+    if abs(relative) <= Decimal(str(tolerance)):
         return Verdict(REPRODUCED, f"{relative:+.1%} from the print")
     return Verdict(CONTRADICTED, f"{relative:+.1%} from the print, more than {tolerance:.0%}")
 

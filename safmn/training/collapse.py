@@ -9,6 +9,7 @@ from typing import Any
 WINDOW = 100  # iterations whose median loss is the run's level
 FACTOR = 3.0  # a level this many times the lowest one so far is far above it; batches differ by 30 %
 PATIENCE = 200  # iterations for which it must stay there
+RECENT = 10  # iterations whose median is the loss of this moment; fewer make no level
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class CollapseWatch:
             if not math.isfinite(value):
                 return Collapse(iteration, f"the {name} is not finite", _finite(loss), _finite(gradient_norm))
         self._recent.append(loss)
-        if len(self._recent) < WINDOW:
+        if len(self._recent) < RECENT:
             return None
         level = median(self._recent)
         self._lowest = min(self._lowest, level)
@@ -58,8 +59,9 @@ class CollapseWatch:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing points to a collapse at present."""
-        return self._above == 0
+        """Whether nothing points to a collapse: neither level nor present loss is far above the lowest level."""
+        now = list(self._recent)[-RECENT:]
+        return self._above == 0 and (not now or median(now) <= FACTOR * self._lowest)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to come to the same verdict."""

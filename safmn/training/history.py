@@ -4,6 +4,8 @@ import csv
 import io
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +37,39 @@ class History:
 
 
 class Scalars:
-    """TensorBoard event files in `folder`; a resumed run hides the steps that it does again."""
+    """TensorBoard event files in `folder`; a run hides the steps after `start` of runs before it.
+
+    They are for looking at: where they cannot be written (a full disk), a remark says so and the run goes on.
+    """
 
     def __init__(self, folder: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+        with self._tolerant():
+            self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def add(self, iteration: int, **values: float | None) -> None:
         """Adds the values that are not None."""
-        for name, value in values.items():
-            if value is not None:
-                self._writer.add_scalar(name, value, iteration)
+        with self._tolerant():
+            for name, value in values.items():
+                if value is not None and self._writer is not None:
+                    self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         """Flushes what is not on disk yet."""
-        self._writer.close()
+        with self._tolerant():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            print(f"{self._folder}: no more scalars: {error.strerror or error}", file=sys.stderr)
 
 
 class Progress:

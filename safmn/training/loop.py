@@ -1,5 +1,6 @@
 """One training run from its first iteration, or from where it was killed, to its weights."""
 
+import math
 import signal
 import sys
 import time
@@ -10,17 +11,17 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safmn import fingerprint, networks
 from safmn.cost import device as hardware
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
 from safmn.errors import UserError
-from safmn.files import write_json
+from safmn.files import remove_strays, write_json
 from safmn.networks import weights
 from safmn.study import digest
-from safmn.training import collapse, loss, randomness, schedule, validation
+from safmn.training import loss, randomness, schedule, validation
 from safmn.training.collapse import Collapse, CollapseWatch
 from safmn.training.history import History, Progress, Scalars
 from safmn.training.state import StateFolder
@@ -28,7 +29,17 @@ from safmn.training.step import TrainStep
 
 # What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
 # quality stage are not among it: editing them retrains nothing.
-SEMANTIC = (loss.terms, schedule.learning_rate, TrainStep, validation.rgb_psnr, CollapseWatch, PatchSampler)
+SEMANTIC = (
+    randomness.seed_everything,
+    PatchSampler,
+    TrainStep,
+    loss.terms,
+    schedule.learning_rate,
+    validation.rgb_psnr,
+    CollapseWatch,
+)
+LOOK_EVERY = 100  # iterations between looks at the losses, at most; fixed, since a collapse leaves a look's weights
+WRITTEN = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv", "run.json", "failure.txt")
 
 
 class Interrupted(Exception):
@@ -43,7 +54,7 @@ def code_fingerprint(name: str, scale: int) -> str:
     """The fingerprint of the code that training `name` executes."""
     with torch.device("meta"):
         network = networks.build(name, scale)
-    return digest([fingerprint.code(*SEMANTIC), fingerprint.network(network)])
+    return digest([fingerprint.code(*SEMANTIC, _configure), fingerprint.network(network)])
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
@@ -98,9 +109,11 @@ class Training:
         self.watch = CollapseWatch()
         self.history = History()
         self.iteration = 0
-        self.pending: list[Tensor] = []  # one row of (l1, frequency, gradient norm) an iteration not yet in the history
+        # One row of (l1, frequency, gradient norm) an iteration: not yet looked at, and not yet in the history.
+        self.pending: list[Tensor] = []
+        self.unwritten: list[list[float]] = []
         self.best: dict[str, Any] = {"iteration": 0, "psnr": None, "weights": self._average()}
-        self.sound: dict[str, Any] = {"iteration": 0, "weights": self._average()}
+        self.sound: dict[str, Any] = {"iteration": 0, "weights": self._average(), "raw": self._raw()}
         self.collapse: Collapse | None = None
         self.sessions: list[dict[str, Any]] = []
 
@@ -108,69 +121,91 @@ class Training:
 
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
         """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
-        began, start = time.monotonic(), self.iteration
+        began, start, earlier = time.monotonic(), self.iteration, self.sessions
+        where = hardware.describe(self.step.device.type)
+
+        def save() -> None:
+            # One entry a process: what it did of the run, on what device, and how fast.
+            done = {"from": start, "to": self.iteration, "seconds": round(time.monotonic() - began, 3)}
+            self.sessions = [*earlier, done | where] if self.iteration > start else earlier
+            states.save(self.iteration, self.state())
+
         label = f"{self.specification['network']} x{self.scale} seed {self.specification['seed']}"
         progress = Progress(label, self.total, start)
         scalars = Scalars(self.out / "tensorboard", start)
-        saved = time.monotonic()
+        saved = began
         try:
             while self.iteration < self.total and self.collapse is None:
                 self.pending.append(self.step(self.iteration, *self.sampler.batch(self.iteration)))
                 self.iteration += 1
-                if self._at_boundary():
+                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.conduct["log_every"]):
                     self._look(progress, scalars)
                 number = should_stop()
                 if number is not None or time.monotonic() - saved >= self.conduct["save_every"]:
-                    self._session(began, start)
-                    states.save(self.iteration, self.state())
-                    began, start, saved = time.monotonic(), self.iteration, time.monotonic()
+                    save()
+                    saved = time.monotonic()
                 if number is not None and self.iteration < self.total and self.collapse is None:
                     raise Interrupted(self.iteration, number)
         finally:
             self.sampler.close()
             scalars.close()
-        self._session(began, start)
-        states.save(self.iteration, self.state())
+        save()
 
-    def _at_boundary(self) -> bool:
-        every = (self.conduct["log_every"], self.settings["validate_every"])
+    def _is_due(self, *every: int) -> bool:
         return self.iteration == self.total or any(self.iteration % each == 0 for each in every)
 
     def _look(self, progress: Progress, scalars: Scalars) -> None:
-        """Reads the losses since the last boundary (the only wait for the device), validates, keeps what is best."""
-        rows = torch.stack(self.pending).cpu().double()
-        first = self.iteration - len(self.pending) + 1
+        """Reads the losses since the last look (the only wait for the device), validates, keeps what is best and sound.
+
+        Where it is due for the history alone, nothing is kept: how often one logs must not change a result.
+        """
+        rows = torch.stack(self.pending).cpu().double().tolist()
+        first = self.iteration - len(rows) + 1
         self.pending = []
-        for offset, (l1, frequency, norm) in enumerate(rows.tolist()):
+        self.unwritten += rows
+        for offset, (l1, frequency, norm) in enumerate(rows):
             self.collapse = self.watch.look(first + offset, l1 + frequency, norm)
             if self.collapse is not None:
                 break
         psnr = None
-        if self.collapse is None:
-            if self.iteration == self.total or self.iteration % self.settings["validate_every"] == 0:
-                psnr = validation.rgb_psnr(self.step.average.network, self.pairs, self.scale)
-                if self.best["psnr"] is None or psnr > self.best["psnr"]:
-                    self.best = {"iteration": self.iteration, "psnr": psnr, "weights": self._average()}
-            if self.watch.sound:
-                self.sound = {"iteration": self.iteration, "weights": self._average()}
-        l1, frequency, norm = rows.mean(0).tolist()
+        if self.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
+            psnr = self._keep(l1 + frequency, norm)
+        l1, frequency, norm = torch.tensor(self.unwritten, dtype=torch.float64).mean(0).tolist()
+        progress.tell(self.iteration, l1=l1, fft=frequency, psnr=psnr)
+        if self.collapse is None and not self._is_due(self.settings["validate_every"], self.conduct["log_every"]):
+            return
+        self.unwritten = []
         rate = schedule.learning_rate(
             self.iteration - 1, self.total, self.settings["learning_rate"], self.settings["minimum_learning_rate"]
         )
         values = {"l1_loss": l1, "fft_loss": frequency, "gradient_norm": norm, "validation_psnr_rgb": psnr}
         self.history.add(iteration=self.iteration, learning_rate=rate, **values)
         scalars.add(self.iteration, learning_rate=rate, **values)
-        progress.tell(self.iteration, l1=l1, fft=frequency, psnr=psnr)
+
+    def _keep(self, total_loss: float, norm: float) -> float | None:
+        """Keeps the present weights as sound and, if they validate best, as best; their PSNR if it was measured.
+
+        Weights can overflow in a step whose loss and gradients were finite, as the last one's were: a collapse, too.
+        """
+        average, raw, psnr = self._average(), self._raw(), None
+        finite = all(bool(value.isfinite().all()) for value in (*average.values(), *raw.values()))
+        if finite and self._is_due(self.settings["validate_every"]):
+            psnr = validation.rgb_psnr(self.step.average.network, self.pairs, self.scale)
+        if not finite or (psnr is not None and not math.isfinite(psnr)):
+            what = "validation PSNR is" if finite else "weights are"
+            self.collapse = Collapse(self.iteration, f"the {what} not finite", total_loss, norm)
+            return None
+        if psnr is not None and (self.best["psnr"] is None or psnr > self.best["psnr"]):
+            self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
+        if self.watch.sound:
+            self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
+        return psnr
 
     def _average(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.step.average.network.state_dict().items()}
+        return _copied(self.step.average.network)
 
-    def _session(self, began: float, start: int) -> None:
-        """Notes what part of the run was done where, and how fast."""
-        if self.iteration > start:
-            seconds = time.monotonic() - began
-            done = {"from": start, "to": self.iteration, "seconds": round(seconds, 3)}
-            self.sessions.append(done | hardware.describe(self.step.device.type))
+    def _raw(self) -> dict[str, Tensor]:
+        return _copied(self.step.network)
 
     # --- what is kept ---
 
@@ -182,6 +217,7 @@ class Training:
             "watch": self.watch.state(),
             "history": self.history.rows,
             "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 3),
+            "unwritten": self.unwritten,
             "best": self.best,
             "sound": self.sound,
             "collapse": self.collapse.record() if self.collapse else None,
@@ -195,7 +231,8 @@ class Training:
         randomness.restore(state["randomness"])
         self.watch.restore(state["watch"])
         self.history = History(state["history"])
-        self.pending = list(state["pending"])
+        self.pending = list(state["pending"].to(self.step.device))
+        self.unwritten = state["unwritten"]
         self.best = state["best"]
         self.sound = state["sound"]
         self.collapse = Collapse(**state["collapse"]) if state["collapse"] else None
@@ -203,15 +240,13 @@ class Training:
 
     def write(self) -> dict[str, Any]:
         """Writes weights, history and run.json, the record last; returns the record."""
-        last = self.sound if self.collapse else {"iteration": self.iteration, "weights": self._average()}
+        last = {"iteration": self.iteration, "weights": self._average(), "raw": self._raw()}
+        if self.collapse:
+            last = self.sound
         if self.best["psnr"] is None:  # collapsed before the first validation
             self.best = {"psnr": None, **self.sound}
         name = self.specification["network"]
-        kept = {
-            "best": self.best["weights"],
-            "last": last["weights"],
-            "last_raw": {key: value.detach().cpu() for key, value in self.step.network.state_dict().items()},
-        }
+        kept = {"best": self.best["weights"], "last": last["weights"], "last_raw": last["raw"]}
         for which, tensors in kept.items():
             facts = {"network": name, "scale": str(self.scale), "which": which}
             weights.save(tensors, self.out / f"{which}.safetensors", facts)
@@ -265,26 +300,37 @@ def train(
         UserError: data, specification or folder are not usable.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _check_trainable(specification)
     _check_disjoint(train, validate)
     training = Training(specification, train, validate, out, conduct, device)
     states = StateFolder(out / "state", training.key)
     states.acquire()
     try:
+        for name in WRITTEN:
+            remove_strays(out / name)
         if restart:
             states.set_aside()
         iteration, state, remarks = states.load()
         for remark in remarks:
             print(f"{out}: {remark}", file=sys.stderr)
         if state:
-            training.restore(iteration, state)
+            try:
+                training.restore(iteration, state)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                raise UserError(
+                    f"{states.folder} has a state that does not fit ({reason}): start anew with --restart"
+                ) from error
             print(f"{out}: going on from iteration {iteration} of {training.total}", file=sys.stderr)
         with _stop_signals(time_limit) as should_stop:
             training.run(states, should_stop)
         return training.write()
-    except torch.cuda.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
         batch, patch = training.settings["batch"], training.settings["patch"]
         raise UserError(
-            f"{specification['network']}: {batch} patches of {patch}x{patch} do not fit the GPU's memory: lower "
+            f"{specification['network']}: {batch} patches of {patch}x{patch} do not fit the memory: lower "
             f"training.batch, or see `safmn memory {specification['network']} --training`"
         ) from error
     finally:
@@ -305,6 +351,19 @@ def _configure(device: torch.device, settings: dict[str, Any]) -> None:
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+
+
+def _check_trainable(specification: dict[str, Any]) -> None:
+    name = specification["network"]
+    if networks.info(name).colour != "RGB":
+        raise UserError(f"{name} works on Y alone: only networks that take RGB are trained here")
+    with torch.device("meta"):
+        if not any(True for _ in networks.build(name, specification["scale"]).parameters()):
+            raise UserError(f"{name} has no parameters: there is nothing to train")
 
 
 def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> None:

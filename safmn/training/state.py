@@ -16,6 +16,7 @@ from safmn.errors import UserError
 from safmn.files import atomic
 
 GENERATIONS = 2
+FORMAT = 2  # of the content; a state of another format is set aside, as one of another run is
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -40,13 +41,14 @@ class StateFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            (self.folder / "owner").write_text(f"{os.getpid()}\n")
         except filelock.Timeout as error:
             raise UserError(
                 f"{self.folder} is in use by process {self._owner()}: another run trains here; wait for it or end it"
             ) from error
         except OSError as error:
+            self._lock.release()
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
-        (self.folder / "owner").write_text(f"{os.getpid()}\n")
 
     def release(self) -> None:
         """Gives the folder back."""
@@ -64,7 +66,7 @@ class StateFolder:
         A kill at any moment leaves the previous generation whole: the new one appears under its name when it is synced.
         """
         buffer = io.BytesIO()
-        torch.save({"key": self.key, "iteration": iteration, "content": content}, buffer)
+        torch.save({"format": FORMAT, "key": self.key, "iteration": iteration, "content": content}, buffer)
         payload = buffer.getvalue()
         with atomic(self._file(iteration)) as temporary:
             temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
@@ -74,7 +76,7 @@ class StateFolder:
     def load(self) -> tuple[int, dict[str, Any], list[str]]:
         """The newest sound state that fits: (iteration, content, remarks); iteration 0 and {} if there is none.
 
-        A damaged file is passed over for the older generation. States with another key are moved aside as a whole, since
+        A damaged file is passed over for the older generation. States with another key are moved aside as a whole:
         they belong to a run with another specification, code or data. Each of this is told in a remark.
         """
         remarks = []
@@ -86,7 +88,7 @@ class StateFolder:
                 damaged = file.with_suffix(".damaged")
                 file.replace(damaged)
                 remarks.append(f"{file.name} is damaged (kept as {damaged.name}); going back to the state before it")
-            elif saved["key"] != self.key:
+            elif (saved.get("format"), saved["key"]) != (FORMAT, self.key):
                 remarks.append(
                     f"the state at iteration {saved['iteration']} belongs to another specification, code or data; "
                     f"set aside in {self.set_aside().name}, starting anew"
@@ -101,8 +103,8 @@ class StateFolder:
         number = 1
         while (target := self.folder.with_name(f"{self.folder.name}-set-aside-{number}")).exists():
             number += 1
-        target.mkdir()
         for file in self._files():
+            target.mkdir(exist_ok=True)
             file.replace(target / file.name)
         return target
 
@@ -120,6 +122,8 @@ def _read(file: Path) -> dict[str, Any] | None:
         digest, payload = data[:DIGEST], data[DIGEST:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+        saved = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+        kinds = {"key": str, "iteration": int, "content": dict}
+        return saved if all(isinstance(saved[name], kind) for name, kind in kinds.items()) else None
     except Exception:  # whatever a damaged file does to the reader, it is a damaged file
         return None

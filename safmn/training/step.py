@@ -30,6 +30,7 @@ class TrainStep:
             self.network.parameters(), lr=settings["learning_rate"], betas=tuple(settings["betas"]), fused=True
         )
         self._parameters = list(self.network.parameters())
+        self._dtype = self._parameters[0].dtype  # float32; a comparison with another trainer may want float64
 
     def __call__(self, iteration: int, lr: Tensor, hr: Tensor) -> Tensor:
         """Learns from one batch.
@@ -61,7 +62,7 @@ class TrainStep:
         return torch.stack([l1.detach(), frequency.detach(), norm])
 
     def _image(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self.device, non_blocking=True).float().div_(255)
+        return pixels.to(self.device, non_blocking=True).to(self._dtype).div_(255)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next iteration depends on."""

@@ -1,4 +1,4 @@
-"""How the best weights are chosen: RGB PSNR on the validation images, border of `scale` pixels cropped, as the authors."""
+"""How the best weights are chosen: RGB PSNR on validation images, border of `scale` pixels cropped."""
 
 from collections.abc import Sequence
 

@@ -27,7 +27,7 @@ def published() -> dict[str, float]:
 
 def track(forward: Callable[[Tensor], Tensor], image: Tensor) -> memory.PeakTracker:
     tracker = memory.PeakTracker(image.device.type)
-    tracker.hold([image])
+    tracker.hold([image, *getattr(forward, "parameters", list)()])
     with torch.no_grad(), tracker:
         forward(image)
     return tracker
@@ -71,7 +71,7 @@ def test_activations_grow_with_the_image_and_weights_do_not() -> None:
 
 
 class Chain(nn.Module):
-    """image -> doubled -> tripled; `names` says whether a local variable still holds the first while the last is made."""
+    """Doubles three times; with `names`, a local variable still holds the first result while the last is made."""
 
     def __init__(self, names: bool) -> None:
         super().__init__()
@@ -138,7 +138,8 @@ def test_the_tracker_agrees_with_the_profiler_on_a_real_run(form: str) -> None:
         live += event.nbytes()
         peak = max(peak, live)
     assert peak > 2 * image.nbytes
-    assert track(norm, image).peak - image.nbytes == peak
+    weights = 4 * 512  # two norms' weight and bias, rounded up; the profiler sees only what the pass allocates
+    assert track(norm, image).peak - image.nbytes - weights == peak
 
 
 def test_both_forms_of_layer_norm_are_predicted() -> None:

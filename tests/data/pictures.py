@@ -22,4 +22,11 @@ def edsr_folder(folder: Path, sizes: dict[str, tuple[int, int]], scale: int | No
     return folder
 
 
+def check_message(error: Exception, *parts: str) -> None:
+    """A message to the user is one line and names what it is about."""
+    message = str(error)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
 ODD_NAMES = ["two words", "it's", 'say "cheese"', "größe 画像", "$(touch x);&|*?[0]", "-dash", "a.b.c", "100%"]

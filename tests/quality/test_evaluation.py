@@ -52,7 +52,8 @@ class Nearest(nn.Module):
 def random_pair(seed: int, height: int, width: int, scale: int, extra: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     lr = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    hr = np.kron(lr, np.ones((scale, scale, 1), np.uint8)).astype(float) + rng.normal(0, 9, (height * scale, width * scale, 3))
+    hr = np.kron(lr, np.ones((scale, scale, 1), np.uint8)).astype(float)
+    hr += rng.normal(0, 9, hr.shape)
     hr = np.pad(hr, ((0, extra), (0, extra), (0, 0)), constant_values=255)
     return lr, np.clip(hr, 0, 255).astype(np.uint8)
 
@@ -107,7 +108,11 @@ def check_published(datasets: Path, file: Path, name: str, title: str, scale: in
 
 @pytest.mark.parametrize(
     ("file", "name", "title", "scale", "dataset"),
-    [("IMDN_x4.pth", "imdn", "IMDN", 4, "Set5"), ("PANx4_DF2K.pth", "pan", "PAN", 4, "Set5")],
+    [
+        ("IMDN_x4.pth", "imdn", "IMDN", 4, "Set5"),
+        ("IMDN_x4.pth", "imdn", "IMDN", 4, "Set14"),
+        ("PANx4_DF2K.pth", "pan", "PAN", 4, "Set5"),
+    ],
 )
 def test_published_weights_give_published_numbers(datasets, checkpoints, file, name, title, scale, dataset) -> None:
     check_published(datasets, checkpoints / file, name, title, scale, dataset)
@@ -117,7 +122,6 @@ def test_published_weights_give_published_numbers(datasets, checkpoints, file, n
 @pytest.mark.parametrize(
     ("file", "name", "title", "scale", "dataset"),
     [
-        ("IMDN_x4.pth", "imdn", "IMDN", 4, "Set14"),
         ("IMDN_x4.pth", "imdn", "IMDN", 4, "B100"),
         ("PANx4_DF2K.pth", "pan", "PAN", 4, "Set14"),
     ],
@@ -155,17 +159,16 @@ def test_batched_by_size_and_in_order(batch_pixels: int) -> None:
 def test_sr_is_clamped_and_rounded_first() -> None:
     class Beyond(Nearest):
         def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images) * 1.5 - 0.2
+            return super().forward(images) * 1.3713 - 0.2
 
     lr, hr = random_pair(1, 10, 12, 2)
-    sr = np.kron(lr, np.ones((2, 2, 1), np.uint8)) * 1.5 - 0.2 * 255
+    sr = np.kron(lr, np.ones((2, 2, 1), np.uint8)) * 1.3713 - 0.2 * 255
     sr = np.clip(np.round(sr), 0, 255).astype(np.uint8)
     network = Beyond(2)
     assert evaluation.evaluate(network, Memory((lr, hr)), 2).psnr == pytest.approx(psnr_y(sr, hr, 2), abs=1e-4)
     made = evaluation.super_resolve(network, lr)
     assert made.dtype == np.uint8
-    assert (made != sr).mean() < 0.01  # halves may fall either way in float32
-    assert np.abs(made.astype(int) - sr).max() <= 1
+    np.testing.assert_array_equal(made, sr)
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -281,8 +284,8 @@ def test_other_bad_input() -> None:
         evaluation.evaluate(Nearest(2), pairs, 2, protocol="legacy")
     with pytest.raises(UserError, match="not an x2"):
         evaluation.evaluate(Nearest(3), pairs, 2)
-    with pytest.raises(UserError, match="image0: .*too small"):
+    with pytest.raises(UserError, match=r"image0: .*too small"):
         evaluation.evaluate(Nearest(2), Memory(random_pair(1, 7, 12, 2)), 2)
     tiny = np.zeros((2, 9, 3), np.uint8)
-    with pytest.raises(UserError, match="image0: .*too small"):
+    with pytest.raises(UserError, match=r"image0: .*too small"):
         evaluation.evaluate(None, Memory((tiny, tiny)), 4, protocol="legacy")

@@ -125,7 +125,10 @@ def test_batched_equals_numpy(count: int, height: int, width: int, border: int, 
     rng = np.random.default_rng(seed)
     hr = rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     sr = np.clip(hr + rng.normal(0, spread, hr.shape), 0, 255).astype(np.uint8)
-    psnr, ssim = batched.psnr_y(as_batch(*sr), as_batch(*hr), border), batched.ssim_y(as_batch(*sr), as_batch(*hr), border)
+    psnr, ssim = (
+        batched.psnr_y(as_batch(*sr), as_batch(*hr), border),
+        batched.ssim_y(as_batch(*sr), as_batch(*hr), border),
+    )
     assert psnr.dtype == ssim.dtype == torch.float64
     np.testing.assert_allclose(psnr, [psnr_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-6)
     np.testing.assert_allclose(ssim, [ssim_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-8)

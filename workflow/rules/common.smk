@@ -8,10 +8,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# The commands are those of the Python that runs Snakemake; a conda environment, if used, goes before it.
+# `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
+# environment's, which goes before it.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-# The path of this machine's variants, for jobs that start in another folder.
-sys.path.insert(0, str(Path(workflow.basedir)))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
+sys.path.insert(0, str(workflow.basedir))
 
 from safmn import fingerprint, networks, variants
 from safmn.cost import lease
@@ -94,4 +95,4 @@ def cost_fingerprint(stage, network):
 def render_what_is_there():
     """The command that renders a half-finished study."""
     content = shlex.quote(json.dumps(study.content))
-    return f"safmn resolve --content {content} --out {STUDY} && safmn tables --study {STUDY}"
+    return f"python -m safmn resolve --content {content} --out {STUDY} && python -m safmn tables --study {STUDY}"

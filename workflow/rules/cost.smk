@@ -16,7 +16,7 @@ rule complexity:
     conda:
         "../../environment.yml"
     shell:
-        "safmn complexity {wildcards.network} --scale {params.scales} --check --out {output:q} > {log:q} 2>&1"
+        "python -m safmn complexity {wildcards.network} --scale {params.scales} --check --out {output:q} > {log:q} 2>&1"
 
 
 rule memory:
@@ -26,7 +26,6 @@ rule memory:
         f"{RESULTS}/cost/memory.json",
     params:
         networks=TIMED,
-        measure="--measure" if GPU else "",
         fingerprint=digest([cost_fingerprint("memory", name) for name in TIMED]),
     resources:
         gpu=GPU,
@@ -35,7 +34,7 @@ rule memory:
     conda:
         "../../environment.yml"
     shell:
-        "safmn memory {params.networks} --scale 4 --height 180 --width 320 {params.measure} --out {output:q}"
+        "python -m safmn memory {params.networks} --scale 4 --height 180 --width 320 --measure-if-cuda --out {output:q}"
         " > {log:q} 2>&1"
 
 
@@ -47,6 +46,7 @@ rule runtime:
     params:
         networks=TIMED,
         images=study.content["efficiency"]["images"],
+        rounds=study.content["efficiency"]["rounds"],
         processes=study.content["efficiency"]["processes"],
     # All cores on a CPU: a job beside it would be part of what is measured.
     threads: 1 if GPU else workflow.cores
@@ -57,7 +57,7 @@ rule runtime:
     conda:
         "../../environment.yml"
     shell:
-        "safmn runtime {params.networks} --scale 4 --images {params.images} --processes {params.processes}"
+        "python -m safmn runtime {params.networks} --scale 4 --images {params.images} --rounds {params.rounds} --processes {params.processes}"
         " --out {output:q} > {log:q} 2>&1"
 
 
@@ -76,4 +76,4 @@ rule operations:
     conda:
         "../../environment.yml"
     shell:
-        "safmn operations --images {params.images} --out {output:q} > {log:q} 2>&1"
+        "python -m safmn operations --images {params.images} --out {output:q} > {log:q} 2>&1"

@@ -14,7 +14,7 @@ rule study:
         "../../environment.yml"
     localrule: True
     shell:
-        "safmn resolve --content {params.content:q} --out {output:q} 2> {log:q}"
+        "python -m safmn resolve --content {params.content:q} --out {output:q} 2> {log:q}"
 
 
 rule pack:
@@ -34,5 +34,5 @@ rule pack:
     conda:
         "../../environment.yml"
     shell:
-        "safmn pack {wildcards.dataset:q} --scale {wildcards.scale} {params.root} {params.own} --out {params.folder:q}"
+        "python -m safmn pack {wildcards.dataset:q} --scale {wildcards.scale} {params.root} {params.own} --out {params.folder:q}"
         " > {log:q} 2>&1"

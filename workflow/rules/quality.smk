@@ -50,7 +50,7 @@ rule evaluate:
     conda:
         "../../environment.yml"
     shell:
-        "safmn evaluate --network {wildcards.network} --scale {wildcards.scale} --weights {input.weights:q}"
+        "python -m safmn evaluate --network {wildcards.network} --scale {wildcards.scale} --weights {input.weights:q}"
         " --data {params.data:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -73,5 +73,5 @@ rule evaluate_published:
     conda:
         "../../environment.yml"
     shell:
-        "safmn evaluate --network {wildcards.network} --scale {wildcards.scale} {params.weights}"
+        "python -m safmn evaluate --network {wildcards.network} --scale {wildcards.scale} {params.weights}"
         " --data {params.data:q} --out {output:q} > {log:q} 2>&1"

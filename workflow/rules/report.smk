@@ -36,4 +36,4 @@ rule tables:
         "../../environment.yml"
     localrule: True
     shell:
-        "safmn tables --study {input.study:q} > {log:q} 2>&1"
+        "python -m safmn tables --study {input.study:q} > {log:q} 2>&1"

@@ -30,7 +30,7 @@ rule train:
         "../../environment.yml"
     # The state to resume from lies in {params.folder}/state, undeclared: Snakemake would delete it with a failed job.
     shell:
-        "safmn train {wildcards.network} --study {input.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
+        "python -m safmn train {wildcards.network} --study {input.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
         " --packs {params.packs:q} --no-check --out {params.folder:q} > {log:q} 2>&1"
 
 

@@ -1,0 +1,245 @@
+"""Seconds a training step: the reference trainer's way of doing it beside this project's, in one process.
+
+The reference is written down from what it does (docs and public code): the LayerNorm by hand, channels first, two FFTs
+whose parts are stacked, Adam without fusion, the average tensor by tensor, `.item()` on every loss, and a worker that
+decodes a PNG pair a sample and converts it to float before cropping. Both start from the same weights. First they are
+fed the same batches and must follow the same losses; then they are timed, in blocks by turns, so that a drifting clock
+or a busy neighbour hits both alike.
+
+    python benchmarks/train_step.py                    # 8 patches of 64x64 at x4, CPU or CUDA
+    python benchmarks/train_step.py --batch 64 --blocks 20
+"""
+
+import argparse
+import copy
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from safmn import networks
+from safmn.cost import device as hardware
+from safmn.data import images, packed
+from safmn.data.patches import PatchSampler
+from safmn.networks.safmn import LayerNorm2d
+from safmn.training.step import TrainStep
+
+SCALE = 4
+SETTINGS = {
+    "iterations": 500_000,
+    "learning_rate": 1e-3,
+    "minimum_learning_rate": 1e-5,
+    "betas": [0.9, 0.99],
+    "fft_weight": 0.05,
+    "ema": 0.999,
+    "ema_buffers": "track",
+    "precision": "float32",
+}
+
+
+class ReferenceStep:
+    """One iteration as the reference trainer does it."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network = network.to(device).train()
+        for module in self.network.modules():
+            if isinstance(module, LayerNorm2d):
+                module.fused = False
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=False)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimiser, SETTINGS["iterations"], SETTINGS["minimum_learning_rate"]
+        )
+        self.device = device
+
+    def __call__(self, lr: Tensor, hr: Tensor) -> tuple[float, float]:
+        """Learns from float32 N x 3 x H x W batches in [0, 1]; the two weighted losses."""
+        lr, hr = lr.to(self.device), hr.to(self.device)
+        self.optimiser.zero_grad()
+        sr = self.network(lr)
+        pixel = F.l1_loss(sr, hr)
+        spectra = [torch.fft.rfft2(image) for image in (sr, hr)]
+        parts = [torch.stack([spectrum.real, spectrum.imag], dim=-1) for spectrum in spectra]
+        frequency = SETTINGS["fft_weight"] * F.l1_loss(*parts)
+        (pixel + frequency).backward()
+        self.optimiser.step()
+        self.scheduler.step()
+        with torch.no_grad():
+            current = dict(self.network.named_parameters())
+            for name, average in self.average.named_parameters():
+                average.mul_(SETTINGS["ema"]).add_(current[name].data, alpha=1 - SETTINGS["ema"])
+        return pixel.item(), frequency.item()
+
+
+def decode_batch(files: list[tuple[str, str]], batch: int, patch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the reference's worker does: decode a pair a sample, convert all of it to float, then crop, flip, rotate."""
+    draw = random.Random(seed)
+    lrs, hrs = [], []
+    for _ in range(batch):
+        hr_file, lr_file = draw.choice(files)
+        hr, lr = (cv2.imread(file).astype(np.float32) / 255.0 for file in (hr_file, lr_file))
+        top, left = (draw.randint(0, side - patch) for side in lr.shape[:2])
+        lr = lr[top : top + patch, left : left + patch]
+        hr = hr[top * SCALE : (top + patch) * SCALE, left * SCALE : (left + patch) * SCALE]
+        flips = [draw.random() < 0.5 for _ in range(3)]
+        for image, kept in ((lr, lrs), (hr, hrs)):
+            if flips[0]:
+                image = cv2.flip(image, 1)
+            if flips[1]:
+                image = cv2.flip(image, 0)
+            if flips[2]:
+                image = image.transpose(1, 0, 2)
+            kept.append(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB).transpose(2, 0, 1))
+    return np.stack(lrs), np.stack(hrs)
+
+
+def sub_images(store: packed.PackedPairs, folder: Path, side: int = 480) -> list[tuple[str, str]]:
+    """PNG pairs cut as the authors cut theirs: HR 480x480, step 240."""
+    files = []
+    for index, name in enumerate(store.names):
+        hr, lr = store.hr(index), store.lr(index)
+        for top in range(0, hr.shape[0] - side + 1, side // 2):
+            for left in range(0, hr.shape[1] - side + 1, side // 2):
+                pair = []
+                for image, scale in ((hr, 1), (lr, SCALE)):
+                    rows = slice(top // scale, (top + side) // scale)
+                    columns = slice(left // scale, (left + side) // scale)
+                    file = folder / f"{name}_{top}_{left}_x{scale}.png"
+                    images.write(file, np.ascontiguousarray(image[rows, columns]))
+                    pair.append(str(file))
+                files.append((pair[0], pair[1]))
+    return files
+
+
+def follow(
+    first: Callable[[int, Tensor, Tensor], float], second: Callable[[int, Tensor, Tensor], float], batches: list
+) -> float:
+    """The largest relative difference of the total loss when both learn from the same batches."""
+    worst = 0.0
+    for iteration, (lr, hr) in enumerate(batches):
+        expected, got = first(iteration, lr, hr), second(iteration, lr, hr)
+        worst = max(worst, abs(got - expected) / expected)
+    return worst
+
+
+def learns_the_same(network: nn.Module, sampler: PatchSampler, steps: int, device: torch.device) -> bool:
+    """Prints how far the losses of the two lie apart, and whether that is more than rounding explains.
+
+    In float64 the two must agree. In float32 they part after some steps whatever is done: the gradient of an L1 loss is
+    a sign, Adam's first steps are signs too, and a difference in the last bit turns one of them. How fast, the control
+    shows: the reference against itself, one weight changed by one unit in the last place.
+    """
+    batches = [sampler.batch(iteration) for iteration in range(steps)]
+
+    def reference(dtype: torch.dtype, nudged: bool = False) -> Callable[[int, Tensor, Tensor], float]:
+        copied = copy.deepcopy(network).to(dtype)
+        if nudged:
+            with torch.no_grad():
+                weight = next(copied.parameters()).view(-1)
+                weight[0] = torch.nextafter(weight[0], weight.new_tensor(1.0))
+        step = ReferenceStep(copied, device)
+        return lambda _, lr, hr: sum(step(lr.to(dtype) / 255, hr.to(dtype) / 255))
+
+    def ours(dtype: torch.dtype) -> Callable[[int, Tensor, Tensor], float]:
+        step = TrainStep(copy.deepcopy(network).to(dtype), SETTINGS, device)
+        return lambda iteration, lr, hr: float(step(iteration, lr, hr)[:2].sum())
+
+    double = follow(reference(torch.float64), ours(torch.float64), batches)
+    single = follow(reference(torch.float32), ours(torch.float32), batches)
+    control = follow(reference(torch.float32), reference(torch.float32, nudged=True), batches)
+    print(f"largest relative difference of the loss over {steps} steps from the same seed on the same batches:")
+    print(f"  ours, reference, float64                              {double:.1e}   (must be below 1e-4)")
+    print(f"  ours, reference, float32                              {single:.1e}")
+    print(f"  reference, reference with one bit changed, float32    {control:.1e}   (what rounding alone does)")
+    return double < 1e-4
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of `work`, to the end of what it gave the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8, help="patches a step (default 8; the paper's 64)")
+    parser.add_argument("--patch", type=int, default=64, help="LR pixels a side (default 64)")
+    parser.add_argument("--blocks", type=int, default=7, help="blocks of each, by turns (default 7)")
+    parser.add_argument("--steps", type=int, default=5, help="steps a block (default 5)")
+    parser.add_argument("--follow", type=int, default=50, help="steps over which losses are compared first (default 50)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(1) as worker:
+        store = packed.pack("photographs", None, SCALE, Path(temporary) / "pack")
+        (Path(temporary) / "png").mkdir()
+        files = sub_images(store, Path(temporary) / "png")
+        sampler = PatchSampler([store], args.batch, args.patch, SCALE, 0, device)
+
+        def pair() -> tuple[ReferenceStep, TrainStep]:
+            torch.manual_seed(0)
+            network = networks.build("safmn", SCALE)
+            return ReferenceStep(copy.deepcopy(network), device), TrainStep(network, SETTINGS, device)
+
+        torch.manual_seed(0)
+        if not learns_the_same(networks.build("safmn", SCALE), sampler, args.follow, device):
+            print("the two do not learn the same thing: not timed", file=sys.stderr)
+            return 1
+
+        reference, ours = pair()
+        done = {"reference": 0, "ours": 0}
+        ahead = worker.submit(decode_batch, files, args.batch, args.patch, 0)
+
+        def reference_block() -> None:
+            nonlocal ahead
+            for _ in range(args.steps):
+                lr, hr = ahead.result()
+                done["reference"] += 1
+                ahead = worker.submit(decode_batch, files, args.batch, args.patch, done["reference"])
+                reference(torch.from_numpy(lr), torch.from_numpy(hr))
+            ahead.result()  # the worker must not run into the other's block
+
+        def our_block() -> None:
+            for _ in range(args.steps):
+                ours(done["ours"], *sampler.batch(done["ours"]))
+                done["ours"] += 1
+
+        reference_block(), our_block()  # warm-up
+        seconds: dict[str, list[float]] = {"reference": [], "ours": []}
+        for _ in range(args.blocks):
+            seconds["reference"].append(timed(reference_block, device) / args.steps)
+            seconds["ours"].append(timed(our_block, device) / args.steps)
+
+    record = hardware.describe(device.type)
+    print(f"{record.get('gpu', record['cpu'])}, {record['threads']} threads, torch {record['torch']}, float32")
+    print(f"{args.batch} patches of {args.patch}x{args.patch} LR pixels at x{SCALE}, {args.blocks} blocks of {args.steps}")
+    for name, values in seconds.items():
+        quartiles = statistics.quantiles(values, n=4)
+        print(f"{name:10s} median {quartiles[1] * 1e3:8.1f} ms a step, quartiles {quartiles[0] * 1e3:.1f}-{quartiles[2] * 1e3:.1f}")
+    ratios = [a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True)]
+    quartiles = statistics.quantiles(ratios, n=4)
+    print(f"reference / ours: median {quartiles[1]:.2f}, quartiles {quartiles[0]:.2f}-{quartiles[2]:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

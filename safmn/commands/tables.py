@@ -1,0 +1,66 @@
+"""`safmn tables`: the paper's tables beside what was measured."""
+
+import argparse
+
+HELP = """Render the paper's tables beside what a study measured: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
+figures/*.{svg,png} and report.html, in the study's folder. Computes nothing anew and works at any stage of a study; a
+missing cell says why. Prints Table 3."""
+
+EXAMPLES = """examples:
+  safmn tables --study config/mini.yaml
+  safmn tables --study results/t291/study.json --json
+  safmn tables --study config/t291.yaml --results /scratch/t291
+
+Units: params in K (1000), flops in G (10^9, one multiply-add is one), activations in M (10^6) at a 1280x720 output;
+gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
+    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+    parser.add_argument("--json", action="store_true", help="print the cells as JSON instead of Table 3")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Joins, writes, prints."""
+    from pathlib import Path
+
+    from safmn.errors import UserError
+    from safmn.files import write_text
+    from safmn.report import cells, figures, page, rendering, tables
+    from safmn.study import Study
+
+    study = Study.load(args.study)
+    folder = Path(args.results) if args.results else study.results
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--results {folder} is not a folder: name the study's")
+    frame = cells.collect(study, folder)
+    cells.write(frame, folder / "cells.csv")
+    rendered = tables.build_all(study, folder, frame)
+    for table in rendered:
+        for suffix, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
+            write_text(folder / "tables" / f"table{table.number}.{suffix}", render(table))
+    figures.draw_all(study, folder, frame, folder / "figures")
+    report = page.write(study, folder, frame, rendered)
+    if args.json:
+        print(_json(study.name, frame, rendered))
+        return
+    print(rendering.markdown(rendered[2]))
+    for table in rendered:
+        print(f"Table {table.number}: {table.summary}")
+    print(f"written: {folder}/cells.csv, {folder}/tables/, {folder}/figures/, {report}")
+
+
+def _json(name: str, frame, rendered) -> str:
+    import json
+    import math
+
+    def plain(value):
+        # JSON knows neither NaN (no figure) nor an infinite PSNR.
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    cells = [{key: plain(value) for key, value in line.items()} for line in frame.to_dict("records")]
+    summary = {f"table{table.number}": table.summary for table in rendered}
+    return json.dumps(
+        {"study": name, "summary": summary, "cells": cells}, indent=2, ensure_ascii=False, allow_nan=False
+    )

@@ -1,0 +1,167 @@
+"""A Table as Markdown, LaTeX and CSV. Labels and notes are other people's text: every special character is escaped."""
+
+import re
+import unicodedata
+
+import pandas as pd
+
+from safmn.report.tables import Entry, Section, Table
+
+# What Markdown takes as more than itself: an underscore within a word and a bracket without a link are text.
+MARKDOWN_SPECIAL = re.compile(r"([\\`*<|~$&]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[]))")
+MARKDOWN_LEADING = re.compile(r"^([0-9]*)([.)](?=\s)|[#>]|[+-](?=\s))")
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "→": r"$\rightarrow$",
+    "≈": r"$\approx$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "–": "--",
+    "—": "---",
+    "†": r"$\dagger$",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
+    "○": r"$\circ$",
+    "▲": r"$\blacktriangle$",
+    "▼": r"$\blacktriangledown$",
+    "△": r"$\triangle$",
+    "▽": r"$\triangledown$",
+}
+
+PREAMBLE = """\
+% Made by `safmn tables`. The document needs
+%   \\usepackage[T1]{fontenc} \\usepackage{booktabs} \\usepackage{graphicx} \\usepackage{amssymb}
+"""
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub's Markdown, readable in a terminal too."""
+    parts = [f"# {escape_markdown(table.title)}", "", escape_markdown(table.summary)]
+    for section in table.sections:
+        parts += ["", f"## {escape_markdown(section.title)}", "", _markdown_grid(section)]
+    if not table.sections:
+        parts += ["", "The study includes no row of this table."]
+    if table.legend:
+        parts += [
+            "",
+            "; ".join(f"{escape_markdown(sign)} {escape_markdown(text)}" for sign, text in table.legend) + ".",
+        ]
+    if table.footnotes:
+        parts += ["", *(f"{number}. {_list_item(text)}" for number, text in enumerate(table.footnotes, 1))]
+    if table.facts:
+        parts += ["", *(f"- {_list_item(fact)}" for fact in table.facts)]
+    return "\n".join(parts) + "\n"
+
+
+def latex(table: Table) -> str:
+    """The table as LaTeX with booktabs, to be \\input into a document."""
+    parts = [PREAMBLE + r"\begin{table*}[t]", r"\centering\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
+    parts.append(rf"\caption{{{escape_latex(table.caption + '. ' + table.summary)}}}")
+    parts.append(rf"\label{{tab:safmn-{table.number}}}")
+    for section in table.sections:
+        parts += [rf"\par\smallskip\textbf{{{escape_latex(section.title)}}}\par\smallskip", _latex_grid(section)]
+    if not table.sections:
+        parts.append("The study includes no row of this table.")
+    notes = [f"{escape_latex(sign)} {escape_latex(text)}." for sign, text in table.legend]
+    notes += [rf"\textsuperscript{{{n}}} {escape_latex(text)}." for n, text in enumerate(table.footnotes, 1)]
+    notes += [escape_latex(fact) for fact in table.facts]
+    if notes:
+        parts += [r"\par\smallskip\begin{minipage}{\textwidth}\scriptsize", " ".join(notes), r"\end{minipage}"]
+    parts.append(r"\end{table*}")
+    return "\n".join(parts) + "\n"
+
+
+def flat_csv(table: Table) -> str:
+    """Everything in one sheet, unrounded."""
+    return table.flat.to_csv(index=False, lineterminator="\n")
+
+
+def escape_markdown(text: str) -> str:
+    """Text as itself, in a table's field too; `code` in notes stays code where it is harmless."""
+    pieces = re.split(r"(`[A-Za-z0-9_ ./:=\[\]-]+`)", " ".join(text.split()))
+    return "".join(piece if index % 2 else MARKDOWN_SPECIAL.sub(r"\\\1", piece) for index, piece in enumerate(pieces))
+
+
+def _list_item(text: str) -> str:
+    """Text that begins a line of a list, where # or - would begin something else."""
+    escaped = escape_markdown(text)
+    return MARKDOWN_LEADING.sub(
+        lambda found: f"\\{found[0]}" if not found[0].isdigit() else f"{found[0]}&#8203;", escaped
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Text as itself for pdfLaTeX; letters that its fonts do not have become their code point."""
+    return "".join(_latex_letter(sign) for sign in unicodedata.normalize("NFC", " ".join(text.split())))
+
+
+def _latex_letter(sign: str) -> str:
+    if sign in LATEX_SPECIAL:
+        return LATEX_SPECIAL[sign]
+    if sign.isascii():
+        return sign if sign.isprintable() else ""
+    if sign.isalpha() and ord(sign) < 0x180:  # Latin letters with accents, which T1 fonts have
+        return sign
+    return f"[U+{ord(sign):04X}]"
+
+
+def _markdown_grid(section: Section) -> str:
+    headers = [escape_markdown(" ".join(part for part in header if part)) for header in section.headers]
+    rows = [[_markdown_entry(entry) for entry in row] for row in section.rows]
+    labels = sum(entry.header for entry in section.rows[0]) if section.rows else 0
+    align = ["left"] * labels + ["right"] * (len(headers) - labels)
+    frame = pd.DataFrame(rows, columns=pd.Index(headers))
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None)
+
+
+def _markdown_entry(entry: Entry) -> str:
+    footnote = f"[{entry.footnote}]" if entry.footnote else ""
+    return " ".join(part for part in (escape_markdown(entry.text), escape_markdown(entry.symbol), footnote) if part)
+
+
+def _latex_grid(section: Section) -> str:
+    labels = sum(entry.header for entry in section.rows[0]) if section.rows else 0
+    count = len(section.headers)
+    lines = [r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"]
+    lines += [rf"\begin{{tabular}}{{{'l' * labels + 'r' * (count - labels)}}}", r"\toprule"]
+    groups = spans(section.headers)
+    if any(name for name, _, _ in groups):
+        lines.append(
+            " & ".join(rf"\multicolumn{{{stop - start}}}{{c}}{{{escape_latex(name)}}}" for name, start, stop in groups)
+            + r" \\"
+        )
+        lines.append("".join(rf"\cmidrule(lr){{{start + 1}-{stop}}}" for name, start, stop in groups if name))
+    lines += [" & ".join(escape_latex(what) for _, what in section.headers) + r" \\", r"\midrule"]
+    lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in section.rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}"])
+
+
+def _latex_entry(entry: Entry) -> str:
+    footnote = rf"\textsuperscript{{{entry.footnote}}}" if entry.footnote else ""
+    text = " ".join(part for part in (escape_latex(entry.text), escape_latex(entry.symbol)) if part)
+    # A field that begins with [ would be read as an argument of the \\ before it.
+    return (f"{{}}{text}" if text.startswith(("[", "*")) else text) + footnote
+
+
+def spans(headers: list[tuple[str, str]]) -> list[tuple[str, int, int]]:
+    """Neighbouring columns of one quantity: (name, first, one past the last); labels have the name ""."""
+    found: list[tuple[str, int, int]] = []
+    for place, (name, _) in enumerate(headers):
+        start = found.pop()[1] if found and found[-1][0] == name else place
+        found.append((name, start, place + 1))
+    return found

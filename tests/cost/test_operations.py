@@ -1,0 +1,136 @@
+"""Table 5: named ranges in the network and their time."""
+
+import csv
+import json
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from safmn import cli, networks, paths
+from safmn.cost import device as devices
+from safmn.cost import memory, operations
+from safmn.errors import UserError
+from safmn.networks import ranges
+
+
+class Toy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        with ranges.named("product"):
+            x = x * x
+        for _ in range(3):
+            with ranges.named("addition"):
+                x = x + 1
+        return x
+
+
+def test_operations_are_those_of_table_5() -> None:
+    with open(paths.PUBLISHED / "table5.csv", encoding="utf-8", newline="") as handle:
+        printed = [row["operation"] for row in csv.DictReader(handle)]
+    assert list(operations.TITLES.values()) == printed
+    assert tuple(operations.TITLES) == ranges.NAMES
+
+
+def test_ranges_are_counted_only_while_recording() -> None:
+    found = operations.profile_ranges(Toy(), [torch.ones(4)] * 5, devices.Cpu())
+    assert {name: spent.calls for name, spent in found.items()} == {
+        "safmn::forward": 5,
+        "safmn::product": 5,
+        "safmn::addition": 15,
+    }
+    assert all(spent.host > 0 for spent in found.values())
+    assert found["safmn::product"].host + found["safmn::addition"].host <= found["safmn::forward"].host
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        Toy()(torch.ones(4))
+    assert not [event for event in profiler.events() if event.name.startswith(ranges.PREFIX)]
+
+
+def test_a_nested_or_failed_recording_ends_as_it_began() -> None:
+    with ranges.recording():
+        with ranges.recording():
+            pass
+        assert isinstance(ranges.named("product"), torch.profiler.record_function)
+        with pytest.raises(ZeroDivisionError), ranges.recording():
+            _ = 1 / 0
+    assert not isinstance(ranges.named("product"), torch.profiler.record_function)
+
+
+def test_ranges_do_not_disturb_tracing_compiling_or_meta() -> None:
+    plain = torch.full((4,), 2.0)
+    assert torch.equal(torch.compile(Toy(), backend="eager", fullgraph=True)(plain), Toy()(plain))
+    kinds = [node.kind() for node in torch.jit.trace(Toy(), plain).graph.nodes()]
+    assert kinds.count("aten::mul") == 1
+    assert kinds.count("aten::add") == 3
+    assert not [kind for kind in kinds if "profiler" in kind]
+    assert Toy()(plain.to("meta")).shape == plain.shape
+
+
+@pytest.mark.parametrize("form", memory.FORMS)
+def test_safmn_runs_every_operation_as_often_as_its_equations_say(form: str) -> None:
+    network = memory.use_form(networks.build("safmn", 4).eval(), form)
+    with torch.no_grad():
+        found = operations.profile_ranges(network, [torch.rand(1, 3, 16, 16)] * 2, devices.Cpu())
+    calls = {name.removeprefix(ranges.PREFIX): spent.calls / 2 for name, spent in found.items()}
+    assert calls == {
+        "forward": 1,
+        "layer_norm": 16,  # two a block
+        "channel_splitting": 8,
+        "adaptive_max_pool": 24,  # three of the four levels
+        "nearest_interpolation": 24,
+        "product": 8,
+        "addition": 17,  # two a block and the global one
+    }
+
+
+def test_ranges_hold_nothing_but_their_operation() -> None:
+    network = memory.use_form(networks.build("safmn", 4).eval(), "fused")
+    with torch.no_grad(), ranges.recording(), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        network(torch.rand(1, 3, 16, 16))
+    within: dict[str, set[str]] = {}
+    for event in profiler.events():
+        parent = event.cpu_parent
+        if parent is not None and parent.name.startswith(ranges.PREFIX):
+            within.setdefault(parent.name.removeprefix(ranges.PREFIX), set()).add(event.name)
+    assert within == {
+        "layer_norm": {"aten::permute", "aten::layer_norm"},
+        "channel_splitting": {"aten::chunk"},
+        "adaptive_max_pool": {"aten::adaptive_max_pool2d"},
+        "nearest_interpolation": {"aten::upsample_nearest2d"},
+        "product": {"aten::mul"},
+        "addition": {"aten::add"},
+    }
+
+
+def test_bad_requests_are_refused() -> None:
+    with pytest.raises(UserError, match="0 images give no time"):
+        operations.measure(images=0)
+    with pytest.raises(UserError, match="give at least 8x8"):
+        operations.measure(images=1, height=4)
+
+
+def test_the_command_prints_what_it_writes(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "operations.json"
+    assert (
+        cli.main(["operations", "--images", "2", "--height", "16", "--width", "16", "--json", "--out", str(out)]) == 0
+    )
+    record = json.loads(capsys.readouterr().out)
+    assert record == json.loads(out.read_text(encoding="utf-8"))
+    assert list(record["operations"]) == list(ranges.NAMES)
+    for part in record["operations"].values():
+        assert part["total_ms"] == pytest.approx(2 * part["per_image_ms"])
+        assert 0 < part["share"] < 1
+        assert ("kernel_ms" in part) == torch.cuda.is_available()
+    assert sum(part["share"] for part in record["operations"].values()) < 1
+    assert record["settings"]["form"] == "reference"
+    assert record["provenance"]["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: kernels cannot be timed here")
+def test_kernels_are_attributed_to_ranges() -> None:
+    found = operations.measure(images=3, height=64, width=64)
+    for name, part in found["operations"].items():
+        # Splitting makes views: no kernel runs.
+        assert (part["kernel_ms"] == 0) == (name == "channel_splitting")
+    assert sum(part["kernel_share"] for part in found["operations"].values()) < 1

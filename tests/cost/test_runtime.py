@@ -1,0 +1,388 @@
+"""Timing on a made-up device that keeps its own clock and notices when it is not waited for; and the real command."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safmn import cli, networks
+from safmn.cost import memory, runtime
+from safmn.errors import UserError
+
+
+class FakeDevice:
+    """A stream that runs behind the program: work is queued, and done only when the program waits for it.
+
+    A mark is a time in the stream. Reading one before the stream has been waited for is the mistake that makes a GPU
+    look as fast as its launches; starting a timing while earlier work is queued times that work, too.
+    """
+
+    kind = "fake"
+    torch_device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.now = 0.0  # ms of work queued so far
+        self.waited = 0.0  # ms of it that the program has waited for
+        self.calls: list[str] = []
+
+    def work(self, milliseconds: float, label: str = "pass") -> None:
+        self.calls.append(label)
+        self.now += milliseconds
+
+    def synchronise(self) -> None:
+        self.calls.append("synchronise")
+        self.waited = self.now
+
+    def mark(self) -> tuple[float, bool]:
+        self.calls.append("mark")
+        return self.now, self.waited == self.now
+
+    def elapsed(self, start: tuple[float, bool], stop: tuple[float, bool]) -> float:
+        assert start[1], "the timing began while the device was still at work"
+        assert self.waited >= stop[0], "the time was read before the device was done"
+        return stop[0] - start[0]
+
+
+class Toy(nn.Module):
+    """Costs what `cost(n)` says in its n-th pass, counted from 0."""
+
+    def __init__(self, device: FakeDevice, label: str, cost: Callable[[int], float], gain: float = 2.0) -> None:
+        super().__init__()
+        self.device, self.label, self.cost, self.gain = device, label, cost, gain
+        self.passes = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.device.work(self.cost(self.passes), self.label)
+        self.passes += 1
+        return image * self.gain
+
+
+@pytest.fixture
+def device() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], nn.Module]]:
+    """Name -> maker of a toy network, found by `networks.build` in place of the real ones."""
+    makers: dict[str, Callable[[], nn.Module]] = {}
+    monkeypatch.setattr(networks, "build", lambda name, scale: makers[name]())
+    monkeypatch.setattr(memory, "channels", lambda name: 1)
+    return makers
+
+
+def run(names: Sequence[str], device: FakeDevice, images: int = 6, rounds: int = 2, **more: object) -> dict:
+    return runtime.run_interleaved(names, 4, images, rounds, height=8, width=8, device=device, **more)
+
+
+# --- One timing ------------------------------------------------------------------------------------------------------
+
+
+def test_the_device_is_idle_before_and_done_after(device: FakeDevice) -> None:
+    device.work(100.0, "earlier")
+    assert runtime.timed(Toy(device, "pass", lambda n: 7.0), torch.zeros(1), device) == 7.0
+    assert device.calls == ["earlier", "synchronise", "mark", "pass", "mark", "synchronise"]
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_this_test_would_notice_a_missing_synchronisation(left_out: int, device: FakeDevice) -> None:
+    device.work(100.0, "earlier")
+    synchronise, count = device.synchronise, iter(range(10))
+    device.synchronise = lambda: None if next(count) == left_out else synchronise()
+    with pytest.raises(AssertionError, match=("still at work", "before the device was done")[left_out]):
+        runtime.timed(Toy(device, "pass", lambda n: 7.0), torch.zeros(1), device)
+
+
+# --- Warm-up ---------------------------------------------------------------------------------------------------------
+
+
+def test_warm_up_lasts_until_the_times_agree(device: FakeDevice) -> None:
+    network = Toy(device, "pass", lambda n: max(100.0, 3000.0 - 200.0 * n))  # slow for 15 passes
+    found = runtime.warm_up(network, torch.zeros(1), device)
+    assert found["warmup_stable"]
+    assert found["warmup_passes"] == network.passes > 15
+    assert network.cost(network.passes) == 100.0
+
+
+def test_warm_up_lasts_a_second_even_if_times_agree(device: FakeDevice) -> None:
+    # A GPU at its idle clock is steady, too, until it raises its clock.
+    network = Toy(device, "pass", lambda n: 10.0)
+    assert runtime.warm_up(network, torch.zeros(1), device)["warmup_stable"]
+    assert device.now >= 1000.0
+
+
+def test_a_device_that_never_settles_is_recorded_as_such(device: FakeDevice) -> None:
+    network = Toy(device, "pass", lambda n: 1.2**n)
+    found = runtime.warm_up(network, torch.zeros(1), device)
+    assert not found["warmup_stable"]
+    assert device.now >= runtime.MOST_WARMUP
+
+
+def test_slow_first_passes_do_not_reach_the_figures(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]]
+) -> None:
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: [5000.0, 4000.0, 3000.0, 2000.0][n] if n < 4 else 10.0)
+    record = run(["safmn"], device)["safmn/eager"]
+    assert record["status"] == "timed"
+    assert (record["median_ms"], record["mean_ms"], record["iqr_ms"], record["images"]) == (10.0, 10.0, 0.0, 6)
+    # The field's habit, on the contrary, has them.
+    habit = runtime.run_habit("safmn", 4, 6, 8, 8, device)
+    assert habit["mean_ms"] == pytest.approx((14_000.0 + 2 * 10.0) / 6)
+    assert (habit["first_ms"], habit["images"]) == (5000.0, 6)
+
+
+# --- Rounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_networks_take_turns_and_every_image_is_timed_once(device: FakeDevice) -> None:
+    toys = {name: Toy(device, name, lambda n: 1.0) for name in "ab"}
+    images = {name: [torch.full((1,), float(index)) for index in range(5)] for name in "ab"}
+    times, failed = runtime.interleave(toys, images, 2, device)
+    assert failed == {}
+    assert {name: len(values) for name, values in times.items()} == {"a": 5, "b": 5}
+    passes = [call for call in device.calls if call in "ab"]
+    # An untimed pass, then images 0, 2, 4; the other network; in the next round they change places.
+    assert "".join(passes) == "aaaa" + "bbbb" + "bbb" + "aaa"
+    assert device.calls.count("mark") == 2 * 10
+
+
+def test_a_drifting_clock_hits_all_alike(device: FakeDevice) -> None:
+    slowing = lambda n: 1.0 + device.now / 1000.0  # noqa: E731
+    toys = {name: Toy(device, name, slowing) for name in "ab"}
+    images = {name: [torch.zeros(1)] * 40 for name in "ab"}
+    one, _ = runtime.interleave(toys, images, 1, device)
+    many, _ = runtime.interleave(toys, images, 10, device)
+    apart, together = (statistics.median(t["b"]) / statistics.median(t["a"]) - 1 for t in (one, many))
+    assert abs(together) < 0.01 < abs(apart)
+
+
+def test_figures_are_those_of_numpy() -> None:
+    times = [3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0]
+    found = runtime.summary(times)
+    assert found["quartiles_ms"] == pytest.approx(list(np.percentile(times, [25, 75])))
+    assert found["median_ms"] == np.median(times)
+    assert found["mean_ms"] == pytest.approx(np.mean(times))
+    assert runtime.summary([2.0])["iqr_ms"] == 0.0
+
+
+# --- Modes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain", [2.1, float("nan")])
+def test_a_mode_that_computes_something_else_is_not_timed(
+    gain: float, device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    monkeypatch.setitem(runtime.MODES, "fused", lambda network, sample: lambda image: network(image) * gain / 2.0)
+    found = run(["safmn"], device, modes=["fused"])
+    assert found["safmn/eager"]["status"] == "timed"
+    assert found["safmn/fused"]["status"] == "unavailable"
+    assert "differs from eager" in found["safmn/fused"]["reason"]
+    assert "tolerance 0.0001" in found["safmn/fused"]["reason"]
+
+
+def test_a_mode_with_equal_output_is_timed_and_says_how_equal(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    monkeypatch.setitem(runtime.MODES, "fused", lambda network, sample: lambda image: network(image) * (1 + 5e-5))
+    record = run(["safmn"], device, modes=["fused"])["safmn/fused"]
+    assert record["status"] == "timed"
+    assert record["difference_from_eager"] == pytest.approx(5e-5, rel=0.01)
+    assert record["tolerance"] == 1e-4
+
+
+def test_tolerances_follow_the_precision() -> None:
+    assert runtime.tolerance("compiled", tf32=False) < runtime.tolerance("compiled", tf32=True)
+    assert runtime.tolerance("compiled", tf32=True) < runtime.tolerance("half", tf32=False)
+
+
+def test_modes_that_need_a_gpu_say_so(device: FakeDevice) -> None:
+    found = runtime.run_interleaved(
+        ["espcn"], 4, 1, 1, modes=["half", "cuda_graph", "fused", "channels_last"], height=8, width=8
+    )
+    assert found["espcn/half"] == {"status": "unavailable", "reason": "half precision is timed on CUDA only"}
+    assert found["espcn/cuda_graph"] == {"status": "unavailable", "reason": "CUDA graphs need CUDA"}
+    assert found["espcn/fused"]["status"] == "unavailable"
+    assert found["espcn/channels_last"]["difference_from_eager"] <= 1e-4
+
+
+def test_the_modes_of_safmn_itself_compute_the_same() -> None:
+    found = runtime.run_interleaved(["blocks_4"], 2, 1, 1, modes=["fused", "channels_last"], height=16, width=16)
+    assert [record["status"] for record in found.values()] == ["timed"] * 3
+
+
+def test_a_compiler_that_is_missing_is_a_reason(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        def forward(image: Tensor) -> Tensor:
+            raise RuntimeError("no C++ compiler found\nand much more")
+
+        return forward
+
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    record = run(["safmn"], device, modes=["compiled"])["safmn/compiled"]
+    assert record == {"status": "unavailable", "reason": "torch.compile failed: no C++ compiler found"}
+
+
+def test_running_out_of_memory_costs_one_network_not_the_run(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]]
+) -> None:
+    class Hungry(nn.Module):
+        def __init__(self, at: int) -> None:
+            super().__init__()
+            self.left = at
+
+        def forward(self, image: Tensor) -> Tensor:
+            self.left -= 1
+            if self.left < 0:
+                raise torch.OutOfMemoryError("Tried to allocate 9.00 GiB.\nmore")
+            device.work(500.0)
+            return image
+
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    toys["at_once"] = lambda: Hungry(0)
+    toys["later"] = lambda: Hungry(9)
+    found = run(["at_once", "later", "safmn"], device)
+    for name in ("at_once", "later"):
+        assert found[f"{name}/eager"] == {
+            "status": "out of memory",
+            "requested_lr": {"height": 8, "width": 8},
+            "message": "Tried to allocate 9.00 GiB.",
+        }
+    assert found["safmn/eager"]["status"] == "timed"
+    assert runtime.run_habit("at_once", 4, 2, 8, 8, device)["status"] == "out of memory"
+
+
+# --- Several processes -----------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_taken_within_a_process() -> None:
+    def one(net: float, safmn: float) -> dict:
+        timed = {"status": "timed", "iqr_ms": 0.1}
+        return {
+            "net/eager": {**timed, "median_ms": net, "mean_ms": net + 1},
+            "safmn/eager": {**timed, "median_ms": safmn, "mean_ms": safmn},
+        }
+
+    # The device was twice as slow in the second process: the times spread, the ratio does not.
+    found = runtime.combine(
+        ["net", "safmn"], ["eager"], [one(30, 10), one(60, 20), one(33, 11)], {"net": {"mean_ms": 1}}
+    )
+    net = found["net"]["eager"]
+    assert net["ratios"] == [3.0, 3.0, 3.0]
+    assert net["ratio_to_safmn"] == 3.0
+    assert (net["median_ms"], net["mean_ms"]) == (33, 34)
+    assert net["spread_percent"] == pytest.approx(100 * 30 / 33)
+    assert net["habit"] == {"mean_ms": 1}
+    assert found["safmn"]["eager"]["ratio_to_safmn"] == 1.0
+
+
+def test_a_network_that_failed_in_one_process_has_no_time() -> None:
+    timed = {"status": "timed", "median_ms": 1.0, "mean_ms": 1.0, "iqr_ms": 0.0}
+    failed = {"status": "out of memory", "message": "9 GiB"}
+    runs = [{"net/eager": timed, "safmn/eager": timed}, {"net/eager": failed, "safmn/eager": timed}]
+    assert runtime.combine(["net", "safmn"], ["eager"], runs, {})["net"]["eager"] == failed
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict]]:
+    """The requests that would have been given to processes."""
+    requests: list[dict] = []
+
+    def child(request: dict) -> dict:
+        requests.append(request)
+        timed = {"status": "timed", "median_ms": 1.0, "mean_ms": 1.0, "iqr_ms": 0.0}
+        names = request.get("names", [])
+        return {
+            "provenance": {"device": "fake"},
+            "figures": {f"{name}/eager": timed for name in names} or {"mean_ms": 2.0},
+        }
+
+    monkeypatch.setattr(runtime, "_child", child)
+    return requests
+
+
+def test_every_repetition_and_every_habit_has_a_process_of_its_own(children: list[dict]) -> None:
+    found = runtime.measure(["imdn"], 4, images=3, rounds=5, processes=2)
+    assert [request["protocol"] for request in children] == ["interleaved"] * 2 + ["habit"] * 2
+    assert children[0]["names"] == ["imdn", "safmn"]  # SAFMN is there as the reference
+    assert children[0]["rounds"] == 3  # no more than there are images
+    assert [request["name"] for request in children[2:]] == ["imdn", "safmn"]
+    assert found["networks"]["imdn"]["eager"]["habit"] == {"mean_ms": 2.0}
+    assert found["settings"]["rounds"] == 3
+    runtime.measure(["safmn"], 4, images=3, processes=1, habit=False)
+    assert [request["protocol"] for request in children[4:]] == ["interleaved"]
+
+
+def test_one_process_shows_no_spread(children: list[dict]) -> None:
+    once = runtime.measure(["safmn"], 4, images=3, processes=1)["networks"]["safmn"]["eager"]
+    twice = runtime.measure(["safmn"], 4, images=3, processes=2)["networks"]["safmn"]["eager"]
+    assert "spread_percent" not in once
+    assert twice["spread_percent"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"images": 0}, "0 images give no time"),
+        ({"processes": 0}, "0 processes give no time"),
+        ({"rounds": 0}, "0 rounds give no time"),
+        ({"modes": ["quick"]}, "mode 'quick' is not known: choose from eager"),
+        ({"height": 7}, "give at least 8x8"),
+        ({"names": ["imdm"]}, "there is no network 'imdm': did you mean imdn"),
+        ({"names": ["espcn"], "scale": 3}, "espcn has no x3"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_runs(wrong: dict, message: str, children: list[dict]) -> None:
+    with pytest.raises(UserError, match=message):
+        runtime.measure(**{"names": ["imdn"], "scale": 4, **wrong})
+    assert children == []
+
+
+def test_a_process_that_dies_is_reported() -> None:
+    with pytest.raises(UserError, match=r"timing process of nonsense ended with status 1: .*nonsense"):
+        runtime._child({"protocol": "habit", "name": "nonsense", "scale": 4, "images": 1, "height": 8, "width": 8})
+
+
+def test_the_command_times_both_protocols(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "runtime.json"
+    command = [
+        "runtime",
+        "espcn",
+        "--images",
+        "2",
+        "--processes",
+        "1",
+        "--height",
+        "8",
+        "--width",
+        "8",
+        "--threads",
+        "1",
+    ]
+    assert cli.main([*command, "--json", "--out", str(out)]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record == json.loads(out.read_text(encoding="utf-8"))
+    assert set(record["networks"]) == {"espcn", "safmn"}
+    for name in ("espcn", "safmn"):
+        figures = record["networks"][name]["eager"]
+        assert figures["median_ms"] > 0
+        assert figures["habit"]["images"] == 2
+    assert record["provenance"]["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert record["provenance"]["threads"] == 1
+    if not torch.cuda.is_available():
+        assert "gpu" not in record["provenance"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CUDA modes cannot be timed here")
+def test_all_modes_run_on_a_gpu() -> None:
+    found = runtime.run_interleaved(["safmn"], 4, 4, 2, modes=list(runtime.MODES), height=64, width=64)
+    assert {key: record["status"] for key, record in found.items()} == {f"safmn/{m}": "timed" for m in runtime.MODES}

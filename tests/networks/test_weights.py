@@ -1,0 +1,550 @@
+"""Weight files: what is read, what is refused, and in which words."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from safmn import networks
+from safmn.errors import UserError
+from safmn.networks import weights
+from safmn.networks.bicubic import Bicubic
+
+# A small network, since the files matter here.
+NAME, SCALE = "espcn", 2
+
+
+def random_state(name: str = NAME, scale: int = SCALE) -> dict[str, Tensor]:
+    """Values that differ from the initial ones of any other build."""
+    return {
+        key: torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+        for key, tensor in networks.build(name, scale).state_dict().items()
+    }
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def torch_bytes(content: object, *, legacy: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def refusal(path: Path | str, name: str = NAME, scale: int = SCALE) -> str:
+    """The message of the UserError that `load` must raise: one line that names the file."""
+    with pytest.raises(UserError) as caught:
+        networks.load_weights(path, name, scale)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 1500
+    return message
+
+
+def assert_holds(module: nn.Module, state: dict[str, Tensor]) -> None:
+    assert not module.training
+    assert module.state_dict().keys() == state.keys()
+    for key, tensor in module.state_dict().items():
+        torch.testing.assert_close(tensor, state[key].to(tensor.dtype), rtol=0, atol=0)
+
+
+# What is read
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        OrderedDict,
+        lambda state: {"params": state},
+        lambda state: {"params": {k: v * 0 for k, v in state.items()}, "params_ema": state},
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {f"module.{k}": v for k, v in state.items()},
+        lambda state: {"params": {f"_orig_mod.module.{k}": v for k, v in state.items()}},
+        lambda state: {"epoch": 3, **state},
+        lambda state: {k: nn.Parameter(v) for k, v in state.items()},
+    ],
+)
+def test_torch_files_in_all_their_wrappings(tmp_path: Path, wrap, legacy: bool) -> None:
+    state = random_state()
+    path = write(tmp_path / "it.pth", torch_bytes(wrap(state), legacy=legacy))
+    assert_holds(networks.load_weights(path, NAME, SCALE), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {key: tensor.to(dtype) for key, tensor in random_state().items()}
+    for path in (
+        write(tmp_path / "it.pth", torch_bytes(state)),
+        write(tmp_path / "it.safetensors", safetensors.torch.save(state)),
+    ):
+        module = networks.load_weights(path, NAME, SCALE)
+        assert_holds(module, state)
+        assert next(module.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.pth", "größe ×4.safetensors", "权重", "'quoted' $(x) #.pt", "-rf.pth", "x" * 200 + ".pth"]
+)
+def test_names_of_files_do_not_matter(tmp_path: Path, name: str) -> None:
+    state = random_state()
+    weights.save(state, tmp_path / name, {})
+    assert_holds(networks.load_weights(tmp_path / name, NAME, SCALE), state)
+    assert_holds(networks.load_weights(str(tmp_path / name), NAME, SCALE), state)
+
+
+def test_the_content_tells_the_format_and_not_the_suffix(tmp_path: Path) -> None:
+    state = random_state()
+    assert_holds(networks.load_weights(write(tmp_path / "a.pth", safetensors.torch.save(state)), NAME, SCALE), state)
+    assert_holds(networks.load_weights(write(tmp_path / "a.safetensors", torch_bytes(state)), NAME, SCALE), state)
+
+
+def test_any_length_of_header_is_read(tmp_path: Path) -> None:
+    """Its low byte stands first in the file: 0x80 is how a pickle begins as well."""
+    state, first_bytes = random_state(), set()
+    for length in range(0, 256, 8):
+        path = tmp_path / f"{length}.safetensors"
+        weights.save(state, path, {"note": "x" * length})
+        first_bytes.add(path.read_bytes()[0])
+        assert_holds(networks.load_weights(path, NAME, SCALE), state)
+    assert 0x80 in first_bytes
+
+
+def test_the_random_state_of_the_caller_is_left_alone(tmp_path: Path) -> None:
+    weights.save(random_state(), tmp_path / "it.safetensors", {})
+    before = torch.get_rng_state()
+    networks.load_weights(tmp_path / "it.safetensors", NAME, SCALE)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+PUBLISHED = [
+    ("IMDN_x2.pth", "imdn", 2),
+    ("IMDN_x4.pth", "imdn", 4),
+    ("PANx4_DF2K.pth", "pan", 4),
+    ("carn_m.pth", "carn_m", 2),
+    ("carn_m.pth", "carn_m", 3),
+    ("carn_m.pth", "carn_m", 4),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "scale"), PUBLISHED)
+@torch.no_grad()
+def test_published_weights_enlarge(checkpoints: Path, file: str, name: str, scale: int) -> None:
+    """A trained network stays near the bicubic enlargement of a smooth picture; a wrong range or mean does not."""
+    module = networks.load_weights(checkpoints / file, name, scale)
+    rows, columns = torch.meshgrid(torch.linspace(0, 3, 24), torch.linspace(0, 3, 20), indexing="ij")
+    image = torch.stack([0.5 + 0.4 * rows.sin(), 0.5 + 0.4 * columns.cos(), 0.3 + 0.1 * rows])[None]
+    rim = slice(4 * scale, -4 * scale)
+    difference = (module(image) - Bicubic(scale)(image))[..., rim, rim]
+    assert difference.abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("file", "name", "scale"), PUBLISHED[:3])
+def test_published_weights_are_recognised_when_asked_for_as_something_else(
+    checkpoints: Path, file: str, name: str, scale: int
+) -> None:
+    other = 2 if scale == 4 else 4
+    assert f"seems to hold {name} x{scale};" in refusal(checkpoints / file, name, other)
+    assert f"seems to hold {name} x{scale};" in refusal(checkpoints / file, "safmn", scale)
+
+
+def test_second_stage_of_pan_is_named(checkpoints: Path) -> None:
+    message = refusal(checkpoints / "PANx4_DF2K.pth", "pan", 2)
+    assert "not part of it: upconv2.weight, upconv2.bias, att2." in message
+
+
+# What is refused
+
+
+def test_pickled_module_is_refused_and_never_run(checkpoints: Path) -> None:
+    message = refusal(checkpoints / "vdsr_pickled_module.pth", "vdsr", 4)
+    assert "pickled Python object (vdsr.Net)" in message
+    assert "run code" in message
+
+
+class Trap:
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.sprung),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("form", ["pickle", "legacy", "zip", "inside"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, form: str, protocol: int) -> None:
+    sprung = tmp_path / "sprung"
+    content = {**random_state(), "trap": Trap(sprung)} if form == "inside" else Trap(sprung)
+    buffer = io.BytesIO()
+    if form == "pickle":
+        pickle.dump(content, buffer, protocol)
+    else:
+        zipped = form != "legacy"
+        torch.save(content, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    message = refusal(write(tmp_path / "it.pth", buffer.getvalue()))
+    assert not sprung.exists()
+    assert "mkdir" in message or protocol == 4  # torch's safe reader knows protocol 2 only
+    pickle.loads(pickle.dumps(Trap(sprung)))
+    assert sprung.exists()  # the trap works where code is run
+
+
+def test_torchscript_is_refused(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)), tmp_path / "it.pt")
+    assert "TorchScript" in refusal(tmp_path / "it.pt")
+
+
+def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
+    assert "there is no file" in refusal(tmp_path / "no such file.pth")
+    assert "directory" in refusal(tmp_path)
+    assert "null" in refusal(str(tmp_path / "a\0b"))
+    assert "is empty" in refusal(write(tmp_path / "empty.pth", b""))
+    assert "'" in refusal(write(tmp_path / "two\nlines.pth", b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"<!DOCTYPE html><html>404</html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "neither"),
+        (bytes(1000), "neither"),
+        (b"\x80", "damaged"),
+        (b"PK\x03\x04", "damaged"),
+        ((100).to_bytes(8, "little") + b"{", "damaged"),
+        (torch_bytes([1, 2, 3]), "holds a list"),
+        (torch_bytes(torch.zeros(3)), "holds a Tensor"),
+        (torch_bytes({"epoch": 3}), "no weights"),
+        (torch_bytes({1: torch.zeros(3)}), "no text"),
+        (torch_bytes({"a": torch.zeros(3).to_sparse()}), "sparse"),
+        (torch_bytes({"a": torch.zeros(3, dtype=torch.complex64)}), "complex"),
+        (torch_bytes({"a": torch.zeros(3, device="meta")}), "absent"),
+        (safetensors.torch.save({}), "no weights"),
+    ],
+)
+def test_files_that_are_something_else(tmp_path: Path, content: bytes, expected: str) -> None:
+    assert expected in refusal(write(tmp_path / "it.pth", content))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("serialise", [torch_bytes, safetensors.torch.save])
+def test_nan_and_infinity_are_refused(tmp_path: Path, serialise, value: float) -> None:
+    state = random_state()
+    state["second.weight"][3, 2, 1, 0] = value
+    message = refusal(write(tmp_path / "it.pth", serialise(state)))
+    assert "NaN or infinity in 1 of 18432 values of second.weight" in message
+
+
+def test_numbers_too_large_for_float32_are_refused(tmp_path: Path) -> None:
+    state = {key: tensor.double() for key, tensor in random_state().items()}
+    state["first.bias"][0] = 1e300
+    assert "infinity in 1 of 64 values of first.bias" in refusal(write(tmp_path / "it.pth", torch_bytes(state)))
+
+
+def test_differences_are_named(tmp_path: Path) -> None:
+    state = random_state()
+    del state["first.bias"]
+    state["second.weight"] = state["second.weight"][:, :7]
+    state["last.bias"] = torch.ones(4, dtype=torch.int64)
+    state["extra\nline"] = torch.zeros(1)
+    message = refusal(write(tmp_path / "it.pth", torch_bytes(state)))
+    assert "missing: first.bias;" in message
+    assert "second.weight (32x7x3x3 instead of 32x64x3x3), last.bias (4 integers instead of 4)" in message
+    assert "not part of it: 'extra\\nline'" in message
+    assert "no network of this project has such keys and shapes" in message
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "expected"),
+    [
+        (("espcn", 4), ("espcn", 2), "seems to hold espcn x4;"),
+        (("carn", 3), ("carn_m", 3), "seems to hold carn x2 or carn x3 or carn x4;"),
+        (("edsr_baseline", 2), ("fsrcnn", 2), "seems to hold edsr_baseline x2;"),
+        (("lapsrn", 2), ("lapsrn", 4), "seems to hold lapsrn x2;"),
+        (("blocks_6", 3), ("safmn", 3), "seems to hold blocks_6 x3;"),
+    ],
+)
+def test_wrong_network_or_scale_is_named(tmp_path: Path, held, asked, expected: str) -> None:
+    path = write(tmp_path / "it.pth", torch_bytes({"params": random_state(*held)}))
+    assert expected in refusal(path, *asked)
+
+
+def test_metadata_tells_what_shapes_do_not(tmp_path: Path) -> None:
+    """SAFMN without modulation has the baseline's keys and shapes, SRCNN the same ones at every scale."""
+    state = random_state("safmn", 4)
+    weights.save(state, tmp_path / "it.safetensors", {"network": "safmn", "scale": "4"})
+    assert "holds safmn x4 (its metadata says so), not no_fm x4" in refusal(tmp_path / "it.safetensors", "no_fm", 4)
+    weights.save(random_state("srcnn", 2), tmp_path / "it.safetensors", {"network": "srcnn", "scale": "2"})
+    assert "holds srcnn x2 (its metadata says so), not srcnn x3" in refusal(tmp_path / "it.safetensors", "srcnn", 3)
+    weights.save(state, tmp_path / "bare.safetensors", {})
+    assert_holds(networks.load_weights(tmp_path / "bare.safetensors", "no_fm", 4), state)
+
+
+def test_edsr_whose_mean_shift_does_more_is_refused(tmp_path: Path) -> None:
+    state = {key: tensor for key, tensor in random_state("edsr_baseline", 2).items() if key != "shift.mean"}
+    for side, sign in (("sub", -1), ("add", 1)):
+        state[f"{side}_mean.weight"] = torch.eye(3).view(3, 3, 1, 1) / 2
+        state[f"{side}_mean.bias"] = sign * torch.tensor([114.0, 111.0, 103.0])
+    path = write(tmp_path / "it.pt", torch_bytes(state))
+    assert "sub_mean.weight or add_mean.weight is not the identity" in refusal(path, "edsr_baseline", 2)
+
+
+# Claims larger than the file
+
+
+def test_larger_files_than_the_network_can_need_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pth"
+    with open(path, "wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2**40)  # a sparse file: takes no room
+    assert "far more than this network's weights take" in refusal(path)
+
+
+def test_views_that_repeat_one_number_are_not_spread_out(tmp_path: Path) -> None:
+    state = {**random_state(), "first.weight": torch.zeros(1).expand(2**20, 2**20)}
+    for legacy in (False, True):
+        message = refusal(write(tmp_path / "it.pth", torch_bytes(state, legacy=legacy)))
+        assert "claims tensors of more than" in message
+
+
+def test_safetensors_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    header = json.dumps({"first.weight": {"dtype": "F32", "shape": [2**36], "data_offsets": [0, 2**38]}}).encode()
+    assert "damaged" in refusal(
+        write(tmp_path / "it.safetensors", len(header).to_bytes(8, "little") + header + bytes(64))
+    )
+    # The length of the header itself, in eight bytes.
+    assert "damaged" in refusal(write(tmp_path / "it.safetensors", (2**63).to_bytes(8, "little") + b"{" + bytes(64)))
+
+
+def repacked(data: bytes, compression: int, change=lambda name, content: content) -> bytes:
+    """A zip archive again, entry by entry."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
+        for entry in old.namelist():
+            new.writestr(entry, change(entry, old.read(entry)))
+    return buffer.getvalue()
+
+
+def test_zip_whose_pickle_claims_a_larger_storage(tmp_path: Path) -> None:
+    data = torch_bytes({"a": torch.zeros(30_000)})
+    short, long = b"M" + (30_000).to_bytes(2, "little"), b"J" + (2**31 - 1).to_bytes(4, "little")
+    lying = repacked(data, zipfile.ZIP_STORED, lambda name, text: text.replace(short, long))
+    assert len(lying) > len(data) - 3000
+    assert "claims more numbers than it holds" in refusal(write(tmp_path / "it.pth", lying))
+
+
+def test_zip_bombs(tmp_path: Path) -> None:
+    bomb = repacked(torch_bytes({"a": torch.zeros(3_000_000)}), zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 100_000
+    assert "claims more numbers than it holds" in refusal(write(tmp_path / "it.pth", bomb))
+    worse = repacked(torch_bytes({}), zipfile.ZIP_DEFLATED, lambda name, text: text + bytes(40_000_000))
+    assert len(worse) < 1_000_000
+    assert "decompression bomb" in refusal(write(tmp_path / "it.pth", worse))
+
+
+def test_container_that_contains_itself_ends(tmp_path: Path) -> None:
+    endless: dict = {}
+    endless["params"] = endless
+    assert "no weights" in refusal(write(tmp_path / "it.pth", torch_bytes(endless)))
+
+
+# Saving
+
+
+def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    state, metadata = random_state(), {f"key {i}": "größe" for i in range(20)}
+    weights.save(state, tmp_path / "a.safetensors", metadata)
+    weights.save(dict(reversed(state.items())), tmp_path / "b.safetensors", dict(reversed(metadata.items())))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_other_tools_read_what_is_saved(tmp_path: Path) -> None:
+    state = random_state()
+    weights.save(state, tmp_path / "it.safetensors", {"network": NAME, "scale": "2"})
+    with safetensors.safe_open(tmp_path / "it.safetensors", "pt") as file:
+        assert file.metadata() == {"network": NAME, "scale": "2"}
+        assert set(file.keys()) == set(state)
+        assert all(torch.equal(file.get_tensor(key), state[key]) for key in state)
+
+
+def test_modules_in_any_memory_format_or_with_shared_weights_are_saved(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)).to(memory_format=torch.channels_last)
+    module[1].weight = module[0].weight
+    weights.save(module, tmp_path / "it.safetensors", {})
+    read = safetensors.torch.load_file(tmp_path / "it.safetensors")
+    assert all(torch.equal(read[key], tensor) for key, tensor in module.state_dict().items())
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "it.safetensors"
+    weights.save(random_state(), path, {})
+    before = path.read_bytes()
+    with (
+        mock.patch("os.fsync", side_effect=OSError(28, "No space left on device")),
+        pytest.raises(UserError, match="space"),
+    ):
+        weights.save(random_state(), path, {})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["it.safetensors"]
+
+
+# Damaged bytes: whatever they are, either sound weights come out or one line of words
+
+
+GOOD = {
+    "safetensors": safetensors.torch.save(random_state(), {"network": NAME}),
+    "zip": torch_bytes({"params": random_state()}),
+    "legacy": torch_bytes(random_state(), legacy=True),
+}
+
+
+def load_or_refuse(path: Path, data: bytes) -> str | None:
+    """None where `data` loads; the message where it is refused. Anything else is a failure of the test."""
+    path.write_bytes(data)
+    # To look through every network at each of hundreds of examples would take minutes.
+    with mock.patch.object(networks, "names", return_value=["espcn", "fsrcnn"]):
+        try:
+            module = networks.load_weights(path, NAME, SCALE)
+        except UserError as error:
+            message = str(error)
+            assert "\n" not in message
+            assert str(path) in message
+            return message
+    assert all(tensor.isfinite().all() for tensor in module.state_dict().values())
+    return None
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "it.pth"
+
+
+MAGIC = st.sampled_from(
+    [
+        b"",
+        b"PK\x03\x04",
+        b"\x80\x02",
+        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+        b"\x10\0\0\0\0\0\0\0{",
+        b"\x80\x04\x95",
+    ]
+)
+quick = settings(max_examples=150, deadline=None)
+
+
+@quick
+@given(magic=MAGIC, tail=st.binary(max_size=200))
+def test_random_bytes_are_refused(scratch: Path, magic: bytes, tail: bytes) -> None:
+    assert load_or_refuse(scratch, magic + tail) is not None
+
+
+@quick
+@given(form=st.sampled_from(sorted(GOOD)), cut=st.floats(0, 1, exclude_max=True))
+def test_truncated_files_are_refused(scratch: Path, form: str, cut: float) -> None:
+    data = GOOD[form]
+    assert load_or_refuse(scratch, data[: int(cut * len(data))]) is not None
+
+
+@quick
+@given(
+    form=st.sampled_from(sorted(GOOD)),
+    changes=st.lists(st.tuples(st.integers(0, 3000), st.booleans(), st.integers(1, 255)), min_size=1, max_size=4),
+)
+def test_changed_bytes_never_crash(scratch: Path, form: str, changes: list[tuple[int, bool, int]]) -> None:
+    """Near both ends, where headers and directories are; a changed weight may well load."""
+    data = bytearray(GOOD[form])
+    for place, from_end, change in changes:
+        data[-1 - place if from_end else place] ^= change
+    load_or_refuse(scratch, bytes(data))
+
+
+@quick
+@given(
+    entries=st.dictionaries(
+        st.sampled_from(["first.weight", "first.bias", "__metadata__", "x", "last.bias"]) | st.text(max_size=5),
+        st.fixed_dictionaries(
+            {
+                "dtype": st.sampled_from(
+                    ["F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "C64", "F4", ""]
+                ),
+                "shape": st.lists(st.integers(-1, 2**40), max_size=3) | st.just([64]),
+                "data_offsets": st.lists(st.integers(-1, 2**40) | st.integers(0, 256), min_size=1, max_size=3),
+            }
+        )
+        | st.none()
+        | st.integers(),
+        max_size=4,
+    ),
+    data=st.binary(max_size=300),
+    lie=st.integers(-3, 3),
+)
+def test_headers_that_lie_are_refused(scratch: Path, entries: dict, data: bytes, lie: int) -> None:
+    header = json.dumps(entries).encode()
+    content = max(0, len(header) + lie).to_bytes(8, "little") + header + data
+    assert load_or_refuse(scratch, content) is not None
+
+
+LEAVES = (
+    st.none()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(
+        [
+            torch.zeros(64),
+            torch.zeros(()),
+            torch.zeros(0),
+            torch.tensor([float("nan")]),
+            torch.zeros(2, dtype=torch.bool),
+        ]
+    )
+)
+KEYS = st.sampled_from(
+    ["params", "params_ema", "state_dict", "model", "module.first.bias", "first.bias", "residual_layer."]
+)
+
+
+@quick
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3) | st.integers(), inner, max_size=4)
+        ),
+        max_leaves=8,
+    )
+)
+def test_other_structures_are_refused(scratch: Path, content: object) -> None:
+    assert load_or_refuse(scratch, torch_bytes(content)) is not None
+
+
+@quick
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            ["sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias", "residual_layer.", "shift.mean"]
+        )
+        | st.text(max_size=5),
+        st.sampled_from([torch.zeros(64), torch.zeros(()), torch.zeros(0), torch.eye(3), torch.zeros(3)]),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(["vdsr", "edsr_baseline"]),
+)
+def test_converters_survive_any_state(scratch: Path, state: dict[str, Tensor], name: str) -> None:
+    scratch.write_bytes(torch_bytes(state))
+    with mock.patch.object(networks, "names", return_value=[NAME]), pytest.raises(UserError):
+        networks.load_weights(scratch, name, 2)

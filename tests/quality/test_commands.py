@@ -1,0 +1,309 @@
+"""`safmn evaluate`, `upscale` and `explain` as a user calls them."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from safmn import cli, networks
+from safmn.commands import upscale
+from safmn.data import images, packed
+from safmn.errors import UserError
+from safmn.networks import weights
+from safmn.quality import evaluation
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    """Two small pairs at x2 in EDSR's layout."""
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"first": (20, 24), "second": (24, 20)}.items():
+        lr = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 2)
+        hr = cv2.resize(lr, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+        images.write(tmp_path / "set" / "HR" / f"{name}.png", hr)
+        images.write(tmp_path / "set" / "LR_bicubic" / "X2" / f"{name}x2.png", lr)
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Weights of a small network with metadata, as training leaves them."""
+    torch.manual_seed(0)
+    weights.save(networks.build("espcn", 2), tmp_path / "espcn.safetensors", {"network": "espcn", "scale": "2"})
+    return tmp_path / "espcn.safetensors"
+
+
+def safmn(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def one_line(capsys: pytest.CaptureFixture, *words: str) -> None:
+    """The error: one line on stderr with these words, nothing on stdout."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+# --- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_writes_a_line_an_image(benchmark: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "deep" / "set.csv"
+    assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--out", out) == 0
+    expected = evaluation.evaluate(networks.build("bicubic", 2), packed.open_pairs(benchmark, 2), 2)
+    with open(out, encoding="utf-8") as file:
+        rows = [(row["image"], float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(file)]
+    assert rows == [(score.image, score.psnr, score.ssim) for score in expected.scores]
+    assert out.read_text(encoding="utf-8").startswith("image,psnr,ssim\nfirst,")
+    printed = capsys.readouterr().out
+    assert f"{expected.psnr:.3f} dB" in printed
+    assert f"{expected.ssim:.4f}" in printed
+
+
+def test_evaluate_several_benchmarks_at_once_as_json(benchmark: Path, tmp_path: Path, trained: Path, capsys) -> None:
+    assert (
+        safmn(
+            *("evaluate", "--network", "espcn", "--weights", trained, "--scale", 2, "--json", "--device", "cpu"),
+            *("--data", benchmark, "--out", tmp_path / "a.csv", "--data", benchmark, "--out", tmp_path / "b.csv"),
+        )
+        == 0
+    )
+    record = json.loads(capsys.readouterr().out)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert [each["images"] for each in record["datasets"]] == [2, 2]
+    assert (record["network"], record["scale"], record["protocol"]) == ("espcn", 2, "present")
+    assert record["device"]["torch"] == torch.__version__
+    network = networks.load_weights(trained, "espcn", 2)
+    expected = evaluation.evaluate(network, packed.open_pairs(benchmark, 2), 2, channels="Y")
+    assert record["datasets"][0]["psnr"] == expected.psnr
+
+
+def test_evaluate_a_packed_store(benchmark: Path, tmp_path: Path) -> None:
+    packed.pack("set", benchmark.parent, 2, tmp_path / "packed")
+    for data, out in ((benchmark, "folder.csv"), (tmp_path / "packed", "packed.csv")):
+        assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", data, "--out", tmp_path / out) == 0
+    assert (tmp_path / "folder.csv").read_bytes() == (tmp_path / "packed.csv").read_bytes()
+
+
+def test_evaluate_by_the_legacy_protocol(benchmark: Path, capsys) -> None:
+    command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--json")
+    assert safmn(*command) == 0
+    present = json.loads(capsys.readouterr().out)
+    assert safmn(*command, "--protocol", "legacy") == 0
+    legacy = json.loads(capsys.readouterr().out)
+    expected = evaluation.evaluate(None, packed.open_pairs(benchmark, 2), 2, protocol="legacy")
+    assert legacy["datasets"][0]["psnr"] == expected.psnr != present["datasets"][0]["psnr"]
+
+
+def test_equal_images_are_null_in_json(tmp_path: Path, capsys) -> None:
+    flat = np.full((40, 40, 3), 100, np.uint8)
+    images.write(tmp_path / "flat" / "HR" / "grey.png", flat)
+    assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", tmp_path / "flat", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["datasets"][0]["psnr"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--data": "nowhere"}, ["nowhere"]),
+        ({"--network": "imdm"}, ["no network 'imdm'", "imdn"]),
+        ({"--scale": 5}, ["no x5"]),
+        ({"--network": "espcn"}, ["parameters", "--weights"]),
+        ({"--weights": "nowhere.safetensors", "--network": "espcn"}, ["nowhere.safetensors"]),
+        ({"--weights": "TRAINED", "--network": "espcn", "--scale": 4}, ["espcn.safetensors", "x2"]),
+        ({"--weights": "TRAINED", "--network": "imdn"}, ["espcn.safetensors", "espcn"]),
+        ({"--device": "tpu9"}, ["tpu9"]),
+        ({"--protocol": "legacy", "--network": "imdn", "--weights": "IMDN"}, ["legacy", "Y"]),
+    ],
+)
+def test_evaluate_bad_input(benchmark: Path, tmp_path: Path, trained: Path, capsys, change: dict, words: list) -> None:
+    if change.get("--weights") == "IMDN":
+        weights.save(networks.build("imdn", 2), tmp_path / "imdn.safetensors", {})
+    places = {"TRAINED": trained, "IMDN": tmp_path / "imdn.safetensors"}
+    out = tmp_path / "out.csv"
+    options = {"--network": "bicubic", "--scale": 2, "--data": benchmark, "--out": out} | change
+    flat = [places.get(word, word) for option in options.items() for word in option]
+    before = set(tmp_path.rglob("*"))
+    assert safmn("evaluate", *flat) == 2
+    one_line(capsys, *words)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_evaluate_hr_and_lr_that_do_not_fit(benchmark: Path, tmp_path: Path, capsys) -> None:
+    images.write(benchmark / "HR" / "second.png", np.zeros((60, 60, 3), np.uint8))
+    before = set(tmp_path.rglob("*"))
+    assert (
+        safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--out", tmp_path / "out.csv") == 2
+    )
+    one_line(capsys, "second")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_evaluate_wants_an_out_for_each_data(benchmark: Path, tmp_path: Path, capsys) -> None:
+    command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--data", benchmark)
+    assert safmn(*command, "--out", tmp_path / "out.csv") == 2
+    one_line(capsys, "2 --data but 1 --out")
+
+
+# --- upscale ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "photograph.png"
+    rows, columns = np.mgrid[:30, :44]
+    images.write(path, np.dstack([rows * 8, columns * 5, 255 - rows * 4]).astype(np.uint8))
+    return path
+
+
+def test_upscale_a_picture(photograph: Path, trained: Path, tmp_path: Path, capsys) -> None:
+    """The network's name comes from the weights; the picture is what the network makes of it."""
+    out = tmp_path / "large.png"
+    assert safmn("upscale", photograph, out, "--weights", trained, "--scale", 2) == 0
+    network = networks.load_weights(trained, "espcn", 2)
+    np.testing.assert_array_equal(images.read(out), evaluation.super_resolve(network, images.read(photograph), "Y"))
+    assert "88x60" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".bmp", "BMP"), (".webp", "WEBP")])
+def test_upscale_writes_the_format_of_the_suffix(photograph: Path, tmp_path: Path, suffix: str, kind: str) -> None:
+    from PIL import Image
+
+    out = tmp_path / f"large{suffix}"
+    assert safmn("upscale", photograph, out, "--network", "bicubic", "--scale", 3) == 0
+    with Image.open(out) as picture:
+        assert (picture.format, picture.size) == (kind, (132, 90))
+    exact = evaluation.super_resolve(networks.build("bicubic", 3), images.read(photograph))
+    assert np.abs(images.read(out).astype(int) - exact).mean() < (1e-9 if suffix in (".png", ".bmp") else 3)
+
+
+def test_upscale_in_tiles(photograph: Path, tmp_path: Path) -> None:
+    command = ("upscale", photograph, "--network", "bicubic", "--scale", 2)
+    assert safmn(*command, tmp_path / "whole.png") == 0
+    assert safmn(*command, tmp_path / "tiled.png", "--tile", 16, "--overlap", 8) == 0
+    np.testing.assert_array_equal(images.read(tmp_path / "tiled.png"), images.read(tmp_path / "whole.png"))
+
+
+def test_upscale_a_folder(benchmark: Path, tmp_path: Path, capsys) -> None:
+    source = benchmark / "LR_bicubic" / "X2"
+    assert safmn("upscale", source, tmp_path / "large", "--network", "bicubic", "--scale", 2) == 0
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == ["firstx2.png", "secondx2.png"]
+    assert images.read(tmp_path / "large" / "firstx2.png").shape == (40, 48, 3)
+    assert "2 pictures" in capsys.readouterr().out
+
+
+def test_upscale_never_overwrites_what_it_reads(benchmark: Path, photograph: Path, tmp_path: Path, capsys) -> None:
+    before = photograph.read_bytes()
+    (tmp_path / "link.png").symlink_to(photograph)
+    for out in (photograph, tmp_path / "link.png"):
+        assert safmn("upscale", photograph, out, "--network", "bicubic", "--scale", 2) == 2
+        one_line(capsys, "overwritten")
+    folder = benchmark / "HR"
+    assert safmn("upscale", folder, folder, "--network", "bicubic", "--scale", 2) == 2
+    one_line(capsys, "overwritten")
+    assert photograph.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("nowhere.png", "large.png", ["nowhere.png", "missing"]),
+        ("photograph.png", "large.gif", ["large.gif", ".png"]),
+        ("photograph.png", "large", ["large", ".png"]),
+        ("photograph.png", "set", ["set", "folder"]),
+        ("set/HR", "photograph.png", ["folder", "photograph.png"]),
+        ("empty", "large", ["empty"]),
+        ("broken.png", "large.png", ["broken.png"]),
+        ("16bit.png", "large.png", ["16bit.png", "16 bits"]),
+    ],
+)
+def test_upscale_bad_pictures(
+    benchmark: Path, photograph: Path, tmp_path: Path, capsys, source: str, target: str, words: list
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(photograph.read_bytes()[:200])
+    cv2.imwrite(str(tmp_path / "16bit.png"), np.zeros((20, 20, 3), np.uint16))
+    before = set(tmp_path.rglob("*"))
+    assert safmn("upscale", tmp_path / source, tmp_path / target, "--network", "bicubic", "--scale", 2) == 2
+    one_line(capsys, *words)
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_upscale_bad_weights(photograph: Path, trained: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "large.png"
+    nameless = tmp_path / "nameless.safetensors"
+    weights.save(networks.build("espcn", 2), nameless, {})
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    for arguments, words in (
+        (["--scale", 2], ["--weights", "--network"]),
+        (["--scale", 2, "--weights", nameless], ["nameless.safetensors", "--network"]),
+        (["--scale", 2, "--weights", tmp_path / "broken.safetensors"], ["broken.safetensors"]),
+        (["--scale", 2, "--weights", tmp_path / "nowhere.safetensors"], ["nowhere.safetensors", "missing"]),
+        (["--scale", 4, "--weights", trained], ["espcn.safetensors", "x4"]),
+        (["--scale", 2, "--network", "espcn"], ["--weights"]),
+    ):
+        assert safmn("upscale", photograph, out, *arguments) == 2
+        one_line(capsys, *words)
+        assert not out.exists()
+
+
+def test_two_pictures_of_one_name(photograph: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    images.write(folder / "a.png", images.read(photograph))
+    cv2.imwrite(str(folder / "a.jpg"), images.read(photograph))
+    with pytest.raises(UserError, match=r"a\.png"):
+        upscale.plan(folder, tmp_path / "large")
+
+
+# --- explain ---------------------------------------------------------------------------------------------------------
+
+
+def test_explain_prints_table_and_verdict(benchmark: Path, capsys) -> None:
+    command = ("explain", "--network", "bicubic", "--scale", 2, "--data", benchmark)
+    standard = evaluation.evaluate(networks.build("bicubic", 2), packed.open_pairs(benchmark, 2), 2)
+    assert safmn(*command, "--published", f"{standard.psnr:.2f}") == 0
+    printed = capsys.readouterr().out
+    assert "nothing to explain" in printed
+    assert f"{standard.psnr:.4f}" in printed
+    assert safmn(*command, "--published", "0.1234", "--metric", "ssim", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["measured"] == pytest.approx(standard.ssim, abs=1e-8)
+    assert record["closing"] == []
+    assert "ssim-uniform" in [row["switch"] for row in record["switches"]]
+    assert "mean-error" not in [row["switch"] for row in record["switches"]]
+
+
+def test_explain_tries_what_lies_beside(benchmark: Path, tmp_path: Path, capsys) -> None:
+    """best, last and last_raw of one training: the number of another of them is named."""
+    run = tmp_path / "run"
+    for seed, name in enumerate(("best", "last", "last_raw")):
+        torch.manual_seed(seed)
+        weights.save(networks.build("espcn", 2), run / f"{name}.safetensors", {"network": "espcn", "scale": "2"})
+    raw = networks.load_weights(run / "last_raw.safetensors", "espcn", 2)
+    number = evaluation.evaluate(raw, packed.open_pairs(benchmark, 2), 2, channels="Y").psnr
+    command = ("explain", run / "best.safetensors", "--scale", 2, "--data", benchmark, "--json")
+    assert safmn(*command, "--published", f"{number:.3f}") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["closing"] == ["weights last_raw.safetensors"]
+    assert "weights last.safetensors" in [row["switch"] for row in record["switches"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--network", "bicubic", "--published", "about 30"], ["about 30", "32.21"]),
+        (["--network", "bicubic", "--published", "nan"], ["nan"]),
+        (["--published", "30.1"], ["WEIGHTS", "--network"]),
+        (["--network", "espcn", "--published", "30.1"], ["--weights"]),
+        (["--network", "bicubic", "--published", "30.1", "--data", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_explain_bad_input(benchmark: Path, capsys, arguments: list, words: list) -> None:
+    assert safmn("explain", "--scale", 2, "--data", benchmark, *arguments) == 2
+    one_line(capsys, *words)

@@ -1,0 +1,140 @@
+"""A results folder with known numbers in it, written file by file as the stages write them."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from safmn.files import write_json
+from safmn.study import Run, Study
+
+TRAINING = {"iterations": 100, "batch": 4, "patch": 24, "validate_every": 50}
+PROVENANCE = {"device": "cpu", "cpu": "Test CPU", "torch": "2.13.0", "python": "3.12.0", "threads": 1}
+GPU = {"device": "cuda", "gpu": "NVIDIA GeForce RTX 3090", "torch": "2.13.0"}
+
+
+def study(**changes: Any) -> Study:
+    """A study on Set5, x4; `changes` replace top-level keys."""
+    content = {
+        "name": "made",
+        "description": "A study that was made up",
+        "scales": [4],
+        "seeds": [0],
+        "variants": ["safmn", "no_fm"],
+        "networks": [],
+        "data": {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["Set5"]},
+        "training": dict(TRAINING),
+    }
+    return Study(content | changes, "made.yaml")
+
+
+def paper() -> Study:
+    """The paper's own protocol, two variants of it, tested on Set5."""
+    from safmn import paths
+
+    whole = Study.load(paths.ROOT / "config" / "paper.yaml").content
+    data = whole["data"] | {"test": ["Set5", "Manga109"]}
+    return Study(whole | {"scales": [4], "variants": ["safmn", "no_fm"], "networks": [], "data": data}, "paper.yaml")
+
+
+def run(folder: Path, of: Study, variant: str, seed: int = 0, scale: int = 4, **changes: Any) -> None:
+    """run.json and history.csv of a finished run; `changes` replace keys of run.json."""
+    place = folder / "training" / Run(variant, scale, seed).folder
+    record = {
+        "outcome": "finished",
+        "collapse": None,
+        "best": {"iteration": 50, "validation_psnr_rgb": 27.0},
+        "last": {"iteration": 100},
+        "specification": of.specification(Run(variant, scale, seed)),
+        "provenance": PROVENANCE,
+        "seconds": 12.5,
+    }
+    write_json(place / "run.json", record | changes)
+    with open(place / "history.csv", "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm", "validation_psnr_rgb"])
+        writer.writerows([[step, 1e-3, 1 / step, 0.3, 1.0, 25 + step / 50] for step in (10, 50, 100)])
+
+
+def collapsed(iteration: int = 60, reason: str = "the loss is not finite") -> dict[str, Any]:
+    """What `run` must be given for a run that collapsed."""
+    return {
+        "outcome": "collapsed",
+        "collapse": {"iteration": iteration, "reason": reason, "loss": None, "gradient_norm": None},
+    }
+
+
+def quality(
+    folder: Path, network: str, weights: str, dataset: str, psnr: list[float], ssim: float = 0.9, scale: int = 4
+) -> None:
+    """One CSV of image, psnr, ssim; the same SSIM for every image."""
+    file = folder / "quality" / network / f"x{scale}" / weights / f"{dataset}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["image", "psnr", "ssim"])
+        writer.writerows([f"image{number:03}", repr(float(value)), repr(float(ssim))] for number, value in enumerate(psnr))
+
+
+def complexity(
+    folder: Path, network: str, params: int, flops: int, activations: int, scale: int = 4, **alternatives: Any
+) -> None:
+    """cost/complexity/<network>.json at one scale; `alternatives` are column -> list."""
+    counts = {"params": params, "flops": flops, "activations": activations, "alternatives": alternatives}
+    record = {
+        "network": network,
+        "convention": "fvcore, as in the paper",
+        "versions": {"fvcore": "0.1.5"},
+        "scales": {str(scale): counts},
+    }
+    write_json(folder / "cost" / "complexity" / f"{network}.json", record)
+
+
+def memory(folder: Path, peaks: dict[str, float], measured: dict[str, float] | None = None, **changes: Any) -> None:
+    """cost/memory.json; peaks in MiB."""
+
+    def forms(peak: float, **more: Any) -> dict[str, Any]:
+        return {form: {"peak": round(peak * 2**20), "layer": "feats.1", **more} for form in ("reference", "fused")}
+
+    networks: dict[str, Any] = {name: {"predicted": forms(peak)} for name, peak in peaks.items()}
+    for name, peak in (measured or {}).items():
+        networks[name]["measured"] = forms(peak, status="measured")
+    record = {
+        "provenance": GPU if measured else {"device": "meta"},
+        "settings": {"scale": 4, "height": 180, "width": 320, "unit": "bytes", "convention": "peak of live storage"},
+        "networks": networks,
+    }
+    write_json(folder / "cost" / "memory.json", record | changes)
+
+
+def runtime(folder: Path, times: dict[str, float], provenance: dict[str, Any] = PROVENANCE, **settings: Any) -> None:
+    """cost/runtime.json; mean times in ms."""
+    networks = {
+        name: {
+            "eager": {
+                "status": "timed",
+                "median_ms": value * 0.99,
+                "mean_ms": value,
+                "iqr_ms": 0.1,
+                "spread_percent": 1.5,
+                "ratio_to_safmn": value / times["safmn"],
+                "habit": {"status": "timed", "mean_ms": value * 2, "first_ms": value * 9, "images": 50},
+            }
+        }
+        for name, value in times.items()
+    }
+    shape = {"images": 50, "height": 180, "width": 320, "processes": 3} | settings
+    write_json(
+        folder / "cost" / "runtime.json", {"provenance": provenance, "settings": shape, "networks": networks}
+    )
+
+
+def operations(folder: Path, totals: dict[str, float], provenance: dict[str, Any] = PROVENANCE, images: int = 50) -> None:
+    """cost/operations.json; title -> total time in ms over `images` images."""
+    found = {
+        f"operation{number}": {"title": title, "total_ms": total, "per_image_ms": total / images, "share": 0.125}
+        for number, (title, total) in enumerate(totals.items())
+    }
+    settings = {"images": images, "height": 180, "width": 320, "form": "reference"}
+    write_json(
+        folder / "cost" / "operations.json", {"provenance": provenance, "settings": settings, "operations": found}
+    )
