@@ -2,99 +2,241 @@
 
 Snakemake sees when a rule changes but not when a module does that the rule's command imports. The fingerprint of what
 a training run executes goes into the rule's parameters, so that an edited loss retrains and an edited comment does not.
+
+Code is followed by name: from a function to the functions, classes and constants that it mentions, as long as they are
+this project's or the user's own. What comes from an installed package is not; versions are recorded beside each result.
 """
 
 import ast
-import builtins
+import functools
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import sys
-import textwrap
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
-from types import FunctionType, MethodType, ModuleType
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
 
 
 def code(*roots: Any) -> str:
-    """A sha256 over classes and functions and everything of the same projects that they refer to by name.
-
-    What comes from torch, numpy or the standard library is not followed: its versions are recorded beside each result.
-    """
-    seen: dict[str, str] = {}
+    """A sha256 over classes and functions and everything of one's own that they refer to by name."""
+    walk = _Walk(in_network=False)
     for root in roots:
-        _follow(root, _project(root), seen)
-    joined = "\n".join(f"{name}={text}" for name, text in sorted(seen.items()))
-    return hashlib.sha256(joined.encode()).hexdigest()
+        walk.follow(root)
+    return walk.digest()
 
 
 def network(module: nn.Module) -> str:
-    """The fingerprint of the code that a built network consists of, and of the functions it holds."""
-    roots = set()
-    for part in module.modules():
-        roots.add(type(part))
-        # Switches that are plain functions (a pooling, an activation) are attributes of the module they act in.
-        roots.update(value for value in vars(part).values() if isinstance(value, FunctionType))
-    own = [root for root in roots if _project(root) not in _LIBRARIES]
-    return code(*sorted(own, key=lambda root: (root.__module__, root.__qualname__)))
+    """The fingerprint of the code that a built network consists of.
+
+    What a constructor chooses from, classes of modules and tables of functions, is not followed by name: the chosen
+    ones are found in the network itself, and an edit of another choice concerns other networks only.
+    """
+    walk = _Walk(in_network=True)
+    for path, part in module.named_modules():
+        walk.follow(type(part))
+        if _is_own(type(part).__module__):
+            # Switches are attributes of the module they act in: numbers, or functions such as a pooling.
+            for name, value in vars(part).items():
+                walk.follow_attribute(f"{path}.{name}", value)
+        else:
+            walk.found[path] = f"{_name(type(part))}({part.extra_repr()})"
+    return walk.digest()
 
 
-_LIBRARIES = {"torch", "numpy", "builtins", *sys.stdlib_module_names}
+class _Walk:
+    """From one piece of code to the next, collecting name -> meaning."""
+
+    def __init__(self, in_network: bool) -> None:
+        self.found: dict[str, str] = {}
+        self._in_network = in_network
+        self._done: set[tuple[str, bool]] = set()
+
+    def digest(self) -> str:
+        joined = "\n".join(f"{name}={text}" for name, text in sorted(self.found.items()))
+        return hashlib.sha256(joined.encode(errors="surrogatepass")).hexdigest()
+
+    def follow(self, value: Any, constructing: bool = False) -> None:
+        """Adds a class or function, unless it is a library's, and what it refers to.
+
+        Args:
+            value: the class or function.
+            constructing: whether it is only known to serve the constructor of a network that is at hand.
+        """
+        if isinstance(value, MethodType):
+            value = value.__func__
+        if not isinstance(value, type):
+            value = inspect.unwrap(value)
+        if not _is_own(getattr(value, "__module__", None)) or not hasattr(value, "__qualname__"):
+            return
+        name = _name(value)
+        if (name, constructing) in self._done:
+            return
+        self._done.add((name, constructing))
+        meaning = _meaning(value)
+        self.found[name] = meaning.text
+        for path in sorted(meaning.names):
+            in_constructor = self._in_network and path not in meaning.names_outside_constructor
+            self._follow_name(path, value.__module__, meaning, constructing or in_constructor)
+        for base in getattr(value, "__bases__", ()):
+            self.follow(base)
+
+    def _follow_name(self, path: str, module: str, meaning: "_Meaning", constructing: bool) -> None:
+        """Adds what a dotted name, mentioned in `module`, stands for."""
+        owner, name, target = _resolve(path, module, meaning.imports)
+        if target is None or isinstance(target, ModuleType) or not _is_own(owner):
+            return
+        if isinstance(target, type):
+            if not (constructing and issubclass(target, nn.Module)):
+                self.follow(target, constructing)
+            return
+        if isinstance(target, FunctionType | MethodType) or hasattr(target, "__wrapped__"):
+            self.follow(target, constructing)
+            return
+        if constructing and isinstance(target, dict) and any(callable(each) for each in target.values()):
+            return
+        constant = _constants(owner).get(name)
+        if constant is None or (f"{owner}.{name}", constructing) in self._done:
+            return
+        self._done.add((f"{owner}.{name}", constructing))
+        self.found[f"{owner}.{name}"] = constant.text
+        for each in sorted(constant.names):
+            self._follow_name(each, owner, constant, constructing)
+
+    def follow_attribute(self, name: str, value: Any) -> None:
+        """Adds a function or a number that a module of the network holds; passes over anything else."""
+        if isinstance(value, functools.partial):
+            words = sorted((word, _plain(each)) for word, each in value.keywords.items())
+            self.found[name] = f"partial({[_plain(each) for each in value.args]}, {words})"
+            self.follow_attribute(f"{name}.func", value.func)
+        elif isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
+            self.found[name] = _name(value)
+            self.follow(value)
+        elif isinstance(value, bool | int | float | str):
+            self.found[name] = repr(value)
 
 
-def _project(value: Any) -> str:
-    return getattr(value, "__module__", "builtins").partition(".")[0]
+def _plain(value: Any) -> str:
+    return repr(value) if isinstance(value, bool | int | float | str | tuple | None) else type(value).__qualname__
 
 
-def _follow(value: Any, project: str, seen: dict[str, str]) -> None:
-    """Adds `value` and what it refers to within `project`."""
-    if isinstance(value, MethodType):
-        value = value.__func__
-    value = inspect.unwrap(value) if isinstance(value, FunctionType) else value
-    name = f"{value.__module__}.{value.__qualname__}"
-    if name in seen:
-        return
-    text, used = _parsed(value)
-    seen[name] = text
-    scope = vars(sys.modules[value.__module__])
-    for path in used:
-        target = _resolve(path, scope)
-        if isinstance(target, bool | int | float | str | bytes | tuple | frozenset):
-            seen[f"{value.__module__}.{path}"] = repr(target)
-        elif isinstance(target, type | FunctionType | MethodType) and _project(target) == project:
-            _follow(target, project, seen)
-        elif callable(target) and hasattr(target, "__wrapped__") and _project(target) == project:
-            _follow(target.__wrapped__, project, seen)
-    for base in getattr(value, "__bases__", ()):
-        if _project(base) == project:
-            _follow(base, project, seen)
-
-
-def _resolve(path: str, scope: dict[str, Any]) -> Any:
-    """What a dotted name stands for in a module; None where it is local, built in or unknown."""
+def _resolve(path: str, module: str, imports: dict[str, tuple[str, str | None]]) -> tuple[str, str, Any]:
+    """The module that owns what a dotted name stands for, its name there, and itself, which is None if unknown."""
     first, *rest = path.split(".")
-    if first not in scope or hasattr(builtins, first):
-        return None
-    target = scope[first]
+    owner, name = module, first
+    target = None
+    if first in imports and _is_own(imports[first][0]):
+        origin, attribute = imports[first]
+        owner, name = origin, attribute or ""
+        target = _imported(origin, attribute)
+    elif first not in imports:
+        target = getattr(sys.modules.get(module), first, None)
     for part in rest:
         if not isinstance(target, ModuleType):
-            return target  # an attribute of a class or object: the object as a whole is followed
-        target = getattr(target, part, None)
-    return target
+            break  # an attribute of a class or object: the object as a whole is followed
+        owner, name, target = target.__name__, part, getattr(target, part, None)
+    # Through `from x import y` to where y is made.
+    while not isinstance(target, ModuleType) and name not in _constants(owner) and name in _imports(owner):
+        origin, attribute = _imports(owner)[name]
+        if attribute is None or origin not in sys.modules:
+            break
+        owner, name = origin, attribute
+    return owner, name, target
+
+
+def _imported(module: str, attribute: str | None) -> Any:
+    try:
+        found = importlib.import_module(module)
+        if attribute is None:
+            return found
+        if not hasattr(found, attribute):
+            return importlib.import_module(f"{module}.{attribute}")
+        return getattr(found, attribute)
+    except ImportError:
+        return None
 
 
 @cache
-def _parsed(value: Any) -> tuple[str, frozenset[str]]:
-    """The meaning of one class or function as text, and the dotted names that it uses."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
-    used = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute):
-            path = _dotted(node)
-            if path:
-                used.add(path)
-    return _text(tree), frozenset(used)
+def _is_own(module: str | None) -> bool:
+    """Whether a module is this project's or the user's own: any that is not installed and not Python's."""
+    if module is None:
+        return False
+    top = module.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or top in sys.stdlib_module_names:
+        return False
+    return not any(Path(file).resolve().is_relative_to(folder) for folder in _INSTALLED)
+
+
+_INSTALLED = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")} | {
+    Path(torch_file).resolve().parents[1] for torch_file in [sys.modules["torch"].__file__] if torch_file
+}
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+# --- The meaning of one piece ---
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """Code as text, the dotted names in it (also those outside constructors), and what it imports itself."""
+
+    text: str
+    names: frozenset[str]
+    names_outside_constructor: frozenset[str]
+    imports: dict[str, tuple[str, str | None]]
+
+
+@cache
+def _meaning(value: Any) -> _Meaning:
+    """The meaning of one class or function."""
+    nodes = _definitions(value.__module__).get(value.__qualname__, [])
+    if isinstance(value, FunctionType) and len(nodes) > 1:  # defined under a condition, or redefined
+        line = value.__code__.co_firstlineno
+        nodes = [node for node in nodes if line in (node.lineno, *(each.lineno for each in node.decorator_list))]
+    if not nodes:
+        # A lambda, or made at run time: nothing tells where it ends, so its whole module stands for it.
+        module = _tree(value.__module__)
+        nodes = [] if module is None else module.body
+    return _read(nodes, value.__module__)
+
+
+def _read(trees: Iterable[ast.AST], module: str) -> _Meaning:
+    trees = list(trees)
+    imports = _imports_in(trees, module)
+    return _Meaning(_text(trees), frozenset(_names(trees)), frozenset(_names(trees, constructors=False)), imports)
+
+
+def _names(nodes: Iterable[ast.AST], constructors: bool = True) -> set[str]:
+    """The dotted names that are evaluated: not those in annotations, and those in `__init__` only if asked for."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not constructors:
+            continue
+        path = _dotted(node)
+        if path:
+            found.add(path)
+        children = (
+            child
+            for field, value in ast.iter_fields(node)
+            if field not in ("annotation", "returns")
+            for child in (value if isinstance(value, list) else [value])
+            if isinstance(child, ast.AST)
+        )
+        found |= _names(children, constructors)
+    return found
 
 
 def _dotted(node: ast.AST) -> str | None:
@@ -104,6 +246,79 @@ def _dotted(node: ast.AST) -> str | None:
         front = _dotted(node.value)
         return f"{front}.{node.attr}" if front else None
     return None
+
+
+def _imports_in(trees: Iterable[ast.AST], module: str) -> dict[str, tuple[str, str | None]]:
+    """Name -> (module, attribute or None) of the imports in a piece of code."""
+    package = getattr(sys.modules.get(module), "__package__", None) or ""
+    found: dict[str, tuple[str, str | None]] = {}
+    for node in (each for tree in trees for each in ast.walk(tree)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                found[name] = (alias.name if alias.asname else name, None)
+        elif isinstance(node, ast.ImportFrom):
+            relative = "." * node.level + (node.module or "")
+            try:
+                origin = importlib.util.resolve_name(relative, package) if node.level else relative
+            except ImportError:
+                continue
+            found |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+    return found
+
+
+@cache
+def _tree(module: str) -> ast.Module | None:
+    """A module as Python reads it; None where it has no source."""
+    try:
+        return ast.parse(inspect.getsource(sys.modules[module]))
+    except (KeyError, OSError, TypeError, SyntaxError):
+        return None
+
+
+@cache
+def _definitions(module: str) -> dict[str, list[Any]]:
+    """Qualified name -> the classes and functions of that name in a module."""
+    found: dict[str, list[Any]] = {}
+
+    def visit(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not _is_definition(child):
+                visit(child, prefix)
+                continue
+            found.setdefault(prefix + child.name, []).append(child)
+            visit(child, f"{prefix}{child.name}." + ("" if isinstance(child, ast.ClassDef) else "<locals>."))
+
+    tree = _tree(module)
+    if tree is not None:
+        visit(tree, "")
+    return found
+
+
+@cache
+def _imports(module: str) -> dict[str, tuple[str, str | None]]:
+    tree = _tree(module)
+    return {} if tree is None else _imports_in([node for node in tree.body if not _is_definition(node)], module)
+
+
+@cache
+def _constants(module: str) -> dict[str, _Meaning]:
+    """Name -> the statements at the top of a module that give it its value."""
+    tree = _tree(module)
+    statements: dict[str, list[ast.AST]] = {}
+    for node in tree.body if tree else []:
+        if not _is_definition(node):
+            for name in {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and _is_stored(each)}:
+                statements.setdefault(name, []).append(node)
+    return {name: _read(nodes, module) for name, nodes in statements.items()}
+
+
+def _is_definition(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _is_stored(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
 
 
 def _text(node: Any) -> str:
@@ -117,7 +332,7 @@ def _text(node: Any) -> str:
         return repr(node)
     fields = []
     for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+        if name == "body" and _is_definition(node):
             value = [each for each in value if not _is_docstring(each)]
         if name in ("ctx", "kind", "type_comment", "returns", "annotation") or value is None or value == []:
             continue

@@ -52,8 +52,9 @@ class Study:
     def from_snakemake(cls, config: dict[str, Any], files: list[Any]) -> "Study":
         """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
 
-        `data_root`, `weights_root`, `iterations`, `variants` (a list or a comma-separated word) and `scales` stand for
-        the keys of the same meaning; any other key of a study can be given as it is.
+        `data_root`, `weights_root`, `iterations`, `batch` and `precision` stand for the keys of the same meaning in
+        their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas, and `extra_seeds=none`
+        drops them. Other keys are given as in the file.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
@@ -63,19 +64,29 @@ class Study:
         data_root, weights_root = content.pop("data_root", None), content.pop("weights_root", None)
         if data_root is not None and isinstance(content.get("data"), dict):
             content["data"]["root"] = str(data_root)
-        if weights_root is not None:
+        if weights_root:
             content["weights"] = {"root": str(weights_root)}
-        iterations = content.pop("iterations", None)
         training = content.get("training")
-        if iterations is not None and isinstance(training, dict):
-            training["iterations"] = iterations
-            if isinstance(iterations, int) and isinstance(training.get("validate_every"), int):
-                training["validate_every"] = max(1, min(training["validate_every"], iterations))
+        for key in ("iterations", "batch", "precision"):
+            value = content.pop(key, None)
+            if value is not None and isinstance(training, dict):
+                training[key] = value
+        if isinstance(training, dict) and all(
+            isinstance(training.get(key), int) for key in ("iterations", "validate_every")
+        ):
+            training["validate_every"] = max(1, min(training["validate_every"], training["iterations"]))
         for key in ("variants", "networks"):
             if isinstance(content.get(key), str) and content[key] != "all":
                 content[key] = [name for name in content[key].split(",") if name]
-        if isinstance(content.get("scales"), int):
-            content["scales"] = [content["scales"]]
+        if content.get("extra_seeds") == "none":
+            content["extra_seeds"] = {}
+        for key in ("scales", "seeds"):  # `--config 'scales=[4]'` arrives as text, `scales=4` as a number
+            if isinstance(content.get(key), str):
+                content[key] = [
+                    int(word) if word.strip().isdigit() else word for word in content[key].strip("[]").split(",")
+                ]
+            elif isinstance(content.get(key), int):
+                content[key] = [content[key]]
         return cls(content, where)
 
     # --- what it holds ---
@@ -171,8 +182,8 @@ class Study:
                 if name not in known:
                     raise UserError(f"{self.where}: {key}: {name!r} is not known; `safmn list` shows all")
         for name in self.content["extra_seeds"]:
-            if name not in self.variants:
-                raise UserError(f"{self.where}: extra_seeds: {name!r} is not one of the study's variants")
+            if name not in variants.discover():
+                raise UserError(f"{self.where}: extra_seeds: {name!r} is not a variant; `safmn list` shows all")
 
     def _check_data(self) -> None:
         from safmn.data.sources import parse_selection

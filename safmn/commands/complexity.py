@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import networks
     from safmn.files import write_json
+    from safmn.report import counts
 
     infos = [networks.info(name) for name in dict.fromkeys(args.names)]
     if args.out is not None and args.out.suffix == ".json" and len(infos) > 1:
@@ -66,11 +67,9 @@ def run(args: argparse.Namespace) -> None:
     lines: list[list[str]] = []
     notes: list[str] = []
     for network in infos:
-        own, judged = _count(network, args.scale)
+        own, judged = counts.judge(network, args.scale)
         records += own
-        refused = [
-            f"{network.name} does not match {cell}: {verdict.note}" for cell, verdict in judged if _wrong(verdict)
-        ]
+        refused = counts.refusals(network.name, judged)
         contradictions += refused
         for cell, verdict in judged:
             if verdict.note:
@@ -88,28 +87,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         _print(lines, notes)
     if args.check and contradictions:
-        raise UserError("; ".join(contradictions) + "; correct the network, or the row that it names")
-
-
-def _count(network: Any, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[Any, Any]]]:
-    """The records of a network, one a scale, and (cell, verdict) for every printed count of its rows."""
-    from safmn.cost import complexity, conventions
-    from safmn.report import published, verdicts
-
-    scales = [each for scale in wanted for each in (network.scales if scale == "all" else (scale,))]
-    cells = [cell for cell in published.of(network) if cell.is_count]
-    records, judged = [], []
-    for scale in dict.fromkeys(scales):
-        traced = complexity.trace(network.name, scale)
-        record = complexity.record(traced)
-        record["alternatives"] = conventions.alternatives(traced, cells)
-        for cell in cells:
-            if cell.scale == scale:
-                measured = record[cell.column]
-                others = record["alternatives"].get(cell.column, ())
-                judged.append((cell, verdicts.count(cell.printed, cell.unit, measured, others)))
-        records.append(record)
-    return records, judged
+        raise counts.refusal(contradictions)
 
 
 def _document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -162,10 +140,6 @@ def _print(lines: list[list[str]], notes: list[str]) -> None:
     print(tabulate(lines, headers, tablefmt="simple", colalign=aligned, disable_numparse=True))
     for note in notes:
         print(note)
-
-
-def _wrong(verdict: Any) -> bool:
-    return verdict.verdict == "contradicted"
 
 
 def _scale(text: str) -> int | str:

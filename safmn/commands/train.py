@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     import torch
 
-    from safmn.cost import complexity, lease
+    from safmn.cost import lease
     from safmn.cost.device import Cuda
     from safmn.data.packed import open_selection
     from safmn.errors import UserError
+    from safmn.report import counts
     from safmn.study import Run, Study
     from safmn.training import loop
 
@@ -79,7 +80,7 @@ def _train(args: argparse.Namespace) -> int:
         settings["validate_every"] = min(settings["validate_every"], args.iterations)
         specification["training"] = settings
     if not args.no_check:
-        complexity.check(args.network, args.scale)
+        counts.check(args.network, args.scale)
     packs = args.packs or study.results / "data"
     data = study.data
     train, validate = (

@@ -51,7 +51,7 @@ class Archive:
 
 
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
-_DIV2K_LICENCE = "academic research only; the images' rights stay with their owners"
+_DIV2K_LICENCE = "academic use only"
 _EDSR = "https://cv.snu.ac.kr/research/EDSR/"
 _BELOW = "(?:[^/]+/)*"
 """Any folders: who repacks an archive may put one around it."""
@@ -80,7 +80,7 @@ ARCHIVES = (
         Remote("Flickr2K.tar", (f"{_EDSR}Flickr2K.tar",), md5="5d3f39443d5e9489bff8963f8f26cb03", limit=40 * 2**30),
         {"Flickr2K": (HR, 2, 3, 4)},
         rf"{_BELOW}Flickr2K_(?:HR|LR_bicubic/X(?P<scale>[234]))/(?P<image>\d{{6}})(?(scale)x(?P=scale))\.png",
-        "photographs from Flickr, for research",
+        "see the publisher",
         20 * 10**9,
     ),
     Archive(
@@ -92,7 +92,7 @@ ARCHIVES = (
         ),
         {"Flickr2K": (HR,)},
         rf"{_BELOW}(?P<image>\d{{6}})\.png",
-        "photographs from Flickr, for research",
+        "see the publisher",
         11_600 * 10**6,
         "mirror, HR only: LR images are made",
     ),
@@ -101,7 +101,7 @@ ARCHIVES = (
         dict.fromkeys(("Set5", "Set14", "B100", "Urban100"), (HR, 2, 3, 4)),
         rf"{_BELOW}(?P<set>Set5|Set14|B100|Urban100)/(?:HR|LR_bicubic/X(?P<scale>[234]))/"
         r"(?P<image>[^/]+?)(?(scale)x(?P=scale))\.png",
-        "the sets' own: for research",
+        "see the publisher",
         250 * 10**6,
     ),
     # Its x2 HR images have half the right resolution, so x2 and x3 LR are made from the x4 HR ones.
@@ -113,7 +113,7 @@ ARCHIVES = (
         ),
         {"Urban100": (HR, 4)},
         rf"{_BELOW}Urban100/image_SRF_4/(?P<image>img_\d{{3}})_SRF_4_(?:HR|(?P<lr>LR))\.png",
-        "for research",
+        "see the publisher",
         remark="second source, of Urban100 alone; no published checksum",
     ),
 )

@@ -260,9 +260,10 @@ class _Download:
                 # A server that cuts every connection still gets us there, as long as each brings something new.
                 if self._length() > reached:
                     failures, reached, wait = 0, self._length(), self.patience.first_wait
-                failures += 1
+                else:
+                    failures += 1
                 if failures >= self.patience.attempts:
-                    raise _Refusal(f"{trouble}, {failures} times") from trouble
+                    raise _Refusal(f"{trouble}, {failures} times in a row") from trouble
                 if self.stop.wait(min(max(wait, trouble.wait or 0), self.patience.longest_wait)):
                     raise Stopped from None
                 wait *= 2

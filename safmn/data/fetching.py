@@ -5,8 +5,8 @@ of images appears where `sources.locate` finds it only when all of its images ar
 no half dataset that a training would take for a whole one. Images that are there already are never replaced.
 """
 
+import errno
 import filecmp
-import os
 import queue
 import shutil
 import threading
@@ -93,24 +93,25 @@ class Fetcher:
         return hr if kind == HR else hr.with_name(hr.name[:-2] + "LR_bicubic") / f"X{kind}"
 
     def _found(self, dataset: str) -> Path | None:
-        """The HR folder that is there, as `sources.locate` and `pairs` find it."""
+        """The HR folder to go on with, as `sources.locate` and `pairs` find it; None: begin the publishers' folder.
+
+        Raises:
+            UserError: a folder is in the way: found earlier than the publishers', and not to be gone on with.
+        """
         try:
             folder = sources.locate(dataset, self.root).folder
         except UserError:
             return None
-        inner = [folder / "HR", *sorted(folder.glob("*_HR")), folder]
-        hr = next(each for each in inner if each.is_dir())
-        if not _images(hr, dataset, HR):
-            return None
-        if hr == self.root / catalogue.FOLDERS[dataset] or hr.name == "HR" or hr.name.endswith("_HR"):
+        hr = next(each for each in (folder / "HR", *sorted(folder.glob("*_HR")), folder) if each.is_dir())
+        there = len(_images(hr, dataset, HR))
+        if there and hr.name.endswith("HR"):
             return hr
-        # HR images without a folder for LR beside them: the publishers' folder, if it is looked for earlier.
         order = [self.root / each for each in sources.DATASETS[dataset].folders]
         own = self.root / catalogue.FOLDERS[dataset]
-        if any(own in (each, each / "HR") for each in order[: order.index(folder)]):
+        if any(own in (each, each / "HR") for each in order[: order.index(folder) + 1]):
             return None
         raise UserError(
-            f"{folder} holds {len(_images(hr, dataset, HR))} images of {dataset} and would hide a complete set: move "
+            f"{folder} would hide the downloaded {dataset}, but holds {there} of its images and no folder HR: move "
             "them into a folder HR in it, or move it away"
         )
 
@@ -124,10 +125,15 @@ class Fetcher:
             UserError: not enough space for all of it, found before the first byte; a folder in the way.
             KeyboardInterrupt: what arrived is kept.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         tasks = [Task(self.corrections.apply(remote), self.root) for remote in files]
         tasks += self._tasks(self.missing(datasets, kinds), set())
+        if not tasks:
+            return []
         self._check_space(tasks)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make {self.root}: {error.strerror or error}; choose another folder") from error
         done, tried = [], set()
         with self.meter, download.client(self.patience) as connections:
             while tasks:
@@ -163,8 +169,8 @@ class Fetcher:
         for task in tasks:
             needed += download.remaining(task.remote, task.folder)
             if task.archive is not None:
-                size = task.remote.size or (0 if self.corrections.files else task.archive.about) or 0
-                needed += size if task.remote.size is not None else 2 * size
+                estimate = None if task.remote.name in (self.corrections.files or {}) else task.archive.about
+                needed += task.remote.size if task.remote.size is not None else 2 * (estimate or 0)
         download.check_space(self.root, needed, ", ".join(task.remote.name for task in tasks))
 
     def _work(self, task: Task, connections: httpx.Client) -> None:
@@ -268,14 +274,30 @@ def _put_in_place(folder: Path, names: set[str], target: Path) -> None:
             file.unlink()  # left by an extraction that was killed
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(target)
+        _move(folder, target)
         return
     there = {name for name in names if (target / name).exists()}
     for name in sorted(there):
         if not filecmp.cmp(folder / name, target / name, shallow=False):
             raise UserError(f"{target / name} is not the image of the archive (another size or content): move it away")
     for name in sorted(names - there):
-        os.replace(folder / name, target / name)
+        _move(folder / name, target / name)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames a file or folder; across file systems (a dataset's folder may be a link to another disk) copies it."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = target.with_name(f".{target.name}.copy")
+        if source.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy)
+        else:
+            shutil.copyfile(source, copy)
+        copy.rename(target)
 
 
 def _in_parallel(calls: list[tuple[Callable, ...]], jobs: int, stop: threading.Event) -> None:

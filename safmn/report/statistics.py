@@ -67,6 +67,8 @@ def over_seeds(values: Sequence[float]) -> Spread:
     """Mean of one value a seed, and Student's interval of the mean; from a single seed there is none."""
     data = np.asarray(values, dtype=float)
     mean, n = float(data.mean()), len(data)
+    if not np.isfinite(data).all():
+        return Spread(mean, None, Interval(None, None, "Student", n, "a value is not finite"))
     if n < 2:
         return Spread(mean, None, Interval(None, None, "Student", n, "one seed has no spread"))
     deviation = float(data.std(ddof=1))
@@ -84,14 +86,14 @@ def difference_over_seeds(first: Sequence[float], second: Sequence[float]) -> In
     freedom = n - 2
     if freedom < 1:
         return Interval(None, None, "Student", n, "one seed each: the spread between trainings is not known")
+    if not np.isfinite([*a, *b]).all():
+        return Interval(None, None, "Student", n, "a value is not finite")
     squares = float(((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum())
     error = math.sqrt(squares / freedom * (1 / len(a) + 1 / len(b)))
     return _student(float(a.mean() - b.mean()), error, freedom, n)
 
 
 def _student(centre: float, error: float, freedom: int, n: int) -> Interval:
-    if not math.isfinite(centre) or not math.isfinite(error):
-        return Interval(None, None, "Student", n, "a value is not finite")
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return Interval(centre - reach, centre + reach, "Student", n)
 

@@ -404,7 +404,7 @@ class _Builder:
 def number(value: float, column: str, printed: str, signed: bool = False) -> str:
     """A measured figure with one digit more than the print has (quality: 3 decimals of a dB, 4 of SSIM)."""
     if not math.isfinite(value):
-        return "nan" if math.isnan(value) else f"{value:+f}".removesuffix("f")
+        return "nan" if math.isnan(value) else f"{value:+}"
     kind = column.rsplit("_", 1)[-1] if column.endswith(("_psnr", "_ssim")) else column
     digits = DECIMALS.get(kind, 1)
     if kind in cells.COUNTS and printed:
@@ -426,7 +426,7 @@ def group_of(label: str) -> str:
 
 
 def _in_order(columns: Iterable[str]) -> list[str]:
-    """Counts and costs as the paper has them; then quality as it first appears, the paper's datasets before one's own."""
+    """Counts and costs as in the paper, then quality as it first appears: the paper's datasets before one's own."""
     place = {column: index for index, column in enumerate(HEADERS)}
     return sorted(dict.fromkeys(columns), key=lambda column: place.get(column, len(place)))
 

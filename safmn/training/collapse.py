@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-WINDOW = 100  # iterations whose median loss is the run's level
+WINDOW = 100  # iterations whose median L1 loss is the run's level
 FACTOR = 3.0  # a level this many times the lowest one so far is far above it; batches differ by 30 %
 PATIENCE = 200  # iterations for which it must stay there
+BLACK = 1.0  # L1 loss of a black picture against a white one; a run may blow up before it has a level of its own
 RECENT = 10  # iterations whose median is the loss of this moment; fewer make no level
 
 
@@ -38,24 +39,28 @@ class CollapseWatch:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=WINDOW)
-        self._lowest = math.inf
+        self._lowest = BLACK
         self._above = 0
+        self._first: list[float] = []  # iteration, loss and gradient norm where it went above
 
-    def look(self, iteration: int, loss: float, gradient_norm: float) -> Collapse | None:
-        """The verdict after iteration number `iteration` (1-based); None while the run is sound."""
+    def look(self, iteration: int, l1: float, frequency: float, gradient_norm: float) -> Collapse | None:
+        """The verdict after iteration number `iteration` (1-based) and its loss terms; None while all is sound."""
+        loss = l1 + frequency
         for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
             if not math.isfinite(value):
                 return Collapse(iteration, f"the {name} is not finite", _finite(loss), _finite(gradient_norm))
-        self._recent.append(loss)
+        self._recent.append(l1)
         if len(self._recent) < RECENT:
             return None
         level = median(self._recent)
         self._lowest = min(self._lowest, level)
         self._above = self._above + 1 if level > FACTOR * self._lowest else 0
+        if self._above == 1:
+            self._first = [iteration, loss, gradient_norm]
         if self._above < PATIENCE:
             return None
-        reason = f"the loss stayed above {FACTOR:g} times its lowest level for {PATIENCE} iterations"
-        return Collapse(iteration - PATIENCE + 1, reason, loss, gradient_norm)
+        reason = f"the L1 loss stayed above {FACTOR:g} times its lowest level for {PATIENCE} iterations"
+        return Collapse(int(self._first[0]), reason, *self._first[1:])
 
     @property
     def sound(self) -> bool:
@@ -65,13 +70,14 @@ class CollapseWatch:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to come to the same verdict."""
-        return {"recent": list(self._recent), "lowest": self._lowest, "above": self._above}
+        return {"recent": list(self._recent), "lowest": self._lowest, "above": self._above, "first": self._first}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from what `state` returned."""
         self._recent = deque(state["recent"], maxlen=WINDOW)
         self._lowest = state["lowest"]
         self._above = state["above"]
+        self._first = state["first"]
 
 
 def _finite(value: float) -> float | None:

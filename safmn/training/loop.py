@@ -1,5 +1,6 @@
 """One training run from its first iteration, or from where it was killed, to its weights."""
 
+import json
 import math
 import signal
 import sys
@@ -122,7 +123,8 @@ class Training:
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
         """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
         began, start, earlier = time.monotonic(), self.iteration, self.sessions
-        where = hardware.describe(self.step.device.type)
+        # Plain data, as everything in a state must be: torch's own version is a class of its own.
+        where = json.loads(json.dumps(hardware.describe(self.step.device.type)))
 
         def save() -> None:
             # One entry a process: what it did of the run, on what device, and how fast.
@@ -164,7 +166,7 @@ class Training:
         self.pending = []
         self.unwritten += rows
         for offset, (l1, frequency, norm) in enumerate(rows):
-            self.collapse = self.watch.look(first + offset, l1 + frequency, norm)
+            self.collapse = self.watch.look(first + offset, l1, frequency, norm)
             if self.collapse is not None:
                 break
         psnr = None
@@ -195,10 +197,10 @@ class Training:
             what = "validation PSNR is" if finite else "weights are"
             self.collapse = Collapse(self.iteration, f"the {what} not finite", total_loss, norm)
             return None
-        if psnr is not None and (self.best["psnr"] is None or psnr > self.best["psnr"]):
-            self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
         if self.watch.sound:
             self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
+            if psnr is not None and (self.best["psnr"] is None or psnr > self.best["psnr"]):
+                self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
         return psnr
 
     def _average(self) -> dict[str, Tensor]:
@@ -243,7 +245,7 @@ class Training:
         last = {"iteration": self.iteration, "weights": self._average(), "raw": self._raw()}
         if self.collapse:
             last = self.sound
-        if self.best["psnr"] is None:  # collapsed before the first validation
+        if self.best["psnr"] is None:  # collapsed before the first validation, or never sound at one
             self.best = {"psnr": None, **self.sound}
         name = self.specification["network"]
         kept = {"best": self.best["weights"], "last": last["weights"], "last_raw": last["raw"]}

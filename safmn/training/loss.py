@@ -9,8 +9,8 @@ def terms(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
 
     The first is the mean absolute error. The second is the mean absolute error between the real and imaginary parts of
     the two unnormalised `rfft2` spectra. The transform is linear, so F(sr) - F(hr) = F(sr - hr): one transform does the
-    work of two. With `hr` in float32 it runs in float32 also where autocast leaves `sr` in bfloat16, which could not hold
-    the spectrum.
+    work of two. With `hr` in float32 it runs in float32 also where autocast leaves `sr` in bfloat16, which could not
+    hold the spectrum.
     """
     difference = sr - hr
     spectrum = torch.view_as_real(torch.fft.rfft2(difference))

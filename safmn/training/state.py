@@ -32,6 +32,7 @@ class StateFolder:
         self.folder = folder
         self.key = key
         self._lock = filelock.FileLock(folder / "lock")
+        self._proved = False
 
     def acquire(self) -> None:
         """Takes the folder for this process; UserError at once if another process has it.
@@ -70,6 +71,9 @@ class StateFolder:
         payload = buffer.getvalue()
         with atomic(self._file(iteration)) as temporary:
             temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+        if not self._proved:
+            _read(self._file(iteration))  # raises if a resume could not read it: better now than then
+            self._proved = True
         for old in self._files()[:-GENERATIONS]:
             old.unlink(missing_ok=True)
 
@@ -116,14 +120,24 @@ class StateFolder:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """The content of one generation; None if it is truncated, altered or no state at all."""
+    """The content of one generation; None if it is truncated or altered.
+
+    Raises:
+        UserError: it is as it was written, yet no state: going back to an older one, or starting anew, would lose more.
+    """
     try:
         data = file.read_bytes()
-        digest, payload = data[:DIGEST], data[DIGEST:]
-        if hashlib.sha256(payload).digest() != digest:
-            return None
+    except OSError:
+        return None
+    digest, payload = data[:DIGEST], data[DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        return None
+    try:
         saved = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
         kinds = {"key": str, "iteration": int, "content": dict}
-        return saved if all(isinstance(saved[name], kind) for name, kind in kinds.items()) else None
-    except Exception:  # whatever a damaged file does to the reader, it is a damaged file
-        return None
+        if all(isinstance(saved[name], kind) for name, kind in kinds.items()):
+            return saved
+        reason = "it holds something else"
+    except Exception as error:  # whatever a strange file does to the reader
+        reason = type(error).__name__
+    raise UserError(f"{file} is whole but no state that this version can read ({reason}): start anew with --restart")

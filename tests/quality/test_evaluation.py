@@ -171,12 +171,45 @@ def test_sr_is_clamped_and_rounded_first() -> None:
     np.testing.assert_array_equal(made, sr)
 
 
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_spread_over_cores(three_threads, monkeypatch) -> None:
+    """Small images on one core each, a large one (here: above 2,000 pixels) on all; same scores, same order."""
+    monkeypatch.setattr(evaluation, "LARGE", 2000)
+    sizes = [(9, 8), (8, 9), (20, 30), (9, 8), (9, 9), (10, 8), (30, 20), (9, 8)]
+    pairs = Memory(*(random_pair(seed, *size, 3) for seed, size in enumerate(sizes)))
+    threads: dict[tuple[int, ...], set[int]] = {}
+
+    class Counting(Nearest):
+        def forward(self, images: Tensor) -> Tensor:
+            threads.setdefault(tuple(images.shape[2:]), set()).add(torch.get_num_threads())
+            return super().forward(images)
+
+    result = evaluation.evaluate(Counting(3), pairs, 3, batch_pixels=1)
+    assert torch.get_num_threads() == 3
+    assert {size: threads[size] for size in ((9, 8), (20, 30), (30, 20))} == {(9, 8): {1}, (20, 30): {3}, (30, 20): {3}}
+    torch.set_num_threads(1)
+    assert result == evaluation.evaluate(Nearest(3), pairs, 3, batch_pixels=1)
+    torch.set_num_threads(3)
+    damaged = Memory(*pairs._pairs[:5], (pairs.lr(5), pairs.hr(6)), *pairs._pairs[6:])
+    with pytest.raises(UserError, match="image5: HR of"):
+        evaluation.evaluate(Nearest(3), damaged, 3, batch_pixels=1)
+    assert torch.get_num_threads() == 3
+
+
 def test_the_network_is_left_as_it_was() -> None:
-    """Evaluation in the middle of training: eval mode within, train mode and TF32 setting after."""
-    network = Nearest(2).train()
+    """Evaluation in the middle of training: eval mode within; after it each module's mode and TF32 as before."""
+    network = nn.Sequential(Nearest(2), nn.BatchNorm2d(3)).train()
+    network[1].eval()  # as a frozen normalisation is kept
     before = torch.backends.cudnn.allow_tf32
     evaluation.evaluate(network, Memory(random_pair(1, 10, 12, 2)), 2)
-    assert network.training
+    assert (network.training, network[0].training, network[1].training) == (True, True, False)
     assert torch.backends.cudnn.allow_tf32 == before
 
 

@@ -72,14 +72,16 @@ def quality(
     with open(file, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["image", "psnr", "ssim"])
-        writer.writerows([f"image{number:03}", repr(float(value)), repr(float(ssim))] for number, value in enumerate(psnr))
+        writer.writerows(
+            [f"image{number:03}", repr(float(value)), repr(float(ssim))] for number, value in enumerate(psnr)
+        )
 
 
 def complexity(
-    folder: Path, network: str, params: int, flops: int, activations: int, scale: int = 4, **alternatives: Any
+    folder: Path, network: str, params: int, flops: int, activations: int, scale: int = 4, alternatives: Any = None
 ) -> None:
     """cost/complexity/<network>.json at one scale; `alternatives` are column -> list."""
-    counts = {"params": params, "flops": flops, "activations": activations, "alternatives": alternatives}
+    counts = {"params": params, "flops": flops, "activations": activations, "alternatives": alternatives or {}}
     record = {
         "network": network,
         "convention": "fvcore, as in the paper",
@@ -123,12 +125,12 @@ def runtime(folder: Path, times: dict[str, float], provenance: dict[str, Any] = 
         for name, value in times.items()
     }
     shape = {"images": 50, "height": 180, "width": 320, "processes": 3} | settings
-    write_json(
-        folder / "cost" / "runtime.json", {"provenance": provenance, "settings": shape, "networks": networks}
-    )
+    write_json(folder / "cost" / "runtime.json", {"provenance": provenance, "settings": shape, "networks": networks})
 
 
-def operations(folder: Path, totals: dict[str, float], provenance: dict[str, Any] = PROVENANCE, images: int = 50) -> None:
+def operations(
+    folder: Path, totals: dict[str, float], provenance: dict[str, Any] = PROVENANCE, images: int = 50
+) -> None:
     """cost/operations.json; title -> total time in ms over `images` images."""
     found = {
         f"operation{number}": {"title": title, "total_ms": total, "per_image_ms": total / images, "share": 0.125}

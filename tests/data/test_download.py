@@ -1,0 +1,575 @@
+"""Downloads from a real server that cuts connections, lies and changes its mind: the file is right or absent."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from safmn.data import download as module
+from safmn.data.download import Patience, Stopped, Unavailable, download
+from safmn.data.remote import Corrections, Remote, corrections
+from safmn.errors import UserError
+
+from .loopback import GOOD, Answer, redirect, serving
+
+DATA = random.Random(1).randbytes(300_000)
+OTHER = random.Random(2).randbytes(300_000)
+SHA = hashlib.sha256(DATA).hexdigest()
+FAST = Patience(attempts=4, first_wait=0.0, longest_wait=0.0, connect=5, silence=0.5)
+PATH = "/weights/net.bin"
+
+
+@pytest.fixture
+def site(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as running:
+        running.files[PATH] = DATA
+        yield running
+
+
+def remote(site, *paths: str, **known) -> Remote:
+    known = known or {"size": len(DATA), "sha256": SHA}
+    return Remote("net.bin", tuple(site.base + path for path in paths or (PATH,)), **known)
+
+
+def unpublished(site, name: str = "net.bin", path: str = PATH) -> Remote:
+    return Remote(name, (site.base + path,))
+
+
+def fetch(what: Remote, folder: Path, **options) -> Path:
+    return download(what, folder, patience=options.pop("patience", FAST), **options)
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+
+
+class Waits(threading.Event):
+    """Never waits; remembers how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        return False
+
+
+def test_a_good_server(site, tmp_path):
+    seen = []
+    path = fetch(remote(site), tmp_path / "new" / "folder", watch=lambda *each: seen.append(each))
+    assert path.read_bytes() == DATA
+    assert visible(path.parent) == ["net.bin"]
+    assert ("download", len(DATA), len(DATA)) in seen
+    assert seen[-1] == ("verify", len(DATA), len(DATA))
+    assert site.requests(PATH) == [None]
+    assert fetch(remote(site), path.parent) == path  # verified where it is, not asked for again
+    assert site.requests(PATH) == [None]
+
+
+def test_a_cut_connection_is_resumed_where_it_was_cut(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=100_000), Answer(cut=50_000), Answer(cut=1)]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, "bytes=100000-", "bytes=150000-", "bytes=150001-"]
+
+
+def test_attempts_count_only_while_nothing_new_arrives(site, tmp_path):
+    site.always[PATH] = Answer(cut=20_000)
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert len(site.log) == 15 > FAST.attempts
+
+
+def test_a_server_that_always_cuts_at_the_same_place_is_given_up(site, tmp_path):
+    site.always[PATH] = Answer(cut=1_000, ranges=False)
+    with pytest.raises(Unavailable, match=r"ends after|peer closed") as caught:
+        fetch(remote(site), tmp_path)
+    assert "net.bin.part" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert visible(tmp_path) == ["net.bin.part", "net.bin.part.json"]
+    assert (tmp_path / "net.bin.part").read_bytes() == DATA[:1_000]
+    site.always.clear()
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert site.log[-1][1] == "bytes=1000-"
+
+
+def test_a_server_without_ranges_sends_all_again_and_nothing_is_doubled(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=200_000, ranges=False), Answer(ranges=False)]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("answer", [Answer(data=OTHER), Answer(data=DATA[:-1] + b"?")], ids=["all", "one byte"])
+def test_wrong_bytes_never_get_the_name(site, tmp_path, answer):
+    site.always[PATH] = answer
+    with pytest.raises(Unavailable) as caught:
+        fetch(remote(site), tmp_path)
+    assert SHA in str(caught.value)
+    assert hashlib.sha256(answer.data).hexdigest() in str(caught.value)
+    assert visible(tmp_path) == []
+    assert len(site.log) == 1  # they came in one go: more of the same is not asked for
+
+
+def test_wrong_bytes_are_caught_by_md5_where_that_is_all_there_is(site, tmp_path):
+    md5 = hashlib.md5(DATA).hexdigest()
+    assert fetch(remote(site, size=None, md5=md5), tmp_path / "good").read_bytes() == DATA
+    site.always[PATH] = Answer(data=OTHER)
+    with pytest.raises(Unavailable, match=f"md5 is .* instead of {md5}"):
+        fetch(remote(site, size=None, md5=md5), tmp_path / "bad")
+
+
+@pytest.mark.parametrize("size", [0, 299_999, 300_001])
+def test_a_wrong_length_is_refused_before_the_body(site, tmp_path, size):
+    site.always[PATH] = Answer(data=(DATA + b"more")[:size])
+    with pytest.raises(Unavailable, match=f"offers {size:,} bytes instead of 300,000"):
+        fetch(remote(site), tmp_path)
+    assert visible(tmp_path) == []
+
+
+def test_a_length_that_is_not_kept(site, tmp_path):
+    site.answers[PATH] = [Answer(data=DATA[:1000], length=300_000)]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+
+
+def test_more_than_was_announced(site, tmp_path):
+    site.always[PATH] = Answer(data=DATA + b"more", chunked=True)
+    with pytest.raises(Unavailable, match="sends more than 300,000 bytes"):
+        fetch(remote(site), tmp_path)
+    site.always[PATH] = Answer(chunked=True)
+    with pytest.raises(Unavailable, match="sends more than 1,000 bytes"):
+        fetch(remote(site, size=None, sha256=SHA, limit=1000), tmp_path)
+    assert "net.bin" not in visible(tmp_path)
+
+
+def test_mirrors_are_tried_in_turn_and_continue_each_other(site, tmp_path):
+    site.files |= {"/b": DATA, "/c": DATA}
+    site.always |= {"/a": Answer(status=404), "/b": Answer(cut=100_000, ranges=False)}
+    assert fetch(remote(site, "/a", "/b", "/c"), tmp_path).read_bytes() == DATA
+    assert site.requests("/a") == [None]
+    assert len(site.requests("/b")) == 1 + FAST.attempts  # one brought something new
+    assert site.requests("/c") == ["bytes=100000-"]
+
+
+def test_a_mirror_with_other_content_does_not_spoil_the_next(site, tmp_path):
+    site.files |= {"/a": OTHER, "/b": DATA}
+    site.answers["/a"] = [Answer(cut=100_000), Answer(status=404)]
+    # The part of /a is continued from /b, found wrong as a whole, and fetched afresh.
+    assert fetch(remote(site, "/a", "/b"), tmp_path).read_bytes() == DATA
+    assert site.requests("/b") == ["bytes=100000-", None]
+
+
+def test_all_reasons_are_named_where_no_mirror_delivers(site, tmp_path):
+    site.files |= {"/c": OTHER}
+    with pytest.raises(Unavailable) as caught:
+        fetch(remote(site, "/a", "/b", "/c"), tmp_path)
+    assert str(caught.value).count("HTTP 404") == 2
+    assert "/c: its sha256" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
+def test_passing_trouble_is_waited_out(site, tmp_path, code):
+    site.answers[PATH] = [Answer(status=code)] * 3
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert len(site.log) == 4
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 451, 204, 304])
+def test_other_codes_are_final(site, tmp_path, code):
+    site.always[PATH] = Answer(status=code)
+    with pytest.raises(Unavailable, match=f"HTTP {code}"):
+        fetch(remote(site), tmp_path)
+    assert len(site.log) == 1
+
+
+def test_waits_grow_to_a_limit_and_heed_retry_after(site, tmp_path):
+    site.answers[PATH] = [Answer(status=500)] * 4 + [Answer(status=503, headers=(("Retry-After", "7"),))]
+    site.answers[PATH] += [Answer(status=503, headers=(("Retry-After", "86400"),))]
+    waits = Waits()
+    patience = dataclasses.replace(FAST, attempts=10, first_wait=1.0, longest_wait=20.0)
+    fetch(remote(site), tmp_path, patience=patience, stop=waits)
+    assert waits.seconds == [1, 2, 4, 8, 16, 20]
+    site.files["/again"] = DATA
+    site.answers["/again"] = [Answer(status=503, headers=(("Retry-After", "7"),))]
+    waits = Waits()
+    fetch(remote(site, "/again"), tmp_path / "again", patience=patience, stop=waits)
+    assert waits.seconds == [7]
+
+
+def test_no_server_at_all(site, tmp_path):
+    gone = Remote("net.bin", ("http://127.0.0.1:9/x", "http://no-such-host.invalid/x"), len(DATA), SHA)
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9.*no-such-host"):
+        fetch(gone, tmp_path)
+
+
+def test_redirects_are_followed(site, tmp_path):
+    site.answers["/1"] = [redirect("/2", 301)] * 2
+    site.answers["/2"] = [redirect(f"{site.base}{PATH}", 307)] * 2
+    site.answers[PATH] = [Answer(cut=1000)]
+    assert fetch(remote(site, "/1"), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, "bytes=1000-"]
+
+
+def test_endless_redirects_end(site, tmp_path):
+    site.always |= {"/1": redirect("/2"), "/2": redirect("/1")}
+    with pytest.raises(Unavailable, match="redirects more than 10 times"):
+        fetch(remote(site, "/1"), tmp_path)
+    assert len(site.log) == 11
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http://", "//[x"])
+def test_redirects_lead_to_http_only(site, tmp_path, target):
+    site.always["/1"] = redirect(target)
+    with pytest.raises(Unavailable):
+        fetch(remote(site, "/1"), tmp_path)
+    assert visible(tmp_path) == []
+
+
+def test_a_redirect_does_not_leave_encryption(tmp_path):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme == "https":
+            return httpx.Response(302, headers={"Location": "http://plain.example/x"})
+        return httpx.Response(200, content=DATA)
+
+    pool = httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True)
+    what = Remote("net.bin", ("https://safe.example/x",), len(DATA), SHA)
+    with pytest.raises(Unavailable, match="not encrypted"):
+        fetch(what, tmp_path, connections=pool)
+
+
+def test_slow_is_waited_for_and_silent_is_resumed(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=100_000, stall=3.0), Answer(pause=0.01)]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, "bytes=100000-"]
+
+
+def test_a_file_that_changes_meanwhile_is_begun_anew(site, tmp_path):
+    """Nobody published a checksum: two versions must not be glued together."""
+    site.answers[PATH] = [Answer(cut=100_000), Answer(data=OTHER)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == OTHER
+    assert site.requests(PATH) == [None, "bytes=100000-"]
+
+
+def test_a_changed_file_is_noticed_even_if_the_server_ignores_the_condition(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=100_000), Answer(data=OTHER, if_range=False), Answer(data=OTHER)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == OTHER
+    assert site.requests(PATH) == [None, "bytes=100000-", None]
+
+
+def test_without_validator_and_checksum_a_part_is_not_trusted(site, tmp_path):
+    site.etags = False
+    site.answers[PATH] = [Answer(cut=100_000)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, None]
+
+
+def test_last_modified_is_a_validator_too(site, tmp_path):
+    site.etags = False
+    dated = (("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT"),)
+    site.answers[PATH] = [Answer(cut=100_000, headers=dated), Answer(headers=dated, if_range=False)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, "bytes=100000-"]
+
+
+def test_a_part_answer_from_another_place_is_not_appended(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=100_000), Answer(shift=-10)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == DATA
+
+
+def test_a_part_of_somebody_else(site, tmp_path):
+    """Garbage under the part's name is found out in the end, and costs one download more."""
+    (tmp_path / "net.bin.part").write_bytes(OTHER[:1234])
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == ["bytes=1234-", None]
+
+
+@pytest.mark.parametrize("length", [300_000, 300_001, 400_000])
+@pytest.mark.parametrize("size", [None, len(DATA)])
+def test_a_part_that_is_long_enough(site, tmp_path, length, size):
+    (tmp_path / "net.bin.part").write_bytes((DATA + OTHER)[:length])
+    assert fetch(remote(site, size=size, sha256=SHA), tmp_path).read_bytes() == DATA
+    assert visible(tmp_path) == ["net.bin"]
+
+
+def test_a_damaged_note_does_no_harm(site, tmp_path):
+    site.answers[PATH] = [Answer(cut=100_000), Answer(status=404)]
+    with pytest.raises(Unavailable):
+        fetch(remote(site), tmp_path)
+    for damage in ("", "[1]", '{"url": 3}'):
+        (tmp_path / "net.bin.part.json").write_text(damage)
+        site.answers[PATH] = [Answer(cut=10), Answer(status=404)]
+        with pytest.raises(Unavailable):
+            fetch(remote(site), tmp_path)
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+
+
+def test_a_checksum_that_nobody_published_is_recorded_and_compared(site, tmp_path):
+    path = fetch(unpublished(site), tmp_path)
+    record = json.loads((tmp_path / "checksums.json").read_text())
+    assert record["net.bin"]["sha256"] == SHA
+    assert record["net.bin"]["url"] == site.base + PATH
+    path.unlink()
+    site.files[PATH] = OTHER
+    other = hashlib.sha256(OTHER).hexdigest()
+    with pytest.raises(Unavailable) as caught:
+        fetch(unpublished(site), tmp_path)
+    assert SHA in str(caught.value)
+    assert other in str(caught.value)
+    assert visible(tmp_path) == ["checksums.json"]
+    path.write_bytes(OTHER)  # somebody put it there
+    with pytest.raises(UserError, match=f"is there already.*{other}.*{SHA}"):
+        fetch(unpublished(site), tmp_path)
+    assert path.read_bytes() == OTHER
+    (tmp_path / "checksums.json").unlink()
+    assert fetch(unpublished(site), tmp_path) == path
+    assert json.loads((tmp_path / "checksums.json").read_text())["net.bin"]["sha256"] == other
+
+
+def test_a_published_checksum_needs_no_record(site, tmp_path):
+    fetch(remote(site), tmp_path)
+    assert not (tmp_path / "checksums.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["[]", "{", '{"net.bin": "x"}'])
+def test_a_damaged_record_is_named(site, tmp_path, damage):
+    (tmp_path / "checksums.json").write_text(damage)
+    with pytest.raises(UserError, match=r"checksums\.json"):
+        fetch(unpublished(site), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "headers", "reason"),
+    [
+        ("w.pth", b"<!DOCTYPE html><p>login", (("Content-Type", "text/html; charset=utf-8"),), "web page"),
+        ("w.pth", b"<!DOCTYPE html><p>login", (), "is no .pth file"),
+        ("w.pt", b"version https://git-lfs.github.com/spec/v1\n", (), "is no .pt file"),
+        ("w.zip", b"", (), "is no .zip file"),
+        ("w.tar", b"x" * 1024, (), "is no .tar file"),
+    ],
+)
+def test_an_apology_is_not_recorded_as_the_file(site, tmp_path, name, content, headers, reason):
+    site.always["/x"] = Answer(data=content, headers=headers)
+    with pytest.raises(Unavailable, match=reason):
+        fetch(unpublished(site, name, "/x"), tmp_path)
+    assert visible(tmp_path) == []
+
+
+def test_an_end_that_could_be_a_cut_is_not_trusted(site, tmp_path):
+    site.always[PATH] = Answer(length=-1)
+    with pytest.raises(Unavailable, match="does not say how long"):
+        fetch(unpublished(site), tmp_path)
+    assert fetch(remote(site, sha256=SHA, size=len(DATA)), tmp_path).read_bytes() == DATA
+
+
+def test_chunks_say_where_they_end(site, tmp_path):
+    site.answers[PATH] = [Answer(chunked=True, cut=100_000), Answer(chunked=True)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == DATA
+
+
+def test_a_packed_answer_is_refused(site, tmp_path):
+    site.always[PATH] = Answer(headers=(("Content-Encoding", "gzip"),))
+    with pytest.raises(Unavailable, match="another encoding"):
+        fetch(remote(site), tmp_path)
+
+
+@pytest.mark.parametrize("content", [OTHER, DATA[:100], b""])
+def test_a_file_that_is_there_and_another_is_left_alone(site, tmp_path, content):
+    (tmp_path / "net.bin").write_bytes(content)
+    with pytest.raises(UserError, match="is there already"):
+        fetch(remote(site), tmp_path)
+    assert (tmp_path / "net.bin").read_bytes() == content
+    assert site.log == []
+
+
+def test_space_is_checked_before_the_first_byte(site, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=module.RESERVE + len(DATA) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"needs 0\.3 MB in .*free some"):
+        fetch(remote(site), tmp_path)
+    assert site.log == []
+    with pytest.raises(UserError, match=r"needs 0\.3 MB"):  # here the server says how long it is
+        fetch(unpublished(site), tmp_path)
+    assert visible(tmp_path) == []
+    (tmp_path / "net.bin.part").write_bytes(DATA[:1])  # one byte less is needed
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+
+
+def test_a_disk_that_fills_up(site, tmp_path):
+    """A real one, of 200 KB; more room, and the download goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = tmp_path / "fetch.py"
+    script.write_text(
+        "import sys; from safmn.data.download import *; from safmn.data.remote import Remote\n"
+        "what = Remote('net.bin', (sys.argv[1],), sha256=sys.argv[2])\n"
+        "try: print(download(what, sys.argv[3]).stat().st_size)\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    shell = (
+        'mount -t tmpfs -o size=200k none "$4" || exit 77; "$0" "$@"; ls "$4"; '
+        'mount -o remount,size=64m "$4"; "$0" "$@"'
+    )
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed: no small disk can be made")
+    site.always[PATH] = Answer(chunked=True)
+    command = ["unshare", "-rm", "sh", "-c", shell, sys.executable, script, site.base + PATH, SHA, disk]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode in (1, 77) and not done.stdout:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    first, *listing, last = done.stdout.splitlines()
+    assert first.startswith("UserError cannot write")
+    assert "No space left" in first
+    assert listing == ["net.bin.part", "net.bin.part.json"]
+    assert last == str(len(DATA))
+    assert site.requests(PATH)[0] is None
+    assert site.requests(PATH)[1] is not None
+
+
+def test_a_folder_that_cannot_be(site, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make"):
+        fetch(remote(site), tmp_path / "file" / "below")
+
+
+def test_two_downloaders_fetch_once(site, tmp_path):
+    site.answers[PATH] = [Answer(pause=0.01)]
+    results, seen = [], set()
+
+    def work() -> None:
+        results.append(fetch(remote(site), tmp_path, watch=lambda stage, *_: seen.add(stage)).read_bytes())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [DATA] * 4
+    assert site.requests(PATH) == [None]
+    assert "wait" in seen
+
+
+def test_kill_9_loses_nothing_that_arrived(site, tmp_path):
+    site.answers[PATH] = [Answer(pause=0.02)]
+    script = (
+        "import sys; from safmn.data.download import *; from safmn.data.remote import Remote\n"
+        "download(Remote('net.bin', (sys.argv[1],), int(sys.argv[2]), sys.argv[3]), sys.argv[4])\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, site.base + PATH, str(len(DATA)), SHA, str(tmp_path)])
+    part = tmp_path / "net.bin.part"
+    while child.poll() is None and not (part.exists() and part.stat().st_size > 30_000):
+        time.sleep(0.005)
+    assert child.poll() is None
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert "net.bin" not in visible(tmp_path)
+    arrived = part.stat().st_size
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA  # the lock died with its holder
+    assert site.requests(PATH) == [None, f"bytes={arrived}-"]
+
+
+def test_stop(site, tmp_path):
+    site.answers[PATH] = [Answer(pause=0.02)]
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        fetch(remote(site), tmp_path, stop=stop, watch=lambda _, done, __: done > 30_000 and stop.set())
+    assert "net.bin" not in visible(tmp_path)
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+    assert site.log[-1][1] is not None
+
+
+FAULTS = [
+    lambda draw: Answer(cut=draw.randrange(len(DATA))),
+    lambda draw: Answer(cut=draw.randrange(len(DATA)), ranges=False),
+    lambda draw: Answer(cut=draw.randrange(len(DATA)), chunked=True),
+    lambda draw: Answer(cut=draw.randrange(len(DATA)), data=OTHER),
+    lambda draw: Answer(cut=draw.randrange(len(DATA)), data=OTHER, if_range=False),
+    lambda draw: Answer(data=DATA[: draw.randrange(len(DATA))], length=len(DATA)),
+    lambda draw: Answer(shift=draw.randrange(-1000, 1000)),
+    lambda draw: Answer(status=draw.choice([500, 503, 429, 404, 416])),
+    lambda draw: redirect(draw.choice(["/nowhere", PATH, "ftp://x/"])),
+    lambda draw: Answer(data=OTHER),
+    lambda draw: Answer(length=-1, cut=draw.randrange(len(DATA))),
+    lambda draw: GOOD,
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("published", [True, False])
+def test_any_faults_in_any_order(site, tmp_path, seed, published):
+    """Right or absent, and in the end, when the server is good again, right."""
+    draw = random.Random(seed)
+    what = remote(site) if published else unpublished(site)
+    site.etags = published or seed % 2 == 0
+    for _ in range(4):
+        site.answers[PATH] = [draw.choice(FAULTS)(draw) for _ in range(4)]
+        try:
+            path = fetch(what, tmp_path)
+        except Unavailable:
+            assert "net.bin" not in visible(tmp_path)
+            continue
+        # Without a checksum either version is a whole file; never a mixture.
+        assert path.read_bytes() in ([DATA] if published else [DATA, OTHER])
+        path.unlink()
+        (tmp_path / "checksums.json").unlink(missing_ok=True)
+    site.answers.clear()
+    assert fetch(what, tmp_path).read_bytes() == DATA
+
+
+def test_a_mirror_takes_the_place_of_every_host():
+    what = Remote("x", ("https://a.example/p/x?download=1", "https://b.example:8443/p/x?download=1", "http://c/y"))
+    assert Corrections("http://mirror:1/sub").apply(what).urls == (
+        "http://mirror:1/sub/p/x?download=1",
+        "http://mirror:1/sub/y",
+    )
+    assert Corrections().apply(what) == what
+    known = Corrections(files={"x": {"size": 3}}).apply(dataclasses.replace(what, sha256=SHA, md5="0" * 32))
+    assert (known.size, known.sha256, known.md5) == (3, None, None)
+
+
+@pytest.mark.parametrize("base", ["ftp://x", "x", "http://", "http://h:port", "http://h/?q", "http://[x", "file:///"])
+def test_a_base_that_is_none(base):
+    with pytest.raises(UserError, match="base URL"):
+        corrections(base)
+
+
+def test_corrections_from_the_environment_and_a_file(tmp_path, monkeypatch):
+    file = tmp_path / "corrections.json"
+    file.write_text(json.dumps({"files": {"a": {"size": 1, "sha256": "0" * 64}}, "images": {"Set5": 2}}))
+    monkeypatch.setenv("SAFMN_MIRROR", "http://mirror/")
+    monkeypatch.setenv("SAFMN_CORRECTIONS", str(file))
+    assert corrections() == Corrections("http://mirror", {"a": {"size": 1, "sha256": "0" * 64}}, {"Set5": 2})
+    assert corrections("http://other").base == "http://other"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"x": {}}',
+        '{"files": []}',
+        '{"files": {"a": {"size": "1"}}}',
+        '{"files": {"a": {"size": -1}}}',
+        '{"files": {"a": {"sha256": "00"}}}',
+        '{"files": {"a": {"md5": "' + "G" * 32 + '"}}}',
+        '{"files": {"a": {"sha1": null}}}',
+        '{"images": {"Set5": 0}}',
+        '{"images": {"Set5": true}}',
+    ],
+)
+def test_corrections_that_are_none(tmp_path, content):
+    file = tmp_path / "corrections.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"corrections\.json"):
+        corrections(None, file)

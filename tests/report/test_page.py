@@ -1,0 +1,193 @@
+"""report.html: one file, well-formed, with every number, and nothing of others' text taken for HTML."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from safmn.files import write_text
+from safmn.report import cells, figures, page, tables, verdicts
+from tests.report import fabricate
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+BAD = "<img src=x onerror=alert(1)> & \"quoted\" 'single' </script>"
+
+
+class Reader(HTMLParser):
+    """Elements, text and ids; fails on an element that is closed wrongly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> without a beginning"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def render(study, folder) -> str:
+    frame = cells.collect(study, folder)
+    figures.draw_all(study, folder, frame, folder / "figures")
+    return page.write(study, folder, frame, tables.build_all(study, folder, frame)).read_text(encoding="utf-8")
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("made")
+    study = fabricate.study(
+        description=BAD,
+        data={"root": "/home/somebody/data", "train": ["T91"], "validation": ["BSDS200"], "test": ["Set5"]},
+        weights={"root": "/home/somebody/weights"},
+    )
+    fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
+    fabricate.run(tmp_path, study, "safmn", **fabricate.collapsed(60, BAD))
+    fabricate.quality(tmp_path, "safmn", "seed0_best", "Set5", [28.0, 29.0, 30.0, 31.0, 32.0])
+    write_text(tmp_path / "training" / "no_fm" / "x4_seed0" / "failure.txt", BAD)
+    return study, tmp_path, render(study, tmp_path)
+
+
+def test_the_page_is_well_formed_and_for_phones_and_screen_readers(made):
+    reader = read(made[2])
+    assert reader.all("html") == [{"lang": "en"}]
+    assert any(each.get("name") == "viewport" for each in reader.all("meta"))
+    for tag in ("header", "nav", "main", "h1"):
+        assert len(reader.all(tag)) == 1
+    assert all(each.get("alt") for each in reader.all("img"))
+    assert all(each.get("scope") for each in reader.all("th"))
+    assert len(reader.all("caption")) == len(reader.all("table"))
+    regions = [each for each in reader.all("div") if each.get("role") == "region"]
+    assert len(regions) == len(reader.all("table"))  # every wide table scrolls by itself, by keyboard too
+    assert all(each.get("tabindex") == "0" and each.get("aria-label") for each in regions)
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [each["href"] for each in reader.all("a")]
+    assert all(target.startswith("#") and target[1:] in ids for target in targets)
+
+
+def test_the_page_needs_nothing_else(made):
+    reader = read(made[2])
+    for _, attributes in reader.elements:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/svg+xml;base64,"))
+        assert not any(name.startswith("on") for name in attributes)
+    assert not reader.all("link")
+    assert "url(" not in made[2]
+    assert "@import" not in made[2]
+    policy = next(each for each in reader.all("meta") if each.get("http-equiv"))
+    assert "default-src 'none'" in policy["content"]
+
+
+def test_figures_are_inside(made):
+    reader = read(made[2])
+    assert [each["alt"] for each in reader.all("img")] == [
+        figures.caption(name) for name in ("curves_x4", "figure1", "figure7")
+    ]
+    for each in reader.all("img"):
+        assert b"<svg" in base64.b64decode(each["src"].partition(",")[2])
+
+
+def test_others_text_stays_text(made):
+    html = made[2]
+    assert "<img src=x" not in html
+    assert "onerror=alert(1)>" not in html
+    text = "".join(read(html).text)
+    assert text.count(BAD) >= 4  # description, failure, collapse, and the list of what is missing
+
+
+def test_verdicts_come_first_and_add_up(made):
+    study, folder, html = made
+    frame = cells.collect(study, folder)
+    overview = dict(page.overview(frame))
+    printed = frame[frame.published != ""]
+    assert sum(overview["all"].values()) == len(printed)
+    assert overview["Table 3"]["exact"] == 1
+    assert list(overview["all"]) == list(verdicts.VERDICTS)
+    assert html.index('id="verdicts"') < html.index('id="table1"') < html.index('id="figures"')
+    for word in verdicts.VERDICTS:
+        assert f"{tables.SYMBOLS[word]} {word}" in html
+
+
+def test_every_table_is_there_and_sortable_by_unrounded_values(made):
+    reader = read(made[2])
+    ids = {attributes.get("id") for _, attributes in reader.elements}
+    assert {f"table{number}" for number in range(1, 6)} <= ids
+    values = [each["data-value"] for each in reader.all("td") if each.get("data-value")]
+    assert "13.55491584" in values
+    sortable = [each for each in reader.all("table") if each.get("class") == "sortable"]
+    assert len(sortable) == len(reader.all("table")) - 1
+    assert "aria-sort" in made[2]
+
+
+def test_what_is_missing_is_listed_with_the_reason_and_the_number_of_cells(made):
+    study, folder, html = made
+    frame = cells.collect(study, folder)
+    found = page.missing(frame)
+    assert sum(each["cells"] for each in found) == (frame.verdict == "missing").sum()
+    assert any(each["reason"].startswith("training failed: <img") for each in found)
+    text = "".join(read(html).text)
+    assert "the study does not test on Manga109" in text
+
+
+def test_provenance_is_told_once_for_each_device(tmp_path):
+    study = fabricate.study(seeds=[0, 1])
+    fabricate.run(tmp_path, study, "safmn", 0)
+    fabricate.run(tmp_path, study, "safmn", 1)
+    fabricate.run(tmp_path, study, "no_fm", 0, provenance=fabricate.GPU)
+    fabricate.runtime(tmp_path, {"safmn": 9.0}, fabricate.GPU)
+    found = page.provenance(study, page.Results(tmp_path))
+    assert [each["what"] for each in found] == ["Training (2 records)", "Training", "Time"]
+    assert found[0]["facts"]["cpu"] == "Test CPU"
+    assert found[1]["facts"]["gpu"] == "NVIDIA GeForce RTX 3090"
+
+
+def test_no_folder_of_whoever_ran_it_is_passed_on(made):
+    assert "somebody" not in made[2]
+    assert str(made[1]) not in made[2]
+    shown = re.search(r"<summary>.*?<pre[^>]*>(.*?)</pre>", made[2], re.DOTALL)[1]
+    import html
+
+    content = json.loads(html.unescape(shown))
+    assert content["data"]["train"] == ["T91"]
+    assert content["training"]["iterations"] == 100
+
+
+def test_an_empty_study_is_a_page_too(tmp_path):
+    html = render(fabricate.study(variants="all", networks="all"), tmp_path)
+    text = "".join(read(html).text)
+    assert "not counted yet" in text
+    assert "Nothing was made yet." in text
+
+
+def test_claims_are_taken_in_where_they_are(made):
+    study, folder, html = made
+    assert 'id="claims"' not in html
+    claims = folder / "tables" / "claims.md"
+    write_text(claims, "| claim | <b>holds</b> |\n")
+    again = page.html(study, folder, cells.collect(study, folder), [])
+    claims.unlink()
+    assert 'id="claims"' in again
+    assert "| claim | <b>holds</b> |" in "".join(read(again).text)

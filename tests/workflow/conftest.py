@@ -1,0 +1,61 @@
+"""A study small enough that the whole DAG runs in seconds, and a way to run it in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MICRO: dict[str, Any] = {
+    "name": "micro",
+    "description": "A few iterations, to see that everything is connected",
+    "scales": [4],
+    "seeds": [0],
+    "variants": ["safmn", "no_fm"],
+    "networks": ["bicubic"],
+    "data": {
+        "train": ["photographs[4:]"],
+        "validation": ["photographs[:1]"],
+        "test": ["photographs[1:2]"],
+    },
+    "training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 4, "ema": 0.5},
+    "run": {"log_every": 2},
+    "efficiency": {"images": 1, "rounds": 1, "processes": 1},
+}
+
+
+@pytest.fixture
+def micro(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the micro study, with changes, to tmp_path and returns its file."""
+
+    def write(**changes: Any) -> Path:
+        file = tmp_path / "micro.yaml"
+        file.write_text(yaml.safe_dump(MICRO | changes))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Snakemake on the project's Snakefile, with tmp_path as the folder where results go."""
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+        return subprocess.run(
+            [*map(str, command), "--cores", "2", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            timeout=600,
+            check=False,
+        )
+
+    return run

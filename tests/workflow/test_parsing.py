@@ -1,0 +1,86 @@
+"""What happens before anything runs: names, validation, dry runs, style."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from safmn import variants
+from tests.workflow.conftest import ROOT
+
+PAPER = ["safmn", "safm_none", "ccm_none", "no_fm", "no_mr", "no_fa", "no_fm_mr", "no_fm_fa", "no_fm_mr_fa", "avg_pool"]
+PAPER += ["nearest_pool", "gelu_none", "gelu_sigmoid", "ccm_se", "channel_mlp", "inverted_residual", "ln_none"]
+PAPER += ["ln_none_low_lr", "ln_bn", "ln_fbn", "ln_l2", "blocks_4", "blocks_6", "blocks_12"]
+
+
+def test_the_variants_are_the_papers_in_its_order():
+    assert list(variants.discover(ROOT / "ablations")) == PAPER
+
+
+def test_each_variant_is_a_target(snakemake):
+    listed = snakemake("--list").stdout.split()
+    assert {f"train_{name}" for name in PAPER} <= set(listed)
+
+
+def test_a_variant_is_trained_by_its_name(snakemake):
+    told = snakemake("--dry-run", "train_no_fm", "--quiet", "rules")
+    assert told.returncode == 0, told.stderr
+    assert "train_no_fm" in snakemake("--dry-run", "train_no_fm").stdout
+
+
+def test_the_papers_study_can_be_planned_without_its_data(snakemake):
+    told = snakemake("--dry-run", "--configfile", "config/paper.yaml")
+    assert told.returncode == 0, told.stderr
+    jobs = dict(line.split() for line in told.stdout.split("Job stats:")[1].splitlines() if len(line.split()) == 2)
+    assert int(jobs["train"]) == 24 + 2  # every variant at x4, the baseline also at x2 and x3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"variants": ["no_fmm"]}, ("micro.yaml", "variants", "no_fmm", "safmn list")),
+        ({"scales": [5]}, ("micro.yaml", "scales.0", "5")),
+        ({"traning": {}}, ("micro.yaml", "traning")),
+        ({"data": {"train": ["photographs["], "validation": ["x"], "test": []}}, ("micro.yaml", "data.train", "[")),
+        ({"training": {"iterations": 4, "batch": 0, "patch": 16, "validate_every": 4}}, ("training.batch", "0")),
+        ({"name": "../outside"}, ("micro.yaml", "name")),
+    ],
+)
+def test_a_study_that_must_fail_is_refused_by_a_dry_run(snakemake, micro, changes, words):
+    told = snakemake("--dry-run", "--configfile", micro(**changes))
+    assert told.returncode != 0
+    message = next(line for line in (told.stdout + told.stderr).splitlines() if words[0] in line)
+    assert all(word in message for word in words), message
+    assert "Traceback" not in told.stderr
+
+
+def test_another_study_replaces_the_default_one(snakemake, micro):
+    told = snakemake("--dry-run", "--configfile", micro())
+    assert "no_mr" not in told.stdout  # mini's variants are not merged into it
+
+
+def test_the_environment_is_in_step_with_the_package():
+    with open(ROOT / "pyproject.toml", "rb") as handle:
+        wanted = tomllib.load(handle)["project"]["dependencies"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert next(each["pip"] for each in environment["dependencies"] if isinstance(each, dict)) == wanted
+
+
+def test_the_constraints_pin_every_dependency():
+    with open(ROOT / "pyproject.toml", "rb") as handle:
+        project = tomllib.load(handle)["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    lines = (ROOT / "constraints.txt").read_text().lower().splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line}
+    assert {requirement.split(">=")[0].lower() for requirement in wanted} <= pinned
+    assert "torch==2.13.0" in lines
+
+
+@pytest.mark.parametrize("study", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_study_that_we_ship_is_sound(study):
+    told = subprocess.run(
+        [sys.executable, "-m", "safmn", "resolve", study], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert told.returncode == 0, told.stderr
