@@ -20,9 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-tables: $(READY)  ## run a study (default: mini) and print where its tables lie
+tables: $(READY)  ## run a study (default: mini); says where its tables lie
 	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
-	@$(BIN)/safmn tables --study $(STUDY) --where
 
 report: $(READY)  ## Snakemake's own report of a study, report.zip
 	$(BIN)/snakemake --configfile $(STUDY) $(ARGS) --report report.zip

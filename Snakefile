@@ -32,6 +32,13 @@ rule all:
         rules.tables.output,
 
 
+onsuccess:
+    print(
+        f"Tables: {RESULTS}/tables/   page to read: {RESULTS}/report.html",
+        file=sys.stderr,
+    )
+
+
 onerror:
     # One failed variant does not keep the others from the tables; its cells say why they are missing.
     shell(render_what_is_there())

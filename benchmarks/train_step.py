@@ -181,7 +181,9 @@ def main() -> int:
     parser.add_argument("--patch", type=int, default=64, help="LR pixels a side (default 64)")
     parser.add_argument("--blocks", type=int, default=7, help="blocks of each, by turns (default 7)")
     parser.add_argument("--steps", type=int, default=5, help="steps a block (default 5)")
-    parser.add_argument("--follow", type=int, default=50, help="steps over which losses are compared first (default 50)")
+    parser.add_argument(
+        "--follow", type=int, default=50, help="steps over which losses are compared first (default 50)"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     args = parser.parse_args()
     if args.threads:
@@ -231,10 +233,12 @@ def main() -> int:
 
     record = hardware.describe(device.type)
     print(f"{record.get('gpu', record['cpu'])}, {record['threads']} threads, torch {record['torch']}, float32")
-    print(f"{args.batch} patches of {args.patch}x{args.patch} LR pixels at x{SCALE}, {args.blocks} blocks of {args.steps}")
+    print(
+        f"{args.batch} patches of {args.patch}x{args.patch} LR pixels at x{SCALE}, {args.blocks} blocks of {args.steps}"
+    )
     for name, values in seconds.items():
-        quartiles = statistics.quantiles(values, n=4)
-        print(f"{name:10s} median {quartiles[1] * 1e3:8.1f} ms a step, quartiles {quartiles[0] * 1e3:.1f}-{quartiles[2] * 1e3:.1f}")
+        low, middle, high = (1e3 * quartile for quartile in statistics.quantiles(values, n=4))
+        print(f"{name:10s} median {middle:8.1f} ms a step, quartiles {low:.1f}-{high:.1f}")
     ratios = [a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
     print(f"reference / ours: median {quartiles[1]:.2f}, quartiles {quartiles[0]:.2f}-{quartiles[2]:.2f}")

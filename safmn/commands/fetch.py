@@ -95,23 +95,26 @@ def resolve(names: list[str], weights: bool, data: bool) -> tuple[list[str], lis
     from safmn.networks import published_weights
 
     known_networks = dict.fromkeys(each.network for each in published_weights.WEIGHTS)
-    known_datasets = [*catalogue.GROUPS, *sources.DATASETS, "photographs"]
     if not names and not (weights or data):
         raise UserError("nothing is asked for: name networks or datasets, or give --weights, --data or --list")
     if not names:
         return (list(known_networks), []) if weights else ([], catalogue.downloadable())
+    all_networks = {name.casefold(): name for name in (*known_networks, *published_weights.WITHOUT, "bicubic")}
+    all_datasets = {name.casefold(): name for name in (*catalogue.GROUPS, *sources.DATASETS, "photographs")}
     networks: dict[str, None] = {}
     datasets: dict[str, None] = {}
-    by_fold = {name.casefold(): name for name in known_datasets} if not weights else {}
-    folded = {name.casefold(): name for name in (*known_networks, *published_weights.WITHOUT, "bicubic")}
     for name in names:
-        if name.casefold() in by_fold:
-            dataset = by_fold[name.casefold()]
+        network, dataset = all_networks.get(name.casefold()), all_datasets.get(name.casefold())
+        if network and data:
+            raise UserError(f"{network} is no dataset: leave out --data")
+        if dataset and weights:
+            raise UserError(f"{dataset} is no network: leave out --weights")
+        if network:
+            networks[network] = None
+        elif dataset:
             datasets.update(dict.fromkeys(catalogue.GROUPS.get(dataset, (dataset,))))
-        elif name.casefold() in folded and not data:
-            networks[folded[name.casefold()]] = None
         else:
-            raise UserError(_unknown(name, [*by_fold.values(), *(known_networks if not data else ())]))
+            raise UserError(_unknown(name, [*all_datasets.values(), *known_networks]))
     return list(networks), list(datasets)
 
 

@@ -38,7 +38,7 @@ class Archive:
     def identify(self, member: PurePosixPath) -> tuple[str, int, str] | None:
         """(dataset, kind, image name) of a member, None if it is something else."""
         match = re.fullmatch(self.pattern, str(member))
-        if match is None:
+        if match is None or match["image"].startswith("."):  # macOS puts ._baby.png beside baby.png
             return None
         groups = match.groupdict()
         dataset = groups.get("set") or next(iter(self.holds))

@@ -80,7 +80,8 @@ class _Lines:
         rate = (done - self.first) / (now - self.since)
         of = f" of {total / 1e6:,.1f}" if total else ""
         left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
-        self.meter.say(f"{self.name} {STAGES[stage]}: {done / 1e6:,.1f}{of} MB, {rate / 1e6:.2f} MB/s{left}")
+        what = f"{self.name} {STAGES[stage]}".strip()
+        self.meter.say(f"{what}: {done / 1e6:,.1f}{of} MB, {rate / 1e6:.2f} MB/s{left}")
 
 
 def _bars():

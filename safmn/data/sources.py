@@ -48,6 +48,7 @@ class Dataset:
         images: how many it has.
         folders: where it may lie below the data root, the first that exists is taken.
         obtain: where the user gets it.
+        on_application: its licence lets nobody pass it on, so a study goes without it where it is not there.
         numbers: where files are numbered and one folder may hold more than the set, the first and last number meant.
     """
 
@@ -55,6 +56,7 @@ class Dataset:
     folders: tuple[str, ...]
     obtain: str
     numbers: tuple[int, int] | None = None
+    on_application: bool = False
 
 
 def _usual(name: str) -> tuple[str, ...]:
@@ -67,7 +69,10 @@ DATASETS = {
     "B100": Dataset(100, (*_usual("B100"), *_usual("BSDS100")), _EDSR_BENCHMARKS),
     "Urban100": Dataset(100, _usual("Urban100"), _EDSR_BENCHMARKS),
     "Manga109": Dataset(
-        109, _usual("Manga109"), "its authors give it on application, for academic use: http://www.manga109.org"
+        109,
+        _usual("Manga109"),
+        "its authors give it on application, for academic use: http://www.manga109.org",
+        on_application=True,
     ),
     "T91": Dataset(91, _usual("T91"), "the 91 images of Yang et al., with the code of many papers; HR alone is enough"),
     "BSDS200": Dataset(
@@ -169,6 +174,19 @@ def locate(name: str, root: Path | str | None = None, folders: dict[str, str] | 
         f"dataset {name} is unknown and not in {root} (looked for {looked}): put a folder of that name there, "
         f"or use one of photographs, {', '.join(DATASETS)}"
     )
+
+
+def can_be_expected(text: str, root: Path | str | None = None, folders: dict[str, str] | None = None) -> bool:
+    """Whether a study should insist on a selection: not on a dataset that is absent and given on application only."""
+    name, _ = parse_selection(text)
+    known = DATASETS.get(name)
+    if known is None or not known.on_application:
+        return True
+    try:
+        locate(name, root, folders)
+    except UserError:
+        return False
+    return True
 
 
 def select(

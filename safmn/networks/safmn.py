@@ -2,7 +2,8 @@
 
 Sun et al., "Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution", ICCV 2023, Sections 3 and 5.
 The baseline's parameters carry the authors' names (`to_feat`, `feats.N.norm1`, `feats.N.safm.mfr`, `feats.N.safm.aggr`,
-`feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`), so that other tools open what is trained here and the authors' files load.
+`feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`), so that other tools open what is trained here, and the authors' files
+load.
 """
 
 import importlib

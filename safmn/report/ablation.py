@@ -39,10 +39,15 @@ def compare(study: Study, results: Results, table: int = 3) -> list[Comparison]:
     """One comparison a benchmark of the study, over the variants of the paper's Table 3 (one's own too) or 4."""
     if study.training is None:
         return []
-    scale = 4 if 4 in study.scales else study.scales[0]
+    scale = scale_of(study)
     printed = printed_psnr(study, table)
     own = unprinted_variants(study) if table == 3 else []
     return [_one(study, results, scale, each, printed, own) for each in benchmarks(study)]
+
+
+def scale_of(study: Study) -> int:
+    """Where the ablation is compared: at x4 as in the paper, or at the study's first scale if it has no x4."""
+    return 4 if 4 in study.scales else study.scales[0]
 
 
 def printed_psnr(study: Study, table: int, column: str = ORDERED_BY) -> dict[str, Decimal]:

@@ -4,7 +4,7 @@ A half-finished study, or an empty one, gives the same rows: a missing cell says
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from safmn.data import sources
 from safmn.errors import UserError
 from safmn.files import atomic
+from safmn.networks import published_weights
 from safmn.networks.registry import Network
 from safmn.report import published, trained, verdicts
 from safmn.report.measured import METRICS, Absent, Benchmark, Results, Scores, benchmarks, identifier
@@ -259,9 +261,21 @@ class _Join:
         benchmark = self.benchmarks.get(identity)
         if benchmark is None:
             return _missing(cell, f"the study does not test on {NAMES.get(identity, identity)}")
-        if cell.row in self.study.variants and self.study.training is not None:
-            return self._trained(cell, benchmark, metric)
-        return self._evaluated(cell, benchmark, metric)
+        trains = cell.row in self.study.variants and self.study.training is not None
+        figure = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
+        if figure.measured is None and identity in self._out_of_reach:
+            return _missing(cell, self._out_of_reach[identity])
+        return figure
+
+    @cached_property
+    def _out_of_reach(self) -> dict[str, str]:
+        """Benchmarks that the study goes without, since they are given on application only: id -> how to get them."""
+        data = self.study.data
+        return {
+            each.id: f"{each.name} is not at hand: {sources.DATASETS[each.name].obtain}"
+            for each in self.benchmarks.values()
+            if not sources.can_be_expected(each.selection, data["root"], data["folders"])
+        }
 
     def _trained(self, cell: Cell, benchmark: Benchmark, metric: str) -> Figure:
         if cell.scale not in self.study.scales_of(cell.row):
@@ -271,6 +285,9 @@ class _Join:
             return _missing(cell, "; ".join(dict.fromkeys(found.absent.values())))
         spread = found.spread(metric)
         note = trained.note(found, metric)
+        authors = self._published_scores(cell.row, cell.scale, benchmark)
+        if not isinstance(authors, Absent):
+            note += f"; published weights give {trained.figure(authors.mean(metric), metric)}"
         if not cell.printed:
             return _beyond(spread.mean, cell, note)
         reasons = list(self._departures)
@@ -294,8 +311,6 @@ class _Join:
         network = self.networks[cell.row]
         if cell.scale not in self.study.scales:
             return _missing(cell, f"the study has no x{cell.scale}")
-        if cell.row in self.study.variants and cell.row != "safmn":
-            return _missing(cell, "the study trains nothing, and nobody published weights of this variant")
         scores = self._published_scores(cell.row, cell.scale, benchmark)
         if isinstance(scores, Absent):
             return _missing(cell, scores.reason or weights_reason(network, cell.scale, self.study))
@@ -339,20 +354,10 @@ def weights_reason(network: Network, scale: int, study: Study) -> str:
     """Why published weights were not evaluated, and where they could come from."""
     if network.name == "bicubic":
         return "not evaluated yet: `snakemake`"
-    try:
-        from safmn.networks import published_weights
-    except ImportError:
-        return f"weights of {network.title} x{scale} are not at hand"
-    at_hand: Callable | None = getattr(published_weights, "at_hand", None)
-    if at_hand is not None:
-        try:
-            if at_hand(network.name, scale, study.content["weights"]["root"]):
-                return "the weights are at hand, but not evaluated yet: `snakemake`"
-        except UserError as error:
-            return str(error)
-    obtain: Callable | None = getattr(published_weights, "obtain", None)
-    where = obtain(network.name, scale) if obtain is not None else ""
-    return f"weights of {network.title} x{scale} are not at hand" + (f": {where}" if where else "")
+    if published_weights.at_hand(network.name, scale, study.content["weights"]["root"]):
+        return "the weights are at hand, but not evaluated yet: `snakemake`"
+    where = published_weights.obtain(network.name, scale)
+    return f"weights of {network.title} x{scale} are not at hand: {where}"
 
 
 def benchmark_title(identity: str, study: Study) -> str:

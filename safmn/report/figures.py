@@ -15,7 +15,7 @@ import pandas as pd
 
 from safmn import paths
 from safmn.files import atomic
-from safmn.report import cells
+from safmn.report import ablation, cells
 from safmn.report.measured import Absent, Results, benchmarks, read_curve
 from safmn.study import Run, Study
 
@@ -224,7 +224,7 @@ def _titles() -> dict[str, str]:
 
 def normalisation(study: Study, results: Results) -> Any:
     """Figure 7: L1 loss over iterations, smoothed, x4; the authors' own log up to the same iteration."""
-    scale = 4 if 4 in study.scales else study.scales[0]
+    scale = ablation.scale_of(study)
     figure, axes = _canvas(2, "Figure 7")
     for ax, (title, names) in zip(axes, NORMALISATION, strict=True):
         runs = [run for name in names if name in study.variants for run in study.runs(name) if run.scale == scale]

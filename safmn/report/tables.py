@@ -42,7 +42,7 @@ MEANINGS = {
     verdicts.ROUNDING: "equal at the print's precision",
     verdicts.EXPLAINED: "differs, and the cause is computed",
     verdicts.REPRODUCED: "within the stated tolerance",
-    verdicts.CONTRADICTED: "differs by more than tolerance and spread",
+    verdicts.CONTRADICTED: "differs by more than tolerance and spread, and no cause is known",
     verdicts.UNDECIDABLE: "the data cannot decide",
     verdicts.NOT_COMPARABLE: "other data, budget or device than the paper's, or not in the paper",
     verdicts.MISSING: "no measured number",
@@ -364,17 +364,18 @@ class _Builder:
     def to_baseline(self, comparisons: list[Comparison]) -> Section | None:
         """Each variant minus the baseline: printed on the paper's datasets, measured on the study's."""
         columns = [each for each in self.columns if each.endswith("_psnr") and self.has_print(each)]
-        variants = [row for row, scale in self.rows if row != ablation.BASELINE and scale == self.rows[0][1]]
+        at = ablation.scale_of(self.study)
+        variants = [row for row, scale in self.rows if row != ablation.BASELINE and scale == at]
         if not variants:
             return None
-        headers = self.label_headers()[: len(self.labels(*self.rows[0]))]
+        headers = self.label_headers()
         headers += [(f"{self.header(column)} [dB]", "paper") for column in columns]
         for each in comparisons:
             name = f"{cells.benchmark_title(each.benchmark.id, self.study)} [dB]"
             headers += [(name, "measured"), (name, "95 % interval")]
         rows = []
         for row in variants:
-            fields = [Entry(text, header=True) for text in self.labels(row, self.rows[0][1])]
+            fields = [Entry(text, header=True) for text in self.labels(row, at)]
             for column in columns:
                 value = ablation.printed_difference(self.study, self.number, row, column)
                 fields.append(Entry("") if value is None else Entry(f"{value:+.2f}", float(value)))
@@ -388,6 +389,8 @@ class _Builder:
         if found is None:
             return [Entry(""), Entry("")]
         symbol = DECISIONS[found.decision, found.seeds.exists]
+        cell = self.cells.get((row, ablation.scale_of(self.study), f"{comparison.benchmark.id}_{ablation.METRIC}"))
+        star = COLLAPSE_MARK if cell is not None and cells.is_collapsed(cell.note) else ""
         interval = found.interval
         note = "; ".join(
             f"{name}: {_ends(each) if each.exists else 'no interval'}" + (f" ({each.note})" if each.note else "")
@@ -398,7 +401,7 @@ class _Builder:
             shown = Entry("", footnote=self.number_of(f"no interval: {interval.note}"), note=note)
         elif interval.note:
             shown = Entry(shown.text, footnote=self.number_of(interval.note), note=note)
-        return [Entry(f"{found.value:+.3f}", found.value, symbol=symbol, note=note), shown]
+        return [Entry(f"{found.value:+.3f}{star}", found.value, symbol=symbol, note=note), shown]
 
 
 def number(value: float, column: str, printed: str, signed: bool = False) -> str:
@@ -498,12 +501,8 @@ def _facts(study: Study, results: Results, table: int) -> list[str]:
         record = next((results.operation(title) for title in published.OPERATIONS), None)
         if record:
             settings = record["settings"]
-            found.append(
-                f"Operations: {trained.device(record['provenance'])}, torch {record['provenance'].get('torch')}; "
-                f"{settings.get('images')} LR images of {settings.get('width')}x{settings.get('height')}, "
-                f"{settings.get('clock')}, LayerNorm {settings.get('form')}, {settings.get('precision')}; "
-                f"times are of {cells.PAPER_IMAGES} images."
-            )
+            how = (settings.get("clock"), f"LayerNorm {settings.get('form')}", settings.get("precision"))
+            found.append(f"Operations: {_listed(_where(record), *how)}; times are of {cells.PAPER_IMAGES} images.")
     return found
 
 
@@ -526,13 +525,25 @@ def _devices(study: Study, results: Results) -> list[str]:
         found.append(f"Memory: {how}; {memory['settings'].get('convention', 'max_memory_allocated')}.")
     runtime = next(filter(None, (results.runtime(name) for name in names)), None)
     if runtime:
-        settings, provenance = runtime["settings"], runtime["provenance"]
-        found.append(
-            f"Time: {trained.device(provenance)}, torch {provenance.get('torch')}; {settings.get('images')} LR images "
-            f"of {settings.get('width')}x{settings.get('height')} in {settings.get('processes')} processes, "
-            f"{settings.get('precision')}, {settings.get('layout')}, {settings.get('execution')}."
-        )
+        settings, how = runtime["settings"], ("precision", "layout", "execution")
+        found.append(f"Time: {_listed(_where(runtime), *(settings.get(key) for key in how))}.")
     return found
+
+
+def _where(record: dict) -> str:
+    """Device, version and size of what was timed."""
+    settings, provenance = record["settings"], record["provenance"]
+    processes = settings.get("processes")
+    return _listed(
+        trained.device(provenance),
+        f"torch {provenance.get('torch')}",
+        f"{settings.get('images')} LR images of {settings.get('width')}x{settings.get('height')}",
+        f"{processes} process{'es' * (processes != 1)}" if processes else "",
+    )
+
+
+def _listed(*parts: str | None) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def _flat(builder: _Builder, frame: pd.DataFrame, number: int, comparisons: list[Comparison]) -> pd.DataFrame:

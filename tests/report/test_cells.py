@@ -228,6 +228,16 @@ def test_only_the_papers_own_protocol_reproduces_or_contradicts(tmp_path, values
     assert found.verdict == verdict, found.note
 
 
+def test_published_weights_are_told_beside_ones_own(tmp_path):
+    study = fabricate.study()
+    fabricate.run(tmp_path, study, "safmn")
+    fabricate.quality(tmp_path, "safmn", "seed0_best", "Set5", [30.0] * 5)
+    fabricate.quality(tmp_path, "safmn", "published", "Set5", [32.18] * 5)
+    found = cell(cells.collect(study, tmp_path), "safmn", "set5_psnr", table=1)
+    assert found.measured == 30.0
+    assert found.note.endswith("published weights give 32.180 dB")
+
+
 def test_a_part_of_a_benchmark_is_another_quantity(tmp_path):
     study = fabricate.paper()
     fabricate.run(tmp_path, study, "safmn")
@@ -274,6 +284,15 @@ def test_why_a_trained_cell_is_missing(tmp_path):
     }
 
 
+def test_a_benchmark_given_on_application_only_says_where_to_apply(tmp_path):
+    study = fabricate.paper()
+    fabricate.run(tmp_path, study, "safmn")
+    found = cell(cells.collect(study, tmp_path), "safmn", "manga109_psnr")
+    assert found.note.startswith("Manga109 is not at hand: ")
+    assert "manga109.org" in found.note
+    assert "not evaluated on Set5" in cell(cells.collect(study, tmp_path), "safmn", "set5_psnr").note
+
+
 @pytest.mark.parametrize("content", ["", "image,psnr,ssim\n", "image,psnr\na,1\n", "image,psnr,ssim\na,x,y\n"])
 def test_damaged_scores_are_a_missing_cell(tmp_path, content):
     study = fabricate.study()
@@ -313,9 +332,17 @@ def test_published_weights_have_no_luck(tmp_path, psnr, ssim, expected):
 
 def test_published_weights_that_are_not_there(tmp_path):
     frame = cells.collect(only_evaluating(), tmp_path)
-    assert "weights of IMDN x4 are not at hand" in cell(frame, "imdn", "set5_psnr", table=1).note
+    note = cell(frame, "imdn", "set5_psnr", table=1).note
+    assert "weights of IMDN x4 are not at hand" in note
+    assert "safmn fetch imdn" in note
     assert cell(frame, "imdn", "set5_psnr", table=1, scale=2).note == "the study has no x2"
-    assert "nobody published weights" in cell(frame, "no_fm", "set5_psnr").note
+    assert "nobody published any" in cell(frame, "no_fm", "set5_psnr").note
+
+
+def test_published_weights_that_are_there_wait_for_their_evaluation(tmp_path):
+    (tmp_path / "IMDN_x4.pth").touch()
+    frame = cells.collect(only_evaluating(weights={"root": str(tmp_path)}), tmp_path)
+    assert cell(frame, "imdn", "set5_psnr", table=1).note.startswith("the weights are at hand, but not evaluated yet")
 
 
 @pytest.mark.parametrize("weights", ["none", "published"])

@@ -177,7 +177,7 @@ def test_the_difference_to_the_baseline_stands_beside_the_papers(measured):
     )
     assert found.symbol == "?"
     far = entry(part, "LN → None, lr=1e-3*", "Set5 [dB]", "measured")
-    assert (far.text, far.symbol) == ("-5.300", "▼")
+    assert (far.text, far.symbol) == ("-5.300*", "▼")
     assert entry(part, "(c): w/o FA", "Set5 [dB]", "measured").text == ""
 
 
@@ -214,6 +214,16 @@ def test_the_summary_counts_printed_cells_by_verdict(measured):
     assert (counts["exact"], counts["rounding"], counts["missing"]) == (2, 1, 29)
     assert measured[2][3].summary.startswith("35 printed cells: 2 exact, 1 rounding, 3 contradicted, 29 missing.")
     assert measured[2][3].summary.endswith("Beyond the paper: 6 measured, 4 missing.")
+
+
+def test_a_study_at_x2_compares_its_ablation_there(tmp_path):
+    study = fabricate.study(scales=[2])
+    for name, values in (("safmn", [30.0, 31.0, 32.0]), ("no_fm", [29.0, 30.5, 31.0])):
+        fabricate.run(tmp_path, study, name, scale=2)
+        fabricate.quality(tmp_path, name, "seed0_best", "Set5", values, scale=2)
+    part = section(build(study, tmp_path)[3], "Difference")
+    assert [[each.text for each in row if each.header] for row in part.rows] == [["SAFM", "(a): w/o FM", "x2"]]
+    assert entry(part, "(a): w/o FM", "Set5 [dB]", "measured").text == "-0.833"
 
 
 def test_table_2_marks_what_is_no_gpus_and_shows_ratios(tmp_path):

@@ -1,20 +1,14 @@
 # What the rules share: the study, validated before anything runs, and the fingerprints that decide what is stale.
 import json
-import os
 import shlex
 import sys
 from functools import cache
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
-# environment's, which goes before it.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
 sys.path.insert(0, str(workflow.basedir))
 
-from safmn import fingerprint, networks, variants
+from safmn import fingerprint, networks, paths, variants
 from safmn.cost import lease
 from safmn.data import sources
 from safmn.errors import UserError
@@ -25,10 +19,22 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+# `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
+# environment's, which goes before it.
+paths.reach_from_child_processes()
+
 RESULTS = f"results/{study.name}"
 STUDY = f"{RESULTS}/study.json"
 # A local job takes a GPU where there is one; on a cluster the profile says what a job needs.
 GPU = 1 if lease.visible_devices() else 0
+
+
+# Test sets that the study goes without where they are not there; their cells say how to get them.
+TESTED = [
+    text
+    for text in study.data["test"]
+    if sources.can_be_expected(text, study.data["root"], study.data["folders"])
+]
 
 
 wildcard_constraints:
@@ -39,20 +45,62 @@ wildcard_constraints:
     which="best|last",
 
 
-def packs(uses, scale):
-    """The packed stores of all datasets that the study uses so, e.g. ("train", "validation")."""
-    names = {sources.parse_selection(text)[0]: None for use in uses for text in study.data[use]}
+def packs(selections, scale):
+    """The packed stores that selections of images are taken from."""
+    names = {sources.parse_selection(text)[0]: None for text in selections}
     return [f"{RESULTS}/data/{name}/x{scale}/index.json" for name in names]
 
 
 def images(wildcards):
     """The image files of a dataset, so that a changed one is noticed; none while the dataset is not there."""
     try:
-        location = sources.locate(wildcards.dataset, study.data["root"], study.data["folders"])
+        location = sources.locate(
+            wildcards.dataset, study.data["root"], study.data["folders"]
+        )
         pairs = location.pairs(int(wildcards.scale))
     except UserError:
         return []  # the job tells what is missing and how to get it
     return [path for pair in pairs for path in (pair.hr, pair.lr) if path is not None]
+
+
+def quality_files(network, scale, weights):
+    """One CSV a test set."""
+    return [
+        f"{RESULTS}/quality/{network}/x{scale}/{weights}/{sources.parse_selection(text)[0]}.csv"
+        for text in TESTED
+    ]
+
+
+def test_sets(scale):
+    """The packed test sets, with the part of each that the study tests on."""
+    chosen = [(text, sources.parse_selection(text)[0]) for text in TESTED]
+    return [
+        f"{RESULTS}/data/{name}/x{scale}{text.removeprefix(name)}"
+        for text, name in chosen
+    ]
+
+
+def published_quality():
+    """The networks of Table 1 whose published weights are at hand, and bicubic, which needs none."""
+    found = []
+    for name in [*study.networks, *study.variants]:
+        for scale in study.scales:
+            if scale in networks.info(name).scales and (
+                name == "bicubic" or published_file(name, scale)
+            ):
+                found += quality_files(name, scale, "published")
+            if name == "bicubic" and scale in study.scales:
+                found += quality_files(name, scale, "legacy")
+    return found
+
+
+def published_file(network, scale):
+    """The authors' file of a network, or None."""
+    from safmn.networks import published_weights
+
+    return published_weights.at_hand(
+        network, int(scale), study.content["weights"]["root"]
+    )
 
 
 def own_folder(dataset):

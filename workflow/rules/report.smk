@@ -1,12 +1,18 @@
 # Report: a join of everything above with the paper's numbers. Renders from a half-finished study, too.
 
 
+FIGURES = ["figure1", "figure7"]
+if study.training:
+    FIGURES += [f"curves_x{scale}" for scale in study.scales]
+
+
 rule tables:
-    message:
-        "Render the tables, figures and the page."
     input:
         study=ancient(STUDY),
-        complexity=expand(f"{RESULTS}/cost/complexity/{{network}}.json", network=[*study.variants, *study.networks]),
+        complexity=expand(
+            f"{RESULTS}/cost/complexity/{{network}}.json",
+            network=[*study.variants, *study.networks],
+        ),
         memory=rules.memory.output,
         runtime=rules.runtime.output,
         operations=rules.operations.output,
@@ -14,7 +20,9 @@ rule tables:
             path
             for run in study.runs()
             for which in ("best", "last")
-            for path in quality_files(run.variant, run.scale, f"seed{run.seed}_{which}")
+            for path in quality_files(
+                run.variant, run.scale, f"seed{run.seed}_{which}"
+            )
         ],
         published=published_quality(),
     output:
@@ -29,11 +37,24 @@ rule tables:
             for number in (1, 2, 3, 4, 5)
             for form in ("md", "csv", "tex")
         ],
-        page=report(f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"),
+        figures=[
+            report(
+                f"{RESULTS}/figures/{name}.{form}",
+                category="Figures",
+                caption="../report/figure.rst",
+            )
+            for name in FIGURES
+            for form in ("svg", "png")
+        ],
+        page=report(
+            f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"
+        ),
     log:
         f"{RESULTS}/logs/tables.log",
+    localrule: True
     conda:
         "../../environment.yml"
-    localrule: True
+    message:
+        "Render the tables, figures and the page."
     shell:
         "python -m safmn tables --study {input.study:q} > {log:q} 2>&1"

@@ -2,32 +2,34 @@
 
 
 rule train:
-    message:
-        "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
     input:
         study=ancient(STUDY),
         # Made with --check: a network that contradicts its printed row costs no GPU-hour.
         complexity=ancient(f"{RESULTS}/cost/complexity/{{network}}.json"),
-        packs=lambda wildcards: packs(("train", "validation"), wildcards.scale),
+        packs=lambda wildcards: packs(
+            study.data["train"] + study.data["validation"], wildcards.scale
+        ),
     output:
         best=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/best.safetensors",
         last=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/last.safetensors",
         raw=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/last_raw.safetensors",
         history=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/history.csv",
         record=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/run.json",
+    log:
+        f"{RESULTS}/logs/train/{{network}}_x{{scale}}_seed{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: study.training["threads"] if study.training else 1
+    resources:
+        gpu=GPU,
     params:
         folder=subpath(output.best, parent=True),
         packs=f"{RESULTS}/data",
         fingerprint=lambda wildcards: training_fingerprint(
             wildcards.network, int(wildcards.scale), int(wildcards.seed)
         ),
-    threads: study.training["threads"] if study.training else 1
-    resources:
-        gpu=GPU,
-    log:
-        f"{RESULTS}/logs/train/{{network}}_x{{scale}}_seed{{seed}}.log",
-    conda:
-        "../../environment.yml"
+    message:
+        "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
     # The state to resume from lies in {params.folder}/state, undeclared: Snakemake would delete it with a failed job.
     shell:
         "python -m safmn train {wildcards.network} --study {input.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
@@ -39,7 +41,10 @@ for name in study.variants if study.training else []:
     rule:
         name:
             f"train_{name}"
+        input:
+            [
+                f"{RESULTS}/training/{run.folder}/best.safetensors"
+                for run in study.runs(name)
+            ],
         message:
             f"{variants.discover()[name].description}"
-        input:
-            [f"{RESULTS}/training/{run.folder}/best.safetensors" for run in study.runs(name)],

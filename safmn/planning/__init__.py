@@ -1,0 +1,1 @@
+"""Before and beside the stages: what a study will need (`safmn plan`) and how far it is (`safmn status`)."""
