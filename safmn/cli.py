@@ -23,6 +23,7 @@ COMMANDS = {
     "upscale": "enlarge pictures with a trained network",
     "fetch": "download published weights and datasets, verified",
     "plan": "hours and disk that a study will need on this device",
+    "status": "what of a study is done, running, failed or stale, and what it has cost",
     "tables": "render the paper's tables beside what was measured",
 }
 

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -49,6 +51,28 @@ def network(module: nn.Module) -> str:
         else:
             walk.found[path] = f"{_name(type(part))}({part.extra_repr()})"
     return walk.digest()
+
+
+_of_variants: dict[str, str] = {}  # switches -> fingerprint
+
+
+def of_network(name: str) -> str:
+    """The fingerprint of the code of the network `name`.
+
+    Blocks all run the same code and a specification holds their number, so a variant is built with one of them: a study
+    of a thousand variants is looked at in seconds.
+    """
+    from safmn import networks, variants
+
+    variant = variants.discover().get(name)
+    with torch.device("meta"):
+        if variant is None:
+            return network(networks.build(name, networks.info(name).scales[-1]))
+        switches = {key: value for key, value in variant.switches.items() if key != "n_blocks"}
+        key = json.dumps([str(variant.file.parent), switches], sort_keys=True)
+        if key not in _of_variants:
+            _of_variants[key] = network(variant.build(4, n_blocks=1))
+        return _of_variants[key]
 
 
 class _Walk:
@@ -143,7 +167,9 @@ def _resolve(path: str, module: str, imports: dict[str, tuple[str, str | None]])
             break  # an attribute of a class or object: the object as a whole is followed
         owner, name, target = target.__name__, part, getattr(target, part, None)
     # Through `from x import y` to where y is made.
-    while not isinstance(target, ModuleType) and name not in _constants(owner) and name in _imports(owner):
+    while _is_own(owner) and not isinstance(target, ModuleType):
+        if name in _constants(owner) or name not in _imports(owner):
+            break
         origin, attribute = _imports(owner)[name]
         if attribute is None or origin not in sys.modules:
             break

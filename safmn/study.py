@@ -52,8 +52,8 @@ class Study:
     def from_snakemake(cls, config: dict[str, Any], files: list[Any]) -> "Study":
         """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
 
-        `data_root`, `weights_root`, `iterations`, `batch`, `patch` and `precision` stand for the keys of the same
-        meaning in their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas, and
+        `data_root`, `weights_root`, `iterations`, `batch`, `patch`, `ema`, `precision` and `threads` stand for the keys
+        of the same meaning in their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas, and
         `extra_seeds=none` drops them. Other keys are given as in the file.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
@@ -67,7 +67,7 @@ class Study:
         if weights_root:
             content["weights"] = {"root": str(weights_root)}
         training = content.get("training")
-        for key in ("iterations", "batch", "patch", "precision"):
+        for key in ("iterations", "batch", "patch", "ema", "precision", "threads"):
             value = content.pop(key, None)
             if value is not None and isinstance(training, dict):
                 training[key] = value

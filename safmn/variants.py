@@ -4,7 +4,7 @@ import csv
 import re
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class Variant:
     description: str
     file: Path
 
+    def build(self, scale: int, **changes: Any) -> Any:
+        """Builds it with some of its switches changed."""
+        return _build(self.file, self.switches | changes, scale)
+
 
 def load(file: Path) -> Variant:
     """Reads one variant; UserError that names file and key where it is wrong. Does not build it."""
@@ -44,23 +48,24 @@ def load(file: Path) -> Variant:
     content = check(read_yaml(file), "variant", file)
     switches = content["network"]
 
-    def factory(scale: int) -> Any:
-        # Imported here: what only lists variants (a dry run) should not wait for the network code.
-        from safmn.networks.safmn import SAFMN
-
-        if str(file.parent) not in sys.path:  # a class of one's own may lie beside the variant that names it
-            sys.path.append(str(file.parent))
-        try:
-            return SAFMN(scale, **switches)
-        except UserError as error:
-            raise UserError(f"{file}: {error}") from error
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"{file}: the network cannot be built: {reason}") from error
-
     rows = {int(table): str(row) for table, row in content["rows"].items()}
-    network = Network(name, content["title"], factory, (2, 3, 4), "RGB", rows, REFERENCE)
+    network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE)
     return Variant(network, switches, content["training"], content["description"], file)
+
+
+def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
+    # Imported here: what only lists variants should not wait for the network code.
+    from safmn.networks.safmn import SAFMN
+
+    if str(file.parent) not in sys.path:  # a class of one's own may lie beside the variant that names it
+        sys.path.append(str(file.parent))
+    try:
+        return SAFMN(scale, **switches)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{file}: the network cannot be built: {reason}") from error
 
 
 def discover(folder: Path | None = None) -> dict[str, Variant]:

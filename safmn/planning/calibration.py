@@ -4,6 +4,7 @@ The step is the real one (`PatchSampler`, `TrainStep`, the flags of a training r
 takes depends on their size alone. Medians over repetitions after a warm-up, each within a budget of seconds.
 """
 
+import itertools
 import statistics
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: 
         work()
         marks.append(device.mark())
     device.synchronise()
-    seconds = [device.elapsed(*pair) / 1e3 for pair in zip(marks, marks[1:], strict=False)]
+    seconds = [device.elapsed(*pair) / 1e3 for pair in itertools.pairwise(marks)]
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return Timing(middle, repetitions, (high - low) / middle if middle else 0.0)
 
@@ -146,14 +147,16 @@ def step(
         measured = _power_of_two(int(batch * room / peak))
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
     if device.kind == "cpu" and measured > 1:  # a GPU takes a whole batch in the time of a few patches
-        one = timed(_stepping(specification, 1, device, resident), device, 0.0)
+        with _stepping(specification, 1, device, resident) as work:
+            one = timed(work, device, 0.0)
         affordable = _power_of_two(int(budget / (one.seconds * (WARM_UP + 1 + LEAST))))
         if affordable < measured:
             measured = affordable
             reason = f"{batch} patches would take longer than the {budget:g} s that a network is given"
     while True:
         try:
-            timing = timed(_stepping(specification, measured, device, resident), device, budget)
+            with _stepping(specification, measured, device, resident) as work:
+                timing = timed(work, device, budget)
             return Step(timing.seconds * batch / measured, batch, measured, timing, reason)
         except torch.OutOfMemoryError as error:
             if measured == 1:
@@ -166,10 +169,11 @@ def step(
         torch.cuda.empty_cache()
 
 
+@contextmanager
 def _stepping(
     specification: dict[str, Any], batch: int, device: Cpu | Cuda, resident: bool | None
-) -> Callable[[], object]:
-    """A function that makes one batch and one step, as the training loop does."""
+) -> Iterator[Callable[[], object]]:
+    """Yields a function that makes one batch and one step, as the training loop does."""
     settings, scale = specification["training"], specification["scale"]
     side = 2 * settings["patch"] * scale
     where = device.torch_device
@@ -181,7 +185,6 @@ def _stepping(
         seed=0,
         device=where,
         resident=resident,
-        ahead=0 if resident is False else None,  # no thread that would outlive the measurement
     )
     one = TrainStep(networks.build(specification["network"], scale), settings, where)
     iteration = -1
@@ -191,7 +194,8 @@ def _stepping(
         iteration = (iteration + 1) % settings["iterations"]
         return one(iteration, *sampler.batch(iteration))
 
-    return work
+    with sampler:
+        yield work
 
 
 def validating(specification: dict[str, Any], device: Cpu | Cuda, budget: float) -> float:

@@ -24,8 +24,6 @@ TYPICAL = {
 }
 """Dataset -> mean HR pixels of an image, where it cannot be looked at."""
 
-ORIGINS = {"packed": "its packed store", "headers": "its images' headers", "facts": "facts about it", "unknown": ""}
-
 
 @dataclass(frozen=True)
 class Size:
@@ -33,7 +31,7 @@ class Size:
 
     Attributes:
         shapes: (LR, HR) pixels of each image.
-        origin: a key of ORIGINS.
+        origin: "packed" (its store), "headers" (of its files), "facts" (about a dataset that is not here), "unknown".
         remark: why the images themselves could not be looked at; "" if they could.
     """
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,16 +52,19 @@ class Interrupted(Exception):
         self.number = number
 
 
-def code_fingerprint(name: str, scale: int) -> str:
+def code_fingerprint(name: str) -> str:
     """The fingerprint of the code that training `name` executes."""
-    with torch.device("meta"):
-        network = networks.build(name, scale)
-    return digest([fingerprint.code(*SEMANTIC, _configure), fingerprint.network(network)])
+    return digest([_recipe(), fingerprint.of_network(name)])
+
+
+@cache
+def _recipe() -> str:
+    return fingerprint.code(*SEMANTIC, _configure)
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
     """What a saved state must agree with: specification, semantic code and data."""
-    code = code_fingerprint(specification["network"], specification["scale"])
+    code = code_fingerprint(specification["network"])
     return digest({"specification": specification, "code": code, "data": data})
 
 

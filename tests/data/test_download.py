@@ -92,6 +92,12 @@ def test_attempts_count_only_while_nothing_new_arrives(site, tmp_path):
     assert len(site.log) == 15 > FAST.attempts
 
 
+def test_progress_renews_the_attempts(site, tmp_path):
+    silent = [Answer(status=500)] * (FAST.attempts - 1)
+    site.answers[PATH] = [*silent, Answer(cut=1000), *silent, Answer(cut=1000), *silent]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA
+
+
 def test_a_server_that_always_cuts_at_the_same_place_is_given_up(site, tmp_path):
     site.always[PATH] = Answer(cut=1_000, ranges=False)
     with pytest.raises(Unavailable, match=r"ends after|peer closed") as caught:
@@ -274,6 +280,15 @@ def test_without_validator_and_checksum_a_part_is_not_trusted(site, tmp_path):
     assert site.requests(PATH) == [None, None]
 
 
+def test_a_weak_validator_is_none(site, tmp_path):
+    """It says that two versions mean the same, not that they have the same bytes (RFC 9110, section 8.8.1)."""
+    site.etags = False
+    weak = (("ETag", 'W/"1"'),)
+    site.answers[PATH] = [Answer(cut=100_000, headers=weak), Answer(headers=weak, if_range=False)]
+    assert fetch(unpublished(site), tmp_path).read_bytes() == DATA
+    assert site.requests(PATH) == [None, None]
+
+
 def test_last_modified_is_a_validator_too(site, tmp_path):
     site.etags = False
     dated = (("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT"),)
@@ -300,6 +315,8 @@ def test_a_part_that_is_long_enough(site, tmp_path, length, size):
     (tmp_path / "net.bin.part").write_bytes((DATA + OTHER)[:length])
     assert fetch(remote(site, size=size, sha256=SHA), tmp_path).read_bytes() == DATA
     assert visible(tmp_path) == ["net.bin"]
+    if length == len(DATA):
+        assert None not in site.requests(PATH)  # whole already: nothing was sent again
 
 
 def test_a_damaged_note_does_no_harm(site, tmp_path):
@@ -319,6 +336,9 @@ def test_a_checksum_that_nobody_published_is_recorded_and_compared(site, tmp_pat
     record = json.loads((tmp_path / "checksums.json").read_text())
     assert record["net.bin"]["sha256"] == SHA
     assert record["net.bin"]["url"] == site.base + PATH
+    path.unlink()
+    fetch(unpublished(site), tmp_path)
+    assert json.loads((tmp_path / "checksums.json").read_text()) == record
     path.unlink()
     site.files[PATH] = OTHER
     other = hashlib.sha256(OTHER).hexdigest()
@@ -369,7 +389,9 @@ def test_an_end_that_could_be_a_cut_is_not_trusted(site, tmp_path):
     site.always[PATH] = Answer(length=-1)
     with pytest.raises(Unavailable, match="does not say how long"):
         fetch(unpublished(site), tmp_path)
-    assert fetch(remote(site, sha256=SHA, size=len(DATA)), tmp_path).read_bytes() == DATA
+    site.answers[PATH] = [Answer(length=-1, cut=100_000)]
+    assert fetch(remote(site), tmp_path).read_bytes() == DATA  # here the size is published
+    assert site.log[-1][1] == "bytes=100000-"
 
 
 def test_chunks_say_where_they_end(site, tmp_path):

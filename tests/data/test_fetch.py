@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from safmn import cli, networks
-from safmn.data import bicubic, catalogue, download, images, meter, pairs, sources
+from safmn.data import bicubic, catalogue, download, fetching, images, meter, pairs, sources
 from safmn.networks import published_weights
 
 from . import served_datasets
@@ -247,6 +247,24 @@ def test_a_fetch_killed_while_unpacking_shows_no_half_dataset(site, fetch, tmp_p
     for scale in (2, 3, 4):
         check(tmp_path / "root", "Set5", scale)
     assert not list((tmp_path / "root").rglob(".*.png"))
+
+
+def test_hr_comes_into_place_last(fetch, tmp_path, monkeypatch):
+    """A dataset is found by its HR folder; LR images that came later would be missed by who looks in between."""
+    real, moved = fetching._move, []
+
+    def move(source: Path, target: Path) -> None:
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(target.name)
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fetching, "_move", move)
+        assert fetch("Set5")[0] == 130
+    assert moved == ["X4", "X3", "X2"]
+    assert fetch("Set5")[0] == 0
+    check(tmp_path / "root", "Set5", 2)
 
 
 @pytest.mark.parametrize("folder", ["Set5", "benchmark/Set5"])

@@ -300,7 +300,8 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from safmn.training.state import StateFolder
-StateFolder(Path(sys.argv[1]), "a" * 64).acquire()
+states = StateFolder(Path(sys.argv[1]), "a" * 64)
+states.acquire()
 print("held", flush=True)
 time.sleep(60)
 """

@@ -3,6 +3,7 @@ import json
 import shlex
 import sys
 from functools import cache
+from importlib import import_module
 
 from snakemake.exceptions import WorkflowError
 
@@ -131,13 +132,16 @@ def quality_fingerprint():
 
 
 @cache
-def cost_fingerprint(stage, network):
-    """The code that counts, and what it counts."""
-    from importlib import import_module
+def counter_fingerprint(stage):
+    """The code that counts."""
+    return fingerprint.code(import_module(f"safmn.cost.{stage}").measure)
 
-    counter = import_module(f"safmn.cost.{stage}")
-    built = networks.build(network, networks.info(network).scales[-1])
-    return digest([fingerprint.code(counter.measure), fingerprint.network(built)])
+
+@cache
+def cost_fingerprint(stage, network):
+    """The code that counts, what it counts, and the switches that do not show in the code."""
+    variant = variants.discover().get(network)
+    return digest([counter_fingerprint(stage), fingerprint.of_network(network), variant and variant.switches])
 
 
 def render_what_is_there():

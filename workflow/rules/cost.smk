@@ -52,12 +52,13 @@ rule runtime:
     params:
         networks=TIMED,
         images=study.content["efficiency"]["images"],
+        modes=study.content["efficiency"]["modes"],
         rounds=study.content["efficiency"]["rounds"],
         processes=study.content["efficiency"]["processes"],
     message:
         "Time the networks of Table 2 in turn on the device that is there, which nobody else may use meanwhile."
     shell:
-        "python -m safmn runtime {params.networks} --scale 4 --images {params.images} --rounds {params.rounds} --processes {params.processes}"
+        "python -m safmn runtime {params.networks} --scale 4 --images {params.images} --modes {params.modes} --rounds {params.rounds} --processes {params.processes}"
         " --out {output:q} > {log:q} 2>&1"
 
 

@@ -1,0 +1,149 @@
+"""`safmn plan`: hours, memory and disk of a study, before anything is submitted."""
+
+import argparse
+from typing import Any
+
+HELP = """Hours, memory and disk that a study will need, from a short calibration on the device that is here: real
+training steps, a validation and an evaluation of each network that differs (variants that share a network share the
+measurement). Data that is not here is taken at its known size. Trains nothing and writes one file, from which
+`safmn status` takes what it expects."""
+
+EXAMPLES = """examples:
+  safmn plan config/mini.yaml                                  # on the GPU if there is one, else on the CPU
+  safmn plan config/paper.yaml --parallel 8                    # wall-clock on eight such devices
+  safmn plan config/t291.yaml --data-root DATA --seconds-per-variant 10 --json
+
+Units: times in ms, s, min or h, as printed; device-hours are hours of one device with one job on it (on a CPU, of one
+job with the study's number of threads); memory in MiB (2^20 bytes), disk in GB (10^9 bytes). JSON has seconds and
+bytes. Takes about three times --seconds-per-variant for each network, and a few seconds more."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument("study", metavar="STUDY", help="the study's file, e.g. config/paper.yaml")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="what to calibrate on (default: cuda if there is one)"
+    )
+    parser.add_argument(
+        "--seconds-per-variant",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="seconds of timed training steps for each network (default 3); on a CPU a batch that takes longer is "
+        "measured in part",
+    )
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="devices that work at once (default 1)")
+    parser.add_argument("--data-root", metavar="DIR", help="instead of the study's data.root")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--out", metavar="FILE", help="where to write the JSON (default results/<study>/plan.json)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Calibrates, writes, prints."""
+    import contextlib
+    import json
+    import math
+    from pathlib import Path
+
+    from safmn.cost import lease
+    from safmn.cost.device import Cpu, Cuda, present
+    from safmn.errors import UserError
+    from safmn.files import write_json
+    from safmn.planning import plan
+    from safmn.quality.progress import Progress
+    from safmn.study import Study
+
+    if not 0 < args.seconds_per_variant < math.inf:
+        raise UserError(f"--seconds-per-variant {args.seconds_per_variant:g}: give more than 0")
+    if not 1 <= args.parallel <= 1_000_000:
+        raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
+    study = Study.load(args.study)
+    if args.data_root:
+        study.content["data"]["root"] = args.data_root
+    # Timed alone on the device; the lease comes before anything that starts CUDA.
+    with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=True):
+        device = {"cpu": Cpu, "cuda": Cuda, None: present}[args.device]()
+        with Progress(f"calibrating {study.name}") as progress:
+            record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
+    out = Path(args.out) if args.out else study.results / "plan.json"
+    write_json(out, record)
+    if args.json:
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(record)
+        print(f"written: {out}")
+
+
+def _print(record: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from safmn.planning.screen import console
+    from safmn.planning.wallclock import spoken
+
+    screen = console()
+    provenance, totals, disk = record["provenance"], record["totals"], record["disk"]
+    where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads a job)"
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for each in record["runs"]:
+        runs.setdefault((each["variant"], each["scale"]), []).append(each)
+    if record["networks"]:
+        table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} on {where}", title_justify="left")
+        table.add_column("network", overflow="fold")
+        right = "scale|runs|a step|IQR|patches timed|training|validation|evaluation|in all|memory MiB"
+        for heading in right.split("|"):
+            table.add_column(heading, justify="right")
+    for network in record["networks"]:
+        step = network["step"]
+        members = [each for name in network["variants"] for each in runs[name, network["scale"]]]
+        one = members[0]
+        fits = "  TOO LARGE" if network["fits_memory"] is False else ""
+        table.add_row(
+            ", ".join(network["variants"]),
+            f"x{network['scale']}",
+            str(network["runs"]),
+            f"{step['seconds'] * 1e3:,.1f} ms",
+            f"{100 * step['timing']['spread']:.0f} %",
+            f"{step['measured_batch']} of {step['batch']}",
+            *(spoken(one[f"{part}_seconds"]) for part in ("training", "validation", "evaluation")),
+            spoken(sum(each["seconds"] for each in members)),
+            f"{network['memory']['peak'] / 2**20:,.0f}{fits}",
+        )
+    if record["networks"]:
+        screen.print(table)
+        parts = {"training": "training", "validation": "validation", "evaluation": "evaluation", "start": "starting"}
+        hours = ", ".join(f"{word} {totals[f'{part}_seconds'] / 3600:,.2f}" for part, word in parts.items())
+        screen.print(
+            f"In all: {totals['runs']} runs, {totals['iterations']:,} iterations, "
+            f"{totals['seconds'] / 3600:,.2f} device-hours ({hours}); the longest run "
+            f"{spoken(totals['longest_run_seconds'])}"
+        )
+        count = totals["wall_clock_devices"]
+        screen.print(
+            f"Wall-clock on {count} such device{'s' * (count > 1)} with one job each: "
+            f"{spoken(totals['wall_clock_seconds'])}"
+        )
+    else:
+        screen.print(f"{record['study']} trains nothing")
+    screen.print(f"Disk: {_disk(disk)}")
+    for title in ("measured", "assumed"):
+        if record[title]:
+            screen.print(f"{title.capitalize()}: {'; '.join(record[title])}.")
+
+
+def _disk(disk: dict[str, Any]) -> str:
+    parts = [f"{disk['total'] / 1e9:,.2f} GB"]
+    stores: dict[int, int] = {}
+    for each in disk["stores"]:
+        stores[each["scale"]] = stores.get(each["scale"], 0) + (each["bytes"] or 0)
+    scales = ", ".join(f"x{scale} {size / 1e9:,.2f}" for scale, size in sorted(stores.items()))
+    parts.append(f"packed images {disk['packs'] / 1e9:,.2f} ({scales})")
+    parts.append(f"states {disk['states'] / 1e9:,.2f}")
+    parts.append(f"weights {disk['weights'] / 1e9:,.3f}")
+    parts.append(f"histories and scalars {(disk['history'] + disk['scalars']) / 1e9:,.3f}")
+    text = f"{parts[0]}: {', '.join(parts[1:])}; {disk['present'] / 1e9:,.2f} GB of it are there"
+    if disk["downloads"]:
+        names = ", ".join(disk["downloads"])
+        text += f"; besides, about {disk['download_bytes'] / 1e9:,.1f} GB to download ({names}), and as much unpacked"
+    verdict = "which is enough for the study" if disk["fits"] else "NOT ENOUGH"
+    return f"{text}; free: {disk['free'] / 1e9:,.1f} GB, {verdict}"

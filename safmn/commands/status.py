@@ -1,0 +1,95 @@
+"""`safmn status`: what of a study is done, running, interrupted, failed, collapsed, stale or not started, and why."""
+
+import argparse
+from typing import Any
+
+HELP = """How far a study is, run by run: done, collapsed (a result), running, interrupted (goes on from its saved
+state), failed (with the first line of why), stale (specification, code or data changed since; it will be trained
+again) or not started; iterations done, time spent, and time still to be expected. Changes nothing and waits for no
+lock, so that it can be called at any time, also while Snakemake runs."""
+
+EXAMPLES = """examples:
+  safmn status --study config/mini.yaml
+  safmn status --study results/t291/study.json --json          # as Snakemake ran it, --config included
+  watch -n 30 safmn status --study config/paper.yaml
+
+Units: times in s, min or h, as printed; device-hours are hours of one device. What remains is expected from the run's
+own rate, else from `safmn plan`, else from other runs of the same scale. JSON has seconds."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
+    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Looks and prints."""
+    import json
+    from pathlib import Path
+
+    from safmn.errors import UserError
+    from safmn.planning import overview
+    from safmn.quality.progress import Progress
+    from safmn.study import Study
+
+    study = Study.load(args.study)
+    folder = Path(args.results) if args.results else study.results
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--results {folder} is not a folder: name the study's")
+    with Progress(f"looking at {study.name}") as progress:
+        record = overview.look(study, folder, progress)
+    if args.json:
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _print(record)
+
+
+def _print(record: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from safmn.planning.screen import console
+    from safmn.planning.wallclock import spoken
+
+    screen = console()
+    table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} in {record['folder']}", title_justify="left")
+    table.add_column("run", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for heading in ("iterations", "spent", "expected"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("from")
+    table.add_column("remarks", overflow="fold")
+    for each in record["runs"]:
+        remaining = each["remaining_seconds"]
+        table.add_row(
+            each["folder"],
+            each["state"],
+            f"{each['iteration']:,} of {each['iterations']:,}",
+            spoken(each["seconds"]) if each["seconds"] else "",
+            "?" if remaining is None else spoken(remaining) if remaining else "",
+            each["remaining_from"],
+            "; ".join(each["remarks"]),
+        )
+    totals = record["totals"]
+    if record["runs"]:
+        screen.print(table)
+        counts = ", ".join(f"{count} {state}" for state, count in totals["states"].items())
+        screen.print(f"{totals['runs']} runs: {counts}; {totals['iteration']:,} of {totals['iterations']:,} iterations")
+        unknown = totals["remaining_unknown_runs"]
+        side = totals["side_by_side"]
+        screen.print(
+            f"Device-hours of training: {totals['seconds'] / 3600:,.2f} spent, "
+            f"{totals['remaining_seconds'] / 3600:,.2f} expected: {spoken(totals['remaining_wall_clock_seconds'])} "
+            f"with {side} run{'s' * (side > 1)} at a time"
+            + (f"; nothing is known about {unknown} runs: `safmn plan`" if unknown else "")
+        )
+    else:
+        screen.print(f"{record['study']} trains nothing")
+    stages = ", ".join(f"{stage} {there} of {count}" for stage, (there, count) in record["stages"].items())
+    screen.print(f"Files of the other stages: {stages}")
+    if record["plan"]:
+        screen.print(f"Expected from {record['plan']['file']}, which was measured on {record['plan']['device']}")
+    for remark in record["remarks"]:
+        screen.print(f"Note: {remark}")

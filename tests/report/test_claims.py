@@ -1,0 +1,816 @@
+"""The claims: each rule by hand, an evaluator that knows arithmetic alone, and the paper's sentences themselves."""
+
+import ast
+import json
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safmn import paths
+from safmn.errors import UserError
+from safmn.report import cells, claims, published, verdicts
+from safmn.report.claims import Allowed, Expression, Refused, Span
+from tests.report import fabricate
+
+# --- Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def points(**values):
+    return {name: Span.point(str(value)) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a - b", "-1"),
+        ("-a", "-3"),
+        ("(a + b) * 2 / 7", "2"),
+        ("a - b - 1", "-2"),
+        ("0.1 + 0.2", "0.3"),
+        ("difference(a, b)", "-1"),
+        ("ratio(a, b)", "0.75"),
+        ("percent(a, b)", "75"),
+        ("percent_less(a, b)", "25"),
+        ("percent_less(b, a)", "-100/3"),
+        ("magnitude(a - b)", "1"),
+        ("least(a, b, 10)", "3"),
+        ("greatest(a, b, 1)", "4"),
+        ("mean(a, b, 8)", "5"),
+        ("smallest_step(1, a, b, 9)", "1"),
+        ("smallest_step(b, a)", "-1"),
+    ],
+)
+def test_operations(text, expected):
+    value = Expression(text).value(points(a=3, b=4))
+    assert value.low == value.high == Fraction(expected)
+
+
+@pytest.mark.parametrize(
+    ("printed", "low", "high"),
+    [
+        ("240", "239.5", "240.5"),
+        ("0.17", "0.165", "0.175"),
+        ("110.00", "109.995", "110.005"),
+        ("46.5", "46.45", "46.55"),
+    ],
+)
+def test_a_print_stands_for_what_rounds_to_it(printed, low, high):
+    assert Span.printed(printed) == Span(Fraction(low), Fraction(high))
+    for end in (low, high):
+        assert verdicts.rounds_to(verdicts.Decimal(end), printed) or end == high  # a tie goes up or to the even digit
+    beyond = verdicts.Decimal(high) + verdicts.Decimal("0.0001")
+    assert not verdicts.rounds_to(beyond, printed)
+
+
+def test_rounding_is_carried_through():
+    prints = {"a": Span.printed("77"), "b": Span.printed("108")}
+    span = Expression("percent_less(a, b)").value(prints)
+    assert span.low == 100 * (1 - Fraction("77.5") / Fraction("107.5"))
+    assert span.high == 100 * (1 - Fraction("76.5") / Fraction("108.5"))
+    assert Expression("a - b").value({"a": Span.printed("30.43"), "b": Span.printed("30.30")}) == Span(
+        Fraction("0.12"), Fraction("0.14")
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-2, 1, (0, 2)), (-1, 3, (0, 3)), (-3, -1, (1, 3)), (1, 3, (1, 3)), (0, 2, (0, 2))]
+)
+def test_magnitude_of_a_span(low, high, expected):
+    span = Expression("magnitude(a)").value({"a": Span(Fraction(low), Fraction(high))})
+    assert (span.low, span.high) == expected
+
+
+def test_dividing_by_what_may_be_0():
+    with pytest.raises(Refused, match="divides by what may be 0"):
+        Expression("a / b").value({"a": Span.point(1), "b": Span.printed("0")})
+    with pytest.raises(Refused):
+        Expression("percent_less(a, b - b)").value(points(a=1, b=2))
+
+
+numbers = st.decimals(min_value=-1000, max_value=1000, places=2, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def trees(draw, depth=4):
+    """An expression as text and a function that computes it with plain fractions."""
+    kind = draw(
+        st.sampled_from(["name", "number"] if not depth else ["name", "number", "+", "-", "*", "/", "neg", "f"])
+    )
+    if kind == "name":
+        name = draw(st.sampled_from("abc"))
+        return name, lambda values: values[name]
+    if kind == "number":
+        number = abs(draw(numbers))
+        return f"{number}", lambda values: Fraction(number)
+    left, first = draw(trees(depth=depth - 1))
+    if kind == "neg":
+        return f"-({left})", lambda values: -first(values)
+    right, second = draw(trees(depth=depth - 1))
+    if kind == "f":
+        name = draw(st.sampled_from(["least", "greatest", "mean", "percent", "percent_less", "smallest_step"]))
+        plain = {
+            "least": min,
+            "greatest": max,
+            "mean": lambda a, b: (a + b) / 2,
+            "percent": lambda a, b: a / b * 100,
+            "percent_less": lambda a, b: (b - a) / b * 100,
+            "smallest_step": lambda a, b: b - a,
+        }[name]
+        return f"{name}({left}, {right})", lambda values: plain(first(values), second(values))
+    plain = {
+        "+": lambda a, b: a + b,
+        "-": lambda a, b: a - b,
+        "*": lambda a, b: a * b,
+        "/": lambda a, b: a / b,
+    }[kind]
+    return f"({left}) {kind} ({right})", lambda values: plain(first(values), second(values))
+
+
+@settings(max_examples=200, deadline=None)
+@given(trees(), st.tuples(numbers, numbers, numbers), st.tuples(*[st.integers(0, 50)] * 3), st.data())
+def test_the_evaluator_computes_and_its_spans_hold_every_value(tree, centres, widths, data):
+    text, plain = tree
+    if len(text) > claims.LONGEST:
+        return
+    expression = Expression(text)
+    values = dict(zip("abc", map(Fraction, centres), strict=True))
+    try:
+        expected = plain(values)
+    except ZeroDivisionError:
+        with pytest.raises(Refused):
+            expression.value({name: Span(value, value) for name, value in values.items()})
+        return
+    point = expression.value({name: Span(value, value) for name, value in values.items()})
+    assert point == Span(expected, expected)
+    spans = {name: Span(values[name], values[name] + width) for name, width in zip("abc", widths, strict=True)}
+    try:
+        span = expression.value(spans)
+    except Refused:
+        return
+    inside = {
+        name: each.low + (each.high - each.low) * Fraction(data.draw(st.integers(0, 4)), 4)
+        for name, each in spans.items()
+    }
+    assert span.low <= plain(inside) <= span.high
+
+
+# --- Nothing else is executed -----------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "",
+    "   ",
+    "a b",
+    "__import__('os').system('touch {canary}')",
+    "open('{canary}', 'w')",
+    "exec(a)",
+    "eval(a)",
+    "least.__globals__",
+    "least(*a)",
+    "least(**a)",
+    "ratio(a, b=1)",
+    "ratio(a, a, b=1)",
+    "ratio(a)",
+    "ratio(a, a, a)",
+    "magnitude()",
+    "least()",
+    "smallest_step(a)",
+    "least",
+    "least + 1",
+    "least(1)(2)",
+    "(lambda: a)()",
+    "[a]",
+    "[a for a in a]",
+    "{{a: 1}}",
+    "a[0]",
+    "a.real",
+    "a ** a",
+    "9 ** 9 ** 9",
+    "a // 1",
+    "a % 1",
+    "a @ a",
+    "a << 9",
+    "a < 1",
+    "a and a",
+    "not a",
+    "~a",
+    "+a",
+    "a if a else a",
+    "(a := 1)",
+    "a = 1",
+    "a; a",
+    "import os",
+    "'text'",
+    "b'bytes'",
+    "f'{{a}}'",
+    "1j",
+    "True",
+    "None",
+    "...",
+    "1e999",
+    "await a",
+    "yield a",
+    "a\nb",
+    "\0",
+    "9" * 600,
+    "(" * 300 + "a" + ")" * 300,
+    "-" * 450 + "a",
+    "+".join("a" * 200),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[str(number) for number in range(len(HOSTILE))])
+def test_everything_else_is_refused(text, tmp_path):
+    canary = tmp_path / "canary"
+    with pytest.raises(Refused):
+        Expression(text.replace("{canary}", str(canary)).replace("{{", "{").replace("}}", "}"))
+    assert not canary.exists()
+
+
+WORDS = [
+    "a",
+    "b",
+    "least",
+    "ratio",
+    "open",
+    "__import__",
+    "lambda",
+    "if",
+    "else",
+    "for",
+    "in",
+    "print",
+    "1",
+    "2.5",
+    "1e9",
+]
+SIGNS = [
+    "+",
+    "-",
+    "*",
+    "/",
+    "**",
+    "//",
+    "(",
+    ")",
+    ",",
+    ".",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    ":=",
+    "=",
+    "'",
+    '"',
+    "@",
+    " ",
+    "\n",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(WORDS + SIGNS), max_size=12).map("".join)))
+def test_what_is_taken_is_arithmetic(text):
+    try:
+        expression = Expression(text)
+    except Refused:
+        return
+    kinds = {ast.Expression, ast.BinOp, ast.UnaryOp, ast.USub, ast.Add, ast.Sub, ast.Mult, ast.Div}
+    kinds |= {ast.Constant, ast.Name, ast.Load, ast.Call}
+    functions = set()
+    for node in ast.walk(ast.parse(text.strip(), mode="eval")):
+        assert type(node) in kinds
+        if isinstance(node, ast.Call):
+            assert node.func.id in claims.OPERATIONS
+            functions.add(node.func.id)
+    assert not expression.names & set(claims.OPERATIONS)
+    try:
+        value = expression.value(dict.fromkeys(expression.names, Span.point(2)))
+    except Refused:
+        return
+    assert isinstance(value.low, Fraction)
+
+
+# --- How precise a sentence is ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("precision", "value", "unit", "inside", "outside"),
+    [
+        ("exactly", "0.17", "dB", ["0.165", "0.17", "0.175"], ["0.1649", "0.1751", "-0.17"]),
+        ("exactly", "29", "%", ["28.5", "28.7", "29.5"], ["28.49", "29.51"]),
+        ("exactly", "0.20", "dB", ["0.195", "0.205"], ["0.19", "0.21"]),
+        ("about", "85", "%", ["84", "84.92", "86"], ["83.99", "86.01"]),
+        ("about", "8.5", "%", ["8.4", "8.6"], ["8.39", "8.61"]),
+        ("nearly", "2", "times", ["1.8", "1.85", "2", "2.5"], ["1.79", "1.67", "2.51"]),
+        ("nearly", "33", "M", ["29.7", "33.3", "33.5"], ["29.69", "33.51"]),
+        ("at least", "3", "times", ["3", "100"], ["2.999", "-3"]),
+        ("at most", "10", "%", ["10", "-5"], ["10.001"]),
+        ("more than", "0", "dB", ["0.0001", "9"], ["0", "-0.1"]),
+        ("less than", "10", "%", ["9.999", "-1"], ["10", "11"]),
+        ("almost the same", "", "dB", ["-0.05", "0", "0.05"], ["-0.051", "0.051"]),
+        ("comparable", "", "dB", ["-0.1", "0", "5"], ["-0.11"]),
+        ("similar", "", "dB", ["-0.1", "0.1"], ["-0.11", "0.11"]),
+        ("similar", "", "%", ["-10", "4.8", "10"], ["-10.1", "10.1"]),
+        ("much less", "", "%", ["50", "68"], ["49.9"]),
+        ("small", "", "%", ["10", "4.9"], ["10.1", "28.8"]),
+        ("large margin", "", "dB", ["0.1", "0.63"], ["0.099"]),
+        ("large margin", "", "SSIM", ["0.001", "0.0018"], ["0.0009"]),
+    ],
+)
+def test_rules_of_precision(precision, value, unit, inside, outside):
+    rule = claims.allowed(precision, value, unit)
+    for number in inside:
+        assert rule.covers(Span.point(number)), number
+        assert rule.meets(Span.point(number)), number
+    for number in outside:
+        assert not rule.covers(Span.point(number)), number
+        assert not rule.meets(Span.point(number)), number
+
+
+def test_every_rule_is_described_and_tested():
+    marks = next(mark for mark in test_rules_of_precision.pytestmark if mark.name == "parametrize")
+    tested = {(case[0], case[2]) for case in marks.args[1]}
+    assert {precision for precision, _ in tested} == {*claims.STATED, *claims.WORDS}
+    assert {(word, unit) for word, rules in claims.WORDS.items() for unit in rules} <= tested
+    assert all(f"`{word}" in claims.__doc__ for word in (*claims.STATED, *claims.WORDS))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "covers", "meets"),
+    [("1", "2", True, True), ("0", "2", False, True), ("2", "4", False, True), ("3.1", "4", False, False)],
+)
+def test_spans_and_what_is_allowed(low, high, covers, meets):
+    rule = Allowed(Fraction(1), Fraction(3))
+    span = Span(Fraction(low), Fraction(high))
+    assert (rule.covers(span), rule.meets(span)) == (covers, meets)
+    assert not Allowed(low=Fraction(2), strict=True).meets(Span(Fraction(1), Fraction(2)))
+    assert Allowed(low=Fraction(2)).meets(Span(Fraction(1), Fraction(2)))
+
+
+# --- The file ---------------------------------------------------------------------------------------------------------
+
+
+def entry(**changes):
+    made = {
+        "id": "made",
+        "section": "5",
+        "quotation": "drops by 0.17dB",
+        "cells": {"ours": [3, "safmn", 4, "div2k_val_psnr"], "without": [3, "safm_none", 4, "div2k_val_psnr"]},
+        "compute": "difference(ours, without)",
+        "precision": "exactly",
+        "value": "0.17",
+        "unit": "dB",
+    }
+    made |= changes
+    return {key: value for key, value in made.items() if value is not None}
+
+
+@pytest.fixture
+def made(tmp_path):
+    def load(*entries):
+        file = tmp_path / "claims.yaml"
+        file.write_text(json.dumps(entries), encoding="utf-8")
+        return claims.load(file)
+
+    return load
+
+
+ONE_CELL = {"ours": [3, "safmn", 4, "div2k_val_psnr"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"value": None}, "value: is missing: 'exactly' needs the stated number"),
+        ({"value": 0.17}, "value: 0.17 is not of type 'string'"),
+        ({"value": "a lot"}, "value: 'a lot' does not match"),
+        ({"value": "1e999"}, "value: '1e999' does not match"),
+        ({"precision": "roughly"}, "precision: 'roughly' is not one of"),
+        ({"precision": "comparable"}, "value: 'comparable' is a word without a number"),
+        ({"precision": "comparable", "value": None, "unit": "ms"}, "unit: 'comparable' has a rule for dB only"),
+        ({"unit": "furlongs"}, "unit: 'furlongs' is not one of"),
+        ({"quotation": " "}, "quotation: "),
+        ({"quotation": None}, "'quotation' is a required property"),
+        ({"colour": "red"}, "'colour' was unexpected"),
+        ({"cells": {}}, "cells: "),
+        ({"cells": {"ours": [3, "safmn", 4]}}, "cells.ours: "),
+        ({"cells": {"ours": ["3", "safmn", 4, "params"]}}, "cells.ours.0: '3' is not of type 'integer'"),
+        ({"cells": {"least": [3, "safmn", 4, "params"]}}, "cells: 'least' should not be valid"),
+        ({"cells": {"ours": [3, "no_such", 4, "params"]}}, "cells.ours: the paper prints no cell table 3, row no_such"),
+        ({"cells": {"ours": [1, "carn", 4, "manga109_psnr"]}}, "prints no cell table 1, row carn, x4, manga109_psnr"),
+        ({"cells": {"ours": [3, "safmn", 2, "params"]}}, "prints no cell table 3, row safmn, x2, params"),
+        ({"compute": "ours - others"}, "compute: 'others' is not among its cells"),
+        ({"compute": "ours"}, "compute: does not use the cell 'without'"),
+        ({"compute": "open(ours, without)"}, "compute: open is no function of claims"),
+        ({"compute": "ours ** without"}, "compute: holds BinOp: only"),
+        ({"compute": "without +"}, "compute: is not an expression"),
+        ({"compute": "ours", "cells": {"ours": [3, "safmn", 4, "params"]}, "id": "No"}, "id: 'No' does not match"),
+        (
+            {"compute": "1 / (ours - without)", "cells": ONE_CELL | {"without": ONE_CELL["ours"]}},
+            "may be 0 on the printed",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_entry(made, changes, said):
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        made(entry(id="first"), entry(**changes))
+    assert f"claim {changes.get('id', 'made')!r}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([entry(), entry(id="other"), entry()], "claim 'made' is there more than once"),
+        ([entry(), 3], "entry 2: 3 is not of type 'object'"),
+        ([entry(id=None)], "entry 1: 'id' is a required property"),
+        ([entry(id=7)], "entry 1: id: 7 is not of type 'string'"),
+        ([], "should hold a list of claims"),
+    ],
+)
+def test_files_that_are_no_claims(made, entries, said):
+    with pytest.raises(UserError, match=said):
+        made(*entries)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*none\.yaml"):
+        claims.load(tmp_path / "none.yaml")
+    (tmp_path / "map.yaml").write_text("id: alone\n", encoding="utf-8")
+    with pytest.raises(UserError, match="should hold a list"):
+        claims.load(tmp_path / "map.yaml")
+
+
+# --- On the print -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "follows"),  # 30.43 - 30.26 = 0.17, the numbers behind from 0.16 to 0.18
+        ({"value": "0.18"}, "within rounding"),
+        ({"value": "0.16"}, "within rounding"),
+        ({"value": "0.19"}, "does not follow"),
+        ({"value": "0.15"}, "does not follow"),
+        ({"value": "0.2"}, "follows"),
+        ({"precision": "about", "value": "0.18"}, "follows"),
+        ({"precision": "about", "value": "0.20"}, "does not follow"),
+        ({"precision": "more than", "value": "0.17"}, "within rounding"),
+        ({"precision": "more than", "value": "0.18"}, "does not follow"),
+        ({"precision": "at least", "value": "0.18"}, "within rounding"),
+        ({"compute": "without - ours"}, "does not follow"),
+    ],
+)
+def test_verdicts_on_the_print(made, changes, expected):
+    (claim,) = made(entry(**changes))
+    side = claims.on_print(claim)
+    assert side.verdict == expected
+    assert abs(side.value) == pytest.approx(0.17)
+    assert side.low < side.value < side.high
+
+
+def test_a_wrong_sentence_is_caught():
+    """Every stated number of the paper's claims, moved by three units of its last digit, no longer follows."""
+    moved = 0
+    for claim in claims.load():
+        if claim.precision not in ("exactly", "about") or claims.on_print(claim).verdict == claims.DOES_NOT_FOLLOW:
+            continue
+        unit = Fraction(1, 10 ** verdicts.decimals(claim.value))
+        for step in (-4, 4):
+            wrong = f"{float(Fraction(claim.value) + step * unit):.{verdicts.decimals(claim.value)}f}"
+            changed = claims.Claim(**{**vars(claim), "value": wrong})
+            assert claims.on_print(changed).verdict == claims.DOES_NOT_FOLLOW, claim.id
+            moved += 1
+    assert moved > 50
+
+
+# --- The paper's sentences --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def results():
+    return {each.claim.id: each for each in claims.evaluate(None)}
+
+
+BY_HAND = {  # from the tables as printed, with a pocket calculator
+    "smaller_than_imdn_x4": 715 / 240,
+    "smaller_than_pan": 272 / 240,
+    "comparable_to_imdn_x4": 25.97 - 26.04,
+    "comparable_to_imdn_x3": 27.95 - 28.17,
+    "comparable_to_imdn_x2": 31.84 - 32.17,
+    "eight_blocks": 8,
+    "thirty_six_channels": 36,
+    "params_less_than_carn": 84.92,
+    "params_less_than_imdn": 66.43,
+    "params_less_than_shufflemixer": 41.61,
+    "acts_less_than_carn": 60.31,
+    "acts_less_than_imdn": 28.70,
+    "acts_less_than_shufflemixer": 71.38,
+    "similar_performance": 0.03,
+    "improvement_in_memory": 138.18,
+    "improvement_in_time": -0.49,
+    "memory_of_carn": 9.46,
+    "memory_of_carn_m": 9.59,
+    "memory_of_carn_series": 9.52,
+    "memory_of_lapar": 3.60,
+    "twice_as_fast_as_carn_m": 1.667,
+    "twice_as_fast_as_carn": 1.765,
+    "twice_as_fast_as_edsr": 1.850,
+    "twice_as_fast_as_lapar": 2.326,
+    "time_of_imdn": 4.79,
+    "safm_none_div2k": 0.17,
+    "safm_none_manga109": 0.34,
+    "modulation": 0.11,
+    "multi_scale": 0.13,
+    "max_pooling": 0.02,
+    "aggregation": 0.14,
+    "aggregation_and_modulation": 0.15,
+    "all_three_div2k": 0.12,
+    "all_three_manga109": 0.20,
+    "gelu": 0.03,
+    "small_cost_in_flops": 4.87,
+    "small_cost_in_acts": 28.80,
+    "se_almost_the_same": 0.04,
+    "se_saves_parameters": 21.46,
+    "channel_mlp": 0.63,
+    "inverted_residual_acts": 33.30,
+    "bn_family_psnr": 0.13,
+    "bn_family_ssim": 0.0018,
+    "l2_normalization": 0.06,
+    "more_blocks_div2k": 0.08,
+    "more_blocks_manga109": 0.25,
+    "better_overall": 28.5825 - 28.64,
+    "relatively_slow": 10.71 - 24.91,
+    "additions_cost_time": 37,
+    "layernorm_costs_time": -109.5,
+    "urban100_worst_x4": 0.17 - 0.22,
+    "urban100_worst_x3": 0.30 - 0.17,
+    "urban100_worst_x2": 0.35 - 0.17,
+    "fewest_acts_x4": -13,
+    "fewest_acts_x3": 56,
+    "fewest_acts_x2": -47,
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_numbers_by_hand(results, name):
+    assert results[name].printed.value == pytest.approx(BY_HAND[name], abs=0.006 if abs(BY_HAND[name]) > 1 else 1e-4)
+
+
+def test_what_does_not_follow(results):
+    """By number or order that the sentence states, and by how it is read here."""
+    failing = [each.claim for each in results.values() if each.printed.verdict == claims.DOES_NOT_FOLLOW]
+    assert {claim.id for claim in failing if not claim.is_reading} == {
+        "improvement_in_time",
+        "memory_of_carn",
+        "twice_as_fast_as_carn_m",
+        "twice_as_fast_as_carn",
+    }
+    assert {claim.id for claim in failing if claim.is_reading} == {
+        "smaller_than_pan",
+        "smaller_than_shufflemixer",
+        "comparable_to_imdn_x3",
+        "comparable_to_imdn_x2",
+        "small_cost_in_acts",
+        "better_overall",
+        "relatively_slow",
+        "layernorm_costs_time",
+        "urban100_worst_x4",
+        "fewest_acts_x4",
+        "fewest_acts_x2",
+    }
+    rounding = [name for name, each in results.items() if each.printed.verdict == claims.WITHIN_ROUNDING]
+    assert rounding == ["aggregation_and_modulation"]
+
+
+def test_the_best_prints_are_the_best():
+    """`urban100_worst_*` names the network with the best print of each test set."""
+    for claim in (each for each in claims.load() if each.id.startswith("urban100_worst")):
+        for name, cell in claim.cells.items():
+            if name.startswith("best_"):
+                column = [
+                    each.value
+                    for each in published.printed(1)
+                    if each.column == cell.column and each.scale == cell.scale
+                ]
+                assert cell.value == max(column), (claim.id, name)
+
+
+def test_what_fails_is_explained(results):
+    for each in results.values():
+        if each.claim.read:
+            assert each.claim.note, each.claim.id
+
+
+def test_architecture_behind_the_block_count():
+    from torch import nn
+
+    from safmn import networks
+
+    def count(module: nn.Module) -> int:
+        return sum(each.numel() for each in module.parameters())
+
+    four, eight = networks.build("blocks_4", 4), networks.build("safmn", 4)
+    assert count(eight) == 8 * 27864 + 16608
+    assert count(eight) - count(four) == 4 * (21 * 36 + 18) * 36
+
+
+@pytest.fixture(scope="module")
+def paper():
+    folder = os.environ.get("SAFMN_DOCS")
+    if not folder:
+        pytest.skip("SAFMN_DOCS is not set: it names the folder that holds paper.md, the paper's text")
+    file = Path(folder) / "paper.md"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    return file.read_text(encoding="utf-8")
+
+
+def test_quotations_are_the_papers_words(paper):
+    sections, name = {}, ""
+    for line in paper.splitlines():
+        heading = re.match(r"#+ (\d+(?:\.\d+)?)?\.? ?(.*)", line)
+        if heading:
+            name = heading[1] or heading[2]
+        sections[name] = f"{sections.get(name, '')} {line}"
+    plain = {name: " ".join(text.split()) for name, text in sections.items()}
+    for claim in claims.load():
+        assert claim.section in plain, claim.id
+        assert claim.quotation in plain[claim.section], f"{claim.id}: not in section {claim.section}"
+
+
+# --- On measured cells ------------------------------------------------------------------------------------------------
+
+
+def frame(*lines):
+    """`cells.csv` from (row, measured, verdict, note) in Table 3, DIV2K-val, or from whole mappings."""
+    keys = ("row", "measured", "verdict", "note")
+    common = {"table": 3, "scale": 4, "column": "div2k_val_psnr", "published": "30.00", "unit": "dB", "delta": 0.0}
+    rows = [common | (line if isinstance(line, dict) else dict(zip(keys, line, strict=True))) for line in lines]
+    return pd.DataFrame(rows, columns=cells.COLUMNS)
+
+
+def trained(row, mean, reach):
+    """A line of a network trained with several seeds, its note written by the verdict itself."""
+    verdict = verdicts.training("30.00", "psnr", mean, interval=(mean - reach, mean + reach))
+    return (row, mean, verdict.verdict, f"{verdict.note}; 500000 iterations on DIV2K")
+
+
+def judge(made, lines, **changes):
+    (result,) = claims.evaluate(frame(*lines), made(entry(**changes)))
+    return result.measured
+
+
+@pytest.mark.parametrize(
+    ("reach", "changes", "expected"),
+    [
+        (0.001, {}, "holds"),  # 0.171, from 0.169 to 0.173
+        (0.001, {"value": "0.18"}, "does not hold"),  # from 0.175
+        (0.003, {}, "not decidable"),  # 0.165 to 0.177
+        (0.001, {"value": "0.19"}, "does not hold"),
+        (0.05, {"value": "0.34"}, "does not hold"),  # 0.071 to 0.271, from 0.335
+        (0.05, {"precision": "more than", "value": "0"}, "holds"),
+        (0.1, {"precision": "more than", "value": "0"}, "not decidable"),
+        (0.05, {"precision": "more than", "value": "0.3"}, "does not hold"),
+    ],
+)
+def test_seeds_decide_or_not(made, reach, changes, expected):
+    side = judge(made, [trained("safmn", 30.431, reach), trained("safm_none", 30.26, reach)], **changes)
+    assert side.verdict == expected
+    assert side.value == pytest.approx(0.171)
+    assert (side.low, side.high) == (pytest.approx(0.171 - 2 * reach), pytest.approx(0.171 + 2 * reach))
+
+
+def test_the_interval_is_read_as_the_verdict_writes_it():
+    for mean, low, high in ((30.0, 29.99, 30.01), (30.0, 28.0, 32.0), (-1.5, -2.25, 0.125)):
+        note = verdicts.training("30.00", "psnr", mean, interval=(low, high)).note
+        (line,) = frame(("safmn", mean, "reproduced", f"{note}; seeds 0, 1")).itertuples(index=False)
+        assert claims._spread(line) == Span(Fraction(str(low)), Fraction(str(high)))
+
+
+def test_a_single_seed_decides_nothing(made):
+    single = verdicts.training("30.43", "psnr", 30.43)
+    lines = [("safmn", 30.43, single.verdict, single.note), trained("safm_none", 30.26, 0.001)]
+    side = judge(made, lines)
+    assert side.verdict == "not decidable"
+    assert "Table 3 safmn x4 div2k_val_psnr has no interval" in side.note
+    assert side.value == pytest.approx(0.17)
+
+
+def test_a_missing_cell_is_named(made):
+    lines = [trained("safmn", 30.43, 0.001), ("safm_none", float("nan"), "missing", "not trained yet")]
+    side = judge(made, lines)
+    assert side == claims.Side("not decidable", note="Table 3 safm_none x4 div2k_val_psnr is missing: not trained yet")
+    assert judge(made, lines[:1]).note.endswith("is missing: the study does not have it")
+    (nothing,) = claims.evaluate(None, made(entry()))
+    assert nothing.measured.note == "Table 3 safmn x4 div2k_val_psnr is missing (and 1 more): nothing is measured yet"
+    assert nothing.printed.verdict == "follows"
+
+
+def test_what_is_not_comparable_is_said(made):
+    reason = "trained for 1000 iterations instead of 500000"
+    side = judge(made, [trained("safmn", 30.43, 0.001), ("safm_none", 25.5, "not comparable", reason)])
+    assert (side.verdict, side.note) == ("not comparable", f"Table 3 safm_none x4 div2k_val_psnr: {reason}")
+    assert side.value == pytest.approx(4.93)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_not_finite_is_not_computed_with(made, value):
+    side = judge(made, [("safmn", value, "contradicted", "diverged"), trained("safm_none", 30.26, 0.001)])
+    assert (side.verdict, side.value) == ("not decidable", None)
+    assert side.note == "Table 3 safmn x4 div2k_val_psnr is not finite: diverged"
+
+
+def test_dividing_by_a_measured_0(made):
+    lines = [("safmn", 1.0, "reproduced", ""), ("safm_none", 0.0, "reproduced", "")]
+    side = judge(made, lines, compute="ratio(ours, without)", unit="times")
+    assert (side.verdict, side.note) == ("not decidable", "it divides by what may be 0")
+
+
+def test_counts_and_predicted_memory_are_exact_enough():
+    measured = {"safmn": 76.70016, "carn": 193.7088, "imdn": 107.827}
+    line = {"table": 1, "scale": 4, "column": "activations", "unit": "M", "verdict": "rounding", "note": ""}
+    memory = {"table": 2, "scale": 4, "column": "gpu_memory", "unit": "MiB", "verdict": "reproduced"}
+    lines = [line | {"row": row, "measured": value} for row, value in measured.items()]
+    lines += [
+        memory | {"row": row, "measured": value, "note": "predicted without a GPU, peak in feats.1"}
+        for row, value in (("safmn", 64.90), ("imdn", 200.28))
+    ]
+    found = {each.claim.id: each.measured for each in claims.evaluate(frame(*lines))}
+    assert (found["acts_less_than_carn"].verdict, found["acts_less_than_imdn"].verdict) == ("holds", "holds")
+    assert found["acts_less_than_carn"].value == pytest.approx(60.4, abs=0.01)
+    assert found["memory_less_than_imdn"].verdict == "holds"
+    assert found["memory_less_than_imdn"].note == "memory predicted without a GPU"
+    assert found["acts_less_than_shufflemixer"].verdict == "not decidable"
+
+
+RTX = fabricate.GPU
+OTHER = fabricate.GPU | {"gpu": "NVIDIA H100"}
+
+
+@pytest.mark.parametrize(
+    ("provenance", "verdict", "value"),
+    [(RTX, "holds", 1.9), (OTHER, "not comparable", 1.9), (fabricate.PROVENANCE, "not comparable", None)],
+)
+def test_times_count_on_the_papers_gpu_only(tmp_path, provenance, verdict, value):
+    study = fabricate.study(networks=["carn"])
+    fabricate.runtime(tmp_path, {"safmn": 10.0, "carn": 19.0}, provenance)
+    found = {each.claim.id: each.measured for each in claims.evaluate(cells.collect(study, tmp_path))}
+    side = found["twice_as_fast_as_carn"]
+    assert side.verdict == verdict
+    assert side.value == (pytest.approx(value) if value else None)
+    assert ("CPU" in side.note) == (value is None)
+    assert found["twice_as_fast_as_lapar"].verdict == "not decidable"
+
+
+def test_a_users_own_variants_do_not_change_the_print(tmp_path, monkeypatch):
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("title: mine\ndescription: One of my own.\n", encoding="utf-8")
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+    claims._printed_cells.cache_clear()
+    assert len(claims.evaluate(None)) == len(claims.load())
+
+
+# --- What is written --------------------------------------------------------------------------------------------------
+
+
+def test_files(tmp_path):
+    written = claims.write(tmp_path / "study", None)
+    folder = tmp_path / "study" / "tables"
+    assert sorted(each.name for each in folder.iterdir()) == ["claims.csv", "claims.md"]
+    sheet = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    assert list(sheet.id) == [each.claim.id for each in written] == [claim.id for claim in claims.load()]
+    line = sheet.set_index("id").loc["params_less_than_carn"]
+    assert (line.printed_verdict, line.states, line.section) == ("follows", "about 85 %", "4.2")
+    assert float(line.printed_value) == pytest.approx(100 - 24000 / 1592, abs=1e-9)
+    assert "ours = Table 1 safmn x4 params" in line.cells
+    text = (folder / "claims.md").read_text(encoding="utf-8")
+    for each in written:
+        assert each.claim.id in text
+    assert "On measured cells: not decidable" in text
+    short = text[text.index("## What does not follow from") : text.index("## What does not follow as")]
+    assert short.count("\n- ") == 4
+    assert "(memory_of_carn): states exactly 10 %, the cells give 9.46 %" in short
+
+
+def test_text_of_others_stays_text(made, tmp_path):
+    (claim,) = made(entry(quotation="a | b\n<script> `x` *c*", value="0.99", note="see | <b>"))
+    text = claims.markdown(claims.evaluate(None, [claim]))
+    assert "<script>" not in text.replace("\\<script>", "")
+    rows = [line for line in text.splitlines() if line.startswith("| 5")]
+    assert len(rows) == 1
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 9  # eight columns: no cell was torn apart
+
+
+def test_the_committed_file_is_the_default():
+    assert (paths.PUBLISHED / "claims.yaml").is_file()
+    assert [claim.id for claim in claims.load()] == [claim.id for claim in claims.load(paths.PUBLISHED / "claims.yaml")]
