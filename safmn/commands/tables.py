@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn.errors import UserError
     from safmn.files import write_text
-    from safmn.report import cells, figures, page, rendering, tables
+    from safmn.report import cells, claims, figures, page, rendering, tables
     from safmn.study import Study
 
     study = Study.load(args.study)
@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> None:
         for suffix, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
             write_text(folder / "tables" / f"table{table.number}.{suffix}", render(table))
     figures.draw_all(study, folder, frame, folder / "figures")
+    judged = claims.write(folder, frame)
     report = page.write(study, folder, frame, rendered)
     if args.json:
         print(_json(study.name, frame, rendered))
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     print(rendering.markdown(rendered[2]))
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
+    print(f"Claims: {claims.summary(judged)}")
     print(f"written: {folder}/cells.csv, {folder}/tables/, {folder}/figures/, {report}")
 
 

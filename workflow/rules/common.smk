@@ -141,7 +141,13 @@ def counter_fingerprint(stage):
 def cost_fingerprint(stage, network):
     """The code that counts, what it counts, and the switches that do not show in the code."""
     variant = variants.discover().get(network)
-    return digest([counter_fingerprint(stage), fingerprint.of_network(network), variant and variant.switches])
+    return digest(
+        [
+            counter_fingerprint(stage),
+            fingerprint.of_network(network),
+            variant and variant.switches,
+        ]
+    )
 
 
 def render_what_is_there():

@@ -37,6 +37,14 @@ rule tables:
             for number in (1, 2, 3, 4, 5)
             for form in ("md", "csv", "tex")
         ],
+        claims=[
+            report(
+                f"{RESULTS}/tables/claims.{form}",
+                category="Claims",
+                caption="../report/claims.rst",
+            )
+            for form in ("md", "csv")
+        ],
         figures=[
             report(
                 f"{RESULTS}/figures/{name}.{form}",
