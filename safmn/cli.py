@@ -20,6 +20,7 @@ COMMANDS = {
     "pack": "decode a dataset once into a packed uint8 store, making LR images where they are missing",
     "train": "train one network of a study, resuming what is there",
     "evaluate": "PSNR and SSIM on Y, image by image",
+    "explain": "which single departure from the protocol gives a published number",
     "upscale": "enlarge pictures with a trained network",
     "fetch": "download published weights and datasets, verified",
     "plan": "hours and disk that a study will need on this device",

@@ -53,8 +53,8 @@ class Study:
         """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
 
         `data_root`, `weights_root`, `iterations`, `batch`, `patch`, `ema`, `precision` and `threads` stand for the keys
-        of the same meaning in their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas, and
-        `extra_seeds=none` drops them. Other keys are given as in the file.
+        of the same meaning in their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas,
+        and `extra_seeds=none` drops them. Other keys are given as in the file.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:

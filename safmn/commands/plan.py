@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 Units: times in ms, s, min or h, as printed; device-hours are hours of one device with one job on it (on a CPU, of one
 job with the study's number of threads); memory in MiB (2^20 bytes), disk in GB (10^9 bytes). JSON has seconds and
-bytes. Takes about three times --seconds-per-variant for each network, and a few seconds more."""
+bytes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds-per-variant",
         type=float,
-        default=3.0,
+        default=4.0,
         metavar="S",
-        help="seconds of timed training steps for each network (default 3); on a CPU a batch that takes longer is "
-        "measured in part",
+        help="seconds for each network (default 4), half of them for training steps; on a CPU a batch that takes "
+        "longer is measured in part",
     )
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="devices that work at once (default 1)")
     parser.add_argument("--data-root", metavar="DIR", help="instead of the study's data.root")
@@ -79,7 +79,7 @@ def _print(record: dict[str, Any]) -> None:
     from rich.table import Table
 
     from safmn.planning.screen import console
-    from safmn.planning.wallclock import spoken
+    from safmn.planning.wallclock import spoken, with_days
 
     screen = console()
     provenance, totals, disk = record["provenance"], record["totals"], record["disk"]
@@ -89,10 +89,10 @@ def _print(record: dict[str, Any]) -> None:
         runs.setdefault((each["variant"], each["scale"]), []).append(each)
     if record["networks"]:
         table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} on {where}", title_justify="left")
-        table.add_column("network", overflow="fold")
+        table.add_column("network", overflow="fold", min_width=17)
         right = "scale|runs|a step|IQR|patches timed|training|validation|evaluation|in all|memory MiB"
         for heading in right.split("|"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
     for network in record["networks"]:
         step = network["step"]
         members = [each for name in network["variants"] for each in runs[name, network["scale"]]]
@@ -102,7 +102,7 @@ def _print(record: dict[str, Any]) -> None:
             ", ".join(network["variants"]),
             f"x{network['scale']}",
             str(network["runs"]),
-            f"{step['seconds'] * 1e3:,.1f} ms",
+            spoken(step["seconds"]),
             f"{100 * step['timing']['spread']:.0f} %",
             f"{step['measured_batch']} of {step['batch']}",
             *(spoken(one[f"{part}_seconds"]) for part in ("training", "validation", "evaluation")),
@@ -116,12 +116,12 @@ def _print(record: dict[str, Any]) -> None:
         screen.print(
             f"In all: {totals['runs']} runs, {totals['iterations']:,} iterations, "
             f"{totals['seconds'] / 3600:,.2f} device-hours ({hours}); the longest run "
-            f"{spoken(totals['longest_run_seconds'])}"
+            f"{with_days(totals['longest_run_seconds'])}"
         )
         count = totals["wall_clock_devices"]
         screen.print(
             f"Wall-clock on {count} such device{'s' * (count > 1)} with one job each: "
-            f"{spoken(totals['wall_clock_seconds'])}"
+            f"{with_days(totals['wall_clock_seconds'])}"
         )
     else:
         screen.print(f"{record['study']} trains nothing")

@@ -51,7 +51,7 @@ def _print(record: dict[str, Any]) -> None:
     from rich.table import Table
 
     from safmn.planning.screen import console
-    from safmn.planning.wallclock import spoken
+    from safmn.planning.wallclock import spoken, with_days
 
     screen = console()
     table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} in {record['folder']}", title_justify="left")
@@ -81,7 +81,7 @@ def _print(record: dict[str, Any]) -> None:
         side = totals["side_by_side"]
         screen.print(
             f"Device-hours of training: {totals['seconds'] / 3600:,.2f} spent, "
-            f"{totals['remaining_seconds'] / 3600:,.2f} expected: {spoken(totals['remaining_wall_clock_seconds'])} "
+            f"{totals['remaining_seconds'] / 3600:,.2f} expected: {with_days(totals['remaining_wall_clock_seconds'])} "
             f"with {side} run{'s' * (side > 1)} at a time"
             + (f"; nothing is known about {unknown} runs: `safmn plan`" if unknown else "")
         )

@@ -20,7 +20,7 @@ import torch
 
 from safmn import networks
 from safmn.cost import memory
-from safmn.cost.device import Cpu, Cuda
+from safmn.cost.device import Cpu, Cuda, describe
 from safmn.data.patches import PatchSampler
 from safmn.errors import UserError
 from safmn.quality import evaluation
@@ -95,10 +95,16 @@ class Noise:
 
 @contextmanager
 def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[None]:
-    """Threads, precision and kernels as in a training run with these settings; afterwards as before."""
+    """Threads, precision and kernels as in a training run with these settings; afterwards as before.
+
+    On a CPU with fewer cores than the settings have threads, one thread a core: threads that wait for one another's
+    core scatter too much to be measured.
+    """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     threads = torch.get_num_threads()
     flags = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    if device.type == "cpu":
+        settings = settings | {"threads": min(settings["threads"], describe("cpu")["cores"])}
     loop._configure(device, settings)
     try:
         yield
@@ -108,15 +114,10 @@ def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[N
 
 
 def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: int = LEAST) -> Timing:
-    """Times `work`, which may return before the device has done it, as often as fits into `budget` seconds."""
-    for _ in range(WARM_UP):
-        work()
-    device.synchronise()
+    """Times `work`, which may return before the device has done it, as often as fits into `budget` seconds in all."""
     began = time.perf_counter()
-    work()
-    device.synchronise()
-    once = max(time.perf_counter() - began, 1e-6)
-    repetitions = max(least, min(MOST, int(budget / once)))
+    once = once_warm(work, device)
+    repetitions = max(least, min(MOST, int((budget - (time.perf_counter() - began)) / once)))
     marks = [device.mark()]
     for _ in range(repetitions):
         work()
@@ -125,6 +126,17 @@ def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: 
     seconds = [device.elapsed(*pair) / 1e3 for pair in itertools.pairwise(marks)]
     low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return Timing(middle, repetitions, (high - low) / middle if middle else 0.0)
+
+
+def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
+    """Seconds of a single piece of work after the warm-up: enough to choose how often to repeat it."""
+    for _ in range(WARM_UP):
+        work()
+    device.synchronise()
+    began = time.perf_counter()
+    work()
+    device.synchronise()
+    return max(time.perf_counter() - began, 1e-6)
 
 
 def step(
@@ -148,11 +160,11 @@ def step(
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
     if device.kind == "cpu" and measured > 1:  # a GPU takes a whole batch in the time of a few patches
         with _stepping(specification, 1, device, resident) as work:
-            one = timed(work, device, 0.0)
-        affordable = _power_of_two(int(budget / (one.seconds * (WARM_UP + 1 + LEAST))))
+            one = once_warm(work, device)
+        affordable = _power_of_two(int(budget / (one * (WARM_UP + 1 + LEAST))))
         if affordable < measured:
             measured = affordable
-            reason = f"{batch} patches would take longer than the {budget:g} s that a network is given"
+            reason = f"more would take longer than the {budget:g} s for the steps of a network"
     while True:
         try:
             with _stepping(specification, measured, device, resident) as work:

@@ -14,6 +14,7 @@ from safmn.study import Run, Study, digest
 
 TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers")
 EVALUATED = 2  # weights of each run: best and last
+UNSTEADY = 0.25  # interquartile range over median, from which a median of few steps says little
 PROCESSES = 1 + EVALUATED  # jobs of each run: training, and an evaluation of each
 
 
@@ -28,7 +29,7 @@ def make(
 
     Args:
         device: what is calibrated on.
-        budget: seconds of timed training steps for each network.
+        budget: seconds for each network, about: half of them for training steps.
         parallel: devices that work on the study at once.
         on_progress: called with (calibrations done, calibrations in all).
 
@@ -58,7 +59,7 @@ def make(
                 found.append(_calibrate(study, group, device, budget, peak, sizes))
         for group, figures in zip(_telling(groups, advance), found, strict=True):
             specification = study.specification(group[0])
-            figures["evaluation_seconds_per_pixel"] = calibration.evaluating(specification, device, budget / 3)
+            figures["evaluation_seconds_per_pixel"] = calibration.evaluating(specification, device, budget / 4)
         start = calibration.starting(device)
         advance()
     else:
@@ -107,7 +108,7 @@ def _calibrate(
     resident = None
     if device.kind == "cuda":  # as the sampler decides with the study's own images
         resident = 2 * _training_bytes(sizes, run.scale) <= calibration.free_memory(device)
-    step: Step = calibration.step(specification, device, budget, memory["peak"], resident)
+    step: Step = calibration.step(specification, device, budget / 2, memory["peak"], resident)
     return {
         "variants": list(dict.fromkeys(each.variant for each in group)),
         "scale": run.scale,
@@ -117,7 +118,7 @@ def _calibrate(
         "memory": memory,
         "fits_memory": _fits(study, memory["peak"], _training_bytes(sizes, run.scale) if resident else 0, device),
         "bytes_a_run": disk.of_run(specification, study.content["run"]),
-        "validation_seconds_per_pixel": calibration.validating(specification, device, budget / 3),
+        "validation_seconds_per_pixel": calibration.validating(specification, device, budget / 4),
     }
 
 
@@ -195,7 +196,7 @@ def _measured(record: dict[str, Any]) -> list[str]:
         return []
     said = [
         f"the training step of {len(record['networks'])} networks (median after warm-up, the data's draw included), "
-        "their validation and evaluation for each HR pixel, and the start of a process, each alone on the device"
+        "their validation and evaluation for each HR pixel, and the start of a process, one thing at a time"
     ]
     scaled = [each["step"] for each in record["networks"] if each["step"]["measured_batch"] < each["step"]["batch"]]
     if scaled:
@@ -204,6 +205,12 @@ def _measured(record: dict[str, Any]) -> list[str]:
         said.append(
             f"{len(scaled)} of them with {' or '.join(map(str, sizes))} of {scaled[0]['batch']} patches, scaled by the "
             f"number of patches (rather too much: few patches use a device less well), since {reasons}"
+        )
+    unsteady = sum(each["step"]["timing"]["spread"] > UNSTEADY for each in record["networks"])
+    if unsteady:
+        said.append(
+            f"the steps of {unsteady} of them scatter by more than {UNSTEADY:.0%} (IQR): something else keeps this "
+            "device busy, so calibrate again when it is quiet"
         )
     return said
 
@@ -225,6 +232,10 @@ def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
         if shared > 1:
             said.append(f"{shared} jobs that share a device are no faster together than one after the other")
         if record["settings"]["device"] == "cpu":
-            said.append(f"each job has {study.training['threads']} CPU threads of its own, as a device")
+            asked, had = study.training["threads"], record["provenance"]["threads"]
+            said.append(
+                f"each job has a CPU to itself with {had} thread{'s' * (had > 1)}"
+                + (f" (the study says {asked}, but there are no more cores here)" if had < asked else "")
+            )
     said.append("not counted: downloading and packing, Tables 2 and 5, other networks' published weights, waiting")
     return said

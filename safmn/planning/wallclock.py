@@ -13,12 +13,17 @@ def makespan(seconds: Iterable[float], devices: int) -> float:
 
 
 def spoken(seconds: float) -> str:
-    """A duration in the unit that suits it: "45 s", "12.5 min", "20.9 h"; above four days with the days."""
+    """A duration in the unit that suits it: "58.2 ms", "4.8 s", "45 s", "12.5 min", "20.9 h"."""
     if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
+        return f"{seconds * 1e3:.1f} ms"
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
-    hours = seconds / 3600
-    return f"{hours:,.1f} h" + (f" ({hours / 24:,.1f} days)" if hours >= 96 else "")
+    return f"{seconds / 3600:,.1f} h"
+
+
+def with_days(seconds: float) -> str:
+    """As `spoken`, with the days behind what is more than four of them."""
+    days = seconds / 86400
+    return spoken(seconds) + (f" ({days:,.1f} days)" if days > 4 else "")

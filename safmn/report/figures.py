@@ -115,6 +115,8 @@ def trade_off(study: Study, frame: pd.DataFrame) -> Any:
 
 
 def _trade_off_panel(ax: Any, study: Study, frame: pd.DataFrame, identity: str, scale: int, tables: tuple) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     column = f"{identity}_psnr"
     name = cells.benchmark_title(identity, study)
     ax.set_title(f"{name}, x{scale}")
@@ -132,7 +134,9 @@ def _trade_off_panel(ax: Any, study: Study, frame: pd.DataFrame, identity: str, 
     if measured:  # the centre, so that a filled circle upon an empty one can be read
         ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=9, marker="x", color="black", lw=0.8)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(0.08)
     ax.set_xlabel("FLOPs [G], output 1280x720")
     ax.set_ylabel("PSNR on Y [dB]")
