@@ -32,6 +32,10 @@ rule all:
         rules.tables.output,
 
 
+onstart:
+    write_json(STUDY, study.content)
+
+
 onsuccess:
     print(
         f"Tables: {RESULTS}/tables/   page to read: {RESULTS}/report.html",
@@ -41,4 +45,4 @@ onsuccess:
 
 onerror:
     # One failed variant does not keep the others from the tables; its cells say why they are missing.
-    shell(render_what_is_there())
+    shell(f"python -m safmn tables --study {STUDY}")

@@ -60,6 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"safmn {args.command}: {error.filename}: {error.strerror}; check it and its permissions", file=sys.stderr
+        )
+        return 2
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import glob
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,20 +23,19 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
+        new = path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
+        # Not tempfile's, which are private: this one gets the mode that an ordinary open() gives, whatever threads do.
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary = new
         yield temporary
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
-        # mkstemp makes the file private; give it the mode that an ordinary open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free or choose another place") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

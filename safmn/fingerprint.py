@@ -4,7 +4,8 @@ Snakemake sees when a rule changes but not when a module does that the rule's co
 a training run executes goes into the rule's parameters, so that an edited loss retrains and an edited comment does not.
 
 Code is followed by name: from a function to the functions, classes and constants that it mentions, as long as they are
-this project's or the user's own. What comes from an installed package is not; versions are recorded beside each result.
+this project's or the user's own. What comes from an installed package is not, unless it is one that a network's layers
+come from; versions are recorded beside each result.
 """
 
 import ast
@@ -16,7 +17,7 @@ import inspect
 import json
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,10 +42,11 @@ def network(module: nn.Module) -> str:
     What a constructor chooses from, classes of modules and tables of functions, is not followed by name: the chosen
     ones are found in the network itself, and an edit of another choice concerns other networks only.
     """
-    walk = _Walk(in_network=True)
+    packages = {_top(type(part).__module__) for part in module.modules()} - {"torch"}
+    walk = _Walk(in_network=True, packages=packages)
     for path, part in module.named_modules():
         walk.follow(type(part))
-        if _is_own(type(part).__module__):
+        if walk.is_own(type(part).__module__):
             # Switches are attributes of the module they act in: numbers, or functions such as a pooling.
             for name, value in vars(part).items():
                 walk.follow_attribute(f"{path}.{name}", value)
@@ -78,14 +80,19 @@ def of_network(name: str) -> str:
 class _Walk:
     """From one piece of code to the next, collecting name -> meaning."""
 
-    def __init__(self, in_network: bool) -> None:
+    def __init__(self, in_network: bool, packages: Set[str] = frozenset()) -> None:
         self.found: dict[str, str] = {}
         self._in_network = in_network
+        self._packages = packages  # followed though they may be installed
         self._done: set[tuple[str, bool]] = set()
 
     def digest(self) -> str:
         joined = "\n".join(f"{name}={text}" for name, text in sorted(self.found.items()))
         return hashlib.sha256(joined.encode(errors="surrogatepass")).hexdigest()
+
+    def is_own(self, module: str | None) -> bool:
+        """Whether the code of a module is followed."""
+        return module is not None and (_is_own(module) or _top(module) in self._packages)
 
     def follow(self, value: Any, constructing: bool = False) -> None:
         """Adds a class or function, unless it is a library's, and what it refers to.
@@ -98,7 +105,7 @@ class _Walk:
             value = value.__func__
         if not isinstance(value, type):
             value = inspect.unwrap(value)
-        if not _is_own(getattr(value, "__module__", None)) or not hasattr(value, "__qualname__"):
+        if not self.is_own(getattr(value, "__module__", None)) or not hasattr(value, "__qualname__"):
             return
         name = _name(value)
         if (name, constructing) in self._done:
@@ -114,8 +121,8 @@ class _Walk:
 
     def _follow_name(self, path: str, module: str, meaning: "_Meaning", constructing: bool) -> None:
         """Adds what a dotted name, mentioned in `module`, stands for."""
-        owner, name, target = _resolve(path, module, meaning.imports)
-        if target is None or isinstance(target, ModuleType) or not _is_own(owner):
+        owner, name, target = _resolve(path, module, meaning.imports, self.is_own)
+        if target is None or isinstance(target, ModuleType) or not self.is_own(owner):
             return
         if isinstance(target, type):
             if not (constructing and issubclass(target, nn.Module)):
@@ -151,12 +158,14 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, bool | int | float | str | tuple | None) else type(value).__qualname__
 
 
-def _resolve(path: str, module: str, imports: dict[str, tuple[str, str | None]]) -> tuple[str, str, Any]:
+def _resolve(
+    path: str, module: str, imports: dict[str, tuple[str, str | None]], is_own: Callable[[str | None], bool]
+) -> tuple[str, str, Any]:
     """The module that owns what a dotted name stands for, its name there, and itself, which is None if unknown."""
     first, *rest = path.split(".")
     owner, name = module, first
     target = None
-    if first in imports and _is_own(imports[first][0]):
+    if first in imports and is_own(imports[first][0]):
         origin, attribute = imports[first]
         owner, name = origin, attribute or ""
         target = _imported(origin, attribute)
@@ -167,7 +176,7 @@ def _resolve(path: str, module: str, imports: dict[str, tuple[str, str | None]])
             break  # an attribute of a class or object: the object as a whole is followed
         owner, name, target = target.__name__, part, getattr(target, part, None)
     # Through `from x import y` to where y is made.
-    while _is_own(owner) and not isinstance(target, ModuleType):
+    while is_own(owner) and not isinstance(target, ModuleType):
         if name in _constants(owner) or name not in _imports(owner):
             break
         origin, attribute = _imports(owner)[name]
@@ -189,18 +198,29 @@ def _imported(module: str, attribute: str | None) -> Any:
         return None
 
 
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
 @cache
-def _is_own(module: str | None) -> bool:
+def _is_own(module: str) -> bool:
     """Whether a module is this project's or the user's own: any that is not installed and not Python's."""
-    if module is None:
-        return False
-    top = module.partition(".")[0]
-    if top == __name__.partition(".")[0]:
+    top = _top(module)
+    if top == _top(__name__):
         return True
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or top in sys.stdlib_module_names:
+    if top in sys.stdlib_module_names:
         return False
-    return not any(Path(file).resolve().is_relative_to(folder) for folder in _INSTALLED)
+    place = getattr(sys.modules.get(module), "__file__", None) or _place(top)
+    return place is not None and not any(Path(place).resolve().is_relative_to(folder) for folder in _INSTALLED)
+
+
+def _place(top: str) -> str | None:
+    """Where a module lies that need not have been imported yet."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or []), None)
 
 
 _INSTALLED = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")} | {

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,9 +83,8 @@ class Study:
             content["extra_seeds"] = {}
         for key in ("scales", "seeds"):  # `--config 'scales=[4]'` arrives as text, `scales=4` as a number
             if isinstance(content.get(key), str):
-                content[key] = [
-                    int(word) if word.strip().isdigit() else word for word in content[key].strip("[]").split(",")
-                ]
+                words = [word.strip() for word in content[key].strip("[]").split(",")]
+                content[key] = [int(word) if re.fullmatch("[0-9]{1,18}", word) else word for word in words]
             elif isinstance(content.get(key), int):
                 content[key] = [content[key]]
         return cls(content, where)
@@ -206,6 +206,14 @@ class Study:
             raise UserError(f"{self.where}: training.threads: is more than {MOST_THREADS}")
         if training["minimum_learning_rate"] > training["learning_rate"]:
             raise UserError(f"{self.where}: training.minimum_learning_rate: is above training.learning_rate")
+        for name in self.variants:
+            variant = variants.discover()[name]
+            changed = training | variant.training
+            if changed["minimum_learning_rate"] > changed["learning_rate"]:
+                raise UserError(
+                    f"{variant.file}: training: with what {self.where} says, the minimum learning rate is above the "
+                    f"learning rate ({changed['minimum_learning_rate']:g} > {changed['learning_rate']:g})"
+                )
         if training["validate_every"] > training["iterations"]:
             raise UserError(
                 f"{self.where}: training.validate_every: is above training.iterations, so no best is chosen"

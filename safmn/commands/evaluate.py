@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.out and len(args.out) != len(args.data):
         raise UserError(f"{len(args.data)} --data but {len(args.out)} --out: give one --out for each --data, or none")
+    if len(set(args.out)) < len(args.out):
+        raise UserError(f"--out names one file twice ({', '.join(args.out)}): give each --data a file of its own")
     device = choose_device(args.device)
     network = load_network(args.network, args.scale, args.weights).to(device)
     channels = networks.info(args.network).colour

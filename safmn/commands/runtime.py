@@ -44,8 +44,11 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import files
     from safmn.cost import lease, runtime
+    from safmn.errors import UserError
 
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UserError(f"--threads {args.threads}: give at least 1")
         torch.set_num_threads(args.threads)
     modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
     with lease.hold(exclusive=True):

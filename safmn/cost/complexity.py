@@ -144,7 +144,7 @@ def trace(
         # fvcore counts the fused kernel as 5 FLOPs an element, the formula written out, as the authors have it, as 0.
         if hasattr(module, "fused"):
             module.fused = False
-    channels = {"RGB": 3, "Y": 1}[networks.info(name).colour]
+    channels = networks.info(name).channels
     shape = (1, channels, *(size or input_size(scale)))
     recorder = _Recorder(network.train(training).to(device), torch.rand(shape, device=device))
     try:

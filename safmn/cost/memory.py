@@ -23,8 +23,8 @@ from safmn.errors import UserError
 from safmn.training import loss
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
-MIB = 2**20
 SMALLEST_SIDE = 8  # LR pixels: SAFM pools to one eighth
+LARGEST_SIDE = 2**20  # LR pixels: beyond it torch cannot count the bytes
 FORMS = ("reference", "fused")
 FLAGGED = 10.0  # percent between measurement and prediction, above which one of them must be explained
 
@@ -58,7 +58,7 @@ def predict_details(name: str, scale: int, height: int, width: int, form: str = 
     """
     check_size(height, width)
     network = _build(name, scale, form).eval().to("meta")
-    image = torch.empty(1, channels(name), height, width, device="meta")
+    image = torch.empty(1, networks.info(name).channels, height, width, device="meta")
     tracker = PeakTracker("meta")
     weights = tracker.hold(_weights(network))
     fixed = weights + tracker.hold([image])
@@ -99,8 +99,8 @@ def predict_training(name: str, scale: int, batch: int, patch: int, form: str = 
         raise UserError(f"{name} has no weights to train: only its inference can be predicted")
     average = [torch.empty_like(tensor) for tensor in _weights(network)]
     side = patch * scale
-    low = torch.empty(batch, channels(name), patch, patch, dtype=torch.uint8, device="meta")
-    high = torch.empty(batch, channels(name), side, side, dtype=torch.uint8, device="meta")
+    low = torch.empty(batch, networks.info(name).channels, patch, patch, dtype=torch.uint8, device="meta")
+    high = torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
     optimiser = torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99), foreach=False)
 
     tracker = PeakTracker("meta")
@@ -177,7 +177,7 @@ def _measure_passes(
     before = device.allocated()  # nothing in a fresh process
     network = _build(name, scale, form).eval().to(device.torch_device)
     weights = device.allocated() - before
-    image = torch.rand(1, channels(name), height, width).to(device.torch_device)
+    image = torch.rand(1, networks.info(name).channels, height, width).to(device.torch_device)
     fixed = device.allocated() - before
 
     def one_pass() -> int:
@@ -203,11 +203,6 @@ def _measure_passes(
     }
 
 
-def channels(name: str) -> int:
-    """Channels of the network's input: 3 for RGB, 1 for Y."""
-    return 1 if networks.info(name).colour == "Y" else 3
-
-
 def use_form(network: nn.Module, form: str) -> nn.Module:
     """Sets every module that has a `fused` switch to the authors' written-out steps ("reference") or to "fused"."""
     if form not in FORMS:
@@ -225,12 +220,14 @@ def forms(name: str, scale: int) -> tuple[str, ...]:
 
 
 def check_size(height: int, width: int) -> None:
-    """UserError where an LR image of that size is too small for the pooling levels of SAFM."""
+    """UserError where an LR image of that size is too small for the pooling levels of SAFM, or absurdly large."""
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(
             f"an LR image of {width}x{height} pixels (width x height) is too small for the pooling levels: "
             f"give at least {SMALLEST_SIDE}x{SMALLEST_SIDE}"
         )
+    if max(height, width) > LARGEST_SIDE:
+        raise UserError(f"an LR image of {width}x{height} pixels is too large: give sides of at most {LARGEST_SIDE:,}")
 
 
 class PeakTracker(TorchDispatchMode):

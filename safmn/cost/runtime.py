@@ -226,7 +226,7 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float]:
 def noise(name: str, count: int, height: int, width: int, device: devices.Device) -> list[Tensor]:
     """`count` images, 1 x C x height x width in [0, 1], on the device: no network's time depends on what it sees."""
     generator = torch.Generator().manual_seed(0)
-    shape = (1, memory.channels(name), height, width)
+    shape = (1, networks.info(name).channels, height, width)
     return [torch.rand(shape, generator=generator).to(device.torch_device) for _ in range(count)]
 
 

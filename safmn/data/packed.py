@@ -86,11 +86,6 @@ class PackedPairs:
         """Where LR image `index` comes from: "file" or "bicubic"."""
         return self._entries[index]["origin"]
 
-    def offsets(self, index: int) -> tuple[int, int]:
-        """Bytes from the start of `flat` to LR and to HR image `index`."""
-        entry = self._entries[index]
-        return entry["lr"]["offset"], entry["hr"]["offset"]
-
     @property
     def fingerprint(self) -> str:
         """sha256 over scale, names, shapes and pixels of the images selected; see the module's docstring."""
@@ -173,8 +168,8 @@ def open_pairs(path: Path | str, scale: int) -> PackedPairs | FolderPairs:
         UserError: neither, a store of another scale, or a slice that leaves nothing.
     """
     path = Path(path)
-    folder, bracket, part = path.name.rpartition("[")
-    if bracket and not path.exists():
+    folder, _, part = path.name.rpartition("[")
+    if folder and not path.exists():
         return open_pairs(path.with_name(folder), scale).select(sources.parse_selection(f"dataset[{part}")[1])
     if not (path / INDEX).exists() and not (path / PIXELS).exists():
         return FolderPairs(pairs.find(path, scale), scale, path)

@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from safmn.networks.blocks import DIV2K_MEAN
 from safmn.networks.registry import published
 
 CHANNELS = 32
 BLOCKS = 4
 KERNEL = 5
-RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 
 SIGMAS = (0.4, 0.7, 1.1, 1.7)  # pixels, across the filter's long axis
 ELONGATION = 2.0  # standard deviation along the long axis in multiples of SIGMAS
@@ -145,7 +145,7 @@ class WeightNet(nn.Module):
 
     def __init__(self, scale: int) -> None:
         super().__init__()
-        self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("rgb_mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1))
         self.head = nn.Sequential(WeightNormConv(3, CHANNELS, 3), nn.ReLU(inplace=True))
         self.body = nn.Sequential(*(LocalFusionBlock() for _ in range(BLOCKS)))
         self.up = nn.Sequential(

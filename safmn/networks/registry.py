@@ -31,6 +31,11 @@ class Network:
     rows: dict[int, str] = field(default_factory=dict)
     reference: str = ""
 
+    @property
+    def channels(self) -> int:
+        """Channels of its input and output."""
+        return {"RGB": 3, "Y": 1}[self.colour]
+
 
 _published: dict[str, Network] = {}
 

@@ -64,10 +64,6 @@ class ImportantPixels:
         """Indices of the neighbour at (dy - 1, dx - 1) in an image padded by one pixel."""
         return self.batch, self.row + dy, self.column + dx
 
-    def gather(self, dense: Tensor) -> Tensor:
-        """N x C x H x W -> C x P."""
-        return dense[self.batch, :, self.row, self.column].T
-
     def patches_of_dense(self, dense: Tensor) -> Tensor:
         """N x C x H x W -> 9C x P, the 3x3 neighbourhoods of the important pixels, ordered as a kernel's C x 3 x 3."""
         padded = F.pad(dense, (1, 1, 1, 1)).permute(0, 2, 3, 1)

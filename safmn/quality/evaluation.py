@@ -106,6 +106,10 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}: choose {' or '.join(PROTOCOLS)}")
+    if protocol == "present" and network is None:
+        raise UserError(
+            "MATLAB's bicubic on Y is of the legacy protocol: give the network `bicubic` in the present one"
+        )
     if protocol == "legacy" and network is not None and channels != "Y":
         raise UserError("the legacy protocol is defined on Y alone: evaluate bicubic or a network of colour Y with it")
     if len(pairs) == 0:

@@ -385,7 +385,7 @@ def parse_printed(text: str) -> tuple[float, float]:
         number = Decimal(text)
     except InvalidOperation:
         number = Decimal("NaN")
-    if not number.is_finite():
+    if not (number.is_finite() and abs(number.adjusted()) < 10):
         raise UserError(f"published number {text!r} is not a number: give it as printed, such as 32.21")
     # A hair more than half a unit, since 32.215 has no exact float64.
     return float(number), 0.5 * 10.0 ** int(number.as_tuple().exponent) + 1e-9

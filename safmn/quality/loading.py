@@ -13,6 +13,8 @@ def choose_device(name: str | None) -> torch.device:
     """The device called `name`, or CUDA where there is one, else the CPU; UserError where it cannot be used."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r} is not known: choose cpu, cuda or cuda:N")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -112,6 +112,8 @@ def test_equal_images_are_null_in_json(tmp_path: Path, capsys) -> None:
     ("change", "words"),
     [
         ({"--data": "nowhere"}, ["nowhere"]),
+        ({"--data": "[1:]"}, ["[1:]", "folder"]),
+        ({"--data": "n" * 300}, ["nnn", "too long"]),
         ({"--network": "imdm"}, ["no network 'imdm'", "imdn"]),
         ({"--scale": 5}, ["no x5"]),
         ({"--network": "espcn"}, ["parameters", "--weights"]),
@@ -119,6 +121,7 @@ def test_equal_images_are_null_in_json(tmp_path: Path, capsys) -> None:
         ({"--weights": "TRAINED", "--network": "espcn", "--scale": 4}, ["espcn.safetensors", "x2"]),
         ({"--weights": "TRAINED", "--network": "imdn"}, ["espcn.safetensors", "espcn"]),
         ({"--device": "tpu9"}, ["tpu9"]),
+        ({"--device": "meta"}, ["meta"]),
         ({"--protocol": "legacy", "--network": "imdn", "--weights": "IMDN"}, ["legacy", "Y"]),
     ],
 )
@@ -149,6 +152,9 @@ def test_evaluate_wants_an_out_for_each_data(benchmark: Path, tmp_path: Path, ca
     command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--data", benchmark)
     assert safmn(*command, "--out", tmp_path / "out.csv") == 2
     one_line(capsys, "2 --data but 1 --out")
+    assert safmn(*command, "--out", tmp_path / "out.csv", tmp_path / "out.csv") == 2
+    one_line(capsys, "out.csv", "twice")
+    assert not (tmp_path / "out.csv").exists()
 
 
 # --- upscale ---------------------------------------------------------------------------------------------------------

@@ -270,7 +270,7 @@ def test_printed_numbers(text: str, number: float, half: float) -> None:
     assert explain.parse_printed(text) == (number, pytest.approx(half, abs=2e-9))
 
 
-@pytest.mark.parametrize("text", ["", "about 3", "inf", "nan", "32,21"])
+@pytest.mark.parametrize("text", ["", "about 3", "inf", "nan", "32,21", "1e999"])
 def test_numbers_that_are_none(text: str) -> None:
     with pytest.raises(UserError, match="as printed"):
         explain.parse_printed(text)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401 - what a training loads on its way, loaded once before the forks
+import torch._dynamo  # what a training loads on its way, loaded once before the forks
 import torch.utils.tensorboard  # noqa: F401
 
 from safmn import cli, files

@@ -84,7 +84,7 @@ def test_a_variant_of_ones_own_is_a_file(snakemake, micro, ablations, tmp_path):
         'title: "SAFM → gated convolution"\ndescription: "A gate."\nnetwork:\n  mixer: my_mixers:Gated\n'
     )
     study = micro(variants=["gated"])
-    told = snakemake("--configfile", study, "train_gated", SAFMN_ABLATIONS=str(ablations))
+    told = snakemake("train_gated", "--configfile", study, SAFMN_ABLATIONS=str(ablations))
     assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
     assert (tmp_path / "results/micro/training/gated/x4_seed0/best.safetensors").exists()
 
@@ -117,9 +117,10 @@ def test_a_network_that_contradicts_its_row_costs_no_training(snakemake, micro, 
     (ablations / "no_fm.yaml").write_text(
         'title: "(a): w/o FM"\ndescription: "Wrong on purpose."\nrows:\n  "3": "(a): w/o FM"\nnetwork:\n  dim: 40\n'
     )
-    told = snakemake("--configfile", micro(variants=["no_fm"]), "train_no_fm", SAFMN_ABLATIONS=str(ablations))
+    told = snakemake("train_no_fm", "--configfile", micro(variants=["no_fm"]), SAFMN_ABLATIONS=str(ablations))
     assert told.returncode != 0
-    assert not (tmp_path / "results/micro/training/no_fm").exists()
-    output = told.stdout + told.stderr
-    assert "(a): w/o FM" in output or "no_fm does not match" in output
-    assert "239.52" in output
+    run = tmp_path / "results/micro/training/no_fm/x4_seed0"
+    assert [file.name for file in run.iterdir()] == ["failure.txt"]
+    reason = (run / "failure.txt").read_text()
+    assert all(word in reason for word in ("no_fm does not match", "Table 3", "params", "239.52")), reason
+    assert "no_fm does not match" in told.stdout + told.stderr

@@ -1,5 +1,4 @@
 # What the rules share: the study, validated before anything runs, and the fingerprints that decide what is stale.
-import json
 import shlex
 import sys
 from functools import cache
@@ -13,6 +12,7 @@ from safmn import fingerprint, networks, paths, variants
 from safmn.cost import lease
 from safmn.data import sources
 from safmn.errors import UserError
+from safmn.files import write_json
 from safmn.study import Study, digest
 
 try:
@@ -25,6 +25,9 @@ except UserError as error:
 paths.reach_from_child_processes()
 
 RESULTS = f"results/{study.name}"
+# What all jobs read. It is no rule's output: a job that depended on it would be done again whenever any line of it
+# changes, and an `ancient` input that is itself to be made keeps Snakemake 9 from seeing that the job's own parameters
+# changed. Each rule carries the part of the study that it depends on as a parameter instead.
 STUDY = f"{RESULTS}/study.json"
 # A local job takes a GPU where there is one; on a cluster the profile says what a job needs.
 GPU = 1 if lease.visible_devices() else 0
@@ -148,9 +151,3 @@ def cost_fingerprint(stage, network):
             variant and variant.switches,
         ]
     )
-
-
-def render_what_is_there():
-    """The command that renders a half-finished study."""
-    content = shlex.quote(json.dumps(study.content))
-    return f"python -m safmn resolve --content {content} --out {STUDY} && python -m safmn tables --study {STUDY}"

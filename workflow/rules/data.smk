@@ -1,20 +1,4 @@
-# Data: the study as it was resolved, and each dataset decoded once into a packed store.
-
-
-rule study:
-    output:
-        STUDY,
-    log:
-        f"{RESULTS}/logs/study.log",
-    localrule: True
-    conda:
-        "../../environment.yml"
-    params:
-        content=json.dumps(study.content),
-    message:
-        "Write down the study with every default filled in."
-    shell:
-        "python -m safmn resolve --content {params.content:q} --out {output:q} 2> {log:q}"
+# Data: each dataset decoded once into a packed store.
 
 
 rule pack:

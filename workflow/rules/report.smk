@@ -8,7 +8,6 @@ if study.training:
 
 rule tables:
     input:
-        study=ancient(STUDY),
         complexity=expand(
             f"{RESULTS}/cost/complexity/{{network}}.json",
             network=[*study.variants, *study.networks],
@@ -62,7 +61,10 @@ rule tables:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        study=STUDY,
+        fingerprint=digest(study.content),
     message:
         "Render the tables, figures and the page."
     shell:
-        "python -m safmn tables --study {input.study:q} > {log:q} 2>&1"
+        "python -m safmn tables --study {params.study:q} > {log:q} 2>&1"

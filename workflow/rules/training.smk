@@ -3,9 +3,6 @@
 
 rule train:
     input:
-        study=ancient(STUDY),
-        # Made with --check: a network that contradicts its printed row costs no GPU-hour.
-        complexity=ancient(f"{RESULTS}/cost/complexity/{{network}}.json"),
         packs=lambda wildcards: packs(
             study.data["train"] + study.data["validation"], wildcards.scale
         ),
@@ -23,6 +20,7 @@ rule train:
     resources:
         gpu=GPU,
     params:
+        study=STUDY,
         folder=subpath(output.best, parent=True),
         packs=f"{RESULTS}/data",
         fingerprint=lambda wildcards: training_fingerprint(
@@ -30,10 +28,11 @@ rule train:
         ),
     message:
         "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
+    # `safmn train` first compares the network's counts with its printed row: one that contradicts it costs no GPU-hour.
     # The state to resume from lies in {params.folder}/state, undeclared: Snakemake would delete it with a failed job.
     shell:
-        "python -m safmn train {wildcards.network} --study {input.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --packs {params.packs:q} --no-check --out {params.folder:q} > {log:q} 2>&1"
+        "python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
+        " --packs {params.packs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 for name in study.variants if study.training else []:

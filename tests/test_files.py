@@ -1,0 +1,211 @@
+"""Files are whole or absent: whatever happens while one is written, its final name holds the old or the new content."""
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from safmn import files
+from safmn.errors import UserError
+from safmn.files import atomic, read_json, remove_strays, write_json, write_text
+
+
+def only(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Whatever(BaseException):
+    """A kill that `finally` still sees."""
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Whatever])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_failed_write_leaves_what_was_there(tmp_path, error, before):
+    path = tmp_path / "file.txt"
+    if before:
+        path.write_text(before)
+
+    def fail():
+        with atomic(path) as temporary:
+            temporary.write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert only(tmp_path) == (["file.txt"] if before else [])
+    assert not before or path.read_text() == before
+
+
+def test_nothing_under_the_final_name_before_the_end(tmp_path):
+    path = tmp_path / "a" / "b" / "file.csv"
+    with atomic(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".csv"  # writers that choose a format by it
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert only(path.parent) == ["file.csv"]
+
+
+def test_synced_before_it_is_renamed(tmp_path, monkeypatch):
+    """After a power failure a renamed file must not turn out empty."""
+    order = []
+    real_sync, real_replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("sync"), real_sync(descriptor)))
+    monkeypatch.setattr(Path, "replace", lambda path, to: (order.append("rename"), real_replace(path, to)))
+    write_text(tmp_path / "file.txt", "content")
+    assert order == ["sync", "rename"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_the_mode_of_an_ordinary_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "file.txt", "content")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == 0o666 & ~mask
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from safmn.files import atomic
+where, path = sys.argv[1], Path(sys.argv[2])
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if where == "sync":
+    os.fsync = kill
+if where == "rename":
+    Path.replace = kill
+with atomic(path) as temporary:
+    temporary.write_text("new" * 1000)
+    if where == "write":
+        kill()
+"""
+
+
+@pytest.mark.parametrize("where", ["write", "sync", "rename"])
+def test_killed_while_writing(tmp_path, where):
+    """SIGKILL: the old content stays; what is left under a temporary name can be removed by the next who writes."""
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    result = subprocess.run([sys.executable, "-c", KILLED, where, str(path)], check=False)
+    assert result.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    assert len(only(tmp_path)) == 2
+    remove_strays(path)
+    assert only(tmp_path) == ["file.txt"]
+
+
+def test_only_its_own_strays_are_removed(tmp_path):
+    kept = [
+        ".last_raw.abcd1234.safetensors",
+        ".last.abcd1234.json",
+        ".last.abcd123.safetensors",
+        ".last.safetensors",
+        ".mine",
+        "last.abcd1234.safetensors",
+    ]
+    for name in (*kept, ".last.abcd1234.safetensors", ".last.a_cd1234.safetensors"):
+        (tmp_path / name).write_text("")
+    remove_strays(tmp_path / "last.safetensors")
+    assert only(tmp_path) == sorted(kept)
+
+
+def test_strays_of_a_name_with_wildcards(tmp_path):
+    for name in (".a[b].12345678.csv", ".ab.12345678.csv"):
+        (tmp_path / name).write_text("")
+    remove_strays(tmp_path / "a[b].csv")
+    assert only(tmp_path) == [".ab.12345678.csv"]
+
+
+def test_many_writers_of_one_file(tmp_path):
+    """Any of them wins, none is mixed with another."""
+    path = tmp_path / "file.txt"
+    contents = [str(number) * 10_000 for number in range(8)]
+    threads = [threading.Thread(target=write_text, args=(path, content)) for content in contents for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in contents
+    assert only(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_refuses(tmp_path, monkeypatch, number):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match=f"cannot write {path}: {os.strerror(number)}; free or choose another place"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert only(tmp_path) == ["file.txt"]
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    for path in (tmp_path / "file" / "x.txt", tmp_path / "folder", tmp_path / ("long" * 100)):
+        with pytest.raises(UserError, match="cannot write"):
+            write_text(path, "content")
+    assert only(tmp_path) == ["file", "folder"]
+    assert only(tmp_path / "folder") == ["inner"]
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(tmp_path):
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "file.txt").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "file.txt", "new")
+    assert (tmp_path / "target").read_text() == "precious"
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", 'a "b"', "größe 画像", "$(touch x);&|*?[0]", "-dash", ".hidden"])
+def test_odd_names(tmp_path, name):
+    write_json(tmp_path / name / f"{name}.json", {"name": name})
+    assert read_json(tmp_path / name / f"{name}.json") == {"name": name}
+    assert only(tmp_path / name) == [f"{name}.json"]
+    assert only(tmp_path) == [name]
+
+
+def test_json_that_every_reader_knows(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"ä": [1, 0.1, None, True]})
+    assert json.loads(path.read_bytes().decode("utf-8")) == {"ä": [1, 0.1, None, True]}
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            write_json(path, {"value": value})
+    assert read_json(path) == {"ä": [1, 0.1, None, True]}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a": 1} x'])
+def test_damaged_json(tmp_path, content):
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="file.json is not readable JSON"):
+        read_json(path)
+
+
+def test_missing_json(tmp_path):
+    with pytest.raises(UserError, match=r"none.json is missing: run the step that makes it first"):
+        read_json(tmp_path / "none.json")
+
+
+def test_that_is_all(tmp_path):
+    """A new writer belongs into this file's tests."""
+    public = {name for name, value in vars(files).items() if callable(value) and value.__module__ == "safmn.files"}
+    assert public == {"atomic", "remove_strays", "write_text", "write_json", "read_json"}

@@ -1,0 +1,398 @@
+"""Which edits of the code retrain which networks. Each case is a copy of the project with one edit in it.
+
+Edits are made to the syntax tree, by the name of what they change, so that they survive other edits of the project.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from safmn.paths import ROOT
+
+VARIANTS = [
+    "safmn",
+    "safm_none",
+    "ccm_none",
+    "ccm_se",
+    "avg_pool",
+    "gelu_sigmoid",
+    "ln_bn",
+    "ln_fbn",
+    "ln_l2",
+    "ln_none",
+]
+NETWORKS = [*VARIANTS, "imdn", "edsr_baseline", "mine"]
+
+# Fingerprints of all NETWORKS in each of the folders given, in one process: torch is imported once, the project anew.
+SCRIPT = """
+import json, sys
+import torch
+names, folders = json.loads(sys.argv[1]), sys.argv[2:]
+found = {}
+for folder in folders:
+    for module in list(sys.modules):
+        if module.partition(".")[0] in ("safmn", "my_layers", "my_helpers", "my_late"):
+            del sys.modules[module]
+    sys.path.insert(0, folder)
+    from safmn.training import loop
+    found[folder] = {name: loop.code_fingerprint(name) for name in names}
+    sys.path.remove(folder)
+    sys.path[:] = [entry for entry in sys.path if not entry.endswith("/ablations")]
+print(json.dumps(found))
+"""
+
+# A user's own layers, beside the variant that names them: a function of a neighbouring module, a base class there, a
+# constant computed there, a table, lambdas, a partial, an object, an import inside a function.
+MY_LAYERS = """
+from functools import partial
+
+import torch.nn.functional as F
+from torch import nn
+
+from my_helpers import GAIN, Base, shift
+import my_helpers
+
+ACTIVATE = nn.GELU()
+TABLE = {"square": lambda x: x * x, "cube": lambda x: x * x * x}
+half = lambda x: x / 2
+
+
+class Mine(Base):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1)
+        self.chosen = my_helpers.pick("first")
+
+    def forward(self, x: nn.Module) -> nn.Module:
+        from my_late import late
+        return ACTIVATE(late(shift(self.pool(self.conv(x))))) * GAIN + half(TABLE["cube"](x)) + self.chosen(x)
+"""
+MY_HELPERS = """
+from torch import nn
+
+STEP = 2
+GAIN = STEP * 0.25
+OTHER = 7
+
+
+class Base(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, 1)
+
+
+def shift(x):
+    return x + 1
+
+def first(x):
+    return x * 3
+
+
+def second(x):
+    return x * 4
+
+
+def pick(name):
+    return {"first": first, "second": second}[name]
+
+
+def unused(x):
+    return x
+
+
+class Unused(nn.Module):
+    pass
+"""
+
+MY_LATE = """
+def late(x):
+    return x - 1
+"""
+
+
+# --- edits ---
+
+Edit = Callable[[Path], None]
+
+
+class _Change(ast.NodeTransformer):
+    """Adds a statement to the class or function of a qualified name."""
+
+    def __init__(self, name: str) -> None:
+        self.path, self.name, self.done = [], name, False
+
+    def _visit(self, node):
+        self.path.append(node.name)
+        if ".".join(self.path) == self.name:
+            docstring = isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+            node.body.insert(int(docstring), ast.parse("changed = 1").body[0])
+            self.done = True
+        self.generic_visit(node)
+        self.path.pop()
+        return node
+
+    visit_ClassDef = visit_FunctionDef = _visit
+
+
+def rewritten(file: Path, tree: ast.Module) -> None:
+    file.unlink()  # the copies are links
+    file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+
+
+def change(module: str, name: str) -> Edit:
+    """An edit of a class or function, such as "safmn/training/loss.py", "terms"."""
+
+    def edit(folder: Path) -> None:
+        file = folder / module
+        transformer = _Change(name)
+        tree = transformer.visit(ast.parse(file.read_text(encoding="utf-8")))
+        assert transformer.done, f"{module} has no {name} any more: correct this test"
+        rewritten(file, tree)
+
+    return edit
+
+
+def assign(module: str, name: str, value: str) -> Edit:
+    """Another value for a name at the top of a module."""
+
+    def edit(folder: Path) -> None:
+        file = folder / module
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        found = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            and name in {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+        ]
+        assert found, f"{module} has no {name} any more: correct this test"
+        found[0].value = ast.parse(value, mode="eval").body
+        rewritten(file, tree)
+
+    return edit
+
+
+def entry(module: str, table: str, key: str, value: str) -> Edit:
+    """An entry of a table at the top of a module, changed or added."""
+
+    def edit(folder: Path) -> None:
+        file = folder / module
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        (found,) = (
+            node.value
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == table
+        )
+        kept = [(k, v) for k, v in zip(found.keys, found.values, strict=True) if k.value != key]
+        kept.append((ast.Constant(key), ast.parse(value, mode="eval").body))
+        found.keys, found.values = map(list, zip(*kept, strict=True))
+        rewritten(file, tree)
+
+    return edit
+
+
+def replace(module: str, old: str, new: str) -> Edit:
+    """Text of one of the user's own modules above."""
+
+    def edit(folder: Path) -> None:
+        file = folder / module
+        text = file.read_text(encoding="utf-8")
+        assert text.count(old) == 1, old
+        file.unlink()
+        file.write_text(text.replace(old, new), encoding="utf-8")
+
+    return edit
+
+
+def everywhere(transform: Callable[[str], str]) -> Edit:
+    def edit(folder: Path) -> None:
+        for file in folder.rglob("*.py"):
+            text = transform(file.read_text(encoding="utf-8"))
+            file.unlink()
+            file.write_text(text, encoding="utf-8")
+
+    return edit
+
+
+def without_comments(text: str) -> str:
+    return ast.unparse(ast.parse(text))
+
+
+def without_docstrings(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Module) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+            if len(node.body) > 1:
+                del node.body[0]
+    return ast.unparse(tree)
+
+
+def without_annotations(text: str) -> str:
+    """Of arguments and results; those in a class body or at the top of a module may mean something."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+                argument.annotation = None
+    return ast.unparse(tree)
+
+
+def with_comments(text: str) -> str:
+    """A comment before every statement at the top, and a line at the end."""
+    lines = [f"# a comment\n{line}" if line.startswith(("def ", "class ", "@")) else line for line in text.split("\n")]
+    return "\n".join(lines) + "\n\n# the end\n"
+
+
+SAFMN = "safmn/networks/safmn.py"
+ALL = set(NETWORKS)
+OURS = {*VARIANTS, "mine"}
+
+# What is edited -> the edit and the networks that it retrains.
+CASES: dict[str, tuple[Edit, set[str]]] = {
+    # Nothing that runs in training.
+    "layout and comments gone": (everywhere(without_comments), set()),
+    "comments added": (everywhere(with_comments), set()),
+    "annotations gone": (everywhere(without_annotations), set()),
+    "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
+    "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
+    "the tables": (change("safmn/report/verdicts.py", "Verdict"), set()),
+    "the counting": (change("safmn/cost/complexity.py", "measure"), set()),
+    "the state folder": (change("safmn/training/state.py", "StateFolder"), set()),
+    "the history": (change("safmn/training/history.py", "History"), set()),
+    "the command": (change("safmn/commands/train.py", "run"), set()),
+    "atomic writing": (change("safmn/files.py", "atomic"), set()),
+    "the packed store": (change("safmn/data/packed.py", "pack"), set()),
+    # What every run executes.
+    "the loss": (change("safmn/training/loss.py", "terms"), ALL),
+    "the schedule": (change("safmn/training/schedule.py", "learning_rate"), ALL),
+    "the average": (change("safmn/training/average.py", "Average.update"), ALL),
+    "the step": (change("safmn/training/step.py", "TrainStep.__call__"), ALL),
+    "the draw of patches": (change("safmn/data/patches.py", "PatchSampler.draw"), ALL),
+    "a constant of the draw": (assign("safmn/data/patches.py", "_WORDS", "4"), ALL),
+    "the cutting of patches": (change("safmn/data/patches.py", "_slice"), ALL),
+    "the seeding": (change("safmn/training/randomness.py", "seed_everything"), ALL),
+    "the validation": (change("safmn/training/validation.py", "_psnr"), ALL),
+    "the collapse": (assign("safmn/training/collapse.py", "FACTOR", "4.0"), ALL),
+    "precision and threads": (change("safmn/training/loop.py", "_configure"), ALL),
+    # The architecture: only the variants concerned.
+    "FMM": (change(SAFMN, "FMM"), OURS),
+    "SAFMN": (change(SAFMN, "SAFMN.forward"), OURS),
+    "levels": (assign(SAFMN, "LEVELS", "3"), OURS),
+    "SAFM": (change(SAFMN, "SAFM.forward"), OURS - {"safm_none", "mine"}),
+    "CCM": (change(SAFMN, "CCM"), OURS - {"ccm_none"}),
+    "squeeze and excitation": (change(SAFMN, "SqueezeExcitation"), {"ccm_se"}),
+    "LayerNorm": (change(SAFMN, "LayerNorm2d"), OURS - {"ln_bn", "ln_fbn", "ln_l2", "ln_none"}),
+    "frozen batch norm": (change(SAFMN, "FrozenBatchNorm2d"), {"ln_fbn"}),
+    "L2 norm": (change(SAFMN, "L2Norm2d"), {"ln_l2"}),
+    "no norm": (change(SAFMN, "NoNorm"), {"ln_none"}),
+    "average pooling": (change(SAFMN, "average_pool"), {"avg_pool"}),
+    "max pooling": (change(SAFMN, "max_pool"), OURS - {"safm_none", "avg_pool", "mine"}),
+    "GELU": (change(SAFMN, "gelu"), OURS - {"safm_none", "gelu_sigmoid", "mine"}),
+    "another function of torch": (entry(SAFMN, "ACTIVATIONS", "sigmoid", "torch.tanh"), {"gelu_sigmoid"}),
+    "another layer of torch": (entry(SAFMN, "NORMS", "batch_norm", "nn.InstanceNorm2d"), {"ln_bn"}),
+    "a new norm": (entry(SAFMN, "NORMS", "new", "nn.InstanceNorm2d"), set()),
+    "a published network": (change("safmn/networks/imdn.py", "IMDN"), {"imdn"}),
+    "a block of some": (change("safmn/networks/blocks.py", "RangeShift"), {"edsr_baseline"}),
+    # A user's own layer.
+    "my forward": (change("ablations/my_layers.py", "Mine.forward"), {"mine"}),
+    "my unused class": (change("ablations/my_helpers.py", "Unused"), set()),
+    "my unused function": (change("ablations/my_helpers.py", "unused"), set()),
+    "my unused constant": (assign("ablations/my_helpers.py", "OTHER", "8"), set()),
+    "my base class": (change("ablations/my_helpers.py", "Base"), {"mine"}),
+    "my imported function": (change("ablations/my_helpers.py", "shift"), {"mine"}),
+    "my late import": (change("ablations/my_late.py", "late"), {"mine"}),
+    "my computed constant": (assign("ablations/my_helpers.py", "STEP", "3"), {"mine"}),
+    "my function by a table": (change("ablations/my_helpers.py", "first"), {"mine"}),
+    "my object": (assign("ablations/my_layers.py", "ACTIVATE", "nn.ReLU()"), {"mine"}),
+    "my lambda": (replace("ablations/my_layers.py", "x / 2", "x / 3"), {"mine"}),
+    "my lambda in a table": (replace("ablations/my_layers.py", "x * x * x}", "x * x + x}"), {"mine"}),
+    "my partial": (replace("ablations/my_layers.py", "kernel_size=3, stride=1, padding=1", "kernel_size=1"), {"mine"}),
+}
+
+
+@pytest.fixture(scope="module")
+def fingerprints(tmp_path_factory) -> dict[str, dict[str, str]]:
+    """Case -> network -> fingerprint; "as it is" for the project without an edit."""
+    parent = tmp_path_factory.mktemp("projects")
+    folders = {}
+    for number, case in enumerate(["as it is", *CASES]):
+        folder = parent / str(number)
+        copy_project(folder)
+        if case in CASES:
+            CASES[case][0](folder)
+        folders[case] = str(folder)
+    return run(folders, PYTHONHASHSEED="0")
+
+
+def copy_project(folder: Path) -> None:
+    """Modules as links to the real ones, which an edit replaces."""
+    for file in (ROOT / "safmn").rglob("*.py"):
+        target = folder / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    for name in ("workflow", "results"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "ablations").mkdir()
+    for name in VARIANTS:
+        (folder / "ablations" / f"{name}.yaml").symlink_to(ROOT / "ablations" / f"{name}.yaml")
+    variant = {"title": "Mine", "description": "A layer of one's own", "network": {"mixer": "my_layers:Mine"}}
+    (folder / "ablations" / "mine.yaml").write_text(json.dumps(variant))
+    for name, text in (("layers", MY_LAYERS), ("helpers", MY_HELPERS), ("late", MY_LATE)):
+        (folder / "ablations" / f"my_{name}.py").write_text(text)
+
+
+def run(folders: dict[str, str], **environment: str) -> dict[str, dict[str, str]]:
+    environment = {key: value for key, value in os.environ.items() if key != "SAFMN_ABLATIONS"} | environment
+    command = [sys.executable, "-c", SCRIPT, json.dumps(NETWORKS), *folders.values()]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    return {case: found[folder] for case, folder in folders.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_edit_retrains_those_concerned_and_no_others(fingerprints, case):
+    before, after = fingerprints["as it is"], fingerprints[case]
+    assert {name for name in NETWORKS if before[name] != after[name]} == CASES[case][1]
+
+
+def test_docstrings_are_no_code(tmp_path):
+    """Apart from the others, since a class that had nothing else gets a statement instead."""
+    copy_project(tmp_path / "before")
+    copy_project(tmp_path / "after")
+    for folder, keep in (("before", True), ("after", False)):
+        for file in (tmp_path / folder).rglob("*.py"):
+            text = without_docstrings(file.read_text(encoding="utf-8"))
+            if keep:
+                text = with_docstrings(text)
+            file.write_text(text, encoding="utf-8")
+    folders = {name: str(tmp_path / name) for name in ("before", "after")}
+    found = run(folders)
+    assert found["before"] == found["after"]
+
+
+def with_docstrings(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            node.body.insert(0, ast.Expr(ast.Constant("Told again.")))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def test_the_same_in_every_place_and_with_every_hash_seed(tmp_path, fingerprints):
+    copy_project(tmp_path / "else where")
+    found = run({"as it is": str(tmp_path / "else where")}, PYTHONHASHSEED="12345")
+    assert found["as it is"] == fingerprints["as it is"]
+
+
+def test_networks_differ(fingerprints):
+    """Those that run other code; the number of blocks, say, is in the specification."""
+    found = fingerprints["as it is"]
+    assert len({found[name] for name in NETWORKS}) == len(NETWORKS)
