@@ -200,8 +200,9 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
     assert (part.measured_batch, part.batch) == (1, 2)
     assert part.seconds == 2 * part.timing.seconds
     assert "GiB" in part.reason
+    specification["training"]["batch"] = 24
     slow = calibration.step(specification, Cpu(), 1e-6, 1)
-    assert (slow.measured_batch, slow.seconds) == (1, 2 * slow.timing.seconds)
+    assert (slow.measured_batch, slow.seconds) == (calibration.FEWEST, 24 / calibration.FEWEST * slow.timing.seconds)
 
 
 def test_training_flags_are_put_back():

@@ -21,6 +21,7 @@ from safmn.planning import locks, overview
 from safmn.planning.staleness import differences
 from safmn.study import Run, Study
 from safmn.training import loop
+from safmn.training.history import Progress
 from safmn.training.state import StateFolder
 
 CONTENT = {
@@ -173,13 +174,16 @@ def test_another_specification(place):
     assert (found["state"], found["iteration"]) == ("stale", 0)
     assert found["remarks"][0] == "specification: training.fft_weight 0.05, now 0.1"
     assert found["seconds"] > 0  # it was spent all the same
+    assert found["remaining_seconds"] is None  # nothing has been trained like this
     # What does not enter a result does not make it stale.
     assert of(look(run={"log_every": 5, "save_every": 1}, description="other"))["state"] == "done"
 
 
 def test_other_code(place, monkeypatch):
-    monkeypatch.setattr(loop, "code_fingerprint", lambda name, scale: "other")
-    assert of(look())["remarks"] == ["code"]
+    monkeypatch.setattr(loop, "code_fingerprint", lambda *_: "other")
+    found = of(look())
+    assert found["remarks"] == ["code"]
+    assert found["remaining_seconds"] == pytest.approx(found["seconds"])
     found = of(look(training=CONTENT["training"] | {"ema": 0.9}))
     assert found["remarks"] == ["specification: training.ema 0.5, now 0.9; code or data, too"]
 
@@ -331,6 +335,12 @@ def test_running_until_it_is_killed(holding):
     holding.kill()
     holding.wait()
     assert of(look())["state"] == "interrupted"
+
+
+def test_the_line_of_a_log_is_the_one_that_training_prints(capsys):
+    Progress("ccm_none x4 seed 0", total=6, start=2, every=0.0).tell(5, l1=0.5)
+    found = overview.PROGRESS.findall(capsys.readouterr().err.encode())
+    assert [int(iteration) for iteration, _ in found] == [5]
 
 
 def test_looking_never_takes_the_lock(holding, place, monkeypatch):

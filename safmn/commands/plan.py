@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 Units: times in ms, s, min or h, as printed; device-hours are hours of one device with one job on it (on a CPU, of one
 job with the study's number of threads); memory in MiB (2^20 bytes), disk in GB (10^9 bytes). JSON has seconds and
-bytes."""
+bytes. On a busy CPU OMP_WAIT_POLICY=passive scatters less."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

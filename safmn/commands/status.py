@@ -77,14 +77,14 @@ def _print(record: dict[str, Any]) -> None:
         screen.print(table)
         counts = ", ".join(f"{count} {state}" for state, count in totals["states"].items())
         screen.print(f"{totals['runs']} runs: {counts}; {totals['iteration']:,} of {totals['iterations']:,} iterations")
-        unknown = totals["remaining_unknown_runs"]
-        side = totals["side_by_side"]
-        screen.print(
-            f"Device-hours of training: {totals['seconds'] / 3600:,.2f} spent, "
-            f"{totals['remaining_seconds'] / 3600:,.2f} expected: {with_days(totals['remaining_wall_clock_seconds'])} "
-            f"with {side} run{'s' * (side > 1)} at a time"
-            + (f"; nothing is known about {unknown} runs: `safmn plan`" if unknown else "")
-        )
+        unknown, side = totals["remaining_unknown_runs"], totals["side_by_side"]
+        text = f"Device-hours of training: {totals['seconds'] / 3600:,.2f} spent"
+        if totals["remaining_seconds"]:
+            text += f", {totals['remaining_seconds'] / 3600:,.2f} expected, which is "
+            text += with_days(totals["remaining_wall_clock_seconds"]) + f" with {side} run{'s' * (side > 1)} at a time"
+        if unknown:
+            text += f"; what {unknown} run{'s' * (unknown > 1)} will take is not known: `safmn plan` tells"
+        screen.print(text)
     else:
         screen.print(f"{record['study']} trains nothing")
     stages = ", ".join(f"{stage} {there} of {count}" for stage, (there, count) in record["stages"].items())

@@ -54,7 +54,7 @@ def predict_details(name: str, scale: int, height: int, width: int, form: str = 
         at the peak ("" is the network itself) and `operation` torch's name of what it computes.
 
     Raises:
-        UserError: `height` or `width` is below 8.
+        UserError: `height` or `width` is below 8, or above 2^20.
     """
     check_size(height, width)
     network = _build(name, scale, form).eval().to("meta")
@@ -155,7 +155,7 @@ def measure(
         for), `predicted` and the device's own `message`: a result, not an error.
 
     Raises:
-        UserError: no CUDA device, or `height` or `width` below 8.
+        UserError: no CUDA device, or `height` or `width` below 8 or above 2^20.
     """
     check_size(height, width)
     device = device or devices.Cuda()

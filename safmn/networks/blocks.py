@@ -9,6 +9,15 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
 
 
+def check_side(image: Tensor, least: int, network: str) -> None:
+    """UserError where a side of N x C x H x W is below `least` pixels, the fewest that the network can compute with."""
+    height, width = image.shape[-2:]
+    if not torch.jit.is_tracing() and min(height, width) < least:
+        raise UserError(
+            f"an LR image of {width}x{height} pixels is too small for {network}: give at least {least}x{least}"
+        )
+
+
 class RangeShift(nn.Module):
     """The value range that EDSR's descendants compute in: [0, `rgb_range`] with the mean colour of DIV2K taken away.
 
@@ -46,6 +55,13 @@ def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: fl
         raise UserError("sub_mean.bias and add_mean.bias are not opposite: only a shift of the mean is supported")
     state.setdefault(f"{prefix}.mean", mean.view(3, 1, 1))
     return state
+
+
+def channel_gate(channels: int, squeezed: int) -> nn.Sequential:
+    """A gate from 0 to 1 for each channel, by way of `squeezed` channels: N x C x 1 x 1 in and out."""
+    return nn.Sequential(
+        nn.Conv2d(channels, squeezed, 1), nn.ReLU(inplace=True), nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
+    )
 
 
 def upsampler(

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from safmn.networks.blocks import channel_gate
 from safmn.networks.registry import published
 
 CHANNELS = 64
@@ -27,10 +28,7 @@ class ContrastAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        squeezed = CHANNELS // 16
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(CHANNELS, squeezed, 1), nn.ReLU(inplace=True), nn.Conv2d(squeezed, CHANNELS, 1), nn.Sigmoid()
-        )
+        self.conv_du = channel_gate(CHANNELS, CHANNELS // 16)
 
     def forward(self, x: Tensor) -> Tensor:
         # Not a square root of the variance: its gradient is infinite for a flat map, this one's is zero.

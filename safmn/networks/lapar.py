@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safmn.networks.blocks import DIV2K_MEAN
+from safmn.networks.blocks import DIV2K_MEAN, check_side
 from safmn.networks.registry import published
 
 CHANNELS = 32
@@ -189,6 +189,7 @@ class LAPAR(nn.Module):
         self.decom_conv = FilterBank()
 
     def forward(self, x: Tensor) -> Tensor:
+        check_side(x, math.ceil((KERNEL // 2 + 1) / self.scale), "LAPAR-A")  # the rim below is a mirror image
         bicubic = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
         padded = F.pad(bicubic, (KERNEL // 2,) * 4, mode="reflect")
         # A linear mix of filters applied to a patch is the same mix of filtered patches, so the filters come

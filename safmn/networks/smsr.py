@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safmn.networks.blocks import RangeShift, shift_from_convolutions
+from safmn.networks.blocks import RangeShift, channel_gate, check_side, shift_from_convolutions
 from safmn.networks.registry import published
 
 CHANNELS = 64
@@ -31,10 +31,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        squeezed = CHANNELS // 16
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(CHANNELS, squeezed, 1), nn.ReLU(inplace=True), nn.Conv2d(squeezed, CHANNELS, 1), nn.Sigmoid()
-        )
+        self.conv_du = channel_gate(CHANNELS, CHANNELS // 16)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.conv_du(x.mean((2, 3), keepdim=True))
@@ -252,6 +249,7 @@ class SMSR(nn.Module):
     def forward_with_masks(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The image; of each module the spatial mask, N x 1 x H x W; and the channel mask, LAYERS x CHANNELS, 1 for
         sparse. Soft in training, where a sparsity loss can be built from them, else binary."""
+        check_side(x, 2, "SMSR")  # the spatial masks are made at half the resolution
         shifted = self.shift.enter(x)
         shallow = self.head(shifted)
         features, outputs, spatial_masks, channel_masks = shallow, [], [], []

@@ -29,6 +29,7 @@ from safmn.training.step import TrainStep
 
 WARM_UP = 2
 LEAST, MOST = 3, 200  # timed repetitions
+FEWEST = 4  # patches, where time forbids a whole batch: with one or two, threads mostly wait for one another
 SHARE_OF_MEMORY = 0.8  # that a calibrated step may fill; the rest is for kernels' workspaces and other processes
 PICTURE = {"cpu": (384, 384), "cuda": (1356, 2040)}  # HR height and width; a GPU is only busy with a large one
 NOISE_PICTURES = 8
@@ -158,10 +159,10 @@ def step(
     if peak > room:
         measured = _power_of_two(int(batch * room / peak))
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
-    if device.kind == "cpu" and measured > 1:  # a GPU takes a whole batch in the time of a few patches
+    if device.kind == "cpu" and measured > FEWEST:  # a GPU takes a whole batch in the time of a few patches
         with _stepping(specification, 1, device, resident) as work:
             one = once_warm(work, device)
-        affordable = _power_of_two(int(budget / (one * (WARM_UP + 1 + LEAST))))
+        affordable = max(FEWEST, _power_of_two(int(budget / (one * (WARM_UP + 1 + LEAST)))))
         if affordable < measured:
             measured = affordable
             reason = f"more would take longer than the {budget:g} s for the steps of a network"

@@ -26,8 +26,9 @@ WEIGHT_FILES = 3  # best, last, last_raw
 def of_run(specification: dict[str, Any], conduct: dict[str, Any]) -> dict[str, int]:
     """Bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
 
-    A state is serialised to be measured, from fresh weights: the bytes do not depend on their values. While one is
-    saved there are three.
+    A state is serialised to be measured, from fresh weights: the bytes do not depend on their values. What is written
+    is a little less, since a state keeps weights once that are best and sound alike. While one is saved there are
+    three.
     """
     settings = specification["training"]
     step = TrainStep(networks.build(specification["network"], specification["scale"]), settings, torch.device("cpu"))

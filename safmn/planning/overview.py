@@ -159,8 +159,10 @@ def _status(study: Study, run: Run, folder: Path, today: Today) -> Status:
     elif stale or outdated:
         old = record.get("sessions") if stale else saved.sessions
         what = "; ".join(stale) if stale else f"its state at iteration {saved.iteration} belongs to another {_OF}"
-        status.state, status.iteration, status.rate = "stale", 0, None
-        status.seconds = _spent(old)[0]  # it was spent, even if it has to be spent again
+        status.state, status.iteration = "stale", 0
+        status.seconds, status.rate = _spent(old)  # it was spent, even if it has to be spent again
+        if not stale or not _trains_alike(record, today.specification(run)):
+            status.rate = None
         status.remarks.insert(0, what)
     elif saved is not None:
         status.state = "interrupted"
@@ -183,6 +185,12 @@ def _finished(status: Status, record: dict[str, Any]) -> None:
     if status.state == "collapsed" and isinstance(collapse, dict):
         status.iteration = min(status.iterations, int(_number(collapse.get("iteration"))))
         status.remarks.append(f"{collapse.get('reason', 'no reason kept')}, at iteration {status.iteration}")
+
+
+def _trains_alike(record: dict[str, Any], specification: dict[str, Any]) -> bool:
+    """Whether a finished run tells the pace of the one that takes its place: only data or code changed."""
+    had = record.get("specification")
+    return isinstance(had, dict) and all(had.get(key) == specification[key] for key in ("training", "switches"))
 
 
 def _newest(folder: Path, remarks: list[str]) -> Saved | None:

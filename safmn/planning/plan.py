@@ -228,6 +228,7 @@ def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
             said.append(f"nothing is known about {names}: counted as nothing")
     if record["runs"]:
         said.append("every run goes on to its last iteration (one that collapses is shorter)")
+        said.append("memory is the peak of a training step on CUDA, predicted in float32, without cuDNN's workspaces")
         shared = study.content["run"]["jobs_per_device"]
         if shared > 1:
             said.append(f"{shared} jobs that share a device are no faster together than one after the other")

@@ -107,9 +107,7 @@ def evaluate(
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}: choose {' or '.join(PROTOCOLS)}")
     if protocol == "present" and network is None:
-        raise UserError(
-            "MATLAB's bicubic on Y is of the legacy protocol: give the network `bicubic` in the present one"
-        )
+        raise UserError("without a network only the legacy protocol can be measured: give the network `bicubic`")
     if protocol == "legacy" and network is not None and channels != "Y":
         raise UserError("the legacy protocol is defined on Y alone: evaluate bicubic or a network of colour Y with it")
     if len(pairs) == 0:

@@ -12,6 +12,7 @@ from torch import nn
 from safmn import cli, networks
 from safmn.cost import complexity
 from safmn.errors import UserError
+from safmn.networks.registry import Network
 
 # Parameters K, FLOPs G, activations M at x4, computed independently of this code when the paper was studied.
 VARIANTS = {
@@ -174,11 +175,9 @@ def use(monkeypatch):
     """Lets `complexity` find a class of the test's under the name "own"."""
 
     def register(factory, colour="RGB"):
-        monkeypatch.setattr(
-            complexity,
-            "networks",
-            SimpleNamespace(build=lambda name, scale: factory(), info=lambda name: SimpleNamespace(colour=colour)),
-        )
+        own = Network("own", "own", lambda scale: factory(), colour=colour)
+        found = SimpleNamespace(build=lambda name, scale: own.factory(scale), info=lambda name: own)
+        monkeypatch.setattr(complexity, "networks", found)
 
     return register
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn import cli, networks
-from safmn.cost import memory, runtime
+from safmn.cost import runtime
 from safmn.errors import UserError
 
 
@@ -71,7 +71,8 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], nn.Module]]:
     """Name -> maker of a toy network, found by `networks.build` in place of the real ones."""
     makers: dict[str, Callable[[], nn.Module]] = {}
     monkeypatch.setattr(networks, "build", lambda name, scale: makers[name]())
-    monkeypatch.setattr(memory, "channels", lambda name: 1)
+    one_channel = networks.info("fsrcnn")
+    monkeypatch.setattr(networks, "info", lambda name: one_channel)
     return makers
 
 

@@ -121,6 +121,18 @@ def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypat
     same(out, tmp_path / "straight")
 
 
+@pytest.mark.parametrize("number", [5, 60, 205])
+def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, number):
+    """The blown-up run is found out at the same iteration, though its beginning was seen by another process."""
+    changes = {"iterations": 300, "learning_rate": 1e3, "run": {"save_every": 0}}
+    straight = workshop.train(tmp_path / "straight", **changes)
+    assert straight["outcome"] == "collapsed"
+    assert killed(monkeypatch, (*STEP, True), number, lambda: workshop.train(tmp_path / "killed", **changes))
+    record = workshop.train(tmp_path / "killed", **changes)
+    assert record["collapse"] == straight["collapse"]
+    assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+
+
 # --- in processes of their own, SIGKILL at a chosen point ---
 
 POINTS = [

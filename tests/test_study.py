@@ -1,0 +1,513 @@
+"""Studies and variants: what is accepted, what each mistake is answered with, and what a run's specification holds."""
+
+import copy
+import itertools
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from safmn import configuration, paths, variants
+from safmn.configuration import check, read_yaml
+from safmn.errors import UserError
+from safmn.study import Run, Study, differences_from_paper, digest
+
+STUDIES = sorted((paths.ROOT / "config").glob("*.yaml"))
+MINIMAL = {
+    "name": "small",
+    "description": "as little as a study can say",
+    "scales": [4],
+    "seeds": [0],
+    "data": {"train": ["T91"], "validation": ["BSDS200[:5]"], "test": ["Set5"]},
+    "training": {"iterations": 100, "batch": 2, "patch": 16, "validate_every": 50},
+}
+
+
+def changed(path: str, value) -> dict:
+    """The minimal study with one key, "training.batch" say, set; taken out where the value is `...`."""
+    content = copy.deepcopy(MINIMAL)
+    *parents, last = path.split(".")
+    place = content
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+def refused(content, *words):
+    with pytest.raises(UserError) as caught:
+        Study(content, "some where.yaml")
+    message = str(caught.value)
+    assert message.startswith("some where.yaml: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+# --- reading ---
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.name)
+def test_the_projects_own_studies(file):
+    study = Study.load(file)
+    assert study.name == file.stem
+    again = Study(json.loads(json.dumps(study.content, allow_nan=False)), "again")
+    assert again.content == study.content
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1e-3", {"a": 0.001}),
+        ("a: 1E5", {"a": 100000.0}),
+        ("a: 1e-3x", {"a": "1e-3x"}),
+        ("a: .5e-1", {"a": 0.05}),
+        ('{"a": [1, null, true]}', {"a": [1, None, True]}),
+        ("\ufeffa: 1", {"a": 1}),
+        ("a: 1\r\nb: 2\r\n", {"a": 1, "b": 2}),
+        ("a: größe 画像 🎉", {"a": "größe 画像 🎉"}),
+        ("# nothing", None),
+    ],
+)
+def test_yaml(tmp_path, text, expected):
+    file = tmp_path / "file.yaml"
+    file.write_bytes(text.encode())
+    assert read_yaml(file) == expected
+
+
+LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"a: 1\na: 2\n", "line 2: 'a' is given twice"),
+        (b"a:\n  b: 1\n  b: 1\n", "line 3: 'b' is given twice"),
+        (LAUGHS.encode(), "alias"),
+        (b"a: &a\n  b: *a\n", "alias"),
+        (b"<<: {a: 1}\n", "not valid YAML"),
+        (b"a: 1\n---\nb: 2\n", "single document"),
+        (b"a: [1, 2\n", "not valid YAML"),
+        (b"\ta: 1\n", "not valid YAML"),
+        (b"? [a, b]\n: 1\n", "a key must be a plain word"),
+        (b"? {a: b}\n: 1\n", "a key must be a plain word"),
+        (b"a: \xff\xfe\n", "cannot read"),
+        (b"\xff\xfea\x00", "cannot read"),
+        (b"a: \x07\n", "not valid YAML"),
+        (b"a: !!python/object/apply:os.system ['touch harm']\n", "not valid YAML"),
+        (b"a: !!python/name:os.system\n", "not valid YAML"),
+        (b"a: !!timestamp soon\n", "does not fit"),
+        (b"a: !!int ''\n", "does not fit"),
+        (b"a: !!bool perhaps\n", "does not fit"),
+        (b"a: 2020-13-45\n", "does not fit"),
+        (b"a: " + b"9" * 5000 + b"\n", "does not fit"),
+        (b"[" * 900_000, "nested"),
+        (b"- " * 400_000, "nested"),
+        (b"{a: " * 200_000, "nested"),
+        (b"\n".join(b" " * n + b"a:" for n in range(1000)), "nested"),
+        (b"a: " + b"x" * 1_000_001, "larger than 1000000 bytes"),
+    ],
+    ids=itertools.count(),
+)
+def test_yaml_that_is_refused(tmp_path, monkeypatch, data, says):
+    """At once, and without running or building anything; the deep ones would otherwise end the process."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "file.yaml"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=says) as caught:
+        read_yaml(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file.yaml"]
+
+
+def test_yaml_of_one_size_fits(tmp_path):
+    """Up to the limit it is read, multi-byte characters and all."""
+    file = tmp_path / "file.yaml"
+    file.write_text("a: " + "é" * 400_000, encoding="utf-8")
+    assert len(read_yaml(file)["a"]) == 400_000
+
+
+def test_files_that_are_none(tmp_path):
+    for file, reason in ((tmp_path, "directory"), (tmp_path / "none.yaml", "No such file"), ("a\0b", "null")):
+        with pytest.raises(UserError, match=f"cannot read .*{reason}"):
+            read_yaml(file)
+    with pytest.raises(UserError, match="larger than"):
+        read_yaml("/dev/zero")
+
+
+def test_a_pipe(tmp_path):
+    """`--study <(generate)`."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("a: 1",))
+    writer.start()
+    assert read_yaml(pipe) == {"a": 1}
+    writer.join()
+
+
+# --- the schema, and what it cannot say ---
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("name", ..., ("name", "required")),
+        ("name", "", ("name",)),
+        ("name", "../out", ("name",)),
+        ("name", "a/b", ("name",)),
+        ("name", ".", ("name",)),
+        ("name", "-x", ("name",)),
+        ("name", "a b", ("name",)),
+        ("name", "$(touch x)", ("name",)),
+        ("name", "größe", ("name",)),
+        ("name", "x" * 65, ("name",)),
+        ("name", "mini\n", ("name", "line break")),
+        ("name", "published", ("name", "paper's numbers")),
+        ("name", 3, ("name", "string")),
+        ("nam", "x", ("nam",)),
+        ("scales", [], ("scales",)),
+        ("scales", [5], ("scales.0",)),
+        ("scales", [4, 4.0], ("scales",)),
+        ("scales", [True], ("scales.0",)),
+        ("seeds", [-1], ("seeds.0",)),
+        ("seeds", [2**32], ("seeds.0",)),
+        ("seeds", [0.5], ("seeds.0",)),
+        ("seeds", ["0"], ("seeds.0",)),
+        ("seeds", [0, 0], ("seeds",)),
+        ("variants", ["safmm"], ("variants", "'safmm'", "safmn list")),
+        ("variants", "safmn", ("variants",)),
+        ("networks", ["imdnn"], ("networks", "'imdnn'")),
+        ("extra_seeds", {"nobody": [1]}, ("extra_seeds", "'nobody'")),
+        ("extra_seeds", {3: [1]}, ("extra_seeds", "'3'")),
+        ("data", ..., ("data", "required")),
+        ("data.test", ..., ("data", "test")),
+        ("data.train", [], ("data.train", "at least one dataset")),
+        ("data.train", ["T91[1]"], ("data.train", "T91[1]")),
+        ("data.train", ["T91[::0]"], ("data.train", "T91[::0]")),
+        ("data.train", ["../T91"], ("data.train",)),
+        ("data.test", ["Set 5"], ("data.test",)),
+        ("data.root", 3, ("data.root",)),
+        ("data.root", "a\0b", ("data.root", "character")),
+        ("data.root", "\ud800", ("data.root", "character")),
+        ("data.folders", {"own": 3}, ("data.folders.own",)),
+        ("training.iterations", 0, ("training.iterations",)),
+        ("training.iterations", 1.5, ("training.iterations",)),
+        ("training.iterations", "many", ("training.iterations",)),
+        ("training.iterations", 10**30, ("training.iterations", "number")),
+        ("training.iterations", 1 << 100_000, ("training.iterations", "number")),
+        ("training.batch", None, ("training.batch",)),
+        ("training.patch", 7, ("training.patch",)),
+        ("training.learning_rate", float("nan"), ("training.learning_rate", "number")),
+        ("training.learning_rate", float("inf"), ("training.learning_rate", "number")),
+        ("training.learning_rate", 0, ("training.learning_rate",)),
+        ("training.learning_rate", 1e-6, ("training.minimum_learning_rate", "above")),
+        ("training.betas", [0.9, 1], ("training.betas.1",)),
+        ("training.betas", [0.9], ("training.betas",)),
+        ("training.ema", 1, ("training.ema",)),
+        ("training.precision", "fp16", ("training.precision",)),
+        ("training.validate_every", 101, ("training.validate_every", "above training.iterations")),
+        ("training.threads", 10**9, ("training.threads",)),
+        ("training.x", 1, ("training", "'x'")),
+        ("run.save_every", -1, ("run.save_every",)),
+        ("run.log_every", 0, ("run.log_every",)),
+        ("description", "x" * 5000, ("description", "4096")),
+        ("\x1b[2J", 1, ("x1b",)),
+    ],
+    ids=itertools.count(),
+)
+def test_mistakes(path, value, words):
+    refused(changed(path, value), *words)
+
+
+@pytest.mark.parametrize("content", [None, 3, "text", [], [MINIMAL], True])
+def test_what_is_no_study(content):
+    refused(content, "the file as a whole")
+
+
+@pytest.mark.parametrize("key", [None, True, 1.5, ("a", "b"), b"a"])
+def test_keys_that_are_no_words(key):
+    refused({**MINIMAL, key: 1}, "a key is not a word")
+
+
+def test_nested_too_deeply():
+    content = []
+    for _ in range(100):
+        content = [content]
+    refused(changed("seeds", content), "seeds", "nested")
+
+
+def test_whole_numbers_are_int_however_they_are_written():
+    """5e5 iterations; and 4 and 4.0 must not be two folders, nor 0 and 0.0 two specifications."""
+    content = changed("training.iterations", 5e5)
+    content |= {"scales": [4.0], "seeds": [1.0]}
+    study = Study(content, "x")
+    assert study.training["iterations"] == 500_000
+    assert [run.folder for run in study.runs("safmn")] == ["safmn/x4_seed1"]
+    assert all(type(value) is int for value in (study.training["iterations"], *study.scales, *study.content["seeds"]))
+    one, other = (Study(changed("training.minimum_learning_rate", zero), "x") for zero in (0, 0.0))
+    assert digest(one.specification(Run("safmn", 4, 0))) == digest(other.specification(Run("safmn", 4, 0)))
+
+
+def test_defaults():
+    content = Study(MINIMAL, "x").content
+    assert content["training"]["learning_rate"] == 1e-3
+    assert content["training"]["minimum_learning_rate"] == 1e-5
+    assert content["training"]["betas"] == [0.9, 0.99]
+    assert content["training"]["fft_weight"] == 0.05
+    assert content["training"]["ema"] == 0.999
+    assert content["run"] == {"save_every": 60, "log_every": 100, "jobs_per_device": 1}
+    assert content["data"]["root"] is None
+
+
+def test_defaults_are_not_shared():
+    one, other = Study(MINIMAL, "x"), Study(MINIMAL, "x")
+    one.content["run"]["save_every"] = 1
+    one.content["extra_seeds"]["safmn"] = [1]
+    one.content["data"]["folders"]["own"] = "here"
+    assert other.content["run"]["save_every"] == 60
+    assert other.content["extra_seeds"] == {}
+    assert other.content["data"]["folders"] == {}
+    assert Study(MINIMAL, "x").content["extra_seeds"] == {}
+
+
+def test_the_content_given_is_left_alone():
+    content = copy.deepcopy(MINIMAL)
+    Study(content, "x")
+    assert content == MINIMAL
+
+
+# --- what it asks for ---
+
+
+def test_runs():
+    study = Study({**MINIMAL, "scales": [2, 4], "variants": ["no_fm", "safmn"], "extra_seeds": {"safmn": [1, 0]}}, "x")
+    assert [run.folder for run in study.runs()] == [
+        "safmn/x2_seed0",
+        "safmn/x2_seed1",
+        "safmn/x4_seed0",
+        "safmn/x4_seed1",
+        "no_fm/x4_seed0",
+    ]
+
+
+def test_a_study_that_trains_nothing():
+    study = Study({**MINIMAL, "training": None}, "x.yaml")
+    assert study.runs() == []
+    with pytest.raises(UserError, match=r"x\.yaml: training: .*give it a training section"):
+        study.specification(Run("safmn", 4, 0))
+
+
+def test_a_specification_is_what_determines_the_result():
+    """Name, place and conduct of a study do not; seed, scale, data and training do."""
+    base = digest(Study(MINIMAL, "x").specification(Run("safmn", 4, 0)))
+    for path, value in (
+        ("name", "other"),
+        ("description", "other"),
+        ("run.save_every", 1),
+        ("run.log_every", 3),
+        ("data.root", "/elsewhere"),
+        ("data.test", ["Set14"]),
+        ("seeds", [0, 1]),
+        ("variants", ["safmn"]),
+    ):
+        assert digest(Study(changed(path, value), "y").specification(Run("safmn", 4, 0))) == base, path
+    for path, value in (
+        ("data.train", ["T91[1:]"]),
+        ("data.validation", ["Set14"]),
+        ("training.batch", 3),
+        ("training.ema_buffers", "frozen"),
+        ("training.threads", 2),
+    ):
+        assert digest(Study(changed(path, value), "x").specification(Run("safmn", 4, 0))) != base, path
+    for run in (Run("safmn", 4, 1), Run("safmn", 2, 0), Run("no_fm", 4, 0)):
+        assert digest(Study(MINIMAL, "x").specification(run)) != base
+
+
+def test_a_variants_own_training(tmp_path, monkeypatch):
+    """Its learning rate is the one that counts, also where the study's minimum would be above it."""
+    variant = {"title": "slow", "description": "x", "training": {"learning_rate": 1e-6}}
+    (tmp_path / "slow.yaml").write_text(json.dumps(variant))
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    with pytest.raises(UserError, match=r"slow\.yaml: training: with what x\.yaml says, the minimum .* above"):
+        Study(MINIMAL, "x.yaml")
+    study = Study(changed("training.minimum_learning_rate", 0), "x.yaml")
+    assert study.specification(Run("slow", 4, 0))["training"]["learning_rate"] == 1e-6
+    assert study.training["learning_rate"] == 1e-3
+
+
+def test_digest():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert digest({"a": "é"}) != digest({"a": "e"})
+
+
+def test_differences_from_the_paper():
+    assert differences_from_paper(Study.load(paths.ROOT / "config" / "paper.yaml")) == []
+    found = differences_from_paper(Study(MINIMAL, "x"))
+    assert any("T91" in phrase for phrase in found)
+    assert any("iterations 100 instead of 500000" in phrase for phrase in found)
+
+
+# --- as Snakemake hands it over ---
+
+
+def test_overrides_of_snakemake():
+    config = {
+        **MINIMAL,
+        "data_root": "/data",
+        "iterations": 20,
+        "variants": "no_fm,safmn",
+        "networks": "",
+        "scales": "[2, 4]",
+        "seeds": 3,
+    }
+    before = copy.deepcopy(config)
+    study = Study.from_snakemake(config, ["a.yaml", "b.yaml"])
+    assert config == before
+    assert study.data["root"] == "/data"
+    assert (study.training["iterations"], study.training["validate_every"]) == (20, 20)
+    assert study.variants == ["safmn", "no_fm"]
+    assert study.networks == []
+    assert study.scales == [2, 4]
+    assert study.content["seeds"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scales": "²"}, "scales.0"),
+        ({"scales": "4,x"}, "scales.1"),
+        ({"seeds": "9" * 5000}, "seeds"),
+        ({"variants": "no_fmm"}, "no_fmm"),
+        ({"iterations": "many"}, "training.iterations"),
+        ({"iterations": -5}, "training.iterations"),
+        ({"when": {1, 2}}, "plain data"),
+        ({"training": 3, "iterations": 5}, "training"),
+        ({"data": [], "data_root": "x"}, "data"),
+    ],
+    ids=itertools.count(),
+)
+def test_overrides_that_are_refused(changes, words):
+    with pytest.raises(UserError, match=words) as caught:
+        Study.from_snakemake({**MINIMAL, **changes}, ["a.yaml"])
+    assert str(caught.value).startswith("a.yaml: ")
+
+
+# --- variants ---
+
+
+def variant(folder: Path, name: str, content) -> Path:
+    file = folder / f"{name}.yaml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return file
+
+
+PLAIN = {"title": "x", "description": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "the file as a whole"),
+        ({"title": "x"}, "description"),
+        ({**PLAIN, "title": 1}, "title"),
+        ({**PLAIN, "netwrok": {}}, "netwrok"),
+        ({**PLAIN, "network": {"dims": 8}}, "dims"),
+        ({**PLAIN, "network": {"dim": 0}}, "network.dim"),
+        ({**PLAIN, "network": {"dim": 10**9}}, "network.dim"),
+        ({**PLAIN, "network": {"dim": "8"}}, "network.dim"),
+        ({**PLAIN, "network": {"pooling": "min"}}, "network.pooling"),
+        ({**PLAIN, "rows": {"6": "x"}}, "rows"),
+        ({**PLAIN, "rows": {None: "x"}}, "rows: a key is not a word"),
+        ({**PLAIN, "rows": {99: "x"}}, "rows"),
+        ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
+        ({**PLAIN, "rows": [3]}, "rows"),
+        ({**PLAIN, "training": {"iterations": 5}}, "training"),
+        ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
+    ],
+)
+def test_mistakes_in_a_variant(tmp_path, content, says):
+    file = variant(tmp_path, "mine", content)
+    with pytest.raises(UserError, match=says) as caught:
+        variants.load(file)
+    assert str(caught.value).startswith(str(file))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Upper", "two words", "it's", "größe", "$(touch x)", "-dash", "_x", "1st", "a.b", "a-b", "a;b", "a\nb"]
+)
+def test_names_that_are_no_variants(tmp_path, name):
+    """A variant's name is a rule's, a folder's and a row's."""
+    file = variant(tmp_path, name, PLAIN)
+    with pytest.raises(UserError, match="a variant's name is its file's"):
+        variants.load(file)
+
+
+def test_a_published_networks_name(tmp_path):
+    variant(tmp_path, "imdn", PLAIN)
+    with pytest.raises(UserError, match=r"imdn\.yaml: a published network has this name: rename the file"):
+        variants.discover(tmp_path)
+
+
+def test_what_is_not_for_us_is_passed_over(tmp_path):
+    """An editor's and a file system's own files beside the variants."""
+    variant(tmp_path, "mine", PLAIN)
+    variant(tmp_path, "._mine", "\0\0")
+    variant(tmp_path, ".#mine", "")
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "layers.py").write_text("")
+    assert list(variants.discover(tmp_path)) == ["mine"]
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        variants.discover(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        ({"mixer": "safmm"}, "mixer: 'safmm' is not known"),
+        ({"mixer": "os:system"}, "is not a torch.nn.Module class"),
+        ({"mixer": "no_such_package:Mixer"}, "cannot be imported"),
+        ({"mixer": "torch.nn:NoSuch"}, "cannot be imported"),
+        ({"mixer": ":"}, "cannot be built"),
+        ({"mixer": "..a:B"}, "cannot be built"),
+        ({"mixer": "a b;c:$(touch x)"}, "cannot be imported"),
+        ({"mixer": "torch.nn:Module"}, "cannot be built: TypeError"),
+        ({"norm": "torch.nn:Conv2d"}, "cannot be built: TypeError"),
+        ({"mixer": "broken_layers:Mixer"}, "cannot be built: SyntaxError"),
+        ({"mixer": "raising_layers:Mixer"}, "cannot be built: RuntimeError: two lines"),
+        ({"dim": 7}, "7 is not a multiple"),
+    ],
+)
+def test_variants_that_build_no_network(tmp_path, monkeypatch, network, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_layers.py").write_text("def (\n")
+    (tmp_path / "raising_layers.py").write_text("raise RuntimeError('two\\nlines')\n")
+    file = variant(tmp_path, "mine", {**PLAIN, "network": network})
+    before = os.listdir(tmp_path)
+    with pytest.raises(UserError, match=says) as caught:
+        variants.load(file).network.factory(4)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+    assert set(os.listdir(tmp_path)) - {"__pycache__"} == set(before)
+
+
+def test_every_schema_is_one():
+    import jsonschema
+
+    for file in paths.SCHEMAS.glob("*.yaml"):
+        jsonschema.Draft202012Validator.check_schema(read_yaml(file))
+    assert check(PLAIN, "variant", "x")["network"] == {}
+    assert configuration.DEEPEST < 100

@@ -1,0 +1,77 @@
+"""A study that is stopped and started again ends with the same bytes as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import MICRO, ROOT
+
+TRAINING = MICRO["training"] | {"iterations": 400, "validate_every": 100}
+KEPT = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv")
+
+
+@pytest.fixture
+def study(micro):
+    return micro(training=TRAINING, run={"log_every": 50, "save_every": 0.2})
+
+
+@pytest.fixture
+def straight(study, tmp_path_factory) -> dict[str, bytes]:
+    """The files of a run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    command = [sys.executable, "-m", "safmn", "train", "safmn", "--study", study, "--scale", "4", "--out", out / "run"]
+    subprocess.run([*command, "--packs", out / "packs"], check=True, cwd=ROOT, capture_output=True)
+    return {name: (out / "run" / name).read_bytes() for name in KEPT}
+
+
+def kept(tmp_path: Path) -> dict[str, bytes]:
+    folder = tmp_path / "results/micro/training/safmn/x4_seed0"
+    return {name: (folder / name).read_bytes() for name in KEPT}
+
+
+def test_a_killed_snakemake_goes_on_and_ends_with_the_same_bytes(study, straight, snakemake, tmp_path):
+    arguments = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    arguments += ["--cores", "1", "train_safmn", "--configfile", study]
+    running = subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    states = tmp_path / "results/micro/training/safmn/x4_seed0/state"
+    deadline = time.monotonic() + 120
+    while not list(states.glob("iteration-*.state")) and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.02)
+    assert running.poll() is None, "it ended before it could be killed"
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (states.parent / "best.safetensors").exists()
+    snakemake("--unlock", "--configfile", study)
+    told = snakemake("train_safmn", "--configfile", study)
+    assert told.returncode == 0, told.stdout + told.stderr
+    log = (tmp_path / "results/micro/logs/train/safmn_x4_seed0.log").read_text()
+    assert "going on from iteration" in log
+    assert kept(tmp_path) == straight
+
+
+@pytest.mark.slow
+def test_a_study_in_pieces_ends_with_the_same_bytes(study, straight, tmp_path):
+    command = [ROOT / "scripts/in_pieces", "0.4", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    command += ["--cores", "1", "train_safmn", "--configfile", study]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    pieces = 0
+    while pieces < 20:
+        pieces += 1
+        told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if told.returncode == 0:
+            break
+        assert told.returncode == 75, told.stdout + told.stderr
+    assert pieces > 1
+    assert kept(tmp_path) == straight
