@@ -17,12 +17,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; on success it is synced and renamed to `path`, else removed.
 
     The temporary name keeps the suffix of `path`, since many writers choose their format by it. Raises UserError
-    where the disk is full or the folder cannot be written.
+    where the disk is full, the folder cannot be written, or `path` is a folder, a device or a pipe.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # root may rename over a device: /dev/stdout would be gone
+            raise UserError(f"cannot write {path}: it is there already and is no file; choose another name")
         new = path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
         # Not tempfile's, which are private: this one gets the mode that an ordinary open() gives, whatever threads do.
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

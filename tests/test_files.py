@@ -160,10 +160,11 @@ def test_a_disk_that_refuses(tmp_path, monkeypatch, number):
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
-    for path in (tmp_path / "file" / "x.txt", tmp_path / "folder", tmp_path / ("long" * 100)):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "file" / "x.txt", tmp_path / "folder", tmp_path / "pipe", tmp_path / ("long" * 100)):
         with pytest.raises(UserError, match="cannot write"):
             write_text(path, "content")
-    assert only(tmp_path) == ["file", "folder"]
+    assert only(tmp_path) == ["file", "folder", "pipe"]
     assert only(tmp_path / "folder") == ["inner"]
 
 

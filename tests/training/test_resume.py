@@ -121,16 +121,26 @@ def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypat
     same(out, tmp_path / "straight")
 
 
-@pytest.mark.parametrize("number", [5, 60, 205])
-def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, number):
-    """The blown-up run is found out at the same iteration, though its beginning was seen by another process."""
-    changes = {"iterations": 300, "learning_rate": 1e3, "run": {"save_every": 0}}
-    straight = workshop.train(tmp_path / "straight", **changes)
+@pytest.mark.parametrize(("network", "number"), [("tiny", 5), ("tiny", 60), ("tiny", 205), ("explosive", 65)])
+def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, network, number):
+    """Found out at the same iteration, and ended with the same sound weights, though another process saw them."""
+    changes = {"iterations": 300, "learning_rate": 1e3 if network == "tiny" else 1e-3, "run": {"save_every": 0}}
+    straight = workshop.train(tmp_path / "straight", network, **changes)
     assert straight["outcome"] == "collapsed"
-    assert killed(monkeypatch, (*STEP, True), number, lambda: workshop.train(tmp_path / "killed", **changes))
-    record = workshop.train(tmp_path / "killed", **changes)
+    assert killed(monkeypatch, (*STEP, True), number, lambda: workshop.train(tmp_path / "killed", network, **changes))
+    record = workshop.train(tmp_path / "killed", network, **changes)
     assert record["collapse"] == straight["collapse"]
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("number", [50, 120])
+def test_a_row_of_the_history_that_a_kill_cuts_in_two(workshop, tmp_path, monkeypatch, number):
+    """One row for 150 iterations, of which the first 100 have been looked at."""
+    changes = {"iterations": 150, "validate_every": 150, "run": {"save_every": 0, "log_every": 150}}
+    workshop.train(tmp_path / "straight", **changes)
+    assert killed(monkeypatch, (*STEP, True), number, lambda: workshop.train(tmp_path / "killed", **changes))
+    workshop.train(tmp_path / "killed", **changes)
+    same(tmp_path / "killed", tmp_path / "straight")
 
 
 # --- in processes of their own, SIGKILL at a chosen point ---

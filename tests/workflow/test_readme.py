@@ -1,4 +1,4 @@
-"""Every command that the README shows is run. What would take minutes is run as a dry run, which parses and plans it."""
+"""Every command that the README shows is run; what would take minutes, as a dry run, which parses and plans it."""
 
 import os
 import re
