@@ -40,7 +40,8 @@ lint: $(READY)  ## format and lint of Python and rules
 
 bench: $(READY)  ## how fast, against the reference way of doing it
 	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/evaluation.py
+	@test -n "$$SAFMN_DATASETS" || echo "evaluation: not timed, SAFMN_DATASETS names no folder with B100" >&2
+	@test -z "$$SAFMN_DATASETS" || $(BIN)/python benchmarks/evaluation.py --data "$$SAFMN_DATASETS/B100"
 
 clean:  ## remove the environment and what studies left (not results/published)
 	rm -rf $(VENV) .snakemake

@@ -280,7 +280,7 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "the seeding": (change("safmn/training/randomness.py", "seed_everything"), ALL),
     "the validation": (change("safmn/training/validation.py", "_psnr"), ALL),
     "the collapse": (assign("safmn/training/collapse.py", "FACTOR", "4.0"), ALL),
-    "precision and threads": (change("safmn/training/loop.py", "_configure"), ALL),
+    "precision and threads": (change("safmn/training/loop.py", "configure"), ALL),
     # The architecture: only the variants concerned.
     "FMM": (change(SAFMN, "FMM"), OURS),
     "SAFMN": (change(SAFMN, "SAFMN.forward"), OURS),

@@ -106,7 +106,7 @@ def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[N
     flags = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
     if device.type == "cpu":
         settings = settings | {"threads": min(settings["threads"], describe("cpu")["cores"])}
-    loop._configure(device, settings)
+    loop.configure(device, settings)
     try:
         yield
     finally:

@@ -198,7 +198,7 @@ def _newest(folder: Path, remarks: list[str]) -> Saved | None:
     for file in sorted(folder.glob("iteration-*.state"), reverse=True):
         try:
             when = file.stat().st_mtime
-            saved = states._read(file)
+            saved = states.read(file)
         except FileNotFoundError:  # replaced meanwhile
             continue
         except UserError as error:

@@ -59,7 +59,7 @@ def code_fingerprint(name: str) -> str:
 
 @cache
 def _recipe() -> str:
-    return fingerprint.code(*SEMANTIC, _configure)
+    return fingerprint.code(*SEMANTIC, configure)
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
@@ -96,7 +96,7 @@ class Training:
         self.scale = specification["scale"]
         data = [store.fingerprint for store in train + validate]
         self.key = key_of(specification, data)
-        _configure(device, self.settings)
+        configure(device, self.settings)
         randomness.seed_everything(specification["seed"])
         # Built on the CPU in every case: the initial weights do not depend on the device.
         network = networks.build(specification["network"], self.scale)
@@ -343,7 +343,7 @@ def train(
         states.release()
 
 
-def _configure(device: torch.device, settings: dict[str, Any]) -> None:
+def configure(device: torch.device, settings: dict[str, Any]) -> None:
     """Sets what decides the bits of a result: threads, precision, deterministic kernels.
 
     Max pooling's backward adds with atomics on CUDA, but its regions do not overlap when 8 divides the patch, so each

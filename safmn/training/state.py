@@ -72,7 +72,7 @@ class StateFolder:
         with atomic(self._file(iteration)) as temporary:
             temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
         if not self._proved:
-            _read(self._file(iteration))  # raises if a resume could not read it: better now than then
+            read(self._file(iteration))  # raises if a resume could not read it: better now than then
             self._proved = True
         for old in self._files()[:-GENERATIONS]:
             old.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class StateFolder:
         for stray in self.folder.glob(".iteration-*"):  # what a kill in the middle of a save left
             stray.unlink(missing_ok=True)
         for file in reversed(self._files()):
-            saved = _read(file)
+            saved = read(file)
             if saved is None:
                 damaged = file.with_suffix(".damaged")
                 file.replace(damaged)
@@ -119,7 +119,7 @@ class StateFolder:
         return sorted(self.folder.glob("iteration-*.state"))
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def read(file: Path) -> dict[str, Any] | None:
     """The content of one generation; None if it is truncated or altered.
 
     Raises:

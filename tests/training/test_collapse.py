@@ -168,12 +168,15 @@ def test_weights_that_overflow_are_found_where_they_would_be_kept(workshop, tmp_
 
 @pytest.mark.parametrize("log_every", [1, 3, 50, 1000])
 def test_how_often_one_logs_does_not_change_what_is_left(workshop, tmp_path, log_every):
-    workshop.train(tmp_path / "usual", "explosive", iterations=200)
-    workshop.train(tmp_path / "run", "explosive", iterations=200, run={"log_every": log_every})
+    """Not a number from iteration 61 on, and the last look that keeps anything is at 50, however many looks follow."""
+    changes = {"iterations": 200, "validate_every": 50}
+    workshop.train(tmp_path / "usual", "explosive", **changes)
+    workshop.train(tmp_path / "run", "explosive", **changes, run={"log_every": log_every})
     for name in FILES[:3]:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes(), name
     records = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("usual", "run")]
     assert records[0]["collapse"] == records[1]["collapse"]
+    assert [record["last"]["iteration"] for record in records] == [50, 50]
 
 
 def test_a_collapsed_run_stays_collapsed(workshop, tmp_path):
