@@ -16,6 +16,15 @@ from safmn.networks.registry import published_networks
 MOST_THREADS = 1024  # the library that would start them takes any number and dies of it
 
 
+# What `--config` may give as a single word: word -> (section, key).
+SHORT = {
+    "data_root": ("data", "root"),
+    "weights_root": ("weights", "root"),
+    **{key: ("training", key) for key in ("iterations", "batch", "patch", "ema", "precision", "threads")},
+    **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes")},
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run: a variant at a scale with a seed."""
@@ -53,25 +62,23 @@ class Study:
     def from_snakemake(cls, config: dict[str, Any], files: list[Any]) -> "Study":
         """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
 
-        `data_root`, `weights_root`, `iterations`, `batch`, `patch`, `ema`, `precision` and `threads` stand for the keys
-        of the same meaning in their sections; `variants`, `networks`, `scales` and `seeds` may be words with commas,
-        and `extra_seeds=none` drops them. Other keys are given as in the file.
+        The words of `SHORT` stand for keys of the same meaning in a study's sections; `variants`, `networks`, `scales`
+        and `seeds` may be words with commas, and `extra_seeds=none` drops them. Other keys are given as in the file.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
             content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{where}: holds something that is not plain data: {error}") from error
-        data_root, weights_root = content.pop("data_root", None), content.pop("weights_root", None)
-        if data_root is not None and isinstance(content.get("data"), dict):
-            content["data"]["root"] = str(data_root)
-        if weights_root:
-            content["weights"] = {"root": str(weights_root)}
+        for word, (section, key) in SHORT.items():
+            value = content.pop(word, None)
+            if value in (None, ""):
+                continue
+            if section != "training":
+                content.setdefault(section, {})
+            if isinstance(content.get(section), dict):
+                content[section][key] = str(value) if key == "root" else value
         training = content.get("training")
-        for key in ("iterations", "batch", "patch", "ema", "precision", "threads"):
-            value = content.pop(key, None)
-            if value is not None and isinstance(training, dict):
-                training[key] = value
         if isinstance(training, dict) and all(
             isinstance(training.get(key), int) for key in ("iterations", "validate_every")
         ):
