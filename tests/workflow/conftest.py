@@ -49,7 +49,7 @@ def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
         return subprocess.run(
-            [*map(str, command), "--cores", "2", *map(str, arguments)],
+            [*map(str, command), *([] if "--report" in arguments else ["--cores", "2"]), *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=ROOT,

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import zipfile
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakema
 
     second = snakemake("--configfile", study)
     assert "Nothing to be done" in second.stdout + second.stderr
+
+    told = snakemake("--report", tmp_path / "report.zip", "--configfile", study)
+    assert told.returncode == 0, told.stderr
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        assert any(name.endswith("report.html") for name in archive.namelist())
+        assert any(name.endswith("table3.md") for name in archive.namelist())
 
     # What was trained is not trained again when a table is lost or the study is described differently.
     (results / "tables/table3.md").unlink()

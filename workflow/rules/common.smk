@@ -1,4 +1,5 @@
 # What the rules share: the study, validated before anything runs, and the fingerprints that decide what is stale.
+import os
 import shlex
 import sys
 from functools import cache

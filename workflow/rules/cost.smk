@@ -1,6 +1,8 @@
 # Cost: what a network needs. Counts and predicted memory need no GPU; times are taken on the device that is there.
 
 TIMED = ["safmn"] + [name for name in study.networks if 2 in networks.info(name).rows]
+# All cores on a CPU: a job beside it would be part of what is measured. (`workflow.cores` is unknown to --report.)
+TIMING_THREADS = 1 if GPU else os.cpu_count() or 1
 
 
 rule complexity:
@@ -45,8 +47,7 @@ rule runtime:
         f"{RESULTS}/logs/runtime.log",
     conda:
         "../../environment.yml"
-    # All cores on a CPU: a job beside it would be part of what is measured.
-    threads: 1 if GPU else workflow.cores
+    threads: TIMING_THREADS
     resources:
         gpu=GPU,
     params:
@@ -70,7 +71,7 @@ rule operations:
         f"{RESULTS}/logs/operations.log",
     conda:
         "../../environment.yml"
-    threads: 1 if GPU else workflow.cores
+    threads: TIMING_THREADS
     resources:
         gpu=GPU,
     params:
