@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return args.run(args) or 0
     except UserError as error:
-        print(f"safmn {args.command}: {error}", file=sys.stderr)
+        # One line, whatever a path that is named in it holds.
+        print(f"safmn {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"safmn {args.command}: interrupted", file=sys.stderr)

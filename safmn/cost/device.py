@@ -105,7 +105,7 @@ def describe(kind: str | None = None) -> dict[str, Any]:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     record: dict[str, Any] = {
         "device": kind,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which a safe loader of states refuses
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),

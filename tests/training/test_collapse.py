@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from safmn import cli
 from safmn.training import collapse
 from safmn.training.collapse import CollapseWatch
 
@@ -145,6 +146,14 @@ def test_not_a_number_ends_the_run_as_a_result(workshop, tmp_path):
     assert record["last"]["iteration"] == 60
     sound = workshop.train(tmp_path / "sound", "tiny", iterations=200)
     assert sound["outcome"] == "finished"
+
+
+def test_the_command_takes_a_collapse_for_a_result(workshop, tmp_path, capsys):
+    """Exit status 0: Snakemake keeps the files, and the tables mark the row."""
+    study = workshop.study(tmp_path / "study.yaml", iterations=200)
+    assert cli.main(workshop.arguments(tmp_path / "run", "explosive", study)) == 0
+    assert "collapsed after" in capsys.readouterr().out
+    check_files(tmp_path / "run", json.loads((tmp_path / "run" / "run.json").read_text()))
 
 
 def test_a_high_learning_rate_ends_as_a_result(workshop, tmp_path):

@@ -135,7 +135,8 @@ class Workshop:
     def train(self, out: Path, network: str = "tiny", seed: int = 0, **changes: Any) -> dict[str, Any]:
         """Trains in this process; returns run.json."""
         options = {key: changes.pop(key) for key in ("restart", "time_limit") if key in changes}
-        return loop.train(*self._arguments(out, network, seed, changes), device=torch.device("cpu"), **options)
+        device = torch.device(changes.pop("device", "cpu"))
+        return loop.train(*self._arguments(out, network, seed, changes), device=device, **options)
 
     def _arguments(self, out: Path, network: str, seed: int, changes: dict[str, Any]) -> tuple[Any, ...]:
         content = check(self.content(**changes), "study", "workshop")
