@@ -119,6 +119,13 @@ class Study:
         """`results/<study>`, relative to where Snakemake or `safmn` runs."""
         return Path("results") / self.name
 
+    def folder(self, chosen: str | Path | None = None) -> Path:
+        """The folder of results that a command was given, or the study's own; UserError where it is a file."""
+        folder = Path(chosen) if chosen else self.results
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"--results {folder} is not a folder: name the study's")
+        return folder
+
     @cached_property
     def variants(self) -> list[str]:
         """Names of the variants that are trained (all that are counted, if the study trains none)."""

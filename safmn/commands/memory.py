@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from safmn.commands.deliver import deliver
+
 HELP = """Peak memory while a network enlarges one image, torch.cuda.max_memory_allocated() of Table 2: predicted
 without a GPU from the network's own operations, and measured where there is one. With --training also the peak of a
 training step, to see whether a batch fits the card."""
@@ -35,9 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predicts, measures, prints."""
-    import json
 
-    from safmn import files
     from safmn.cost import lease
 
     if args.measure or args.measure_if_cuda:
@@ -46,12 +46,7 @@ def run(args: argparse.Namespace) -> None:
             record = _record(args)
     else:
         record = _record(args)
-    if args.out:
-        files.write_json(args.out, record)
-    if args.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        _print(record)
+    deliver(args, record, _print)
 
 
 def _record(args: argparse.Namespace) -> dict[str, Any]:

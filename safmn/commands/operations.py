@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from safmn.commands.deliver import deliver, place
+
 HELP = """Time of LayerNorm, channel splitting, adaptive max pooling, nearest interpolation, element-wise product and
 addition inside SAFMN (Table 5), by torch.profiler and named ranges in the network. Holds the device alone. Without CUDA
 the times are of the CPU, and say so."""
@@ -35,26 +37,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Profiles and prints."""
-    import json
 
-    from safmn import files
     from safmn.cost import lease, operations
 
     with lease.hold(exclusive=True):
         record = operations.measure(args.images, args.scale, args.height, args.width, args.network, args.form)
-    if args.out:
-        files.write_json(args.out, record)
-    if args.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        _print(record)
+    deliver(args, record, _print)
 
 
 def _print(record: dict[str, Any]) -> None:
     from tabulate import tabulate
 
     provenance, settings = record["provenance"], record["settings"]
-    where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads)"
+    where = place(provenance)
     print(
         f"{settings['network']} x{settings['scale']}, {settings['images']} LR images of {settings['width']}x"
         f"{settings['height']}, LayerNorm {settings['form']}, on {where}, torch {provenance['torch']}"

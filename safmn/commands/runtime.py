@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from safmn.commands.deliver import deliver, place
+
 HELP = """Inference time an image (Table 2): warm-up until stable, networks taking turns, device synchronised, median,
 spread over several processes, and the ratio to SAFMN in the same process. Beside it the field's habit: one pass, no
 warm-up, the mean. Holds the device alone. Without CUDA the times are of the CPU, and say so."""
@@ -37,12 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Times and prints."""
-    import json
     import sys
 
     import torch
 
-    from safmn import files
     from safmn.cost import lease, runtime
     from safmn.errors import UserError
 
@@ -64,19 +64,14 @@ def run(args: argparse.Namespace) -> None:
             habit=not args.no_habit,
             say=lambda message: print(message, file=sys.stderr, flush=True),
         )
-    if args.out:
-        files.write_json(args.out, record)
-    if args.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        _print(record)
+    deliver(args, record, _print)
 
 
 def _print(record: dict[str, Any]) -> None:
     from tabulate import tabulate
 
     provenance, settings = record["provenance"], record["settings"]
-    where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads)"
+    where = place(provenance)
     print(
         f"x{settings['scale']}, {settings['images']} LR images of {settings['width']}x{settings['height']}, ms an "
         f"image, processes: {settings['processes']}, on {where}, torch {provenance['torch']}"

@@ -27,17 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Looks and prints."""
     import json
-    from pathlib import Path
 
-    from safmn.errors import UserError
     from safmn.planning import overview
     from safmn.quality.progress import Progress
     from safmn.study import Study
 
     study = Study.load(args.study)
-    folder = Path(args.results) if args.results else study.results
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--results {folder} is not a folder: name the study's")
+    folder = study.folder(args.results)
     with Progress(f"looking at {study.name}") as progress:
         record = overview.look(study, folder, progress)
     if args.json:

@@ -23,17 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Joins, writes, prints."""
-    from pathlib import Path
 
-    from safmn.errors import UserError
     from safmn.files import write_text
     from safmn.report import cells, claims, figures, page, rendering, tables
     from safmn.study import Study
 
     study = Study.load(args.study)
-    folder = Path(args.results) if args.results else study.results
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--results {folder} is not a folder: name the study's")
+    folder = study.folder(args.results)
     frame = cells.collect(study, folder)
     cells.write(frame, folder / "cells.csv")
     rendered = tables.build_all(study, folder, frame)

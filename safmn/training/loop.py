@@ -1,6 +1,5 @@
 """One training run from its first iteration, or from where it was killed, to its weights."""
 
-import json
 import math
 import signal
 import sys
@@ -127,8 +126,7 @@ class Training:
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
         """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
         began, start, earlier = time.monotonic(), self.iteration, self.sessions
-        # Plain data, as everything in a state must be: torch's own version is a class of its own.
-        where = json.loads(json.dumps(hardware.describe(self.step.device.type)))
+        where = hardware.describe(self.step.device.type)
 
         def save() -> None:
             # One entry a process: what it did of the run, on what device, and how fast.

@@ -94,7 +94,7 @@ def published_quality():
                 name == "bicubic" or published_file(name, scale)
             ):
                 found += quality_files(name, scale, "published")
-            if name == "bicubic" and scale in study.scales:
+            if name == "bicubic":
                 found += quality_files(name, scale, "legacy")
     return found
 
