@@ -1,6 +1,7 @@
 """Fixtures that all tests share: where real images and weights are, one thread, nothing written outside tmp_path."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,10 @@ def datasets() -> Path:
 def checkpoints() -> Path:
     """The folder with weights as their authors published them."""
     return _folder("SAFMN_CHECKPOINTS", "the authors' published weights")
+
+
+@pytest.fixture
+def torch_threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch computes with; one again afterwards."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)

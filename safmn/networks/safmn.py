@@ -8,6 +8,7 @@ load.
 
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,42 @@ from torch import Tensor, nn
 
 from safmn.errors import UserError
 from safmn.networks import ranges
+from safmn.networks.blocks import Conv1x1
 
 LEVELS = 4  # Eq. (1): X_0 keeps its resolution, X_i is pooled to 1 / 2^i
 SMALLEST_SIDE = 2 ** (LEVELS - 1)
 
 
 # --- Normalisation: "LN -> ..." in Table 3 ---------------------------------------------------------------------------
+
+
+class LayerNormCPU(torch.autograd.Function):
+    """`F.layer_norm` of N x H x W x C over C with another backward pass, for training on a CPU.
+
+    torch's kernel computes the gradients of weight and bias in one buffer that its threads share line by line, which
+    makes it several times slower on two threads than on one (benchmarks/README.md). Here they are sums over an image's
+    positions, then over images: the same values in another order, and the same order with any number of threads.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, mean, inverse = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, bias, mean, inverse = ctx.saved_tensors
+        images, channels = len(x), x.shape[-1]
+        gradient = gradient.contiguous()
+        only_x = (True, False, False)
+        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
+            gradient, x, weight.shape, mean, inverse, weight, bias, only_x
+        )
+        of_normed = (x - mean).mul_(gradient).view(images, -1, channels)
+        of_weight = torch.bmm(inverse.reshape(images, 1, -1), of_normed).sum((0, 1))
+        of_bias = gradient.view(images, -1, channels).sum(1).sum(0)
+        return of_x, of_weight, of_bias, None
 
 
 class LayerNorm2d(nn.Module):
@@ -41,7 +72,12 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fused:
             channels_last = x.permute(0, 2, 3, 1)
-            return F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+            # Autocast mixes types, which it takes torch's own function to sort out; a trace shows torch's own as well.
+            if self.training and x.is_cpu and x.dtype == self.weight.dtype and not torch.jit.is_tracing():
+                y = LayerNormCPU.apply(channels_last.contiguous(), self.weight, self.bias, self.eps)
+            else:
+                y = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
+            return y.permute(0, 3, 1, 2)
         mean = x.mean(1, keepdim=True)
         variance = (x - mean).pow(2).mean(1, keepdim=True)
         x = (x - mean) / torch.sqrt(variance + self.eps)
@@ -148,7 +184,7 @@ class SAFM(nn.Module):
             raise UserError(f"SAFM splits its channels into {levels} equal groups: dim {dim} is not a multiple")
         group = dim // levels
         self.mfr = nn.ModuleList(nn.Conv2d(group, group, 3, padding=1, groups=group) for _ in range(levels))
-        self.aggr = nn.Conv2d(dim, dim, 1) if aggregation else nn.Identity()
+        self.aggr = Conv1x1(dim, dim) if aggregation else nn.Identity()
         self.pool = POOLINGS[pooling]
         self.activation = ACTIVATIONS[activation]
         self.modulation = modulation
@@ -203,13 +239,13 @@ class CCM(nn.Module):
     def __init__(self, dim: int, expansion: float = 2.0, form: str = "ccm") -> None:
         super().__init__()
         hidden = int(dim * expansion)
-        kernel = 1 if form == "channel_mlp" else 3
-        layers: list[nn.Module] = [nn.Conv2d(dim, hidden, kernel, padding=kernel // 2), nn.GELU()]
+        first = Conv1x1(dim, hidden) if form == "channel_mlp" else nn.Conv2d(dim, hidden, 3, padding=1)
+        layers: list[nn.Module] = [first, nn.GELU()]
         if form == "ccm_se":
             layers.append(SqueezeExcitation(hidden))
         if form == "inverted_residual":
             layers += [nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden), nn.GELU()]
-        layers.append(nn.Conv2d(hidden, dim, 1))
+        layers.append(Conv1x1(hidden, dim))
         self.ccm = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,8 +27,14 @@ class TrainStep:
         self.network = network.to(device=device, memory_format=self.layout).train()
         self.average = Average(self.network, settings["ema"], settings["ema_buffers"])
         self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=settings["learning_rate"], betas=tuple(settings["betas"]), fused=True
+            self.network.parameters(),
+            lr=settings["learning_rate"],
+            betas=tuple(settings["betas"]),
+            fused=True,
+            capturable=device.type == "cuda",
         )
+        # On a GPU the rate is a tensor that stays where it is: a recorded step (capture.py) reads the present one.
+        self._rate = torch.zeros((), device=device) if device.type == "cuda" else None
         self._parameters = list(self.network.parameters())
         self._dtype = self._parameters[0].dtype  # float32; a comparison with another trainer may want float64
 
@@ -43,11 +49,21 @@ class TrainStep:
             float32 tensor of 3 on the device: L1 term, weighted frequency term, Euclidean norm of all gradients.
             Reading it waits for the device, so the loop reads many at once.
         """
+        self.set_rate(iteration)
+        return self.learn(lr, hr)
+
+    def set_rate(self, iteration: int) -> None:
+        """The learning rate of this 0-based iteration."""
         settings = self.settings
+        rate = learning_rate(
+            iteration, settings["iterations"], settings["learning_rate"], settings["minimum_learning_rate"]
+        )
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(
-                iteration, settings["iterations"], settings["learning_rate"], settings["minimum_learning_rate"]
-            )
+            group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
+
+    def learn(self, lr: Tensor, hr: Tensor) -> Tensor:
+        """As a call, at the rate that is set: the same kernels each time, with nothing that waits for the device."""
+        settings = self.settings
         lr = self._image(lr).to(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
             sr = self.network(lr)

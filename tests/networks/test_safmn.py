@@ -8,7 +8,7 @@ from torch import nn
 
 from safmn import networks, variants
 from safmn.errors import UserError
-from safmn.networks import safmn
+from safmn.networks import blocks, safmn
 
 
 def test_the_baselines_keys_are_the_authors():
@@ -39,6 +39,44 @@ def test_layer_norm_is_the_same_fused_and_written_out():
     expected = (pixel - pixel.mean()) / np.sqrt(pixel.var() + 1e-6)
     expected = expected * norm.weight.detach().numpy() + norm.bias.detach().numpy()
     np.testing.assert_allclose(fused[1, :, 3, 4].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_of_layer_norm_are_those_of_its_formula(memory_format, threads, torch_threads):
+    """In training the CPU has a backward pass of our own; autograd of the formula written out knows nothing of it."""
+    torch_threads(threads)
+    torch.manual_seed(0)
+    norm = safmn.LayerNorm2d(6).double().train()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    upstream = torch.randn(3, 6, 5, 7, dtype=torch.float64)
+    gradients = []
+    for fused in (True, False):
+        norm.fused = fused
+        gradients.append(torch.autograd.grad(norm(x), [x, norm.weight, norm.bias], upstream))
+    for ours, formula in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, formula, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("images", "side"), [(1, 5), (2, 64), (15, 33), (16, 64)])
+def test_a_1x1_convolution_is_one_whatever_way_it_takes(memory_format, images, side, torch_threads):
+    torch_threads(1)
+    torch.manual_seed(0)
+    ours = blocks.Conv1x1(6, 9)
+    plain = nn.Conv2d(6, 9, 1)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(images, 6, side, side + 3).to(memory_format=memory_format).requires_grad_()
+    upstream = torch.randn(images, 9, side, side + 3)
+    results = []
+    for module in (ours, plain):
+        y = module(x)
+        results.append((y, *torch.autograd.grad(y, [x, *module.parameters()], upstream)))
+    for one, other in zip(*results, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 21), (16, 24)])
