@@ -13,6 +13,7 @@ or a busy neighbour hits both alike.
 import argparse
 import copy
 import random
+import resource
 import statistics
 import sys
 import tempfile
@@ -175,6 +176,40 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def convolutions_alone(network: nn.Module, lr: Tensor, device: torch.device, repeats: int = 10) -> float:
+    """Seconds that the network's convolutions take forwards and backwards, each timed alone, in our layout.
+
+    A floor of the step: nothing here changes how the library convolves.
+    """
+    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    shapes: list[tuple[nn.Conv2d, torch.Size]] = []
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, _: shapes.append((module, inputs[0].shape)))
+        for module in convolutions
+    ]
+    with torch.no_grad():
+        network(lr.to(device).float() / 255)
+    for hook in hooks:
+        hook.remove()
+    total, known = 0.0, {}
+    for module, shape in shapes:
+        key = (shape, module.weight.shape, module.groups)
+        if key not in known:
+            x = torch.randn(shape, device=device).to(memory_format=layout)
+            x.requires_grad_(module.in_channels != 3)  # nobody asks for the gradient of the image
+            wanted = [module.weight, module.bias] + ([x] if x.requires_grad else [])
+            gradient = torch.randn_like(module(x))
+
+            def both(module: nn.Conv2d = module, x: Tensor = x, wanted: list = wanted, g: Tensor = gradient) -> None:
+                torch.autograd.grad(module(x), wanted, g)
+
+            both()
+            known[key] = statistics.median(timed(both, device) for _ in range(repeats))
+        total += known[key]
+    return total
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8, help="patches a step (default 8; the paper's 64)")
@@ -231,6 +266,9 @@ def main() -> int:
             seconds["reference"].append(timed(reference_block, device) / args.steps)
             seconds["ours"].append(timed(our_block, device) / args.steps)
 
+        floor = convolutions_alone(ours.network, sampler.batch(0)[0], device)
+        drawing = statistics.median(timed(lambda: sampler.batch(done["ours"]), device) for _ in range(20))
+
     record = hardware.describe(device.type)
     print(f"{record.get('gpu', record['cpu'])}, {record['threads']} threads, torch {record['torch']}, float32")
     print(
@@ -241,6 +279,11 @@ def main() -> int:
         print(f"{name:10s} median {middle:8.1f} ms a step, quartiles {low:.1f}-{high:.1f}")
     ratios = [a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
+    middle = statistics.median(seconds["ours"])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts it in KiB
+    print(f"our convolutions alone {1e3 * floor:.1f} ms, {floor / middle:.0%} of our step")
+    print(f"drawing a batch {1e3 * drawing:.2f} ms, {drawing / middle:.1%} of our step")
+    print(f"most memory of this process, with both in it: {most:.2f} GiB")
     print(f"reference / ours: median {quartiles[1]:.2f}, quartiles {quartiles[0]:.2f}-{quartiles[2]:.2f}")
     return 0
 

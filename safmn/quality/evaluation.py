@@ -273,6 +273,9 @@ def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: tor
         return
     pending: deque[Future] = deque()
     try:
+        # Here as well, where batches are put together: a team of threads spins for milliseconds after its work, and
+        # takes the cores from the workers.
+        torch.set_num_threads(1)
         # torch keeps the number of threads per thread, but new threads take it from the last setting anywhere.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
@@ -281,7 +284,10 @@ def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: tor
                     while pending and (large or len(pending) > threads):
                         yield pending.popleft().result()
                     if large:
-                        yield work(batch)
+                        torch.set_num_threads(threads)
+                        done = work(batch)
+                        torch.set_num_threads(1)
+                        yield done
                     else:
                         pending.append(pool.submit(work, batch))
                 while pending:
