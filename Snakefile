@@ -20,6 +20,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/quality.smk"
 include: "workflow/rules/cost.smk"
+include: "workflow/rules/inspection.smk"
 include: "workflow/rules/report.smk"
 
 

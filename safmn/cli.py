@@ -8,7 +8,7 @@ import argparse
 import importlib
 import sys
 
-from safmn.errors import UserError
+from safmn.errors import UserError, one_line
 
 COMMANDS = {
     "list": "networks and variants that can be built, and the row of the paper each stands for",
@@ -18,14 +18,17 @@ COMMANDS = {
     "operations": "time of the operations of Table 5 inside SAFMN",
     "resolve": "check a study and write it down with every default filled in",
     "pack": "decode a dataset once into a packed uint8 store, making LR images where they are missing",
+    "manifest": "the data manifest hash of packed datasets, or what differs from somebody else's data",
     "train": "train one network of a study, resuming what is there",
     "evaluate": "PSNR and SSIM on Y, image by image",
     "explain": "which single departure from the protocol gives a published number",
+    "inspect": "attribution map, features and crops of one network: what Figures 2, 5 and 6 show",
     "upscale": "enlarge pictures with a trained network",
     "fetch": "download published weights and datasets, verified",
     "plan": "hours and disk that a study will need on this device",
     "status": "what of a study is done, running, failed or stale, and what it has cost",
     "tables": "render the paper's tables beside what was measured",
+    "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
 }
 
 
@@ -54,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         return args.run(args) or 0
     except UserError as error:
         # One line, whatever a path that is named in it holds.
-        print(f"safmn {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"safmn {args.command}: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"safmn {args.command}: interrupted", file=sys.stderr)
@@ -64,9 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(
-            f"safmn {args.command}: {error.filename}: {error.strerror}; check it and its permissions", file=sys.stderr
-        )
+        message = f"{error.filename}: {error.strerror}; check it and its permissions"
+        print(f"safmn {args.command}: {one_line(message)}", file=sys.stderr)
         return 2
 
 

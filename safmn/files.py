@@ -1,8 +1,10 @@
 """Files that are either whole or absent: everything is written beside its final name and renamed into place."""
 
+import errno
 import glob
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +18,15 @@ from safmn.errors import UserError
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; on success it is synced and renamed to `path`, else removed.
 
+    The folder is synced, too: a rename that a power cut undoes would give back the old file, or none.
+
     The temporary name keeps the suffix of `path`, since many writers choose their format by it. Raises UserError
     where the disk is full, the folder cannot be written, or `path` is a folder, a device or a pipe.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
+        changed = [path.parent, *(folder.parent for folder in path.parents if not folder.exists())]
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():  # root may rename over a device: /dev/stdout would be gone
             raise UserError(f"cannot write {path}: it is there already and is no file; choose another name")
@@ -34,6 +39,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
         temporary = None
+        for folder in changed:
+            sync_folder(folder)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
@@ -41,6 +48,26 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path | str) -> None:
+    """Makes sure that what was renamed, made or removed in `folder` stays so after a power cut.
+
+    Does nothing where the system cannot do that: some file systems, a folder that may be written but not read, Windows.
+    """
+    if os.name != "posix":
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove_strays(path: Path | str) -> None:
@@ -57,8 +84,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON; refuses NaN, which other readers of JSON do not know."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes `value` as indented JSON that is YAML, too; refuses NaN, which other readers of JSON do not know."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # YAML knows no control character as itself (DEL, C1), and takes some (NEL, U+2028) for the end of a line.
+    text = re.sub("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path | str) -> Any:

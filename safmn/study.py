@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ MOST_THREADS = 1024  # the library that would start them takes any number and di
 # What `--config` may give as a single word: word -> (section, key).
 SHORT = {
     "data_root": ("data", "root"),
+    "data_download": ("data", "download"),
     "weights_root": ("weights", "root"),
+    "weights_download": ("weights", "download"),
     **{key: ("training", key) for key in ("iterations", "batch", "patch", "ema", "precision", "threads")},
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes")},
 }
@@ -52,6 +55,7 @@ class Study:
         self._check_names()
         self._check_data()
         self._check_training()
+        self._check_figures()
 
     @classmethod
     def load(cls, file: str | Path) -> "Study":
@@ -62,8 +66,9 @@ class Study:
     def from_snakemake(cls, config: dict[str, Any], files: list[Any]) -> "Study":
         """The study that Snakemake's `config` holds, after the overrides that `--config` may give.
 
-        The words of `SHORT` stand for keys of the same meaning in a study's sections; `variants`, `networks`, `scales`
-        and `seeds` may be words with commas, and `extra_seeds=none` drops them. Other keys are given as in the file.
+        The words of `SHORT` stand for keys of the same meaning in a study's sections (a folder `none` for downloads
+        turns them off); `variants`, `networks`, `scales` and `seeds` may be words with commas, and `extra_seeds=none`
+        drops them. Other keys are given as in the file.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
@@ -77,6 +82,8 @@ class Study:
             if section != "training":
                 content.setdefault(section, {})
             if isinstance(content.get(section), dict):
+                if key == "download" and value == "none":
+                    value = None
                 content[section][key] = str(value) if key == "root" else value
         training = content.get("training")
         if isinstance(training, dict) and all(
@@ -109,6 +116,25 @@ class Study:
     @property
     def data(self) -> dict[str, Any]:
         return self.content["data"]
+
+    @property
+    def roots(self) -> list[Path]:
+        """The folders in which datasets are looked for, in turn: the root, then where downloads go."""
+        return _folders(self.data)
+
+    @property
+    def weights_roots(self) -> list[Path]:
+        """The folders in which published weights are looked for, in turn."""
+        return _folders(self.content["weights"])
+
+    @property
+    def shareable(self) -> dict[str, Any]:
+        """The content without the folders of whoever runs it, to be passed on."""
+        shown = deepcopy(self.content)
+        for key in ("root", "folders", "download"):
+            shown["data"].pop(key, None)
+        shown.pop("weights", None)
+        return shown
 
     @property
     def training(self) -> dict[str, Any] | None:
@@ -160,6 +186,49 @@ class Study:
             Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds(name)
         ]
 
+    def stores(self) -> list[tuple[str, int]]:
+        """(dataset, scale) of each packed store that is needed: to train on where there are runs, to test on at all."""
+        from safmn.data.sources import parse_selection
+
+        trained = sorted({run.scale for run in self.runs()})
+        wanted: dict[tuple[str, int], None] = {}
+        for uses, scales in ((("train", "validation"), trained), (("test",), sorted(self.scales))):
+            for scale in scales:
+                for text in (text for use in uses for text in self.data[use]):
+                    wanted[parse_selection(text)[0], scale] = None
+        return list(wanted)
+
+    def to_fetch(self) -> dict[str, dict[str, list[int]]]:
+        """What is to be downloaded: source -> dataset -> scales; see `safmn.data.supply`."""
+        from safmn.data import supply
+
+        root, download = (Path(self.data[key]).expanduser() if self.data[key] else None for key in ("root", "download"))
+        try:
+            return supply.to_fetch(self.stores(), root, self.data["folders"], download)
+        except UserError as error:
+            raise UserError(f"{self.where}: {error}") from error
+
+    def weights_to_fetch(self) -> dict[str, tuple[str, int]]:
+        """Published weights to be downloaded: file name -> (network, a scale that it serves)."""
+        from safmn.networks import published_weights
+
+        weights, found = self.content["weights"], {}
+        for network in [*self.networks, *self.variants] if weights["download"] else []:
+            for scale in self.scales:
+                known = published_weights.find(network, scale)
+                if known and published_weights.at_hand(network, scale, weights["root"]) is None:
+                    found.setdefault(known.remote.name, (network, scale))
+        return found
+
+    def published_weights(self, network: str, scale: int) -> Path | None:
+        """The authors' weights of a network: at hand, or where they will be downloaded; None where there are none."""
+        from safmn.networks import published_weights
+
+        known = published_weights.find(network, scale)
+        if known and known.remote.name in self.weights_to_fetch():
+            return self.weights_roots[-1] / known.remote.name
+        return published_weights.at_hand(network, scale, *self.weights_roots)
+
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that determines the result of a run, and nothing else: plain data, fit to be hashed."""
         if self.training is None:
@@ -202,6 +271,11 @@ class Study:
     def _check_data(self) -> None:
         from safmn.data.sources import parse_selection
 
+        for section in ("data", "weights"):
+            folder = self.content[section]["download"]
+            # Snakemake would take braces for wildcards.
+            if folder is not None and (not folder.strip() or not folder.isprintable() or set(folder) & set("{}")):
+                raise UserError(f"{self.where}: {section}.download: {folder!r} cannot be used: choose another folder")
         for use in ("train", "validation", "test"):
             for text in self.data[use]:
                 try:
@@ -232,6 +306,25 @@ class Study:
             raise UserError(
                 f"{self.where}: training.validate_every: is above training.iterations, so no best is chosen"
             )
+
+    def _check_figures(self) -> None:
+        from safmn.data.sources import parse_selection
+
+        asked = self.content["figures"]["networks"]
+        for name in [] if asked == "all" else asked:
+            if name not in variants.discover() and name not in published_networks():
+                raise UserError(f"{self.where}: figures.networks: {name!r} is not known; `safmn list` shows all")
+        tested = [parse_selection(text)[0] for text in self.data["test"]]
+        for scene in self.content["figures"]["scenes"]:
+            if scene["test"] not in tested:
+                raise UserError(
+                    f"{self.where}: figures.scenes: {scene['test']!r} is not among data.test, so its images may have "
+                    "been trained on; add it there"
+                )
+
+
+def _folders(section: dict[str, Any]) -> list[Path]:
+    return [Path(section[key]).expanduser() for key in ("root", "download") if section[key]]
 
 
 def digest(value: Any) -> str:

@@ -27,6 +27,7 @@ class Variant:
         training: the keys of a study's `training` that it changes.
         description: a sentence.
         file: where it is written down.
+        beside: for one that the paper does not have, the variant after whose row it is shown; "" for none.
     """
 
     network: Network
@@ -34,6 +35,7 @@ class Variant:
     training: dict[str, Any]
     description: str
     file: Path
+    beside: str = ""
 
     def build(self, scale: int, **changes: Any) -> Any:
         """Builds it with some of its switches changed."""
@@ -50,7 +52,7 @@ def load(file: Path) -> Variant:
 
     rows = {int(table): str(row) for table, row in content["rows"].items()}
     network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE)
-    return Variant(network, switches, content["training"], content["description"], file)
+    return Variant(network, switches, content["training"], content["description"], file, content["beside"])
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
@@ -69,7 +71,10 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
 
 
 def discover(folder: Path | None = None) -> dict[str, Variant]:
-    """All variants of a folder (default: `ablations/`), the paper's in the order of its tables, then the others."""
+    """All variants of a folder (default: `ablations/`): the paper's in the order of its tables, then the others.
+
+    One that belongs beside another follows it.
+    """
     return _discover(folder or paths.ablations())
 
 
@@ -80,13 +85,18 @@ def _discover(folder: Path) -> dict[str, Variant]:
         if variant.network.name in published_networks():
             raise UserError(f"{variant.file}: a published network has this name: rename the file")
     order = {label: place for place, label in enumerate(_printed_labels())}
-    last = len(order)
+    by_name = {variant.network.name: variant for variant in found}
+    for variant in found:
+        if variant.beside and (variant.network.rows or not by_name.get(variant.beside, variant).network.rows):
+            raise UserError(
+                f"{variant.file}: beside: {variant.beside!r} must be another variant here that stands for a row of the "
+                "paper, and this one for none"
+            )
 
-    def place(variant: Variant) -> tuple[int, str]:
-        rows = variant.network.rows
-        return min(
-            (order.get((table, label), last) for table, label in rows.items()), default=last
-        ), variant.network.name
+    def place(variant: Variant) -> tuple[int, bool, str]:
+        rows = by_name.get(variant.beside, variant).network.rows
+        first = min((order.get((table, label), len(order)) for table, label in rows.items()), default=len(order))
+        return first, variant.beside != "", variant.network.name
 
     return {variant.network.name: variant for variant in sorted(found, key=place)}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from safmn.configuration import read_yaml
 from safmn.errors import UserError
 from safmn.files import atomic, read_json, remove_strays, write_json, write_text
 
@@ -53,14 +54,57 @@ def test_nothing_under_the_final_name_before_the_end(tmp_path):
     assert only(path.parent) == ["file.csv"]
 
 
-def test_synced_before_it_is_renamed(tmp_path, monkeypatch):
-    """After a power failure a renamed file must not turn out empty."""
-    order = []
+@pytest.fixture
+def order(monkeypatch) -> list[str]:
+    """What is synced and renamed, in its order, by the names of the files."""
+    done = []
     real_sync, real_replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("sync"), real_sync(descriptor)))
-    monkeypatch.setattr(Path, "replace", lambda path, to: (order.append("rename"), real_replace(path, to)))
+
+    def sync(descriptor):
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        return real_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", lambda path, to: (done.append(f"rename to {to.name}"), real_replace(path, to)))
+    return done
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a descriptor is")
+def test_a_power_cut_can_neither_empty_nor_undo_what_was_renamed(tmp_path, order):
+    """Content before the rename, the folder that holds the name after it; new folders in their own folders, too."""
     write_text(tmp_path / "file.txt", "content")
-    assert order == ["sync", "rename"]
+    assert order[0].startswith("sync .file.")
+    assert order[1:] == ["rename to file.txt", f"sync {tmp_path.name}"]
+    order.clear()
+    write_text(tmp_path / "a" / "b" / "file.txt", "content")
+    assert order[1:] == ["rename to file.txt", "sync b", "sync a", f"sync {tmp_path.name}"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_folders_is_written_to_all_the_same(tmp_path, monkeypatch, code):
+    real_sync = os.fsync
+
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_text(tmp_path / "file.txt", "content")
+    assert (tmp_path / "file.txt").read_text() == "content"
+
+
+def test_a_folder_that_cannot_be_synced_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    real_sync = os.fsync
+
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(UserError, match=r"cannot write .*file\.txt"):
+        write_text(tmp_path / "file.txt", "content")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
@@ -182,6 +226,18 @@ def test_odd_names(tmp_path, name):
     assert read_json(tmp_path / name / f"{name}.json") == {"name": name}
     assert only(tmp_path / name) == [f"{name}.json"]
     assert only(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    "sign", ["\x7f", "\x80", "\x85", "\x9b", "\xa0", "\u2028", "\u2029", "\ufeff", "\uffff", "\x1b", "\n", "é", "🎉"]
+)
+def test_json_is_yaml_whatever_a_name_holds(tmp_path, sign):
+    """A study is kept as JSON and read as YAML, which takes some characters for others, or for a mistake."""
+    content = {f"a{sign}b": [f"{sign}{sign}", f"x {sign} y"]}
+    file = tmp_path / "study.json"
+    write_json(file, content)
+    assert read_json(file) == content
+    assert read_yaml(file) == content
 
 
 def test_json_that_every_reader_knows(tmp_path):

@@ -141,6 +141,9 @@ def test_stores_and_downloads_of_the_paper():
     fetched = disk.downloads(["DIV2K", "Set5", "B100", "Manga109"])
     assert list(fetched) == ["DIV2K_train_HR.zip", "benchmark.tar"]
     assert fetched["DIV2K_train_HR.zip"] == 3530603713
+    fetched = disk.downloads(list(names), this.scales)
+    assert len(fetched) == 8 + 2  # DIV2K's parts, Flickr2K and the benchmarks
+    assert sum(fetched.values()) == pytest.approx(26e9, rel=0.01)
 
 
 # --- calibration ---

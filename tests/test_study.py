@@ -264,7 +264,7 @@ def test_defaults():
     assert content["training"]["betas"] == [0.9, 0.99]
     assert content["training"]["fft_weight"] == 0.05
     assert content["training"]["ema"] == 0.999
-    assert content["run"] == {"save_every": 60, "log_every": 100, "jobs_per_device": 1}
+    assert content["run"] == {"save_every": 60, "log_every": 100, "cuda_graph": False, "jobs_per_device": 1}
     assert content["data"]["root"] is None
 
 

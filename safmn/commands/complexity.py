@@ -55,10 +55,11 @@ def run(args: argparse.Namespace) -> None:
     """Counts each network at each scale, once."""
     import json
 
-    from safmn import networks
+    from safmn import networks, provenance
     from safmn.files import write_json
     from safmn.report import counts
 
+    begun = provenance.begin()
     infos = [networks.info(name) for name in dict.fromkeys(args.names)]
     if args.out is not None and args.out.suffix == ".json" and len(infos) > 1:
         raise UserError(f"--out {args.out} is one file but {len(infos)} networks are asked for: name a folder")
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
             if args.check and refused:
                 file.unlink(missing_ok=True)  # an earlier count of the same name does not hold any more
             else:
-                write_json(file, _document(network.name, own))
+                write_json(file, _document(network.name, own, begun))
     if args.json:
         print(json.dumps(records[0] if len(records) == 1 else records, indent=2, ensure_ascii=False))
     else:
@@ -90,8 +91,12 @@ def run(args: argparse.Namespace) -> None:
         raise counts.refusal(contradictions)
 
 
-def _document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """What `--out` writes: the scales of one network, with what they have in common named once."""
+def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str, Any]:
+    """What `--out` writes: the scales of one network, with what they have in common named once, and provenance."""
+    from safmn.cost.device import describe
+    from safmn.variants import discover
+
+    variant = discover().get(name)
     common = ("network", "scale", "versions", "convention")
     return {
         "network": name,
@@ -101,6 +106,15 @@ def _document(name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
             str(record["scale"]): {key: value for key, value in record.items() if key not in common}
             for record in records
         },
+        "provenance": begun.result(
+            describe("meta"),
+            specification={
+                "command": "complexity",
+                "network": name,
+                "switches": variant.switches if variant else {},
+                "scales": [record["scale"] for record in records],
+            },
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""How a command that measures hands over its record: to a file, as JSON, or printed for people."""
+"""How a command that measures hands over its record: with its provenance, to a file, as JSON, or printed for people."""
 
 import argparse
 import json
@@ -6,10 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from safmn import files
+from safmn.provenance import Begun
 
 
-def deliver(args: argparse.Namespace, record: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
-    """Writes the record to `args.out` if given; prints it as JSON with `args.json`, else by `show`."""
+def deliver(
+    args: argparse.Namespace, begun: Begun, record: dict[str, Any], show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Writes the record to `args.out` if given; prints it as JSON with `args.json`, else by `show`.
+
+    Args:
+        begun: the measurement; it adds to the record's `provenance`, which describes the device.
+        record: `provenance`, `settings`, and `networks` where the settings do not name what was measured.
+    """
+    asked = {"command": args.command, "networks": sorted(record.get("networks", ())), "settings": record["settings"]}
+    record = record | {"provenance": begun.result(record["provenance"], specification=asked)}
     if args.out:
         files.write_json(args.out, record)
     if args.json:

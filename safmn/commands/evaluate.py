@@ -1,6 +1,8 @@
 """`safmn evaluate`: PSNR and SSIM on Y of a network on benchmarks."""
 
 import argparse
+import contextlib
+from pathlib import Path
 from typing import Any
 
 HELP = "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr, border of `scale` pixels cropped, image by image and mean."
@@ -11,7 +13,8 @@ examples:
   safmn evaluate --network bicubic --scale 4 --data Set5 --protocol legacy     # as Table 1's bicubic row was made
 
 DIR holds HR/NAME.png and LR_bicubic/X4/NAMEx4.png, or is a packed store. FILE.csv gets one line `image,psnr,ssim` an
-image: PSNR in dB, SSIM from 0 to 1. The means printed are means over images.
+image: PSNR in dB, SSIM from 0 to 1. The means printed are means over images. FILE.json says what was evaluated, on
+which images, with which code, where and when.
 """
 
 
@@ -32,15 +35,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="present: SR of the LR files. legacy: Y rounded to uint8, reduced and enlarged (bicubic and Y networks)",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
-    parser.add_argument("--json", action="store_true", help="print means, device and versions as JSON")
+    parser.add_argument("--json", action="store_true", help="print means and provenance as JSON")
+    parser.add_argument("--record", metavar="FILE.json", help="write the same JSON here")
 
 
 def run(args: argparse.Namespace) -> None:
-    from pathlib import Path
+    from safmn.cost import lease
 
-    from safmn import networks
+    # One of the devices that are there, beside other jobs that share it; who names a device has chosen.
+    with contextlib.nullcontext() if args.device else lease.hold(exclusive=False, jobs_per_device=lease.SLOTS):
+        _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import json
+
+    from safmn import networks, provenance
     from safmn.data import packed
     from safmn.errors import UserError
+    from safmn.files import write_json
     from safmn.quality import evaluation
     from safmn.quality.loading import choose_device, load_network
     from safmn.quality.progress import Progress
@@ -49,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{len(args.data)} --data but {len(args.out)} --out: give one --out for each --data, or none")
     if len(set(args.out)) < len(args.out):
         raise UserError(f"--out names one file twice ({', '.join(args.out)}): give each --data a file of its own")
+    begun = provenance.begin()
     device = choose_device(args.device)
     network = load_network(args.network, args.scale, args.weights).to(device)
     channels = networks.info(args.network).colour
@@ -68,34 +82,43 @@ def run(args: argparse.Namespace) -> None:
             )
         if out:
             evaluation.write_csv(out, result)
-        results.append((data, out, result))
+        results.append((data, pairs, out, result))
         if not args.json:
             name = Path(data).resolve().name
             print(f"{name} x{args.scale}: {result.psnr:.3f} dB, SSIM {result.ssim:.4f} ({len(pairs)} images)")
-    if args.json:
-        _print_json(args, results, device.type)
+    if args.json or args.record:
+        record = _record(args, results, begun, device.type)
+        if args.record:
+            write_json(args.record, record)
+        if args.json:
+            print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _print_json(args: argparse.Namespace, results: list[tuple[str, str | None, Any]], kind: str) -> None:
-    import json
-
+def _record(
+    args: argparse.Namespace, results: list[tuple[str, Any, str | None, Any]], begun: Any, kind: str
+) -> dict[str, Any]:
     from safmn.cost.device import describe
+    from safmn.provenance import of_file, seed_of, shown
 
-    record = {
-        "network": args.network,
-        "scale": args.scale,
-        "weights": args.weights,
-        "protocol": args.protocol,
+    weights = None
+    if args.weights:
+        weights = {"file": shown(args.weights), "sha256": of_file(args.weights)}
+    asked = {"network": args.network, "scale": args.scale, "weights": weights, "protocol": args.protocol}
+    return asked | {
         "convention": "PSNR in dB and SSIM on Y of MATLAB's YCbCr, border of scale pixels cropped, mean over images",
         "precision": "float32 network, float64 metrics",
         "datasets": [
-            {"data": data, "out": out, "images": len(result.scores)}
-            | {"psnr": finite(result.psnr), "ssim": finite(result.ssim)}
-            for data, out, result in results
+            {"data": shown(data), "out": out and shown(out), "sha256": out and of_file(out)}
+            | {"images": len(result.scores), "psnr": finite(result.psnr), "ssim": finite(result.ssim)}
+            for data, _, out, result in results
         ],
-        "device": describe(kind),
+        "provenance": begun.result(
+            describe(kind),
+            specification=asked | {"weights": weights and weights["sha256"]},
+            data={shown(data): pairs.fingerprint for data, pairs, _, _ in results},
+            seed=seed_of(args.weights),
+        ),
     }
-    print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def finite(value: float) -> float | None:

@@ -50,6 +50,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--attempts", type=int, default=5, metavar="N", help="in a row without a new byte, for each URL (default: 5)"
     )
     parser.add_argument("--keep-archives", action="store_true", help="keep DIR/archives after unpacking")
+    parser.add_argument(
+        "--room-for",
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="begin only if the disk has room for these as well, which others fetch into DIR meanwhile",
+    )
+    parser.add_argument(
+        "--record",
+        metavar="FOLDER",
+        help="write FOLDER/DATASET_xSCALE.json for each dataset and scale, once all is there",
+    )
     parser.add_argument("--list", action="store_true", help="list what can be fetched, and what cannot and why")
     parser.add_argument("--json", action="store_true", help="print what was done, or the list, as JSON (bytes)")
 
@@ -72,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--jobs and --attempts must be 1 or more")
     networks, datasets = resolve(args.names, args.weights, args.data)
     report = _fetch(args, networks, datasets, corrections)
+    if args.record and not report["failed"]:
+        _record(Path(args.record), report["datasets"], sorted(set(args.scale or (2, 3, 4))), Path(args.to))
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
@@ -182,7 +196,8 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], c
     files = _files(networks, scales, bool(args.scale))
     _refuse(datasets, fetcher)
     wanted = [name for name in datasets if name in catalogue.FOLDERS]
-    tasks = fetcher.run(wanted, kinds, files)
+    others = resolve(args.room_for, False, True)[1] if args.room_for else []
+    tasks = fetcher.run(wanted, kinds, files, [name for name in others if name in catalogue.FOLDERS])
     return {
         "files": [_file(task) for task in tasks if task.archive is None and task.path is not None],
         "datasets": [each for name in wanted if (each := _dataset(fetcher, name))]
@@ -190,7 +205,7 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], c
         "failed": [
             {"name": task.remote.name, "reason": str(task.problem)}
             for task in tasks
-            if task.problem is not None and not _replaced(task, tasks)
+            if task.problem is not None and not _replaced(task, tasks, fetcher)
         ],
     }
 
@@ -224,13 +239,24 @@ def _refuse(datasets: list[str], fetcher: Any) -> None:
             raise UserError(f"{name} cannot be downloaded by `safmn fetch`: {catalogue.why_not(name)}") from None
 
 
-def _replaced(failed: Any, tasks: list[Any]) -> bool:
-    """Whether other archives brought the HR images that a failed one should have; LR ones can be made from them."""
+def _replaced(failed: Any, tasks: list[Any], fetcher: Any) -> bool:
+    """Whether a failed archive can be done without: another one brought the HR images, from which LR ones can be made.
+
+    Now or in an earlier fetch, where the catalogue has two archives of the HR images and only the failed one has LR.
+    """
+    from safmn.data import catalogue
     from safmn.data.catalogue import HR
 
     done = {wish for task in tasks if task.problem is None for wish in task.wishes}
     wanted = [wish for wish in failed.wishes if wish[1] == HR]
-    return bool(wanted) and all(wish in done for wish in wanted)
+    if wanted:
+        return all(wish in done for wish in wanted)
+    return bool(failed.wishes) and all(
+        HR in failed.archive.holds[name]
+        and len(catalogue.archives_of(name, {HR})) > 1
+        and not fetcher.missing([name], {HR})
+        for name, _ in failed.wishes
+    )
 
 
 def _file(task: Any) -> dict[str, Any]:
@@ -257,6 +283,22 @@ def _dataset(fetcher: Any, name: str) -> dict[str, Any] | None:
         "images": len(fetcher.present(name, HR)),
         "lr_scales": scales,
     }
+
+
+def _record(folder: Path, datasets: list[dict[str, Any]], scales: list[int], root: Path) -> None:
+    """What is there of each dataset, a file a scale, without the names of this machine's folders."""
+    import os
+
+    from safmn.files import write_json
+
+    for each in datasets:
+        if "folder" not in each:
+            continue
+        below = Path(os.path.relpath(each["folder"], root.expanduser())).as_posix()
+        known = {"dataset": each["name"], "folder": below, "images": each["images"]}
+        for scale in scales:
+            origin = "file" if scale in each["lr_scales"] else "bicubic"
+            write_json(folder / f"{each['name']}_x{scale}.json", known | {"scale": scale, "lr": origin})
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -38,15 +38,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predicts, measures, prints."""
 
+    from safmn import provenance
     from safmn.cost import lease
 
+    begun = provenance.begin()
     if args.measure or args.measure_if_cuda:
         # The lease comes before anything that starts CUDA.
         with lease.hold(exclusive=True):
             record = _record(args)
     else:
         record = _record(args)
-    deliver(args, record, _print)
+    deliver(args, begun, record, _print)
 
 
 def _record(args: argparse.Namespace) -> dict[str, Any]:

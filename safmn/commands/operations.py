@@ -38,11 +38,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Profiles and prints."""
 
+    from safmn import provenance
     from safmn.cost import lease, operations
 
+    begun = provenance.begin()
     with lease.hold(exclusive=True):
         record = operations.measure(args.images, args.scale, args.height, args.width, args.network, args.form)
-    deliver(args, record, _print)
+    deliver(args, begun, record, _print)
 
 
 def _print(record: dict[str, Any]) -> None:

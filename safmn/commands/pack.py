@@ -20,7 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="name of a dataset, with [start:stop] for a part of it")
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="HR size / LR size")
-    parser.add_argument("--data-root", metavar="DIR", help="folder that holds the datasets; not needed for photographs")
+    parser.add_argument(
+        "--data-root",
+        metavar="DIR",
+        action="append",
+        help="folder that holds the datasets; may be repeated, then the first that has it; not needed for photographs",
+    )
     parser.add_argument("--folder", metavar="DIR", help="folder of this dataset, if it is not in the data root")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the store; what it held is replaced")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

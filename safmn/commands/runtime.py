@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
     import torch
 
+    from safmn import provenance
     from safmn.cost import lease, runtime
     from safmn.errors import UserError
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--threads {args.threads}: give at least 1")
         torch.set_num_threads(args.threads)
     modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
+    begun = provenance.begin()
     with lease.hold(exclusive=True):
         record = runtime.measure(
             args.names,
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
             habit=not args.no_habit,
             say=lambda message: print(message, file=sys.stderr, flush=True),
         )
-    deliver(args, record, _print)
+    deliver(args, begun, record, _print)
 
 
 def _print(record: dict[str, Any]) -> None:

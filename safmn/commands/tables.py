@@ -3,8 +3,8 @@
 import argparse
 
 HELP = """Render the paper's tables beside what a study measured: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
-figures/*.{svg,png} and report.html, in the study's folder. Computes nothing anew and works at any stage of a study; a
-missing cell says why. Prints Table 3."""
+figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
+study's folder. Computes nothing anew and works at any stage of a study; a missing cell says why. Prints Table 3."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Joins, writes, prints."""
 
     from safmn.files import write_text
-    from safmn.report import cells, claims, figures, page, rendering, tables
+    from safmn.report import cells, claims, figures, origins, page, rendering, tables
     from safmn.study import Study
 
     study = Study.load(args.study)
@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
             write_text(folder / "tables" / f"table{table.number}.{suffix}", render(table))
     figures.draw_all(study, folder, frame, folder / "figures")
     judged = claims.write(folder, frame)
-    report = page.write(study, folder, frame, rendered)
+    report = page.write(study, folder, frame, rendered, judged)
+    provenance = origins.write(study, folder)
     if args.json:
         print(_json(study.name, frame, rendered))
         return
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
     print(f"Claims: {claims.summary(judged)}")
-    print(f"written: {folder}/cells.csv, {folder}/tables/, {folder}/figures/, {report}")
+    print(f"written: {folder}/cells.csv, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
 
 
 def _json(name: str, frame, rendered) -> str:

@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 HELP = """Train one network as a study says, resuming what is found in the folder.
 
@@ -38,13 +40,31 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="save and exit with 75 after this long")
 
 
+class _Told(BaseException):
+    """Told to stop while there was nothing to save; no handler of ordinary errors may take it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def run(args: argparse.Namespace) -> int:
+    # First of all: importing torch takes seconds, packing minutes and waiting for a device hours.
+    try:
+        with _signals_raise() as told:
+            return _run(args, told)
+    except _Told as request:
+        print(f"safmn train: {args.network}: told to stop; run the same command to go on", file=sys.stderr)
+        return _status(request.number)
+
+
+def _run(args: argparse.Namespace, told: list[int]) -> int:
     from safmn.errors import UserError
     from safmn.files import write_text
 
     failure = args.out / "failure.txt"
     try:
-        status = _train(args)
+        status = _train(args, told)
     except Exception as error:
         # The tables tell why a cell is missing; Snakemake deletes declared outputs, not this.
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -56,7 +76,31 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _train(args: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[list[int]]:
+    """SIGTERM and SIGUSR1 end the command at once by an exception, until training, which has to save first, takes over.
+
+    Yields the signals that came, since Python drops an exception that is raised inside a destructor.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        raise _Told(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _status(number: int) -> int:
+    return REQUEUE if number == signal.SIGUSR1 else 128 + number
+
+
+def _train(args: argparse.Namespace, told: list[int]) -> int:
     import torch
 
     from safmn.cost import lease
@@ -84,13 +128,15 @@ def _train(args: argparse.Namespace) -> int:
     packs = args.packs or study.results / "data"
     data = study.data
     train, validate = (
-        [open_selection(text, args.scale, packs, data["root"], data["folders"]) for text in data[use]]
+        [open_selection(text, args.scale, packs, study.roots, data["folders"]) for text in data[use]]
         for use in ("train", "validation")
     )
     sharing = study.content["run"]["jobs_per_device"]
     with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=False, jobs_per_device=sharing):
         if args.device == "cuda":
             Cuda()  # says so where there is none
+        if told:
+            raise _Told(told[0])
         try:
             record = loop.train(
                 specification,
@@ -104,7 +150,7 @@ def _train(args: argparse.Namespace) -> int:
             )
         except loop.Interrupted as interrupted:
             print(f"safmn train: {args.network}: {interrupted}", file=sys.stderr)
-            return REQUEUE if interrupted.number == signal.SIGUSR1 else 128 + interrupted.number
+            return _status(interrupted.number)
     best = record["best"]
     psnr = best["validation_psnr_rgb"]
     print(

@@ -90,6 +90,11 @@ class Cuda:
         return torch.cuda.max_memory_allocated()
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so: CUDA has an exception for it, the CPU's allocator raises a RuntimeError like others."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def present() -> Cuda | Cpu:
     """CUDA where there is one, else the CPU."""
     return Cuda() if torch.cuda.is_available() else Cpu()
@@ -98,8 +103,9 @@ def present() -> Cuda | Cpu:
 def describe(kind: str | None = None) -> dict[str, Any]:
     """Provenance of a figure made on `kind` ("cuda", "cpu", "meta"; the present device if None).
 
-    Device, driver, versions, flags that change speed or precision, threads, CPU; no host or user names. CUDA's fields
-    are present for CUDA figures only, so that nothing made on a CPU looks like a GPU figure.
+    Device, driver, versions, flags that change speed or precision, threads, and the class of the host (CPU, cores,
+    memory, operating system, Python), not its name or a user's. CUDA's fields are present for CUDA figures only, so
+    that nothing made on a CPU looks like a GPU figure. `safmn.provenance` adds what is not about the device.
     """
     if kind is None:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
@@ -108,8 +114,10 @@ def describe(kind: str | None = None) -> dict[str, Any]:
         "torch": str(torch.__version__),  # a class of its own, which a safe loader of states refuses
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "os": _operating_system(),
         "cpu": _cpu_model(),
         "cores": _cores(),
+        "memory_mib": _memory() // 2**20,
         "threads": torch.get_num_threads(),
     }
     if kind == "cpu":
@@ -174,6 +182,22 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@cache
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; 0 where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
 
 
 def _cores() -> int:

@@ -57,17 +57,23 @@ def measure(
         `kernel_share`. `forward` has the whole pass.
 
     Raises:
-        UserError: no images, or an image below 8 pixels.
+        UserError: no images, an image below 8 pixels, or no memory for it.
     """
     if images < 1:
         raise UserError(f"{images} images give no time: ask for 1 or more")
     memory.check_size(height, width)
     device = devices.present()
-    network = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), form)
-    batch = runtime.noise(name, images, height, width, device)
-    with torch.inference_mode():
-        warm = runtime.warm_up(network, batch[0], device)
-        found = profile_ranges(network, batch, device)
+    try:
+        network = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), form)
+        batch = runtime.noise(name, images, height, width, device)
+        with torch.inference_mode():
+            warm = runtime.warm_up(network, batch[0], device)
+            found = profile_ranges(network, batch, device)
+    except (RuntimeError, MemoryError) as error:
+        if not devices.ran_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"out of memory with an LR image of {width}x{height} ({reason}): give a smaller one") from error
     whole = found.pop(WHOLE)
     return {
         "provenance": devices.describe(device.kind),

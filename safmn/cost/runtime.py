@@ -18,6 +18,8 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -197,8 +199,8 @@ def interleave(
             try:
                 contestants[key](share[0])
                 times[key] += [timed(contestants[key], image, device) for image in share]
-            except torch.OutOfMemoryError as error:
-                failed[key] = _first_line(error)
+            except (RuntimeError, MemoryError) as error:
+                failed[key] = _memory_message(error)
         order = order[1:] + order[:1]
     return {key: values for key, values in times.items() if key not in failed}, failed
 
@@ -251,19 +253,20 @@ def run_interleaved(
     records: dict[str, dict[str, Any]] = {}
     with torch.inference_mode():
         for name in names:
-            batch = noise(name, images, height, width, device)
+            batch: list[Tensor] = []
             reference: Tensor | None = None
             for mode in dict.fromkeys(("eager", *modes)):
                 key = f"{name}/{mode}"
                 try:
+                    batch = batch or noise(name, images, height, width, device)
                     forward, check = prepare(name, scale, mode, batch[0], device, reference)
                     if mode == "eager":
                         reference = forward(batch[0]).clone()
                     warm = warm_up(forward, batch[0], device)
                 except Unavailable as error:
                     records[key] = {"status": "unavailable", "reason": str(error)}
-                except torch.OutOfMemoryError as error:
-                    records[key] = _out_of_memory(_first_line(error), height, width)
+                except (RuntimeError, MemoryError) as error:
+                    records[key] = _out_of_memory(_memory_message(error), height, width)
                 else:
                     contestants[key], inputs[key] = forward, batch
                     records[key] = {"status": "timed", **check, **warm}
@@ -288,13 +291,20 @@ def run_habit(
             batch = noise(name, images, height, width, device)
             forward = _eager(networks.build(name, scale).eval().to(device.torch_device), batch[0])
             times = [timed(forward, image, device) for image in batch]
-    except torch.OutOfMemoryError as error:
-        return _out_of_memory(_first_line(error), height, width)
+    except (RuntimeError, MemoryError) as error:
+        return _out_of_memory(_memory_message(error), height, width)
     return {"status": "timed", "mean_ms": statistics.fmean(times), "first_ms": times[0], "images": len(times)}
 
 
 def _out_of_memory(message: str, height: int, width: int) -> dict[str, Any]:
     return {"status": "out of memory", "requested_lr": {"height": height, "width": width}, "message": message}
+
+
+def _memory_message(error: BaseException) -> str:
+    """What a device that is full says; any other error goes on."""
+    if not devices.ran_out_of_memory(error):
+        raise error
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -411,7 +421,7 @@ def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> di
 
 
 def _child(request: dict[str, Any]) -> dict[str, Any]:
-    request["threads"] = torch.get_num_threads()
+    request |= {"threads": torch.get_num_threads(), "parent": os.getpid()}
     command = [sys.executable, "-m", "safmn.cost.runtime"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -422,7 +432,19 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def _end_with(parent: int) -> None:
+    """Ends this process once its parent is gone: the lease on the device went with the parent."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
+    _end_with(request.pop("parent"))
     torch.set_num_threads(request.pop("threads"))
     protocol = request.pop("protocol")
     figures = run_habit(**request) if protocol == "habit" else run_interleaved(**request)

@@ -149,6 +149,12 @@ def archives_of(dataset: str, kinds: set[int]) -> list[Archive]:
     return sorted(found, key=lambda each: (-len(kinds & set(each.holds[dataset])), each.about or 10**12))
 
 
+def source_of(dataset: str) -> str:
+    """Where a downloadable dataset comes from, in a word: one for those that share an archive, else its own name."""
+    held = max((archive for archive in ARCHIVES if dataset in archive.holds), key=lambda archive: len(archive.holds))
+    return held.remote.name.partition(".")[0] if len(held.holds) > 1 else dataset
+
+
 def why_not(dataset: str) -> str:
     """Why a dataset of `sources.DATASETS` cannot be downloaded, and how to come by it."""
     return LICENSED.get(dataset) or DATASETS[dataset].obtain

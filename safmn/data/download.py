@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from safmn.data.remote import Remote
 from safmn.errors import UserError
-from safmn.files import read_json, write_json
+from safmn.files import read_json, sync_folder, write_json
 
 CHUNK = 2**20
 RECORD = "checksums.json"
@@ -383,6 +383,7 @@ class _Download:
             with open(self.part, "rb+") as file:
                 os.fsync(file.fileno())
             self.part.replace(self.final)
+            sync_folder(self.final.parent)
             self.note.unlink(missing_ok=True)
         except OSError as error:
             raise self._cannot_write(error) from error

@@ -5,13 +5,14 @@ of images appears where `sources.locate` finds it only when all of its images ar
 no half dataset that a training would take for a whole one. Images that are there already are never replaced.
 """
 
+import contextlib
 import errno
 import filecmp
 import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import httpx
@@ -115,8 +116,13 @@ class Fetcher:
             "them into a folder HR in it, or move it away"
         )
 
-    def run(self, datasets: Iterable[str], kinds: set[int], files: Iterable[Remote] = ()) -> list[Task]:
+    def run(
+        self, datasets: Iterable[str], kinds: set[int], files: Iterable[Remote] = (), room_for: Iterable[str] = ()
+    ) -> list[Task]:
         """Fetches what is missing of datasets (kinds: HR and scales), and files into the root.
+
+        Args:
+            room_for: datasets that others fetch into the root meanwhile: their missing part must fit as well.
 
         Returns:
             The tasks, done and failed: where an archive fails and another one holds the same images, that is tried.
@@ -129,7 +135,7 @@ class Fetcher:
         tasks += self._tasks(self.missing(datasets, kinds), set())
         if not tasks:
             return []
-        self._check_space(tasks)
+        self._check_space(tasks, self._others(room_for, kinds))
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -163,15 +169,26 @@ class Fetcher:
                 kinds -= helps
         return list(tasks.values())
 
-    def _check_space(self, tasks: list[Task]) -> None:
+    def _others(self, datasets: Iterable[str], kinds: set[int]) -> list[Task]:
+        """The tasks that others have with these datasets."""
+        wishes = []
+        for dataset in datasets:
+            with contextlib.suppress(UserError):  # theirs to tell
+                wishes += self.missing([dataset], kinds)
+        return self._tasks(wishes, set())
+
+    def _check_space(self, tasks: list[Task], others: list[Task]) -> None:
         """For downloads and what is unpacked from them; PNG images take as much room outside an archive as inside."""
-        needed = 0
-        for task in tasks:
-            needed += download.remaining(task.remote, task.folder)
+        needed: dict[str, int] = {}
+        for task in (*tasks, *others):
+            remote = task.remote
+            needed[remote.name] = 0
             if task.archive is not None:
-                estimate = None if task.remote.name in (self.corrections.files or {}) else task.archive.about
-                needed += task.remote.size if task.remote.size is not None else 2 * (estimate or 0)
-        download.check_space(self.root, needed, ", ".join(task.remote.name for task in tasks))
+                if remote.size is None and remote.name not in (self.corrections.files or {}):
+                    remote = replace(remote, size=task.archive.about)
+                needed[remote.name] = max(0, (remote.size or 0) - _bytes_in(_stage(task)))
+            needed[remote.name] += download.remaining(remote, task.folder)
+        download.check_space(self.root, sum(needed.values()), ", ".join(needed))
 
     def _work(self, task: Task, connections: httpx.Client) -> None:
         """One task from beginning to end; a UserError is left in it."""
@@ -206,7 +223,7 @@ class Fetcher:
         if not task.wishes:
             return
         task.path = self._download(task, connections, watch)
-        stage = task.folder / f".{task.remote.name}.unpacked"
+        stage = _stage(task)
         chosen: dict[Wish, set[str]] = {wish: set() for wish in task.wishes}
 
         def place(member: PurePosixPath) -> PurePosixPath | None:
@@ -242,6 +259,19 @@ class Fetcher:
                     f"{self.place(dataset, kind)} holds {what} that {task.remote.name} does not have "
                     f"({', '.join(strange[:3])}): move that folder away and repeat"
                 )
+
+
+def _stage(task: Task) -> Path:
+    """The hidden folder that an archive is unpacked into."""
+    return task.folder / f".{task.remote.name}.unpacked"
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # put in place meanwhile, by another process
+            total += file.stat().st_size
+    return total
 
 
 def _kind(kind: int) -> str:

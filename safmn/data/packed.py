@@ -1,17 +1,17 @@
 """A dataset decoded once into one file of uint8 pixels, mapped into memory.
 
-A store is a folder with two files:
+A store is a folder with three files:
 
 - `pixels.u8`: each image's HR and then its LR pixels, uint8, RGB, C order (row, column, channel), without padding;
+- `manifest.json`: which images it holds, as hashes, to be compared with other people's; see `manifest`;
 - `index.json`: written last, so that a store without it is known to be unfinished. For each image its name, the source
-  files with their sha256, where LR comes from ("file" or "bicubic"), and byte offset and shape of HR and LR.
+  files with their sha256, where LR comes from ("file" or "bicubic"), and byte offset, shape and sha256 of HR and LR.
 
-The *fingerprint* of a set of pairs is a hash over its scale, names, shapes and pixels. It does not depend on how the
-images were stored, so the same pictures re-encoded, packed or in a folder have the same fingerprint.
+The *fingerprint* of a set of pairs is the digest that its manifest has: a hash over names, shapes and pixels. It does
+not depend on how the images were stored, so the same pictures re-encoded, packed or in a folder have the same.
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from safmn.data import images, pairs, sources
+from safmn.data import images, manifest, pairs, sources
 from safmn.errors import UserError
 from safmn.files import atomic, read_json, write_json
 
 PIXELS = "pixels.u8"
 INDEX = "index.json"
-_FORMAT = 1
+_FORMAT = 2
 _MOST_THREADS = 8  # decoding scales to about that before the disk is the limit
 
 
@@ -72,7 +72,7 @@ class PackedPairs:
     @property
     def sha256(self) -> list[str]:
         """A hash of each image's LR and HR pixels and shapes: equal pictures have equal ones, whatever their names."""
-        return [entry["sha256"] for entry in self._entries]
+        return [manifest.digest_of([("", *_hashes(entry))]) for entry in self._entries]
 
     def hr(self, index: int) -> np.ndarray:
         """HR image `index`: a read-only view, uint8 H x W x 3 RGB."""
@@ -88,8 +88,8 @@ class PackedPairs:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over scale, names, shapes and pixels of the images selected; see the module's docstring."""
-        return _fingerprint(self.scale, self._entries)
+        """sha256 over names, shapes and pixels of the images selected; see the module's docstring."""
+        return _fingerprint(self._entries)
 
     def select(self, part: slice) -> "PackedPairs":
         """The images of a slice, over the same map; raises UserError where none is left."""
@@ -104,7 +104,7 @@ class PackedPairs:
     def verify(self) -> None:
         """Reads all pixels and raises UserError where they are not those that were packed."""
         for index, entry in enumerate(self._entries):
-            if entry["sha256"] != _hash_pixels(self.lr(index), self.hr(index)):
+            if _hashes(entry) != (manifest.hash_pixels(self.hr(index)), manifest.hash_pixels(self.lr(index))):
                 raise UserError(f"{self.path} has other pixels for {entry['name']} than were packed: pack again")
 
     def _view(self, block: dict[str, Any]) -> np.ndarray:
@@ -140,11 +140,11 @@ class FolderPairs:
     @cached_property
     def fingerprint(self) -> str:
         """The fingerprint that the packed images would have; reads all of them."""
-        entries = []
+        found = []
         for index, name in enumerate(self.names):
             lr, hr = self._read(index)
-            entries.append({"name": name, "sha256": _hash_pixels(lr, hr)})
-        return _fingerprint(self.scale, entries)
+            found.append((name, manifest.hash_pixels(hr), manifest.hash_pixels(lr)))
+        return manifest.digest_of(found)
 
     def select(self, part: slice) -> "FolderPairs":
         """The images of a slice; raises UserError where none is left."""
@@ -183,7 +183,7 @@ def open_selection(
     text: str,
     scale: int,
     packs: Path | str,
-    root: Path | str | None = None,
+    root: sources.Root = None,
     folders: dict[str, str] | None = None,
 ) -> PackedPairs:
     """The images of a selection from its dataset's store `packs`/<dataset>/x<scale>, packed there first if need be.
@@ -210,7 +210,7 @@ def open_selection(
 
 def pack(
     name: str,
-    root: Path | str | None,
+    root: sources.Root,
     scale: int,
     out_dir: Path | str,
     folders: dict[str, str] | None = None,
@@ -222,7 +222,7 @@ def pack(
 
     Args:
         name: of the dataset, or a selection such as "BSDS200[10:]"; see `sources`.
-        root: the folder that holds datasets; None for `photographs`.
+        root: the folder that holds datasets, or several; None for `photographs`.
         scale: HR size / LR size.
         out_dir: the store's folder, made if it is missing.
         folders: name -> folder, where a dataset lies outside `root`.
@@ -253,12 +253,13 @@ def pack(
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         (out_dir / INDEX).unlink(missing_ok=True)  # an older index must not describe the new pixels
+    manifest.write(out_dir / manifest.MANIFEST, name, scale, entries)
     index = {
         "format": _FORMAT,
         "dataset": name,
         "scale": scale,
         "bytes": length,
-        "fingerprint": _fingerprint(scale, entries),
+        "fingerprint": _fingerprint(entries),
         "images": entries,
     }
     write_json(out_dir / INDEX, index)
@@ -301,10 +302,10 @@ def _pack_one(pair: pairs.Pair, entry: dict[str, Any], scale: int, descriptor: i
         if list(image.shape) != entry[kind]["shape"]:
             raise UserError(f"{pair.hr} changed while it was packed: pack again")
         _write_at(descriptor, np.ascontiguousarray(image), entry[kind]["offset"])
+        entry[kind]["sha256"] = manifest.hash_pixels(image)
     files = {"hr": pair.hr} if pair.lr is None else {"hr": pair.hr, "lr": pair.lr}
     return {
         **entry,
-        "sha256": _hash_pixels(lr, hr),
         "sources": {kind: {"file": file.name, "sha256": _hash_file(file)} for kind, file in files.items()},
     }
 
@@ -326,9 +327,9 @@ def _checked(index: dict[str, Any]) -> tuple[int, list[dict[str, Any]], int]:
     for entry in entries:
         if not isinstance(entry["name"], str) or entry["origin"] not in ("file", "bicubic"):
             raise ValueError("an image without name or origin")
-        if not isinstance(entry["sha256"], str):
-            raise ValueError(f"{entry['name']} has no hash")
         for kind in ("hr", "lr"):
+            if not isinstance(entry[kind]["sha256"], str):
+                raise ValueError(f"{entry['name']} has no hash")
             offset, shape = entry[kind]["offset"], entry[kind]["shape"]
             if not (_is_count(offset, 0) and len(shape) == 3 and all(map(_is_count, shape)) and shape[2] == 3):
                 raise ValueError(f"{entry['name']} has no place")
@@ -336,7 +337,7 @@ def _checked(index: dict[str, Any]) -> tuple[int, list[dict[str, Any]], int]:
                 raise ValueError(f"{entry['name']} lies outside the pixels")
         if entry["hr"]["shape"][:2] != [side * scale for side in entry["lr"]["shape"][:2]]:
             raise ValueError(f"{entry['name']}: HR is not {scale} times LR")
-    if index["fingerprint"] != _fingerprint(scale, entries):
+    if index["fingerprint"] != _fingerprint(entries):
         raise ValueError("the fingerprint does not fit")
     return scale, entries, length
 
@@ -345,12 +346,9 @@ def _is_count(value: Any, least: int = 1) -> bool:
     return type(value) is int and value >= least
 
 
-def _hash_pixels(lr: np.ndarray, hr: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for image in (lr, hr):
-        digest.update(repr(tuple(image.shape)).encode())
-        digest.update(np.ascontiguousarray(image))
-    return digest.hexdigest()
+def _hashes(entry: dict[str, Any]) -> tuple[str, str]:
+    """Those of an image's HR and LR pixels."""
+    return entry["hr"]["sha256"], entry["lr"]["sha256"]
 
 
 def _hash_file(path: Path) -> str:
@@ -361,9 +359,8 @@ def _hash_file(path: Path) -> str:
         raise UserError(f"{path} changed while it was packed ({error.strerror}): pack again") from error
 
 
-def _fingerprint(scale: int, entries: Sequence[dict[str, Any]]) -> str:
-    content = [scale, [[entry["name"], entry["sha256"]] for entry in entries]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _fingerprint(entries: Sequence[dict[str, Any]]) -> str:
+    return manifest.digest_of((entry["name"], *_hashes(entry)) for entry in entries)
 
 
 def _check_space(out_dir: Path, needed: int) -> None:

@@ -10,6 +10,7 @@ A selection is a name with an optional Python slice of the dataset's sorted imag
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,12 +141,16 @@ def parse_selection(text: str) -> tuple[str, slice]:
     return match["name"], slice(*limits)
 
 
-def locate(name: str, root: Path | str | None = None, folders: dict[str, str] | None = None) -> Location:
+Root = Path | str | Sequence[Path | str] | None
+"""The folder that holds datasets, or several that are looked at in turn."""
+
+
+def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) -> Location:
     """Finds a dataset.
 
     Args:
         name: `photographs`, a name of DATASETS, or a folder of the user's own in `root` or `folders`.
-        root: the folder that holds datasets (`data_root`).
+        root: the folder that holds datasets (`data_root`), or several.
         folders: name -> folder, where a dataset lies elsewhere; looked at first.
 
     Raises:
@@ -159,24 +164,25 @@ def locate(name: str, root: Path | str | None = None, folders: dict[str, str] | 
     if name == "photographs":
         return Location(name, None, _photographs())
     known = DATASETS.get(name)
-    if root is None:
+    roots = _roots(root)
+    if not roots:
         hint = f"; {known.obtain}" if known else f", or name one of photographs, {', '.join(DATASETS)}"
         raise UserError(f"{name} needs a data_root, the folder that holds datasets: give it{hint}")
-    root = Path(root)
     candidates = known.folders if known else _usual(name)
-    for candidate in candidates:
-        if (root / candidate).is_dir():
-            return Location(name, root / candidate)
-    looked = ", ".join(candidates)
+    for each in roots:
+        for candidate in candidates:
+            if (each / candidate).is_dir():
+                return Location(name, each / candidate)
+    where, looked = " or ".join(map(str, roots)), ", ".join(candidates)
     if known:
-        raise UserError(f"{name} is not in {root} (looked for {looked}): put it there; {known.obtain}")
+        raise UserError(f"{name} is not in {where} (looked for {looked}): put it there; {known.obtain}")
     raise UserError(
-        f"dataset {name} is unknown and not in {root} (looked for {looked}): put a folder of that name there, "
+        f"dataset {name} is unknown and not in {where} (looked for {looked}): put a folder of that name there, "
         f"or use one of photographs, {', '.join(DATASETS)}"
     )
 
 
-def can_be_expected(text: str, root: Path | str | None = None, folders: dict[str, str] | None = None) -> bool:
+def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None = None) -> bool:
     """Whether a study should insist on a selection: not on a dataset that is absent and given on application only."""
     name, _ = parse_selection(text)
     known = DATASETS.get(name)
@@ -189,15 +195,19 @@ def can_be_expected(text: str, root: Path | str | None = None, folders: dict[str
     return True
 
 
-def select(
-    text: str, scale: int, root: Path | str | None = None, folders: dict[str, str] | None = None
-) -> list[pairs.Pair]:
+def select(text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None) -> list[pairs.Pair]:
     """The pairs that a selection means: `parse_selection`, `locate`, the slice; raises UserError where none is left."""
     name, part = parse_selection(text)
     found = locate(name, root, folders).pairs(scale)
     if not found[part]:
         raise UserError(f"{text} selects none of the {len(found)} images of {name}: widen it")
     return found[part]
+
+
+def _roots(root: Root) -> list[Path]:
+    if root is None:
+        return []
+    return [Path(root)] if isinstance(root, Path | str) else [Path(each) for each in root]
 
 
 def _photographs() -> tuple[Path, ...]:

@@ -22,12 +22,13 @@ def names() -> list[str]:
 
 def info(name: str) -> Network:
     """What is known about the network `name`; UserError with the nearest names where there is none."""
-    networks = all_networks()
-    if name not in networks:
-        near = difflib.get_close_matches(name, networks, n=3)
+    variant = variants.discover().get(name)
+    network = variant.network if variant else published_networks().get(name)
+    if network is None:
+        near = difflib.get_close_matches(name, names(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "`safmn list` shows all"
         raise UserError(f"there is no network {name!r}: {hint}")
-    return networks[name]
+    return network
 
 
 def build(name: str, scale: int) -> nn.Module:

@@ -128,17 +128,16 @@ def own_names(network: str, scale: int) -> tuple[str, ...]:
     return tuple(f"{network}_x{scale}{suffix}" for suffix in SUFFIXES)
 
 
-def at_hand(network: str, scale: int, root: str | Path | None) -> Path | None:
-    """The weights of a network in the folder `root`, None where they are not there or `root` is None.
+def at_hand(network: str, scale: int, *roots: str | Path | None) -> Path | None:
+    """The weights of a network in the first folder that has them, None where none does; a folder may be None.
 
     By the authors' file name, as `safmn fetch` leaves it, else by one of `own_names`. Only looks whether the file is
     there: `load_weights` judges what is in it.
     """
-    if root is None:
-        return None
     weights = find(network, scale)
     names = (*((weights.remote.name,) if weights else ()), *own_names(network, scale))
-    return next((path for name in names if (path := Path(root).expanduser() / name).is_file()), None)
+    folders = [Path(root).expanduser() for root in roots if root is not None]
+    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 
 
 def obtain(network: str, scale: int) -> str:

@@ -3,13 +3,14 @@
 import io
 import math
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from safmn import networks
-from safmn.data import catalogue, sources
+from safmn.data import catalogue
 from safmn.data.packed import PIXELS
 from safmn.planning.sizes import Sizes
 from safmn.study import Study
@@ -67,14 +68,8 @@ def packs(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
     Training and validation images at the scales that are trained, test images at all; `bytes` is None where nothing
     is known about a dataset.
     """
-    trained = sorted({run.scale for run in study.runs()})
-    wanted: dict[tuple[str, int], None] = {}
-    for uses, scales in ((("train", "validation"), trained), (("test",), sorted(study.scales))):
-        for scale in scales:
-            for text in (text for use in uses for text in study.data[use]):
-                wanted[sources.parse_selection(text)[0], scale] = None
     found = []
-    for name, scale in wanted:
+    for name, scale in study.stores():
         size = sizes.dataset(name, scale)
         found.append(
             {
@@ -90,13 +85,16 @@ def packs(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
     return found
 
 
-def downloads(names: list[str]) -> dict[str, int | None]:
-    """Archive -> bytes (None if not known) of what `safmn fetch` would take for these datasets' HR images."""
+def downloads(names: list[str], scales: Iterable[int] = ()) -> dict[str, int | None]:
+    """Archive -> bytes (None if not known) of what `safmn fetch` takes for datasets' HR, and LR at these scales."""
     found: dict[str, int | None] = {}
     for name in names:
-        archives = catalogue.archives_of(name, {catalogue.HR})
-        if archives:
-            found[archives[0].remote.name] = archives[0].about
+        kinds = {catalogue.HR, *scales}
+        for archive in catalogue.archives_of(name, kinds):
+            held = kinds & set(archive.holds[name])
+            if held:
+                found[archive.remote.name] = archive.about
+            kinds -= held
     return found
 
 

@@ -320,13 +320,9 @@ def _other_study(study: Study, folder: Path) -> list[str]:
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Stage -> [files that are there, files in all]; training is told run by run."""
     tests = {parse_selection(text)[0] for text in study.data["test"]}
-    trained = {run.scale for run in study.runs()}
-    stores = {(name, scale) for name in tests for scale in study.scales}
-    for use in ("train", "validation"):
-        stores |= {(parse_selection(text)[0], scale) for text in study.data[use] for scale in trained}
     names = dict.fromkeys([*study.variants, *study.networks])
     wanted = {
-        "data": [f"data/{name}/x{scale}/index.json" for name, scale in stores],
+        "data": [f"data/{name}/x{scale}/index.json" for name, scale in study.stores()],
         "quality": [
             f"quality/{run.variant}/x{run.scale}/seed{run.seed}_{which}/{name}.csv"
             for run in study.runs()

@@ -174,7 +174,8 @@ def _totals(runs: list[dict[str, Any]], parallel: int) -> dict[str, Any]:
 def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, Any]:
     stores = disk.packs(study, sizes)
     missing = [each["dataset"] for each in stores if each["origin"] == "facts"]
-    fetched = disk.downloads(list(dict.fromkeys(missing)))
+    # By hand, HR images are enough; the workflow takes the publishers' LR images as well.
+    fetched = disk.downloads(list(dict.fromkeys(missing)), study.scales if study.data["download"] else ())
     parts = {key: sum(run["bytes"][key] for run in runs) for key in ("states", "weights", "history", "scalars")}
     parts["packs"] = sum(each["bytes"] or 0 for each in stores)
     there = sum(each["bytes"] or 0 for each in stores if each["present"])

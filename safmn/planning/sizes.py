@@ -58,6 +58,7 @@ class Sizes:
 
     def __init__(self, study: Study) -> None:
         self._data = study.data
+        self._roots = study.roots
         self._packs = study.results / "data"
         self._known: dict[tuple[str, int], Size] = {}
 
@@ -89,7 +90,7 @@ class Sizes:
             except UserError:
                 pass  # it is packed again when it is needed
         try:
-            found = sources.locate(name, self._data["root"], self._data["folders"]).pairs(scale)
+            found = sources.locate(name, self._roots, self._data["folders"]).pairs(scale)
             return Size([_of_pair(pair, scale) for pair in found], "headers")
         except UserError as error:
             known = sources.DATASETS.get(name)

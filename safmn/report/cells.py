@@ -30,7 +30,7 @@ PAPER_GPU = "RTX 3090"  # Section 4.1
 PAPER_IMAGES = 50  # Tables 2 and 5
 PAPER_LR = (180, 320)  # height, width
 COUNTS = {"params": "K", "flops": "G", "activations": "M"}
-ABLATIONS = 3  # the table that a user's own variants stand in, after the paper's rows
+ABLATIONS = 3  # the table that variants stand in which the paper does not have
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
 NAMES = {
     "set5": "Set5",
@@ -55,9 +55,10 @@ class Figure:
 def collect(study: Study, results: Path | str) -> pd.DataFrame:
     """Every cell of Tables 1 to 5 for the networks of `study`, with the columns COLUMNS.
 
-    Rows stand in the paper's order; the user's own variants follow in Table 3. `published` holds the printed digits
-    ("" where the paper has none), `measured` and `delta` numbers in `unit` (NaN where there is none), `verdict` a word
-    of `safmn.report.verdicts.VERDICTS`, `note` its reason and how the number came about.
+    Rows stand in the paper's order; variants that it does not have follow in Table 3, or stand beside the row that they
+    name. `published` holds the printed digits ("" where the paper has none), `measured` and `delta` numbers in `unit`
+    (NaN where there is none), `verdict` a word of `safmn.report.verdicts.VERDICTS`, `note` its reason and how the
+    number came about.
 
     Args:
         results: the folder `results/<study>`; may be empty or missing.
@@ -144,9 +145,12 @@ class _Join:
                     for scale in self.ablation_scales:
                         rows.setdefault((label, row, scale), [])
             if table == ABLATIONS:
-                for name, network in self.networks.items():
-                    if name in self.study.variants and not network.rows:
-                        rows |= {(network.title, name, scale): [] for scale in self.ablation_scales}
+                for name in self.study.variants:
+                    title = self.networks[name].title
+                    if not self.networks[name].rows:
+                        rows |= {(title, name, scale): [] for scale in self.ablation_scales}
+                place = {name: number for number, name in enumerate(self.study.variants)}  # beside their neighbours
+                rows = dict(sorted(rows.items(), key=lambda item: place.get(item[0][1], len(place))))
             for (label, row, scale), own in rows.items():
                 yield from own
                 if table in OWN:
@@ -201,6 +205,8 @@ class _Join:
         where = f"in {record['layer']}" if record["layer"] else "in the network itself"
         if record["measured"]:
             note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
+            if record["flagged"]:
+                note += ", more than 10 % off: one of the two is to be explained"
         else:
             note = f"predicted without a GPU, peak {where}"
             if record["trouble"]:
@@ -265,16 +271,34 @@ class _Join:
         figure = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
         if figure.measured is None and identity in self._out_of_reach:
             return _missing(cell, self._out_of_reach[identity])
+        if figure.measured is None and self._has_weights(cell, trains):
+            waits = self._without_data(cell.scale, trains)
+            return _missing(cell, waits) if waits else figure
         return figure
+
+    def _has_weights(self, cell: Cell, trains: bool) -> bool:
+        """Whether the network could be evaluated if all data were there."""
+        if cell.scale not in (self.study.scales_of(cell.row) if trains else self.study.scales):
+            return False
+        at_hand = published_weights.at_hand(cell.row, cell.scale, *self.study.weights_roots)
+        return trains or cell.row == "bicubic" or at_hand is not None
+
+    def _without_data(self, scale: int, trains: bool) -> str:
+        """Which dataset a result waits for that could not be downloaded or packed, and why; "" for none."""
+        data = self.study.data
+        texts = [*data["train"], *data["validation"], *data["test"]] if trains else data["test"]
+        names = dict.fromkeys(sources.parse_selection(text)[0] for text in texts)
+        told = ((name, self.results.unpacked(name, scale)) for name in names)
+        return next((f"{name} {reason}" for name, reason in told if reason), "")
 
     @cached_property
     def _out_of_reach(self) -> dict[str, str]:
         """Benchmarks that the study goes without, since they are given on application only: id -> how to get them."""
-        data = self.study.data
+        roots, folders = self.study.roots, self.study.data["folders"]
         return {
             each.id: f"{each.name} is not at hand: {sources.DATASETS[each.name].obtain}"
             for each in self.benchmarks.values()
-            if not sources.can_be_expected(each.selection, data["root"], data["folders"])
+            if not sources.can_be_expected(each.selection, roots, folders)
         }
 
     def _trained(self, cell: Cell, benchmark: Benchmark, metric: str) -> Figure:
@@ -354,7 +378,7 @@ def weights_reason(network: Network, scale: int, study: Study) -> str:
     """Why published weights were not evaluated, and where they could come from."""
     if network.name == "bicubic":
         return "not evaluated yet: `snakemake`"
-    if published_weights.at_hand(network.name, scale, study.content["weights"]["root"]):
+    if published_weights.at_hand(network.name, scale, *study.weights_roots):
         return "the weights are at hand, but not evaluated yet: `snakemake`"
     where = published_weights.obtain(network.name, scale)
     return f"weights of {network.title} x{scale} are not at hand: {where}"

@@ -629,15 +629,9 @@ def markdown(results: Sequence[Result]) -> str:
     from safmn.report.rendering import escape_markdown as escape  # it draws in all tables; evaluating needs none
 
     parts = ["# Claims of the paper's text", "", escape(summary(results))]
-    for title, is_reading in (
-        ("What does not follow from the printed cells", False),
-        ("What does not follow as it is read here, and may be meant otherwise", True),
-    ):
-        found = [
-            each for each in results if each.printed.verdict == DOES_NOT_FOLLOW and each.claim.is_reading == is_reading
-        ]
-        parts += ["", f"## {title}: {len(found)}", ""]
-        parts += [f"- {escape(_complaint(each))}" for each in found] or ["None."]
+    for title, complaints in doubtful(results).items():
+        parts += ["", f"## {title}: {len(complaints)}", ""]
+        parts += [f"- {escape(each)}" for each in complaints] or ["None."]
     parts += ["", "## All claims", ""]
     rows = [
         {
@@ -658,6 +652,21 @@ def markdown(results: Sequence[Result]) -> str:
     parts += [f"- {escape(f'{each.claim.id}: {each.claim.note}')}" for each in results if each.claim.note]
     parts += ["", escape(f"The cells and the arithmetic of each claim are in `claims.csv`. {RULES}")]
     return "\n".join(parts) + "\n"
+
+
+def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Heading -> a sentence for each claim that does not follow from the paper's own cells."""
+    return {
+        title: [
+            _complaint(each)
+            for each in results
+            if each.printed.verdict == DOES_NOT_FOLLOW and each.claim.is_reading == is_reading
+        ]
+        for title, is_reading in (
+            ("What does not follow from the printed cells", False),
+            ("What does not follow as it is read here, and may be meant otherwise", True),
+        )
+    }
 
 
 RULES = (

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
+from safmn.errors import one_line
 from safmn.study import Run, Study
 
 METRICS = ("psnr", "ssim")
@@ -111,6 +113,13 @@ class Results:
         """A run's run.json."""
         return self.json(f"training/{run.folder}/run.json")
 
+    def unpacked(self, dataset: str, scale: int) -> str:
+        """Why a dataset is not packed, as the job that downloaded or packed it said; "" where nothing was said."""
+        if (self.folder / "data" / dataset / f"x{scale}" / "index.json").exists():
+            return ""
+        source = catalogue.source_of(dataset) if dataset in catalogue.FOLDERS else dataset
+        return self.complaint("fetch", source) or self.complaint("pack", f"{dataset}_x{scale}")
+
     def untrained(self, run: Run) -> str:
         """Why a run has no weights, and what to do."""
         record = self.record(run)
@@ -136,7 +145,7 @@ class Results:
         file = f"cost/complexity/{network}.json"
         document = self.json(file)
         if not document:
-            return document if document.reason else Absent(self._complaint("complexity", network))
+            return document if document.reason else Absent(self.complaint("complexity", network))
         try:
             record = document["scales"].get(str(scale))
             if record is None:
@@ -154,7 +163,7 @@ class Results:
             file = "cost/memory.json"
         document = self.json(file)
         if not document:
-            return document if document.reason else Absent(self._complaint("memory"))
+            return document if document.reason else Absent(self.complaint("memory"))
         try:
             figures = document["networks"].get(network)
             if figures is None:
@@ -166,12 +175,14 @@ class Results:
                 "layer": str(predicted.get("layer", "")),
                 "measured": False,
                 "trouble": "",
+                "flagged": False,
                 "gpu": document.get("provenance", {}).get("gpu", ""),
                 "settings": document.get("settings", {}),
             }
             on_device = figures.get("measured", {}).get("reference", {})
             if on_device.get("status") == "measured":
-                found |= {"bytes": int(on_device["peak"]), "measured": True}
+                flagged = on_device.get("flagged", False)
+                found |= {"bytes": int(on_device["peak"]), "measured": True, "flagged": flagged}
             elif on_device:
                 size = on_device.get("requested_lr", {})
                 found["trouble"] = (
@@ -183,18 +194,21 @@ class Results:
             return self._unusable(file, error)
 
     def runtime(self, network: str) -> dict[str, Any] | Absent:
-        """The record of mode `eager`, with `provenance` and `settings`; its `status` is not always "timed"."""
+        """The record of mode `eager`, with `provenance`, `settings` and the records of the other `modes`.
+
+        A record's `status` is not always "timed".
+        """
         document = self.json("cost/runtime.json")
         if not document:
-            return document if document.reason else Absent(self._complaint("runtime"))
+            return document if document.reason else Absent(self.complaint("runtime"))
         try:
             modes = document["networks"].get(network)
             if modes is None:
                 return Absent()
-            record = dict(modes["eager"])
-            if record["status"] == "timed":
-                record |= {key: float(record[key]) for key in ("median_ms", "mean_ms")}
-            return record | {"provenance": document["provenance"], "settings": document["settings"]}
+            found = {mode: _timed(record) for mode, record in modes.items()}
+            record = found.pop("eager")
+            shared = {"provenance": document["provenance"], "settings": document["settings"]}
+            return record | shared | {"modes": found}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return self._unusable("cost/runtime.json", error)
 
@@ -202,7 +216,7 @@ class Results:
         """One operation of Table 5 by the paper's name, with `provenance` and `settings`."""
         document = self.json("cost/operations.json")
         if not document:
-            return document if document.reason else Absent(self._complaint("operations"))
+            return document if document.reason else Absent(self.complaint("operations"))
         try:
             record = next((each for each in document["operations"].values() if each["title"] == title), None)
             if record is None:
@@ -229,7 +243,7 @@ class Results:
     def _unusable(self, path: str, error: Exception) -> Absent:
         return Absent(f"{self.shown(self.folder / path)} lacks a figure ({_short(error)}): delete it and make it again")
 
-    def _complaint(self, stage: str, name: str = "") -> str:
+    def complaint(self, stage: str, name: str = "") -> str:
         """What a command of the stage said before it gave up, from its log; "" where it said nothing."""
         log = self.folder / "logs" / (f"{stage}/{name}.log" if name else f"{stage}.log")
         said = [line for line in _lines(log) if line.startswith(f"safmn {stage}: ")]
@@ -241,6 +255,12 @@ class Results:
             return str(file.relative_to(self.folder.parent))
         except ValueError:
             return file.name
+
+
+def _timed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a mode, its times as numbers."""
+    times = ("median_ms", "mean_ms") if record["status"] == "timed" else ()
+    return record | {key: float(record[key]) for key in times}
 
 
 def first_line(file: Path) -> str:
@@ -259,7 +279,7 @@ def read_curve(file: Path) -> list[dict[str, float]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [" ".join(line.split()) for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return [one_line(line) for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return []
 

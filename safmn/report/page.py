@@ -6,40 +6,72 @@ notes, messages) goes through the template engine's escaping.
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from safmn.files import write_text
-from safmn.report import figures, rendering, tables, trained, verdicts
-from safmn.report.measured import Absent, Results
+from safmn.report import claims, figures, origins, rendering, tables, verdicts
+from safmn.report.measured import Results
 from safmn.report.tables import Table
 from safmn.study import Study
 
 TEMPLATE = Path(__file__).with_name("page.html")
+CLAIM_SIGNS = {  # verdict of a claim -> the cells' verdict whose colour it has, and symbol
+    claims.FOLLOWS: (verdicts.REPRODUCED, "✓"),
+    claims.WITHIN_ROUNDING: (verdicts.ROUNDING, "≈"),
+    claims.DOES_NOT_FOLLOW: (verdicts.CONTRADICTED, "✗"),
+    claims.HOLDS: (verdicts.REPRODUCED, "✓"),
+    claims.DOES_NOT_HOLD: (verdicts.CONTRADICTED, "✗"),
+    claims.NOT_DECIDABLE: (verdicts.UNDECIDABLE, "?"),
+    claims.NOT_COMPARABLE: (verdicts.NOT_COMPARABLE, "○"),
+}
+KINDS = {
+    "training": "Training",
+    "evaluation": "Evaluation",
+    "inspection": "Inspection",
+    "complexity": "Counting",
+    "memory": "Memory",
+    "runtime": "Time",
+    "operations": "Operations",
+}
 LARGEST_FIGURE = 5_000_000  # bytes of SVG; a page that a phone opens
 
 
-def write(study: Study, folder: Path | str, frame: pd.DataFrame, rendered: Sequence[Table]) -> Path:
-    """Writes `report.html` into the study's folder from `cells.csv`, the tables and what lies in `figures/`."""
+def write(
+    study: Study,
+    folder: Path | str,
+    frame: pd.DataFrame,
+    rendered: Sequence[Table],
+    judged: Sequence[claims.Result] = (),
+) -> Path:
+    """Writes `report.html` into the study's folder from `cells.csv`, the tables, the claims and `figures/`."""
     file = Path(folder) / "report.html"
-    write_text(file, html(study, Path(folder), frame, rendered))
+    write_text(file, html(study, Path(folder), frame, rendered, judged))
     return file
 
 
-def html(study: Study, folder: Path, frame: pd.DataFrame, rendered: Sequence[Table]) -> str:
+def html(
+    study: Study,
+    folder: Path,
+    frame: pd.DataFrame,
+    rendered: Sequence[Table],
+    judged: Sequence[claims.Result] = (),
+) -> str:
     """The page as text."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.filters["code"] = _with_code
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     results = Results(folder)
     return template.render(
         study=study,
         tables=rendered,
+        summary=tables.summary(frame),
         overview=overview(frame),
         verdicts=verdicts.VERDICTS,
         symbols=tables.SYMBOLS,
@@ -47,10 +79,10 @@ def html(study: Study, folder: Path, frame: pd.DataFrame, rendered: Sequence[Tab
         decisions=tables.DECISION_MEANINGS,
         spans=rendering.spans,
         figures=_figures(folder / "figures"),
-        claims=_text(folder / "tables" / "claims.md"),
+        claims=claimed(judged),
         missing=missing(frame),
         provenance=provenance(study, results),
-        content=json.dumps(_without_paths(study.content), indent=2, ensure_ascii=False),
+        content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
     )
 
 
@@ -74,61 +106,68 @@ def missing(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def provenance(study: Study, results: Results) -> list[dict[str, Any]]:
-    """What was made where: `what` and `facts` (key -> text), one entry for each distinct device and versions."""
-    made: list[tuple[str, Mapping[str, Any]]] = []
-    made += [("Training", record.get("provenance") or {}) for record in trained.records(study, results)]
-    for name in [*study.variants, *study.networks]:
-        for scale in (2, 3, 4):
-            record = results.complexity(name, scale)
-            if record and record["versions"]:
-                made.append(("Counting", record["versions"]))
-    for what, file in (("Memory", "memory"), ("Time", "runtime"), ("Operations", "operations")):
-        document = results.json(f"cost/{file}.json")
-        if not isinstance(document, Absent) and isinstance(document.get("provenance"), Mapping):
-            made.append((what, document["provenance"]))
-    found: list[dict[str, Any]] = []
-    times: dict[int, int] = {}
-    for what, facts in made:
-        known = next((each for each in found if each["what"] == what and each["raw"] == _steady(facts)), None)
-        if known is None:
-            known = {"what": what, "raw": _steady(facts), "facts": {key: str(value) for key, value in facts.items()}}
-            found.append(known)
-        times[id(known)] = times.get(id(known), 0) + 1
+    """What was made where: `what` and `facts` (key -> text), one entry for each kind of result and environment."""
+    gathered = origins.collect(study, results)
+    times: dict[tuple[str, int], int] = {}
+    for each in gathered["results"]:
+        key = each["what"], each["environment"]
+        times[key] = times.get(key, 0) + 1
     return [
         {
-            "what": f"{each['what']} ({times[id(each)]} records)" if times[id(each)] > 1 else each["what"],
-            "facts": each["facts"],
+            "what": f"{KINDS[what]} ({count} records)" if count > 1 else KINDS[what],
+            "facts": {key: str(value) for key, value in origins.facts_of(gathered["environments"][place]).items()},
         }
-        for each in found
+        for (what, place), count in times.items()
     ]
 
 
-def _steady(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Provenance without what differs from one moment to the next."""
-    return {key: value for key, value in facts.items() if not key.startswith(("clock_", "temperature"))}
+def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
+    """What the template shows of the claims; nothing where none was judged."""
+    if not judged:
+        return {}
+    rows = []
+    for each in judged:
+        sides = [
+            (claims.figure(each.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
+            for side in (each.printed, each.measured)
+        ]
+        rows.append({"claim": each.claim, "sides": sides, "note": each.measured.note})
+    return {
+        "summary": claims.summary(judged),
+        "doubtful": claims.doubtful(judged),
+        "rows": rows,
+        "meanings": claims.MEANINGS,
+        "notes": {each.claim.id: each.claim.note for each in judged if each.claim.note},
+        "rules": claims.RULES,
+    }
 
 
-def _without_paths(content: dict[str, Any]) -> dict[str, Any]:
-    """A study without the folders of whoever ran it: the page is made to be passed on."""
-    shown = deepcopy(content)
-    for key in ("root", "folders"):
-        shown.get("data", {}).pop(key, None)
-    shown.pop("weights", None)
-    return shown
+def _with_code(text: str) -> Any:
+    """Text with its `commands` in <code>; everything is escaped."""
+    from markupsafe import Markup, escape
+
+    pieces = re.split("`([^`]+)`", text)
+    marked = (Markup("<code>{}</code>").format(each) if odd % 2 else escape(each) for odd, each in enumerate(pieces))
+    return Markup("").join(marked)
 
 
-def _figures(folder: Path) -> list[dict[str, str]]:
+def _figures(folder: Path) -> list[dict[str, Any]]:
+    """Each figure's SVG, caption and, where a CSV of its numbers lies beside it, `header` and `rows` of Entry."""
     found = []
     for file in sorted(folder.glob("*.svg")):
         if file.name.startswith(".") or file.stat().st_size > LARGEST_FIGURE:
             continue
         data = base64.b64encode(file.read_bytes()).decode("ascii")
-        found.append({"data": data, "caption": figures.caption(file.stem)})
+        header, *rows = figures.numbers(file) or [[]]
+        shown = [[_number(text, place == 0) for place, text in enumerate(row)] for row in rows]
+        found.append({"data": data, "caption": figures.caption(file.stem), "header": header, "rows": shown})
     return found
 
 
-def _text(file: Path) -> str:
+def _number(text: str, header: bool) -> tables.Entry:
+    """A field of a figure's CSV: decimals shortened for the eye, unrounded for sorting."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        value = float(text)
+    except ValueError:
+        return tables.Entry(text, header=header)
+    return tables.Entry(f"{value:#.4g}" if "." in text else text, value, header=header)

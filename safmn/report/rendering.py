@@ -5,6 +5,7 @@ import unicodedata
 
 import pandas as pd
 
+from safmn.errors import one_line
 from safmn.report.tables import Entry, Section, Table
 
 # What Markdown takes as more than itself: an underscore within a word and a bracket without a link are text.
@@ -93,7 +94,7 @@ def flat_csv(table: Table) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text as itself, in a table's field too; `code` in notes stays code where it is harmless."""
-    pieces = re.split(r"(`[A-Za-z0-9_ ./:=\[\]-]+`)", " ".join(text.split()))
+    pieces = re.split(r"(`[A-Za-z0-9_ ./:=\[\]-]+`)", one_line(text))
     return "".join(piece if index % 2 else MARKDOWN_SPECIAL.sub(r"\\\1", piece) for index, piece in enumerate(pieces))
 
 

@@ -160,14 +160,18 @@ class Difference:
     seeds: Interval
 
     @property
+    def trusted(self) -> bool:
+        """Whether one of the two intervals covers what it should: that over seeds, or one over 20 images."""
+        return self.seeds.exists or (self.images.exists and self.images.n >= TRUSTED_IMAGES)
+
+    @property
     def decision(self) -> str:
         """`below` or `above` the baseline, or `undecided`.
 
-        Decided where every interval that exists excludes 0 and at least one is trustworthy (seeds, or 20 images).
+        Decided where every interval that exists excludes 0 and at least one can be trusted.
         """
         intervals = [interval for interval in (self.images, self.seeds) if interval.exists]
-        trusted = self.seeds.exists or (self.images.exists and self.images.n >= TRUSTED_IMAGES)
-        if not trusted or not all(interval.excludes_zero for interval in intervals):
+        if not self.trusted or not all(interval.excludes_zero for interval in intervals):
             return UNDECIDED
         return ABOVE if self.value > 0 else BELOW
 

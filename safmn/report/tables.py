@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from safmn import paths
-from safmn.report import ablation, cells, published, statistics, trained, verdicts
+from safmn import paths, variants
+from safmn.report import ablation, cells, published, reference_ema, statistics, trained, verdicts
 from safmn.report.ablation import Comparison
 from safmn.report.measured import Results, benchmarks
 from safmn.study import Study, differences_from_paper
@@ -83,7 +83,7 @@ class Entry:
 
     Attributes:
         text: as shown, without marks.
-        value: the unrounded number behind it, None where it is text or blank.
+        value: the unrounded number behind it (an interval's lower end), None where it is text or blank.
         verdict: a word of VERDICTS for measured fields, else "".
         symbol: mark behind the text.
         footnote: number of the footnote, 0 for none.
@@ -149,6 +149,8 @@ def build(study: Study, results: Results, frame: pd.DataFrame, number: int) -> T
         table.sections = builder.operations()
     else:
         table.sections = builder.sections()
+    if number == 2:
+        table.sections += builder.other_ways()
     comparisons = ablation.compare(study, results, number) if number in (3, 4) else []
     if number in (3, 4):
         section = builder.to_baseline(comparisons)
@@ -156,7 +158,8 @@ def build(study: Study, results: Results, frame: pd.DataFrame, number: int) -> T
             table.sections.append(section)
     table.footnotes = builder.footnotes
     table.legend = _legend(table.sections)
-    table.facts = [*_orderings(comparisons, number), *_facts(study, results, number)]
+    asked = reference_ema.answers(study, results) if number == 3 else []
+    table.facts = [*asked, *_orderings(comparisons, number), *_facts(study, results, number)]
     table.flat = _flat(builder, own, number, comparisons)
     return table
 
@@ -205,7 +208,7 @@ class _Builder:
         label = self.label(row)
         if self.number == 1:
             return [f"x{scale}", label]
-        found = [group_of(label) if self.is_printed(row) else "Own", label] if self.number == 3 else [label]
+        found = [self.group(row), label] if self.number == 3 else [label]
         if len({each for _, each in self.rows}) > 1:
             found.append(f"x{scale}")
         return found
@@ -216,6 +219,13 @@ class _Builder:
         if network is None:
             return row
         return network.rows.get(self.number, network.title)
+
+    def group(self, row: str) -> str:
+        """The paper's group of a row of Table 3, or of the row that it stands beside."""
+        if not self.is_printed(row):
+            variant = variants.discover().get(row)
+            row = variant.beside if variant else ""
+        return group_of(self.label(row)) if self.is_printed(row) else "Own"
 
     def is_printed(self, row: str) -> bool:
         return row in self.networks and self.number in self.networks[row].rows
@@ -336,6 +346,49 @@ class _Builder:
         measured = record.get("ratio_to_safmn") if record else None
         return [Entry("") if value is None else Entry(f"{value:.2f}", float(value)) for value in (paper, measured)]
 
+    def other_ways(self) -> list[Section]:
+        """Table 2: the field's habit and the other modes, beside the protocol and the mode of the main column."""
+        records = {row: self.results.runtime(row) or {} for row, _ in self.rows}
+        modes = list(dict.fromkeys(mode for record in records.values() for mode in record.get("modes", {})))
+        has_habit = any(record.get("habit") for record in records.values())
+        headers = self.label_headers()
+        headers += [("one pass, no warm-up", "mean [ms]")] if has_habit else []
+        headers += [(mode.replace("_", " "), what) for mode in modes for what in ("mean [ms]", "/ eager")]
+        rows = []
+        for row, scale in self.rows:
+            record = records[row]
+            fields = [Entry(text, header=True) for text in self.labels(row, scale)]
+            fields += [self.way(record, record.get("habit") or {})] if has_habit else []
+            for mode in modes:
+                other = record.get("modes", {}).get(mode, {})
+                both = other.get("status") == record.get("status") == "timed"
+                ratio = float(other["median_ms"]) / record["median_ms"] if both else None
+                fields += [self.way(record, other), Entry("") if ratio is None else Entry(f"{ratio:.2f}", ratio)]
+            rows.append(fields)
+        return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
+
+    def other_times(self, row: str) -> dict[str, float]:
+        """What `other_ways` shows of a row, by name and in ms."""
+        record = self.results.runtime(row) or {}
+        found = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
+        return {f"runtime {way} [ms]": float(each["mean_ms"]) for way, each in found.items() if "mean_ms" in each}
+
+    def way(self, eager: dict, record: dict) -> Entry:
+        """The mean time of one record, or why there is none."""
+        if record.get("status") != "timed":
+            size = record.get("requested_lr")
+            asked = f" with an LR image of {size.get('width')}x{size.get('height')}" if size else ""
+            reason = record.get("reason") or record.get("message")
+            if not reason:
+                return Entry("")
+            symbol, footnote = SYMBOLS[verdicts.MISSING], self.number_of(f"{record['status']}{asked}: {reason}")
+            return Entry("", None, verdicts.MISSING, symbol, footnote, reason)
+        value = float(record["mean_ms"])
+        device = eager["provenance"].get("device")
+        kind = "" if device == "cuda" else f" ({'CPU' if device == 'cpu' else trained.device(eager['provenance'])})"
+        symbol = SYMBOLS[verdicts.NOT_COMPARABLE]
+        return Entry(f"{value:.2f}{kind}", value, verdicts.NOT_COMPARABLE, symbol, note=cells.UNPUBLISHED)
+
     def operations(self) -> list[Section]:
         """Table 5: one operation a row, with its share of the six, which a different device changes less."""
         titles = {column: title for title, column in published.OPERATIONS.items()}
@@ -396,11 +449,11 @@ class _Builder:
             f"{name}: {_ends(each) if each.exists else 'no interval'}" + (f" ({each.note})" if each.note else "")
             for name, each in (("over images", found.images), ("over seeds", found.seeds))
         )
-        shown = Entry(_ends(interval), note=note) if interval.exists else Entry("", note=note)
+        shown = Entry(_ends(interval), interval.low, note=note) if interval.exists else Entry("", note=note)
         if not interval.exists:
             shown = Entry("", footnote=self.number_of(f"no interval: {interval.note}"), note=note)
         elif interval.note:
-            shown = Entry(shown.text, footnote=self.number_of(interval.note), note=note)
+            shown = Entry(shown.text, shown.value, footnote=self.number_of(interval.note), note=note)
         return [Entry(f"{found.value:+.3f}{star}", found.value, symbol=symbol, note=note), shown]
 
 
@@ -527,7 +580,25 @@ def _devices(study: Study, results: Results) -> list[str]:
     if runtime:
         settings, how = runtime["settings"], ("precision", "layout", "execution")
         found.append(f"Time: {_listed(_where(runtime), *(settings.get(key) for key in how))}.")
+    found += _equal_outputs([record for record in map(results.runtime, names) if record])
     return found
+
+
+def _equal_outputs(records: list[dict]) -> list[str]:
+    """How far each mode's output is from eager's, at most, and what was allowed."""
+    worst: dict[str, tuple[float, float]] = {}
+    for record in records:
+        for mode, other in record["modes"].items():
+            for run in other.get("processes", []):
+                if "difference_from_eager" in run:
+                    found = float(run["difference_from_eager"]), float(run["tolerance"])
+                    worst[mode] = max(worst.get(mode, found), found)
+    if not worst:
+        return []
+    shown = ", ".join(
+        f"{mode.replace('_', ' ')} {far:.1g} (tolerance {limit:g})" for mode, (far, limit) in worst.items()
+    )
+    return [f"Outputs, checked before timing, differ from eager's by at most this part of its maximum: {shown}."]
 
 
 def _where(record: dict) -> str:
@@ -577,5 +648,7 @@ def _flat(builder: _Builder, frame: pd.DataFrame, number: int, comparisons: list
                 f"{name} seeds high": found.seeds.high,
                 f"{name} decision": found.decision,
             }
+        if number == 2:
+            record |= builder.other_times(row)
         records.append(record)
     return pd.DataFrame(records)

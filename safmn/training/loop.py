@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safmn import fingerprint, networks
+from safmn import fingerprint, networks, provenance
 from safmn.cost import device as hardware
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
@@ -23,6 +23,7 @@ from safmn.files import remove_strays, write_json
 from safmn.networks import weights
 from safmn.study import digest
 from safmn.training import loss, randomness, schedule, validation
+from safmn.training.capture import CapturedStep
 from safmn.training.collapse import Collapse, CollapseWatch
 from safmn.training.history import History, Progress, Scalars
 from safmn.training.state import StateFolder
@@ -93,13 +94,16 @@ class Training:
         self.out = out
         self.total = self.settings["iterations"]
         self.scale = specification["scale"]
+        self.begun = provenance.begin()
         data = [store.fingerprint for store in train + validate]
+        self.data = dict(zip(specification["train"] + specification["validation"], data, strict=True))
         self.key = key_of(specification, data)
         configure(device, self.settings)
         randomness.seed_everything(specification["seed"])
         # Built on the CPU in every case: the initial weights do not depend on the device.
         network = networks.build(specification["network"], self.scale)
         self.step = TrainStep(network, self.settings, device)
+        self.learn = CapturedStep(self.step) if conduct["cuda_graph"] and device.type == "cuda" else self.step
         self.sampler = PatchSampler(
             train,
             self.settings["batch"],
@@ -126,10 +130,10 @@ class Training:
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
         """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
         began, start, earlier = time.monotonic(), self.iteration, self.sessions
-        where = hardware.describe(self.step.device.type)
+        where = self.begun.session(hardware.describe(self.step.device.type))
 
         def save() -> None:
-            # One entry a process: what it did of the run, on what device, and how fast.
+            # One entry a process: what it did of the run, with what code, on what device, and how fast.
             done = {"from": start, "to": self.iteration, "seconds": round(time.monotonic() - began, 3)}
             self.sessions = [*earlier, done | where] if self.iteration > start else earlier
             states.save(self.iteration, self.state())
@@ -140,7 +144,7 @@ class Training:
         saved = began
         try:
             while self.iteration < self.total and self.collapse is None:
-                self.pending.append(self.step(self.iteration, *self.sampler.batch(self.iteration)))
+                self.pending.append(self.learn(self.iteration, *self.sampler.batch(self.iteration)))
                 self.iteration += 1
                 if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.conduct["log_every"]):
                     self._look(progress, scalars)
@@ -255,6 +259,7 @@ class Training:
             facts = {"network": name, "scale": str(self.scale), "which": which}
             weights.save(tensors, self.out / f"{which}.safetensors", facts)
         self.history.write(self.out / "history.csv")
+        seconds = round(sum(each["seconds"] for each in self.sessions), 3)
         record = {
             "outcome": "collapsed" if self.collapse else "finished",
             "collapse": self.collapse.record() if self.collapse else None,
@@ -269,8 +274,15 @@ class Training:
                 "store": self.sampler.backend,
             },
             "sessions": self.sessions,
-            "seconds": round(sum(each["seconds"] for each in self.sessions), 3),
-            "provenance": hardware.describe(self.step.device.type),
+            "seconds": seconds,
+            "provenance": self.begun.result(
+                hardware.describe(self.step.device.type),
+                specification=self.specification,
+                data=self.data,
+                seed=self.specification["seed"],
+                started=self.sessions[0].get("started") if self.sessions else None,
+                seconds=seconds,
+            ),
         }
         write_json(self.out / "run.json", record)
         return record

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks, paths
 from safmn.cost import device as devices
-from safmn.cost import memory, operations
+from safmn.cost import memory, operations, runtime
 from safmn.errors import UserError
 from safmn.networks import ranges
 
@@ -107,6 +107,14 @@ def test_bad_requests_are_refused() -> None:
         operations.measure(images=0)
     with pytest.raises(UserError, match="give at least 8x8"):
         operations.measure(images=1, height=4)
+
+
+def test_an_image_that_is_too_large_for_the_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "noise", lambda *_: torch.empty(2**58, dtype=torch.uint8))
+    with pytest.raises(
+        UserError, match=r"out of memory with an LR image of 320x180 \(.*allocate.*\): give a smaller one"
+    ):
+        operations.measure(images=1)
 
 
 def test_the_command_prints_what_it_writes(tmp_path, capsys: pytest.CaptureFixture) -> None:

@@ -2,7 +2,11 @@
 
 import json
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,6 +265,44 @@ def test_running_out_of_memory_costs_one_network_not_the_run(
     assert runtime.run_habit("at_once", 4, 2, 8, 8, device)["status"] == "out of memory"
 
 
+@pytest.mark.parametrize("place", ["network", "images"])
+def test_a_cpu_without_memory_costs_one_network_too(
+    place: str, device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object) -> Tensor:
+        return torch.empty(2**58, dtype=torch.uint8)  # beyond any address space, whatever the system promises
+
+    class Hungry(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return too_much()
+
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    toys["hungry"] = Hungry if place == "network" else toys["safmn"]
+    noise = runtime.noise
+    if place == "images":
+        monkeypatch.setattr(
+            runtime, "noise", lambda name, *rest: (too_much if name == "hungry" else noise)(name, *rest)
+        )
+    found = run(["hungry", "safmn"], device)
+    assert found["hungry/eager"]["status"] == "out of memory"
+    assert found["hungry/eager"]["requested_lr"] == {"height": 8, "width": 8}
+    assert "allocate" in found["hungry/eager"]["message"]
+    assert found["safmn/eager"]["status"] == "timed"
+    assert runtime.run_habit("hungry", 4, 2, 8, 8, device)["status"] == "out of memory"
+
+
+def test_an_error_that_has_nothing_to_do_with_memory_is_not_hidden(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]]
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            raise RuntimeError("sizes do not match")
+
+    toys["safmn"] = Broken
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        run(["safmn"], device)
+
+
 # --- Several processes -----------------------------------------------------------------------------------------------
 
 
@@ -350,6 +392,30 @@ def test_nonsense_is_refused_before_anything_runs(wrong: dict, message: str, chi
 def test_a_process_that_dies_is_reported() -> None:
     with pytest.raises(UserError, match=r"timing process of nonsense ended with status 1: .*nonsense"):
         runtime._child({"protocol": "habit", "name": "nonsense", "scale": 4, "images": 1, "height": 8, "width": 8})
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list the children of a process")
+def test_a_killed_measurement_leaves_no_process_on_the_device() -> None:
+    code = "from safmn.cost import runtime; runtime.measure(['espcn'], 4, images=10**6, processes=1, height=8, width=8)"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    children: list[str] = []
+    while not children and time.monotonic() < deadline:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        time.sleep(0.1)
+    assert children
+    parent.kill()
+    parent.wait()
+
+    def lives(child: str) -> bool:
+        try:
+            return "\nState:\tZ" not in Path(f"/proc/{child}/status").read_text()
+        except OSError:
+            return False
+
+    while any(map(lives, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(lives, children))
 
 
 def test_the_command_times_both_protocols(tmp_path, capsys: pytest.CaptureFixture) -> None:

@@ -29,7 +29,7 @@ NAMES = {
 
 
 def hr(dataset: str, index: int) -> np.ndarray:
-    return picture(24, 36, seed=100 * len(dataset) + index)
+    return picture(48, 60, seed=100 * len(dataset) + index)
 
 
 def png(image: np.ndarray) -> bytes:

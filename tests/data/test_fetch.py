@@ -506,6 +506,39 @@ def test_the_list(site, capsys, monkeypatch):
     assert site.log == []
 
 
+def test_a_record_of_what_is_there(site, fetch, tmp_path):
+    """For the workflow: a file for each dataset and scale, once all of it is there."""
+    record = tmp_path / "record"
+    for name in ("Flickr2K.tar", "benchmark.tar"):
+        del site.files[paths()[name]]
+    arguments = ("Urban100", "Flickr2K", "--scale", "2", "--scale", "4", "--record", str(record))
+    assert fetch("Set5", *arguments)[0] == 2
+    assert not record.exists()
+    assert fetch(*arguments)[0] == 0
+    found = {file.name: json.loads(file.read_text()) for file in record.iterdir()}
+    assert {name: each["lr"] for name, each in found.items()} == {
+        "Urban100_x2.json": "bicubic",
+        "Urban100_x4.json": "file",
+        "Flickr2K_x2.json": "bicubic",
+        "Flickr2K_x4.json": "bicubic",
+    }
+    assert found["Flickr2K_x2.json"]["folder"] == "Flickr2K/Flickr2K_HR"
+    assert found["Flickr2K_x2.json"]["images"] == 4
+    assert str(tmp_path) not in json.dumps(found)
+
+
+def test_room_for_what_others_fetch_is_wanted_before_the_first_byte(site, fetch, tmp_path):
+    known = json.loads((tmp_path / "corrections.json").read_text())
+    known["files"]["Flickr2K.tar"]["size"] = 10**18
+    (tmp_path / "corrections.json").write_text(json.dumps(known))
+    status, _, err = fetch("Set5", "--room-for", "Set5", "Flickr2K")
+    assert status == 2
+    assert re.search(r"benchmark\.tar, Flickr2K\.tar needs 2,000,0\S+ MB in .*root, where \S+ MB are free", err)
+    assert len(err.splitlines()) == 1
+    assert site.log == []
+    assert fetch("Set5", "--room-for", "Set5", "B100")[0] == 0
+
+
 def test_patterns_of_the_catalogue():
     """Every image of a served layout is taken for what it is, and nothing else is."""
     for archive in catalogue.ARCHIVES:

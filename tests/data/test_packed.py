@@ -60,7 +60,8 @@ def test_a_store_has_the_pixels_of_the_folder(root, tmp_path, scale, origin):
 
 def test_the_files_are_as_documented(root, tmp_path):
     packed.pack("own", root, 4, tmp_path / "store")
-    assert sorted(entry.name for entry in (tmp_path / "store").iterdir()) == ["index.json", "pixels.u8"]
+    there = sorted(entry.name for entry in (tmp_path / "store").iterdir())
+    assert there == ["index.json", "manifest.json", "pixels.u8"]
     pixels = (tmp_path / "store" / "pixels.u8").read_bytes()
     index = json.loads((tmp_path / "store" / "index.json").read_text())
     expected = b""
@@ -68,7 +69,8 @@ def test_the_files_are_as_documented(root, tmp_path):
         hr, lr = root / "own/HR" / f"{name}.png", root / "own/LR_bicubic/X4" / f"{name}x4.png"
         small = images.read(lr)
         large = images.read(hr)[: small.shape[0] * 4, : small.shape[1] * 4]
-        assert entry["hr"] == {"offset": len(expected), "shape": list(large.shape)}
+        place = {"offset": len(expected), "shape": list(large.shape)}
+        assert entry["hr"] == place | {"sha256": entry["hr"]["sha256"]}
         expected += large.tobytes() + small.tobytes()
         for kind, file in (("hr", hr), ("lr", lr)):
             assert entry["sources"][kind] == {
@@ -188,7 +190,8 @@ def test_a_failed_pack_leaves_the_older_store(root, tmp_path):
     with pytest.raises(UserError, match=r"HR/c.png is truncated"):
         packed.pack("own", root, 4, tmp_path / "new")
     assert packed.PackedPairs(tmp_path / "store").fingerprint == before
-    assert sorted(entry.name for entry in (tmp_path / "store").iterdir()) == ["index.json", "pixels.u8"]
+    there = sorted(entry.name for entry in (tmp_path / "store").iterdir())
+    assert there == ["index.json", "manifest.json", "pixels.u8"]
     assert list((tmp_path / "new").iterdir()) == []
 
 

@@ -78,7 +78,7 @@ def test_evaluate_several_benchmarks_at_once_as_json(benchmark: Path, tmp_path: 
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert [each["images"] for each in record["datasets"]] == [2, 2]
     assert (record["network"], record["scale"], record["protocol"]) == ("espcn", 2, "present")
-    assert record["device"]["torch"] == torch.__version__
+    assert record["provenance"]["torch"] == torch.__version__
     network = networks.load_weights(trained, "espcn", 2)
     expected = evaluation.evaluate(network, packed.open_pairs(benchmark, 2), 2, channels="Y")
     assert record["datasets"][0]["psnr"] == expected.psnr

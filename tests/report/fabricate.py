@@ -4,7 +4,10 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from safmn.files import write_json
+from safmn.inspection import record
 from safmn.study import Run, Study
 
 TRAINING = {"iterations": 100, "batch": 4, "patch": 24, "validate_every": 50}
@@ -126,6 +129,45 @@ def runtime(folder: Path, times: dict[str, float], provenance: dict[str, Any] = 
     }
     shape = {"images": 50, "height": 180, "width": 320, "processes": 3} | settings
     write_json(folder / "cost" / "runtime.json", {"provenance": provenance, "settings": shape, "networks": networks})
+
+
+def inspection(
+    folder: Path,
+    network: str,
+    weights: str,
+    index: float | None,
+    psnr: float | None,
+    image: str = "butterfly",
+    panels: str = "bcdefg",
+    features: bool = True,
+) -> None:
+    """inspection/<network>/x4/<weights>.json and .npz; the crop's PSNR is 1 dB below the image's."""
+    rng = np.random.default_rng(0)
+    where = {"dataset": "Set5", "image": image, "left": 32, "top": 40, "hr_width": 128, "hr_height": 112}
+    numbers: dict[str, Any] = {
+        "network": network,
+        "scale": 4,
+        "settings": {"window": 16, "patch": 20, "sigma": 1.2, "steps": 24, "block": 0},
+        "attribution": where
+        | {"diffusion_index": index, "detector": 20.0, "baseline": 5.0, "gap": 0.001, "patch_at": [2, 3]}
+        | {"window": {"left": 32, "top": 32, "size": 16}},
+        "features": None,
+        "crops": [where | {"psnr": psnr, "psnr_crop": psnr and psnr - 1, "size": 24}],
+    }
+    arrays = {
+        "attribution": rng.normal(size=(20, 20)).astype(np.float32),
+        "attribution_lr": rng.integers(0, 256, (20, 20, 3), dtype=np.uint8),
+        **{f"crop0_{kind}": rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) for kind in ("sr", "hr")},
+        "crop0_overview": rng.integers(0, 256, (112, 128, 3), dtype=np.uint8),
+    }
+    if features:
+        channels = {panel: 9 if panel in "bcde" else 36 for panel in panels}
+        numbers["features"] = where | {"module": "feats.7.safm", "block": 8, "blocks": 8, "channels": channels}
+        arrays["features_lr"] = rng.integers(0, 256, (28, 32, 3), dtype=np.uint8)
+        arrays |= {f"features_{panel}": rng.normal(size=(28, 32)).astype(np.float32) for panel in panels}
+    found = record.Inspection(numbers, arrays)
+    record.check(found)
+    record.write(folder / "inspection" / network / "x4" / f"{weights}.json", found)
 
 
 def operations(

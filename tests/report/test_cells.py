@@ -58,7 +58,8 @@ def test_rows_stand_in_the_papers_order(tmp_path):
     for table, header in ((1, "method"), (2, "method"), (3, "variant"), (4, "n_blocks")):
         with open(paths.PUBLISHED / f"table{table}.csv", encoding="utf-8", newline="") as handle:
             lines = [(line[header], int(line.get("scale") or 4)) for line in csv.DictReader(handle)]
-        rows = frame[frame.table == table][["row", "scale"]].drop_duplicates()
+        rows = frame[(frame.table == table) & (frame.row != "ln_bn_reference_ema")]  # which the paper does not have
+        rows = rows[["row", "scale"]].drop_duplicates()
         assert [(networks[row].rows[table], scale) for row, scale in rows.itertuples(index=False)] == lines
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from safmn import paths
 from safmn.files import write_text
-from safmn.report import cells, figures
+from safmn.report import cells, figures, inspected
+from safmn.report.figures import canvas, figure1, figure2, figure6, figure7
 from safmn.report.measured import Results
 from tests.report import fabricate
 
@@ -41,21 +42,21 @@ def drawn(measured) -> dict[str, str]:
 
 def test_every_figure_is_drawn_twice(measured, drawn):
     folder = measured[1]
-    assert set(drawn) == {"figure1", "figure7", "curves_x4"}
-    for name in ("figure1", "figure7", "curves_x4"):
+    assert set(drawn) == {"figure1", "figure2", "figure5", "figure6", "figure7", "curves_x4"}
+    for name in drawn:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_points_are_the_cells(measured):
     study, folder = measured
     frame = cells.collect(study, folder)
-    published = {each.name: each for each in figures.points(frame, (1,), 4, "set5_psnr", "published")}
+    published = {each.name: each for each in figure1.points(frame, (1,), 4, "set5_psnr", "published")}
     assert set(published) == {"carn", "imdn", "safmn"}
-    assert published["carn"] == figures.Point("carn", 91.0, 32.13, 1592.0)
-    own = {each.name: each for each in figures.points(frame, (1, 3, 4), 4, "set5_psnr", "measured")}
-    assert own["safmn"] == figures.Point("safmn", 13.55491584, 30.0, 239.52)
+    assert published["carn"] == figure1.Point("carn", 91.0, 32.13, 1592.0)
+    own = {each.name: each for each in figure1.points(frame, (1, 3, 4), 4, "set5_psnr", "measured")}
+    assert own["safmn"] == figure1.Point("safmn", 13.55491584, 30.0, 239.52)
     # IMDN is not counted here, so its measured PSNR stands at the printed FLOPs.
-    assert own["imdn"] == figures.Point("imdn", 41.0, pytest.approx(32.21), 715.0)
+    assert own["imdn"] == figure1.Point("imdn", 41.0, pytest.approx(32.21), 715.0)
     assert set(own) == {"safmn", "imdn"}
 
 
@@ -78,11 +79,11 @@ def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
     assert "collapsed at 77" in drawn["figure7"]
     # The authors validated at 5,000 first; these runs end at 100.
     assert "authors' first validation is later" in drawn["curves_x4"]
-    log = figures.read_curve(paths.PUBLISHED / "training_log_x4.csv")
-    xs, ys = figures._column(log, "l1_loss", 300)
+    log = figure7.read_curve(paths.PUBLISHED / "training_log_x4.csv")
+    xs, ys = figure7.column(log, "l1_loss", 300)
     assert xs == [100, 200, 300]
     assert ys[0] == 4.3399e-02
-    later = figures._column(figures.read_curve(paths.PUBLISHED / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
+    later = figure7.column(figure7.read_curve(paths.PUBLISHED / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
     assert later[0] == [5000, 10_000]
 
 
@@ -96,7 +97,7 @@ def test_missing_inputs_are_said(tmp_path):
 
 def test_a_study_that_trains_nothing_has_no_curves(tmp_path):
     study = fabricate.study(training=None, data={"test": ["Set5"]})
-    assert set(draw(study, tmp_path)) == {"figure1", "figure7"}
+    assert set(draw(study, tmp_path)) == {"figure1", "figure2", "figure5", "figure6", "figure7"}
 
 
 def test_a_damaged_history_is_none(tmp_path):
@@ -115,5 +116,119 @@ def test_the_same_input_gives_the_same_file(measured, drawn):
 def test_smoothing_is_a_running_mean():
     values = np.random.default_rng(0).normal(size=200).tolist()  # a window of 4
     expected = [np.mean(values[max(0, place - 3) : place + 1]) for place in range(200)]
-    assert figures._smooth(values) == pytest.approx(expected)
-    assert figures._smooth([3.0, 5.0]) == [3.0, 5.0]
+    assert figure7.smooth(values) == pytest.approx(expected)
+    assert figure7.smooth([3.0, 5.0]) == [3.0, 5.0]
+
+
+# --- Figures 2, 5 and 6 ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    """Bicubic and SAFMN are looked into; IMDN's weights are not there, no_fm is not trained, ln_bn failed."""
+    tmp_path = tmp_path_factory.mktemp("looked")
+    study = fabricate.study(networks=["imdn"], variants=["safmn", "no_fm", "ln_bn"])
+    fabricate.inspection(tmp_path, "bicubic", "published", 1.25, 30.0, features=False)
+    fabricate.inspection(tmp_path, "safmn", "seed0_best", 12.5, 31.5)
+    write_text(tmp_path / "logs" / "inspect" / "ln_bn_x4_seed0_best.log", "safmn inspect: no room left\n")
+    return study, tmp_path, draw(study, tmp_path)
+
+
+def test_figure_2_shows_each_map_with_its_index_and_says_what_is_missing(looked):
+    words = looked[2]["figure2"]
+    for part in ("Bicubic", "DI 1.25", "SAFMN", "DI 12.50", "LR x4: butterfly"):
+        assert part in words
+    assert "Without IMDN: no weights at hand: `safmn fetch NAME --scale 4 --to DIR`" in words
+    assert "Without (a): w/o FM: not trained yet: `snakemake train_NAME`" in words
+    assert "Without LN → BN: failed: no room left" in words
+    svg = (looked[1] / "figures" / "figure2.svg").read_text(encoding="utf-8")
+    assert svg.count("<image") == 1 + 2 + 1  # LR, two maps, the scale
+
+
+def test_figure_2_draws_the_maps_pixels(looked):
+    """Relative to the largest, absolute: what is drawn is the array that was computed."""
+    seen = inspected.collect(looked[0], Results(looked[1]))
+    shown = figure2.relative(seen.found[1])
+    assert shown.max() == 1
+    contributions = np.abs(seen.found[1].arrays["attribution"])
+    np.testing.assert_allclose(shown, contributions / contributions.max(), rtol=1e-6)
+
+
+def test_figure_5_shows_seven_panels_of_the_baseline(looked):
+    words = looked[2]["figure5"]
+    for panel in "abcdefg":
+        assert f"({panel})" in words
+    assert "SAFMN, SAFM 8 of 8" in words
+    svg = (looked[1] / "figures" / "figure5.svg").read_text(encoding="utf-8")
+    assert svg.count("<image") == 7
+
+
+def test_figure_5_without_multi_scale_features_says_so(tmp_path):
+    study = fabricate.study(variants=["no_mr"])
+    fabricate.inspection(tmp_path, "no_mr", "seed0_best", 1.0, 30.0, panels="bfg")
+    assert draw(study, tmp_path)["figure5"].count("not in this variant") == 3
+
+
+def test_figure_6_shows_the_evaluators_psnr(looked):
+    words = looked[2]["figure6"]
+    for part in ("HR", "Bicubic", "30.00 (29.00)", "SAFMN", "31.50 (30.50)", "Set5/butterfly, x4", "of the crop alone"):
+        assert part in words
+    svg = (looked[1] / "figures" / "figure6.svg").read_text(encoding="utf-8")
+    assert svg.count("<image") == 1 + 3  # the whole image, HR and two networks
+
+
+def test_the_numbers_of_the_figures_are_beside_them(looked):
+    header, *rows = figures.numbers(looked[1] / "figures" / "figure2.svg")
+    assert [row[header.index("network")] for row in rows] == ["bicubic", "safmn"]
+    assert [float(row[header.index("diffusion_index")]) for row in rows] == [1.25, 12.5]
+    header, *rows = figures.numbers(looked[1] / "figures" / "figure6.svg")
+    assert [float(row[header.index("psnr_image")]) for row in rows] == [30.0, 31.5]
+
+
+def test_without_weights_and_tests_the_figures_say_why(tmp_path):
+    words = draw(fabricate.study(networks=["imdn"], variants=["safmn"]), tmp_path)
+    for name in ("figure2", "figure5", "figure6"):
+        assert "Without Bicubic: not looked into yet" in words[name]
+        assert "not trained yet" in words[name]
+    data = {"train": ["T91"], "validation": ["BSDS200"], "test": []}
+    words = draw(fabricate.study(data=data, variants=["safmn"]), tmp_path)
+    for name in ("figure2", "figure5", "figure6"):
+        assert "tests on no images" in words[name]
+
+
+def test_what_was_looked_at_elsewhere_is_not_compared(tmp_path):
+    study = fabricate.study(variants=["safmn"])
+    fabricate.inspection(tmp_path, "bicubic", "published", 1.25, 30.0, features=False)
+    fabricate.inspection(tmp_path, "safmn", "seed0_best", 12.5, 31.5, image="bird")
+    words = draw(study, tmp_path)
+    for name in ("figure2", "figure6"):
+        assert "Without SAFMN: looked at another place" in words[name]
+        assert "12.50" not in words[name]
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+def test_a_damaged_inspection_is_said(tmp_path, suffix):
+    study = fabricate.study(variants=["safmn"])
+    fabricate.inspection(tmp_path, "safmn", "seed0_best", 12.5, 31.5)
+    (tmp_path / f"inspection/safmn/x4/seed0_best.{suffix}").write_text("{")
+    words = draw(study, tmp_path)
+    for name in ("figure2", "figure5", "figure6"):
+        assert "is damaged" in words[name]
+
+
+def test_an_index_or_psnr_that_is_none_is_drawn(tmp_path):
+    fabricate.inspection(tmp_path, "bicubic", "published", None, None, features=False)
+    words = draw(fabricate.study(variants=["safmn"]), tmp_path)
+    assert "DI not defined" in words["figure2"]
+    assert "inf (inf)" in words["figure6"]
+
+
+def test_many_networks_are_drawn_in_rows(tmp_path):
+    study = fabricate.study(variants="all")
+    for name in study.variants:
+        fabricate.inspection(tmp_path, name, "seed0_best", 2.0, 30.0)
+    seen = inspected.collect(study, Results(tmp_path))
+    for draws, words in ((figure2.attributions, "DI 2.00"), (figure6.crops, "30.00 (29.00)")):
+        with canvas.style():
+            file = canvas.save(draws(seen), tmp_path / "many")
+        assert text_of(file).count(words) == len(study.variants)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from safmn.files import write_text
-from safmn.report import cells, figures, page, tables, verdicts
+from safmn.report import cells, claims, figures, page, tables, verdicts
 from tests.report import fabricate
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -104,7 +104,7 @@ def test_the_page_needs_nothing_else(made):
 def test_figures_are_inside(made):
     reader = read(made[2])
     assert [each["alt"] for each in reader.all("img")] == [
-        figures.caption(name) for name in ("curves_x4", "figure1", "figure7")
+        figures.caption(name) for name in ("curves_x4", "figure1", "figure2", "figure5", "figure6", "figure7")
     ]
     for each in reader.all("img"):
         assert b"<svg" in base64.b64decode(each["src"].partition(",")[2])
@@ -137,7 +137,7 @@ def test_every_table_is_there_and_sortable_by_unrounded_values(made):
     assert {f"table{number}" for number in range(1, 6)} <= ids
     values = [each["data-value"] for each in reader.all("td") if each.get("data-value")]
     assert "13.55491584" in values
-    sortable = [each for each in reader.all("table") if each.get("class") == "sortable"]
+    sortable = [each for each in reader.all("table") if "sortable" in (each.get("class") or "")]
     assert len(sortable) == len(reader.all("table")) - 1
     assert "aria-sort" in made[2]
 
@@ -182,12 +182,28 @@ def test_an_empty_study_is_a_page_too(tmp_path):
     assert "Nothing was made yet." in text
 
 
-def test_claims_are_taken_in_where_they_are(made):
+def test_claims_are_a_table_of_their_own(made):
     study, folder, html = made
     assert 'id="claims"' not in html
-    claims = folder / "tables" / "claims.md"
-    write_text(claims, "| claim | <b>holds</b> |\n")
-    again = page.html(study, folder, cells.collect(study, folder), [])
-    claims.unlink()
-    assert 'id="claims"' in again
-    assert "| claim | <b>holds</b> |" in "".join(read(again).text)
+    frame = cells.collect(study, folder)
+    judged = claims.evaluate(frame)
+    again = page.html(study, folder, frame, [], judged)
+    text = " ".join("".join(read(again).text).split())
+    assert claims.summary(judged) in text
+    for each in judged:
+        assert f"“{each.claim.quotation}” ({each.claim.id})" in text
+    doubtful = [each for each in judged if each.printed.verdict == claims.DOES_NOT_FOLLOW]
+    assert text.count("✗ does not follow") == len(doubtful) > 0
+    for title, complaints in claims.doubtful(judged).items():
+        assert f"{title}: {len(complaints)}" in text
+        assert all(each in text for each in complaints)
+
+
+def test_every_verdict_of_a_claim_has_a_colour_and_a_symbol():
+    assert set(page.CLAIM_SIGNS) == {*claims.PRINTED_VERDICTS, *claims.MEASURED_VERDICTS}
+    assert {word for word, _ in page.CLAIM_SIGNS.values()} <= set(verdicts.VERDICTS)
+
+
+def test_commands_in_notes_are_code_and_nothing_else_is():
+    assert str(page._with_code("run `snakemake train_a`: <b>")) == "run <code>snakemake train_a</code>: &lt;b&gt;"
+    assert str(page._with_code("`<i>` and `")) == "<code>&lt;i&gt;</code> and `"

@@ -70,7 +70,18 @@ def test_rows_and_labels_are_the_papers(everything, number, labels):
     for part in everything[number].sections:
         if part.title.startswith("Difference"):
             continue
-        assert [[each.text for each in row if each.header] for row in part.rows] == expected
+        found = [[each.text for each in row if each.header] for row in part.rows]
+        assert [labels for labels in found if "(not printed)" not in labels[-1]] == expected
+
+
+def test_a_row_that_is_not_printed_stands_beside_its_own(everything):
+    for part in everything[3].sections:
+        found = [[each.text for each in row if each.header] for row in part.rows]
+        place = found.index(["Normalization", "LN → BN"])
+        assert found[place + 1] == ["Normalization", "LN → BN, the reference's EMA (not printed)"]
+        shown = zip(part.headers, part.rows[place + 1], strict=True)
+        assert all(each.text == "" for (_, what), each in shown if what == "paper")
+    assert not [row for row in everything[4].sections[0].rows if "(not printed)" in row[0].text]
 
 
 def test_printed_digits_are_the_papers(everything):
@@ -98,7 +109,7 @@ def test_an_empty_study_renders_everywhere(everything):
         grid = read_markdown(rendering.markdown(table))
         assert len(grid) == sum(len(part.rows) + 2 for part in table.sections)
         assert r"\bottomrule" in rendering.latex(table)
-        assert len(table.flat) == len(printed(number))
+        assert len(table.flat) == len(printed(number)) + (number == 3)  # Table 3 has a row that is not printed
 
 
 def test_a_study_without_a_row_of_a_table_says_so(tmp_path):
@@ -267,6 +278,49 @@ def test_numbers_as_shown(value, column, digits, signed, text):
 # --- Formats ---------------------------------------------------------------------------------------------------------
 
 NASTY = r"a|b_c*d `e` <script>alert(1)</script> & 100% #1 $x^2$ {y} \input{z} ~ [l](http://x) → 模"
+
+
+def modes(eager: float) -> dict[str, dict]:
+    """Records of modes as the runtime command leaves them, for a network that takes `eager` ms."""
+    checked = {"status": "timed", "difference_from_eager": 3e-7, "tolerance": 1e-4}
+    half = {"status": "timed", "difference_from_eager": 1.5e-3, "tolerance": 2e-2}
+    return {
+        "compiled": {"status": "timed", "median_ms": eager / 2, "mean_ms": eager / 2 + 1, "processes": [checked]},
+        "half": {"status": "timed", "median_ms": eager / 4, "mean_ms": eager / 4, "processes": [half, checked]},
+        "cuda_graph": {"status": "unavailable", "reason": "CUDA graphs need CUDA"},
+        "fused": {"status": "out of memory", "requested_lr": {"height": 180, "width": 320}, "message": "9 GiB"},
+    }
+
+
+def test_table_2_has_the_habit_and_the_other_modes_beside_the_main_column(tmp_path):
+    fabricate.runtime(tmp_path, {"safmn": 10.0, "imdn": 8.0}, fabricate.GPU)
+    file = tmp_path / "cost" / "runtime.json"
+    document = json.loads(file.read_text())
+    document["networks"]["safmn"] |= modes(10.0)
+    write_json(file, document)
+    study = fabricate.study(networks=["imdn"])
+    table = build(study, tmp_path)[2]
+    part = section(table, "Time in other ways")
+    assert entry(part, "SAFMN", "one pass, no warm-up", "mean [ms]").text == "20.00"
+    assert entry(part, "SAFMN", "compiled", "mean [ms]").text == "6.00"
+    assert entry(part, "SAFMN", "compiled", "/ eager").text == "0.51"  # of the medians: 5 and 9.9 ms
+    assert entry(part, "IMDN", "compiled", "mean [ms]").text == ""
+    for mode, reason in (
+        ("cuda graph", "unavailable: CUDA graphs need CUDA"),
+        ("fused", "out of memory with an LR image of 320x180: 9 GiB"),
+    ):
+        found = entry(part, "SAFMN", mode, "mean [ms]")
+        assert (found.verdict, table.footnotes[found.footnote - 1]) == (verdicts.MISSING, reason)
+    fact = next(fact for fact in table.facts if fact.startswith("Outputs, checked"))
+    assert "compiled 3e-07 (tolerance 0.0001), half 0.002 (tolerance 0.02)" in fact
+    assert table.flat.set_index("row")["runtime half [ms]"]["safmn"] == 2.5
+    assert table.flat.set_index("row")["runtime one pass without warm-up [ms]"]["imdn"] == 16.0
+
+
+def test_other_ways_on_a_cpu_are_marked_so(tmp_path):
+    fabricate.runtime(tmp_path, {"safmn": 10.0})
+    part = section(build(fabricate.study(), tmp_path)[2], "Time in other ways")
+    assert entry(part, "SAFMN", "one pass, no warm-up", "mean [ms]").text == "20.00 (CPU)"
 
 
 @pytest.fixture

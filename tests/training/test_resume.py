@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from safmn.training import validation
+from safmn.training.capture import CapturedStep
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 
@@ -161,6 +162,19 @@ def test_on_a_gpu(workshop, tmp_path, monkeypatch, network):
         train = partial(workshop.train, tmp_path / "killed", network, **changes)
         assert killed(monkeypatch, (*STEP, True), number, train)
     workshop.train(tmp_path / "killed", network, **changes)
+    same(tmp_path / "killed", tmp_path / "straight")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_as_a_cuda_graph(workshop, tmp_path, monkeypatch):
+    """A recorded step leaves the bits of one that is sent off kernel by kernel, killed before and after it, too."""
+    workshop.train(tmp_path / "straight", device="cuda")
+    changes = {"device": "cuda", "run": {"save_every": 0, "cuda_graph": True}}
+    for number in (2, 4, 17):
+        train = partial(workshop.train, tmp_path / "killed", **changes)
+        assert killed(monkeypatch, (CapturedStep, "__call__", True), number, train)
+    workshop.train(tmp_path / "killed", **changes)
     same(tmp_path / "killed", tmp_path / "straight")
 
 

@@ -114,7 +114,7 @@ class Workshop:
             "networks": [],
             "data": {"train": ["own"], "validation": ["held_out"], "test": []},
             "training": training,
-            "run": {"save_every": 1000, "log_every": 7} | conduct,
+            "run": {"save_every": 1000, "log_every": 7, "cuda_graph": False} | conduct,
         }
 
     def study(self, file: Path | None = None, **changes: Any) -> Path:

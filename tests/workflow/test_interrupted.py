@@ -50,6 +50,10 @@ def test_a_killed_snakemake_goes_on_and_ends_with_the_same_bytes(study, straight
     while not list(states.glob("iteration-*.state")) and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.02)
     assert running.poll() is None, "it ended before it could be killed"
+    os.killpg(running.pid, signal.SIGSTOP)  # alive, for as long as it takes to start another beside it
+    beside = snakemake("train_safmn", "--configfile", study)
+    assert beside.returncode != 0
+    assert "no other Snakemake process" in beside.stdout + beside.stderr
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     assert not (states.parent / "best.safetensors").exists()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from safmn import variants
+from safmn.errors import UserError
 from tests.workflow.conftest import ROOT
 
 PAPER = ["safmn", "safm_none", "ccm_none", "no_fm", "no_mr", "no_fa", "no_fm_mr", "no_fm_fa", "no_fm_mr_fa", "avg_pool"]
@@ -15,13 +16,33 @@ PAPER += ["nearest_pool", "gelu_none", "gelu_sigmoid", "ccm_se", "channel_mlp", 
 PAPER += ["ln_none_low_lr", "ln_bn", "ln_fbn", "ln_l2", "blocks_4", "blocks_6", "blocks_12"]
 
 
+EXTRA = {"ln_bn_reference_ema": "ln_bn"}  # what the paper does not print -> the row that it stands beside
+
+
 def test_the_variants_are_the_papers_in_its_order():
-    assert list(variants.discover(ROOT / "ablations")) == PAPER
+    found = list(variants.discover(ROOT / "ablations"))
+    assert [name for name in found if name not in EXTRA] == PAPER
+    assert len(found) == len(PAPER) + len(EXTRA) == 25
+
+
+@pytest.mark.parametrize(("name", "neighbour"), EXTRA.items())
+def test_what_the_paper_does_not_print_stands_beside_its_own(name, neighbour):
+    found = variants.discover(ROOT / "ablations")
+    assert list(found).index(name) == list(found).index(neighbour) + 1
+    assert found[name].network.rows == {}
+
+
+@pytest.mark.parametrize("beside", ["ln_bm", "mine", "yours"])
+def test_a_neighbour_must_be_of_the_paper(tmp_path, beside):
+    (tmp_path / "yours.yaml").write_text('{title: "Yours", description: "has no row either"}')
+    (tmp_path / "mine.yaml").write_text(f'{{title: "Mine", description: "x", beside: {beside}}}')
+    with pytest.raises(UserError, match=f"mine.yaml: beside: '{beside}' must be another variant"):
+        variants.discover(tmp_path)
 
 
 def test_each_variant_is_a_target(snakemake):
     listed = snakemake("--list").stdout.split()
-    assert {f"train_{name}" for name in PAPER} <= set(listed)
+    assert {f"train_{name}" for name in [*PAPER, *EXTRA]} <= set(listed)
 
 
 def test_a_variant_is_trained_by_its_name(snakemake):
@@ -34,7 +55,7 @@ def test_the_papers_study_can_be_planned_without_its_data(snakemake):
     told = snakemake("--dry-run", "--configfile", "config/paper.yaml")
     assert told.returncode == 0, told.stderr
     jobs = dict(line.split() for line in told.stdout.split("Job stats:")[1].splitlines() if len(line.split()) == 2)
-    assert int(jobs["train"]) == 24 + 2  # every variant at x4, the baseline also at x2 and x3
+    assert int(jobs["train"]) == len(PAPER) + len(EXTRA) + 2  # every variant at x4, the baseline also at x2 and x3
 
 
 @pytest.mark.parametrize(

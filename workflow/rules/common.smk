@@ -1,6 +1,8 @@
 # What the rules share: the study, validated before anything runs, and the fingerprints that decide what is stale.
 import os
+import re
 import shlex
+import signal
 import sys
 from functools import cache
 from importlib import import_module
@@ -11,35 +13,60 @@ sys.path.insert(0, str(workflow.basedir))
 
 from safmn import fingerprint, networks, paths, variants
 from safmn.cost import lease
-from safmn.data import sources
-from safmn.errors import UserError
+from safmn.data import sources, supply
+from safmn.errors import UserError, one_line
 from safmn.files import write_json
+from safmn.inspection import subjects
 from safmn.study import Study, digest
 
 try:
     study = Study.from_snakemake(config, workflow.overwrite_configfiles)
+    TO_FETCH = study.to_fetch()
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(one_line(str(error))) from None
 
 # `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
 # environment's, which goes before it.
 paths.reach_from_child_processes()
+
+if not workflow.is_main_process:
+    # SLURM's signal before a time limit reaches all processes of a job, but it is `safmn train` that has to save.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 RESULTS = f"results/{study.name}"
 # What all jobs read. It is no rule's output: a job that depended on it would be done again whenever any line of it
 # changes, and an `ancient` input that is itself to be made keeps Snakemake 9 from seeing that the job's own parameters
 # changed. Each rule carries the part of the study that it depends on as a parameter instead.
 STUDY = f"{RESULTS}/study.json"
-# A local job takes a GPU where there is one; on a cluster the profile says what a job needs.
-GPU = 1 if lease.visible_devices() else 0
+# A local job takes a GPU where there is one; on a cluster the profile says what a job needs. Snakemake counts whole
+# numbers, so a device is as many shares as training jobs may be on it: training takes one, other jobs take all of it.
+DEVICES = len(lease.visible_devices())
+GPU = study.content["run"]["jobs_per_device"] if DEVICES else 0
+GPU_TRAINING = 1 if DEVICES else 0
+if (
+    workflow.is_main_process
+    and workflow.resource_settings.nodes is None  # no cluster
+    and "gpu_share" not in workflow.global_resources
+):
+    # How many jobs run at once; which device each gets is the lease's matter.
+    workflow.register_resource("gpu_share", DEVICES * GPU)
 
 
+# Downloads: where they go, and what comes from there.
+DOWNLOADS = study.roots[-1] if study.data["download"] else None
+WEIGHTS = study.weights_roots[-1] if study.content["weights"]["download"] else None
+FETCHED = [name for source in TO_FETCH.values() for name in source]
+FETCHED_WEIGHTS = study.weights_to_fetch()
 # Test sets that the study goes without where they are not there; their cells say how to get them.
 TESTED = [
     text
     for text in study.data["test"]
-    if sources.can_be_expected(text, study.data["root"], study.data["folders"])
+    if sources.can_be_expected(text, study.roots, study.data["folders"])
 ]
+
+
+# What Figures 2, 5 and 6 look at.
+SCENES = subjects.scenes(study, TESTED)
 
 
 wildcard_constraints:
@@ -57,11 +84,14 @@ def packs(selections, scale):
 
 
 def images(wildcards):
-    """The image files of a dataset, so that a changed one is noticed; none while the dataset is not there."""
+    """The image files of a dataset, so that a changed one is noticed; none while the dataset is not there.
+
+    For one that is downloaded, the record of that: its images are known only afterwards, and were verified then.
+    """
+    if wildcards.dataset in FETCHED:
+        return marker(wildcards.dataset, wildcards.scale)
     try:
-        location = sources.locate(
-            wildcards.dataset, study.data["root"], study.data["folders"]
-        )
+        location = sources.locate(wildcards.dataset, study.roots, study.data["folders"])
         pairs = location.pairs(int(wildcards.scale))
     except UserError:
         return []  # the job tells what is missing and how to get it
@@ -100,18 +130,23 @@ def published_quality():
 
 
 def published_file(network, scale):
-    """The authors' file of a network, or None."""
-    from safmn.networks import published_weights
-
-    return published_weights.at_hand(
-        network, int(scale), study.content["weights"]["root"]
-    )
+    """The authors' file of a network, at hand or to be downloaded, or None."""
+    return study.published_weights(network, int(scale))
 
 
-def own_folder(dataset):
-    """The option that tells `safmn pack` of a folder outside the data root."""
+def marker(dataset, scale):
+    """The file that says that a dataset has been downloaded for a scale."""
+    return str(supply.marker(DOWNLOADS, study.name, dataset, int(scale)))
+
+
+def where(dataset):
+    """The options that tell `safmn pack` where a dataset lies."""
     folder = study.data["folders"].get(dataset)
-    return f"--folder {shlex.quote(folder)}" if folder else ""
+    roots = [DOWNLOADS] if dataset in FETCHED else study.roots
+    options = [f"--data-root {shlex.quote(str(root))}" for root in roots]
+    return " ".join(
+        [*options, *([f"--folder {shlex.quote(folder)}"] if folder else [])]
+    )
 
 
 @cache
@@ -124,7 +159,15 @@ def training_fingerprint(network, scale, seed):
     try:
         return loop.key_of(specification, [])
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        raise WorkflowError(one_line(str(error))) from None
+
+
+@cache
+def pack_fingerprint():
+    """The code that makes pixels out of image files."""
+    from safmn.data import pairs
+
+    return fingerprint.code(pairs.read_pair)
 
 
 @cache
@@ -152,3 +195,51 @@ def cost_fingerprint(stage, network):
             variant and variant.switches,
         ]
     )
+
+
+def inspected():
+    """Those networks whose weights are at hand or will be trained; nothing without an image to look at."""
+    return [
+        subject
+        for subject in subjects.subjects(study)
+        if SCENES
+        and (
+            subject.run is not None
+            or subject.network == "bicubic"
+            or published_file(subject.network, subject.scale)
+        )
+    ]
+
+
+def inspected_weights(wildcards):
+    """The file that a network is looked into with; none for bicubic."""
+    if wildcards.weights == subjects.PUBLISHED:
+        return published_file(wildcards.network, wildcards.scale) or []
+    seed, which = wildcards.weights.split("_")
+    return f"{RESULTS}/training/{wildcards.network}/x{wildcards.scale}_{seed}/{which}.safetensors"
+
+
+def scene_options(scale):
+    """The scenes as `safmn inspect` takes them."""
+    found = []
+    for scene in SCENES:
+        name = sources.parse_selection(scene["test"])[0]
+        words = [f"{RESULTS}/data/{name}/x{scale}{scene['test'].removeprefix(name)}"]
+        words += [scene["image"]] if scene["image"] else []
+        words += scene["at"] or []
+        found.append("--scene " + " ".join(shlex.quote(str(word)) for word in words))
+    return " ".join(found)
+
+
+@cache
+def looking_fingerprint():
+    """The code that chooses where to look, and looks; not that which reads and writes files."""
+    from safmn.inspection import record, scenes
+
+    return fingerprint.code(record.inspect, scenes.richest)
+
+
+@cache
+def inspection_fingerprint(network):
+    """The code that looks, and what it looks into."""
+    return digest([looking_fingerprint(), fingerprint.of_network(network)])

@@ -29,7 +29,7 @@ rule memory:
     conda:
         "../../environment.yml"
     resources:
-        gpu=GPU,
+        gpu_share=GPU,
     params:
         networks=TIMED,
         fingerprint=digest([cost_fingerprint("memory", name) for name in TIMED]),
@@ -49,7 +49,7 @@ rule runtime:
         "../../environment.yml"
     threads: TIMING_THREADS
     resources:
-        gpu=GPU,
+        gpu_share=GPU,
     params:
         networks=TIMED,
         images=study.content["efficiency"]["images"],
@@ -73,7 +73,7 @@ rule operations:
         "../../environment.yml"
     threads: TIMING_THREADS
     resources:
-        gpu=GPU,
+        gpu_share=GPU,
     params:
         images=study.content["efficiency"]["images"],
     message:

@@ -1,7 +1,7 @@
 # Report: a join of everything above with the paper's numbers. Renders from a half-finished study, too.
 
 
-FIGURES = ["figure1", "figure7"]
+FIGURES = ["figure1", "figure2", "figure5", "figure6", "figure7"]
 if study.training:
     FIGURES += [f"curves_x{scale}" for scale in study.scales]
 
@@ -24,6 +24,7 @@ rule tables:
             )
         ],
         published=published_quality(),
+        inspection=[f"{RESULTS}/{subject.stem}.json" for subject in inspected()],
     output:
         cells=f"{RESULTS}/cells.csv",
         tables=[
@@ -53,9 +54,18 @@ rule tables:
             for name in FIGURES
             for form in ("svg", "png")
         ],
+        figure_numbers=[
+            report(
+                f"{RESULTS}/figures/{name}.csv",
+                category="Figures",
+                caption="../report/figure.rst",
+            )
+            for name in ("figure2", "figure6")
+        ],
         page=report(
             f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"
         ),
+        provenance=f"{RESULTS}/provenance.json",
     log:
         f"{RESULTS}/logs/tables.log",
     localrule: True

@@ -18,7 +18,7 @@ rule train:
         "../../environment.yml"
     threads: study.training["threads"] if study.training else 1
     resources:
-        gpu=GPU,
+        gpu_share=GPU_TRAINING,
     params:
         study=STUDY,
         folder=subpath(output.best, parent=True),
@@ -30,8 +30,9 @@ rule train:
         "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
     # `safmn train` first compares the network's counts with its printed row: one that contradicts it costs no GPU-hour.
     # The state to resume from lies in {params.folder}/state, undeclared: Snakemake would delete it with a failed job.
+    # `exec`: a shell in between would die of the signals that make `safmn train` save, and take it along.
     shell:
-        "python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
+        "exec python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
         " --packs {params.packs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 

@@ -1,0 +1,286 @@
+"""An archive as an RO-Crate: what is in it and how it came about, as linked data beside the files.
+
+The profile is Workflow Run RO-Crate 0.5 (Workflow Run Crate), https://w3id.org/ro/wfrun/workflow/0.5, over RO-Crate
+1.1: the Snakefile is the crate's main entity, and the run is a `CreateAction` whose instrument it is, whose objects are
+the study, the variants and the data (by the digests of their manifests; images are not passed on), and whose results
+are the files. What is known of single results stands in `provenance.json`.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from safmn import provenance
+from safmn.report.origins import facts_of
+from safmn.study import Study
+
+if TYPE_CHECKING:
+    from safmn.archive import Member
+
+METADATA = "ro-crate-metadata.json"
+ROCRATE = "1.1"  # what the profile is written for
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+TERMS = "https://w3id.org/ro/terms/workflow-run/context"
+WORKFLOW = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+PARAMETER = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"
+SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
+LICENCE = "https://spdx.org/licenses/Apache-2.0"
+PAPER = "https://openaccess.thecvf.com/content/ICCV2023/html/Sun_Spatially-Adaptive_Feature_Modulation_for_Efficient_Image_Super-Resolution_ICCV_2023_paper.html"
+STATUS = "http://schema.org/{}ActionStatus"
+FORMATS = {
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".png": "image/png",
+    ".py": "text/x-python",
+    ".rst": "text/x-rst",
+    ".safetensors": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".tex": "application/x-tex",
+    ".toml": "application/toml",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+SOFTWARE = {
+    "python": ("Python", "https://www.python.org/"),
+    "torch": ("PyTorch", "https://pytorch.org/"),
+    "cuda": ("CUDA", "https://developer.nvidia.com/cuda-toolkit"),
+    "cudnn": ("cuDNN", "https://developer.nvidia.com/cudnn"),
+    "driver": ("NVIDIA driver", "https://www.nvidia.com/drivers/"),
+    "fvcore": ("fvcore", "https://github.com/facebookresearch/fvcore"),
+    "snakemake": ("Snakemake", "https://snakemake.github.io/"),
+    "os": ("Operating system", "https://www.kernel.org/"),
+}
+"""Fact of an environment -> name and address."""
+SHOWN = 5  # missing results that a description names
+
+
+def write(
+    study: Study,
+    members: Sequence["Member"],
+    gathered: dict[str, Any],
+    missing: Sequence[dict[str, Any]],
+    author: str | None,
+    target: Path,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Fills the folder `target` with the members and `ro-crate-metadata.json`.
+
+    Args:
+        gathered: the content of `provenance.json`.
+        missing: what the study asks for and is not there.
+        author: who ran the study, or None.
+        on_progress: called with (files done, files in all).
+    """
+    from rocrate.model.computationalworkflow import ComputationalWorkflow
+    from rocrate.rocrate import ROCrate
+
+    crate = ROCrate(version=ROCRATE)
+    entities: dict[str, list[Any]] = {}
+    for done, member in enumerate(members, 1):
+        properties = _describe(member)
+        if member.kind == "workflow":
+            entity = crate.add(ComputationalWorkflow(crate, str(member.file), member.name, properties=properties))
+        else:
+            entity = crate.add_file(str(member.file), member.name, properties=properties)
+        entities.setdefault(member.kind, []).append(entity)
+        on_progress(done, len(members))
+    (workflow,) = entities["workflow"]
+    run = _run(crate, study, workflow, entities, gathered, missing, author)
+    _describe_workflow(crate, workflow, gathered, entities)
+    _describe_root(crate, study, workflow, run, missing)
+    crate.write(target)
+
+
+def _describe(member: "Member") -> dict[str, Any]:
+    suffix = Path(member.name).suffix
+    return {
+        "name": member.name,
+        "description": member.about,
+        "contentSize": str(member.file.stat().st_size),
+        "encodingFormat": FORMATS.get(suffix, "text/plain"),
+        "sha256": provenance.of_file(member.file),
+    }
+
+
+def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: Sequence[dict[str, Any]]) -> None:
+    crate.metadata.extra_contexts.append(TERMS)
+    crate.metadata["conformsTo"] = [
+        {"@id": f"https://w3id.org/ro/crate/{ROCRATE}"},
+        {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
+    ]
+    root = crate.root_dataset
+    root["name"] = f"SAFMN, reproduced: the study {study.name}"
+    root["description"] = (
+        f"{study.content['description']}. The paper's tables with what was measured beside each printed number, the "
+        f"workflow that made them, and where every result comes from. Images and other people's weights, which have "
+        f"licences of their own, are not in it, but for the parts of test images that a figure may show. "
+        f"{_told(missing)}"
+    )
+    root.datePublished = run["endTime"]
+    root["conformsTo"] = [
+        _entity(crate, url, "CreativeWork", name=name, version=number) for url, (name, number) in PROFILES.items()
+    ]
+    root["license"] = _entity(
+        crate, LICENCE, "CreativeWork", name="Apache License 2.0", description="Of the workflow and its results"
+    )
+    root["mainEntity"] = workflow
+    root["mentions"] = run
+    if "agent" in run:
+        root["author"] = run["agent"]
+    for readme in filter(None, [crate.get("README.md")]):
+        readme["about"] = root
+    title = "Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution (ICCV 2023)"
+    root["citation"] = _entity(crate, PAPER, "ScholarlyArticle", name=title)
+
+
+def _describe_workflow(crate: Any, workflow: Any, gathered: dict[str, Any], entities: dict[str, list[Any]]) -> None:
+    language = {
+        "name": "Snakemake",
+        "identifier": {"@id": "https://doi.org/10.1093/bioinformatics/bts480"},
+        "url": {"@id": "https://snakemake.readthedocs.io"},
+    }
+    workflow["name"] = "SAFMN, reproduced"
+    workflow["programmingLanguage"] = _entity(crate, SNAKEMAKE, "ComputerLanguage", **language)
+    workflow["conformsTo"] = _entity(
+        crate, WORKFLOW, "CreativeWork", name="ComputationalWorkflow", version="1.0-RELEASE"
+    )
+    workflow["license"] = {"@id": LICENCE}
+    commits = sorted({each["code"]["code_commit"] or "" for each in gathered["environments"]} - {""})
+    versions = sorted({each["code"]["code_version"] or "" for each in gathered["environments"]} - {""})
+    if versions:
+        workflow["version"] = ", ".join(versions)
+    if commits:
+        dirty = any(each["code"]["code_dirty"] for each in gathered["environments"])
+        identity = f"git commit {', '.join(commits)}" + (", with changes that are in no commit" * dirty)
+        workflow["identifier"] = identity
+    workflow["softwareRequirements"] = _software(crate, gathered)
+    workflow["hasPart"] = entities.get("code", [])
+
+
+def _software(crate: Any, gathered: dict[str, Any]) -> list[Any]:
+    """Versions that the results were made with, and of Snakemake here, which leaves none in a result."""
+    found = {
+        (key, str(facts[key]))
+        for facts in map(facts_of, gathered["environments"])
+        for key in SOFTWARE
+        if facts.get(key) is not None
+    }
+    with suppress(PackageNotFoundError):
+        found.add(("snakemake", version("snakemake")))
+    return [
+        _entity(
+            crate,
+            f"{url}#{quote(number)}",
+            "SoftwareApplication",
+            name=name,
+            softwareVersion=number,
+            url={"@id": url},
+        )
+        for key, (name, url) in SOFTWARE.items()
+        for number in sorted(number for each, number in found if each == key)
+    ]
+
+
+def _run(
+    crate: Any,
+    study: Study,
+    workflow: Any,
+    entities: dict[str, list[Any]],
+    gathered: dict[str, Any],
+    missing: Sequence[dict[str, Any]],
+    author: str | None,
+) -> Any:
+    """The `CreateAction`, with the parameters of the workflow that its objects and results stand for."""
+    data = [
+        _entity(
+            crate,
+            f"#data-{name.replace('/', '-')}",
+            "PropertyValue",
+            name=f"Images of {name.partition('/')[0]} at {name.partition('/')[2]}",
+            description="Not in this archive. Identified by the digest of its manifest: a sha256 over all pixels.",
+            value=f"sha256:{value}",
+        )
+        for name, value in gathered["data"].items()
+    ]
+    groups = {
+        "study": ("input", entities["asked"], "The study: data, scales, seeds, variants, training"),
+        "variants": ("input", entities.get("variant", []), "Variants of the network, one file each"),
+        "images": ("input", data, "Images for training, validation and tests"),
+        "results": ("output", entities["result"], "Tables, figures, and what they are made of"),
+    }
+    sides: dict[str, list[Any]] = {"input": [], "output": []}
+    for name, (side, parts, about) in groups.items():
+        parameter = _entity(
+            crate,
+            f"#parameter-{name}",
+            "FormalParameter",
+            name=name,
+            description=about,
+            additionalType="PropertyValue" if name == "images" else "File",
+            conformsTo={"@id": PARAMETER},
+        )
+        sides[side].append(parameter)
+        for part in parts:
+            part["exampleOfWork"] = parameter
+    _entity(crate, PARAMETER, "CreativeWork", name="FormalParameter", version="1.0-RELEASE")
+    for side, parameters in sides.items():
+        workflow[side] = parameters if len(parameters) > 1 else parameters[0]
+    start, end = _times(gathered)
+    failed = any("failed" in each["reason"] for each in missing)
+    properties: dict[str, Any] = {
+        "name": f"The study {study.name}, run",
+        "description": f"{len(gathered['results'])} results in {gathered['seconds']:,.0f} s of computing. "
+        f"{_told(missing)}",
+        "startTime": start,
+        "endTime": end,
+    }
+    # The profile knows no other state: one that goes on has none.
+    if not missing:
+        properties["actionStatus"] = STATUS.format("Completed")
+    elif failed:
+        properties |= {"actionStatus": STATUS.format("Failed"), "error": _told(missing)}
+    if author:
+        properties["agent"] = _entity(crate, "#author", "Person", name=author)
+    run = _entity(crate, "#run", "CreateAction", **properties)
+    run["instrument"] = workflow
+    run["object"] = [*entities["asked"], *entities.get("variant", []), *data]
+    run["result"] = entities["result"]
+    return run
+
+
+def _times(gathered: dict[str, Any]) -> tuple[str, str]:
+    """When the first result was begun and the last one done; now, where no record says."""
+    spans = [
+        (datetime.fromisoformat(each["started"]), timedelta(seconds=each["seconds"] or 0))
+        for each in gathered["results"]
+        if each["started"]
+    ]
+    now = datetime.now(UTC)
+    start = min((begin for begin, _ in spans), default=now)
+    end = max((begin + took for begin, took in spans), default=now)
+    return start.isoformat(timespec="seconds"), end.isoformat(timespec="seconds")
+
+
+def _told(missing: Sequence[dict[str, Any]]) -> str:
+    """What is missing, in a sentence."""
+    if not missing:
+        return "Nothing that the study asks for is missing."
+    some = "; ".join(f"{each['file']} ({each['reason']})" for each in missing[:SHOWN])
+    more = f"; and {len(missing) - SHOWN} more, see provenance.json" if len(missing) > SHOWN else ""
+    return f"UNFINISHED: {len(missing)} files that the study asks for are missing: {some}{more}."
+
+
+def _entity(crate: Any, identifier: str, kind: str, /, **properties: Any) -> Any:
+    from rocrate.model.contextentity import ContextEntity
+
+    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))

@@ -1,0 +1,79 @@
+"""Which networks a study looks into, with which weights, and on which scenes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safmn import networks
+from safmn.data.sources import parse_selection
+from safmn.study import Run, Study
+
+PUBLISHED = "published"
+MOST_SCENES = 3  # where the study does not choose
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with the weights that are looked at.
+
+    Attributes:
+        run: the study's run whose best weights they are; None for the authors' published weights and for bicubic.
+    """
+
+    network: str
+    scale: int
+    run: Run | None = None
+
+    @property
+    def weights(self) -> str:
+        """As folders below `quality/` are called: `seed0_best` or `published`."""
+        return PUBLISHED if self.run is None else f"seed{self.run.seed}_best"
+
+    @property
+    def stem(self) -> str:
+        """Its files, without suffix, below `results/<study>/`."""
+        return f"inspection/{self.network}/x{self.scale}/{self.weights}"
+
+    def published_file(self, study: Study) -> Path | None:
+        """The authors' weights, None where they are neither at hand nor to be downloaded."""
+        return study.published_weights(self.network, self.scale)
+
+
+def scale_of(study: Study) -> int:
+    """At which scale the figures are: as the study says, else x4, else its first."""
+    return study.content["figures"]["scale"] or (4 if 4 in study.scales else study.scales[0])
+
+
+def subjects(study: Study) -> list[Subject]:
+    """What Figures 2, 5 and 6 show: bicubic, published networks in Table 1's order, then the study's variants.
+
+    A variant is shown with the study's first seed and with its authors' weights, where there are any of either.
+    """
+    scale = scale_of(study)
+    asked = study.content["figures"]["networks"]
+    order = [*networks.all_networks()]
+    chosen = [*study.networks, *study.variants] if asked == "all" else [name for name in order if name in asked]
+    found = [Subject("bicubic", scale)]
+    for name in chosen:
+        if name == "bicubic" or scale not in networks.info(name).scales:
+            continue
+        runs = [run for run in study.runs(name) if run.scale == scale] if name in study.variants else []
+        published = Subject(name, scale)
+        if not runs or published.published_file(study) is not None:
+            found.append(published)
+        if runs:
+            found.append(Subject(name, scale, runs[0]))
+    return found
+
+
+def scenes(study: Study, tested: list[str]) -> list[dict[str, Any]]:
+    """`test` (a selection of the study's), `image` and `at`, None where the first image or the richest place is taken.
+
+    Args:
+        tested: those of the study's test sets that are there.
+    """
+    chosen = study.content["figures"]["scenes"]
+    if not chosen:
+        return [{"test": text, "image": None, "at": None} for text in tested[:MOST_SCENES]]
+    by_name = {parse_selection(text)[0]: text for text in reversed(tested)}
+    return [{"at": None} | each | {"test": by_name[each["test"]]} for each in chosen if each["test"] in by_name]

@@ -1,0 +1,79 @@
+"""Figures of a study, one module each: 1 (trade-off), 2 (attribution), 5 (features), 6 (crops), 7 (losses), curves.
+
+Each is written as SVG and PNG, readable in print and by colour-blind readers. Where the input is not there yet, the
+figure says so and why. `figure2.csv` and `figure6.csv` hold the numbers in them.
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from safmn.files import write_text
+from safmn.report import inspected
+from safmn.report.figures import canvas, figure1, figure2, figure5, figure6, figure7
+from safmn.report.measured import Results
+from safmn.study import Study
+
+CAPTIONS = {
+    "figure1": "PSNR against FLOPs; the area of a circle is the number of parameters (Figure 1)",
+    "figure2": "Local attribution maps: which LR pixels make the texture in the marked window, and the diffusion index "
+    "DI of each network; a larger one means that a wider range of pixels is used (Figure 2)",
+    "figure5": "Features inside the SAFM: (a) LR, (b)-(e) the four scales of multi-scale feature generation, (f) their "
+    "aggregation, (g) the modulated output (Figure 5)",
+    "figure6": "The same place of HR, bicubic and each network, with PSNR on Y of the whole image and of the crop "
+    "(Figure 6)",
+    "figure7": "L1 loss with and without normalisation (Figure 7)",
+}
+
+
+def draw_all(study: Study, results: Path | str, frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draws every figure of the study into `folder`, with the CSV files of their numbers; returns the SVG files.
+
+    Args:
+        results: the folder `results/<study>`.
+        frame: `cells.csv`.
+    """
+    source = Results(results)
+    seen = inspected.collect(study, source)
+    drawings: dict[str, Callable[[], Any]] = {
+        "figure1": lambda: figure1.trade_off(study, frame),
+        "figure2": lambda: figure2.attributions(seen),
+        "figure5": lambda: figure5.features(seen),
+        "figure6": lambda: figure6.crops(seen),
+        "figure7": lambda: figure7.normalisation(study, source),
+    }
+    for scale in study.scales if study.training is not None else ():
+        drawings[f"curves_x{scale}"] = lambda scale=scale: figure7.curves(study, source, scale)
+    written = []
+    for name, draw in drawings.items():
+        with canvas.style():
+            written.append(canvas.save(draw(), folder / name))
+    for name, rows in (("figure2", figure2.rows(seen)), ("figure6", figure6.rows(seen))):
+        write_text(folder / f"{name}.csv", _csv(rows))
+    return written
+
+
+def caption(name: str) -> str:
+    """What a figure shows, by its file's name."""
+    if name.startswith("curves_x"):
+        return f"Training at {name.removeprefix('curves_')}: L1 loss and validation PSNR, the authors' logs beside it"
+    return CAPTIONS.get(name, name.replace("_", " "))
+
+
+def numbers(figure: Path) -> list[list[str]]:
+    """The CSV beside a figure's file, a header first; empty where there is none."""
+    try:
+        with open(figure.with_suffix(".csv"), encoding="utf-8", newline="") as handle:
+            return list(csv.reader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

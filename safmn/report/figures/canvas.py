@@ -1,0 +1,120 @@
+"""What all figures share: colours, style, panels that say what is missing, and files in two forms.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; maps are shaded by lightness, so that they survive a
+grey print. Lines and marks differ in shape, too.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safmn.files import atomic
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
+PUBLISHED, MEASURED = COLOURS[0], COLOURS[1]
+AUTHORS = "#555555"
+BOX = "#D55E00"  # the frame around a place in a picture, with a white rim
+LINES = ("-", "--", ":", "-.")
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are drawn; afterwards they are closed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    settings = {
+        "font.size": 8,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "safmn",  # the same figure is the same file
+        "svg.fonttype": "none",  # text stays text, for searching and for screen readers
+        "text.parse_math": False,  # a $ in a name is a $
+    }
+    with plt.rc_context(settings):
+        yield
+    plt.close("all")
+
+
+def panels(count: int, title: str, wide: bool = False) -> tuple[Any, list[Any]]:
+    """A figure with diagrams side by side."""
+    import matplotlib.pyplot as plt
+
+    width = (4.6 + 1.4 * wide) * count
+    figure, axes = plt.subplots(1, count, figsize=(width, 3.6), layout="constrained", squeeze=False)
+    figure.set_label(title)
+    return figure, list(axes[0])
+
+
+def pictures(rows: int, columns: int, title: str, cell: tuple[float, float], below: float = 0.0) -> tuple[Any, list]:
+    """A figure with pictures in rows and columns, and its axes row by row.
+
+    Args:
+        cell: width and height in inches of a picture with a line or two above it.
+        below: inches for what comes under all of them.
+    """
+    import matplotlib.pyplot as plt
+
+    size = (columns * cell[0], rows * cell[1] + below)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    figure.set_label(title)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    return figure, list(axes.flat)
+
+
+def picture(ax: Any, image: Any, **look: Any) -> Any:
+    """A picture as it is: each pixel a square, in SVG too. Returns what a colour bar needs."""
+    ax.set_axis_off()
+    return ax.imshow(image, interpolation="none", **look)
+
+
+def box(ax: Any, left: float, top: float, size: float, lw: float = 1.4, rim: float = 1.4) -> None:
+    """A frame around pixels `left` to `left + size` of a picture; its white rim makes it seen on dark, too."""
+    from matplotlib.patches import Rectangle
+
+    for colour, width in (("white", lw + rim), (BOX, lw)):
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), size, size, fill=False, edgecolor=colour, lw=width))
+
+
+def say(ax: Any, text: str) -> None:
+    """A panel without data says so."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=9)
+
+
+def foot(figure: Any, text: str) -> None:
+    """A line or more below everything; none where there is nothing to say."""
+    if text:
+        figure.supxlabel(wrapped(text, _letters(figure.get_figwidth())), fontsize=6.5, x=0.01, ha="left")
+
+
+def foot_height(text: str, width: float) -> float:
+    """Inches that `foot` needs in a figure of `width` inches."""
+    return 0.12 * (1 + wrapped(text, _letters(width)).count("\n")) + 0.1 if text else 0.0
+
+
+def _letters(width: float) -> int:
+    """How many small letters stand in a line of `width` inches."""
+    return int(width * 19)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Lines of at most `width` letters, where there are places to break."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False))
+
+
+def save(figure: Any, stem: Path) -> Path:
+    """Writes STEM.png and STEM.svg; returns the latter."""
+    for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
+        with atomic(stem.with_name(stem.name + suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], **options)
+    return stem.with_name(stem.name + ".svg")

@@ -1,0 +1,86 @@
+"""Figure 6: the same place of HR, bicubic and each network side by side, with PSNR."""
+
+import math
+from typing import Any
+
+from safmn.report import inspected
+from safmn.report.figures import canvas
+from safmn.report.inspected import Inspected, Seen
+
+COLUMNS = 5
+
+
+def crops(seen: Seen) -> Any:
+    """One block a scene: the whole image with the place marked, then the crops.
+
+    PSNR is on Y, of the whole image (the evaluator's figure for it) and, in brackets, of the crop alone.
+    """
+    import matplotlib.pyplot as plt
+
+    found, absent = seen.alike(_place)
+    scenes = found[0].numbers["crops"] if found else []
+    if not scenes:
+        figure, (ax,) = canvas.panels(1, "Figure 6", wide=True)
+        canvas.say(ax, canvas.wrapped("No crops yet. " + inspected.note(absent), 70))
+        return figure
+    columns = min(COLUMNS, math.ceil((len(found) + 1) / 2))  # two lines are as high as the whole image beside them
+    lines = math.ceil((len(found) + 1) / columns)
+    high = max(2, lines)  # rows of the grid that a scene takes, the overview's two at least
+    cell = 1.3
+    said = "PSNR on Y in dB: of the whole image (of the crop alone). " + inspected.note(absent)
+    width = (columns + 2) * cell
+    height = len(scenes) * high * (cell + 0.35) + canvas.foot_height(said, width)
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.set_label("Figure 6")
+    grid = figure.add_gridspec(len(scenes) * high, columns + 2)
+    for number, scene in enumerate(scenes):
+        top = number * high
+        _overview(figure.add_subplot(grid[top : top + 2, :2]), found[0], number, scene, seen.scale)
+        shown = [("HR", found[0].arrays[f"crop{number}_hr"], "")]
+        shown += [
+            (each.title, each.arrays[f"crop{number}_sr"], decibels(each.numbers["crops"][number])) for each in found
+        ]
+        start = top + (high - lines) // 2
+        for place, (title, image, figures) in enumerate(shown):
+            ax = figure.add_subplot(grid[start + place // columns, 2 + place % columns])
+            canvas.picture(ax, image)
+            ax.set_title(f"{canvas.wrapped(title, 20)}\n{figures}", fontsize=6.5)
+    canvas.foot(figure, said)
+    return figure
+
+
+def decibels(crop: dict[str, Any]) -> str:
+    """PSNR of the image and of the crop."""
+    whole, part = ("inf" if crop[key] is None else f"{crop[key]:.2f}" for key in ("psnr", "psnr_crop"))
+    return f"{whole} ({part})"
+
+
+def rows(seen: Seen) -> list[list[Any]]:
+    """The numbers of the figure, a header first."""
+    header = ["network", "weights", "scale", "image", "left", "top", "size", "psnr_image", "psnr_crop"]
+    found, _ = seen.alike(_place)
+    lines = []
+    for each in found:
+        for crop in each.numbers["crops"]:
+            line = [
+                each.subject.network,
+                each.subject.weights,
+                each.subject.scale,
+                f"{crop['dataset']}/{crop['image']}",
+            ]
+            lines.append(line + [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")])
+    return [header, *lines]
+
+
+def _overview(ax: Any, each: Inspected, number: int, scene: dict[str, Any], scale: int) -> None:
+    image = each.arrays[f"crop{number}_overview"]
+    factor = math.ceil(max(scene["hr_height"], scene["hr_width"]) / max(image.shape[:2]))
+    canvas.picture(ax, image)
+    canvas.box(ax, *(scene[key] / factor for key in ("left", "top", "size")))
+    ax.set_title(f"{scene['dataset']}/{scene['image']}, x{scale}", fontsize=7)
+
+
+def _place(each: Inspected) -> Any:
+    """What must be equal for crops to stand side by side."""
+    keys = ("dataset", "image", "left", "top", "size")
+    return [[crop.get(key) for key in keys] for crop in each.numbers["crops"]]

@@ -1,0 +1,123 @@
+"""Figure 7, loss with and without normalisation, and the curves of every run; the authors' own logs beside them."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from safmn import paths
+from safmn.report import ablation
+from safmn.report.figures import canvas
+from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES
+from safmn.report.measured import Absent, Results, read_curve
+from safmn.study import Run, Study
+
+NORMALISATION = (  # panel -> variants
+    ("(a) with and without normalisation", ("safmn", "ln_none", "ln_none_low_lr")),
+    ("(b) kinds of normalisation", ("safmn", "ln_bn", "ln_fbn", "ln_l2")),
+)
+
+
+def normalisation(study: Study, results: Results) -> Any:
+    """Figure 7: L1 loss over iterations, smoothed, x4; the authors' own log up to the same iteration."""
+    scale = ablation.scale_of(study)
+    figure, axes = canvas.panels(2, "Figure 7")
+    for ax, (title, names) in zip(axes, NORMALISATION, strict=True):
+        runs = [run for name in names if name in study.variants for run in study.runs(name) if run.scale == scale]
+        ax.set_title(f"{title}, x{scale}")
+        _loss_panel(ax, results, runs, scale, ", ".join(names))
+    return figure
+
+
+def curves(study: Study, results: Results, scale: int) -> Any:
+    """Loss and validation PSNR of every run at a scale."""
+    runs = [run for run in study.runs() if run.scale == scale]
+    figure, axes = canvas.panels(2, "curves", wide=True)
+    axes[0].set_title(f"L1 loss, smoothed, x{scale}")
+    _loss_panel(axes[0], results, runs, scale, "the study's variants", legend=False)
+    ax = axes[1]
+    ax.set_title(f"Validation PSNR on RGB, x{scale}")
+    end = 0.0
+    for number, run in enumerate(runs):
+        xs, ys = column(results.history(run), "validation_psnr_rgb")
+        if xs:
+            end = max(end, xs[-1])
+            ax.plot(xs, ys, marker=".", ms=3, label=_run_label(run, runs), **_look(number, run))
+    if not end:
+        canvas.say(ax, "No run has been validated yet")
+        return figure
+    xs, ys = column(read_curve(paths.PUBLISHED / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
+    if xs:
+        label = "authors' log, DIV2K_val (other images)"
+        ax.plot(xs, ys, label=label, **_authors(xs))
+    else:
+        ax.text(0.02, 0.02, "authors' first validation is later", transform=ax.transAxes, fontsize=7)
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("PSNR on RGB [dB]")
+    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=1 + (len(runs) > 26))
+    return figure
+
+
+def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: str, legend: bool = True) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    end = 0.0
+    for number, run in enumerate(runs):
+        xs, ys = column(results.history(run), "l1_loss")
+        if not xs:
+            continue
+        end = max(end, xs[-1])
+        look = _look(number, run)
+        ax.plot(xs, smooth(ys), label=_run_label(run, runs), **look)
+        record = results.record(run)
+        if not isinstance(record, Absent) and record.get("outcome") == "collapsed":
+            ax.plot(xs[-1], smooth(ys)[-1], marker="X", ms=7, color=look["color"])
+            at = (record.get("collapse") or {}).get("iteration", "?")
+            ax.annotate(f"collapsed at {at}", (xs[-1], smooth(ys)[-1]), fontsize=6)
+    if not end:
+        canvas.say(ax, f"No history yet of {what}:\ntrain them first")
+        return
+    xs, ys = column(read_curve(paths.PUBLISHED / f"training_log_x{scale}.csv"), "l1_loss", end)
+    if xs:
+        ax.plot(xs, smooth(ys), label="authors' log (DF2K, batch 64)", **_authors(xs))
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("L1 loss")
+    if legend:
+        ax.legend(fontsize=6)
+
+
+def column(rows: list[dict[str, float]], name: str, end: float = math.inf) -> tuple[list[float], list[float]]:
+    """Iterations and finite values of a column, up to iteration `end`."""
+    pairs = [
+        (row["iteration"], row[name])
+        for row in rows
+        if "iteration" in row and math.isfinite(row.get(name, math.nan)) and row["iteration"] <= end
+    ]
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def smooth(values: list[float]) -> list[float]:
+    """Running mean over a fiftieth of the curve, at least 1 and at most 50 points, as Figure 7 is smoothed."""
+    window = min(50, max(1, len(values) // 50))
+    return pd.Series(values).rolling(window, min_periods=1).mean().tolist()
+
+
+def _look(number: int, run: Run) -> dict[str, Any]:
+    if run.variant == "safmn":
+        return {"color": "black", "linestyle": LINES[run.seed % len(LINES)], "lw": 1.8, "zorder": 5}
+    palette = COLOURS[:-1]
+    return {"color": palette[number % len(palette)], "linestyle": LINES[number // len(palette) % len(LINES)], "lw": 1.0}
+
+
+def _authors(xs: list[float]) -> dict[str, Any]:
+    """Their line, or points where there are too few for one."""
+    return {"color": AUTHORS, "lw": 2.2, "alpha": 0.6, "marker": "D" if len(xs) < 4 else "", "zorder": 4}
+
+
+def _run_label(run: Run, runs: list[Run]) -> str:
+    several = sum(each.variant == run.variant for each in runs) > 1
+    return f"{run.variant}, seed {run.seed}" if several else run.variant

@@ -1,0 +1,113 @@
+"""Does the reference's EMA explain the paper's drop of LN → BN? Answered from a study's own figures, by stated rules.
+
+The reference's trainer averages parameters only, so a batch-normalised network is evaluated there with running
+statistics from the start of training. A study trains such a network both ways: `ln_bn`, whose statistics are averaged
+along, and `ln_bn_reference_ema`, whose are not. If the paper's row carries that artefact, the second must lose against
+the baseline what is printed, and the first must lose less.
+"""
+
+from decimal import Decimal
+from enum import Enum
+
+from safmn.report import ablation, statistics, trained, verdicts
+from safmn.report.cells import benchmark_title
+from safmn.report.measured import Benchmark, Results
+from safmn.report.statistics import Difference
+from safmn.study import Study, differences_from_paper
+
+TRACKED = "ln_bn"
+FROZEN = "ln_bn_reference_ema"
+PRINTED = {"DIV2K_val": "div2k_val_psnr", "Manga109": "manga109_psnr"}  # Table 3's datasets
+TOLERANCE = verdicts.RESOLUTION[ablation.METRIC]  # dB; gaps of this size are what the paper discusses
+QUESTION = "Does the reference's EMA explain the paper's drop of LN → BN"
+
+
+class Drop(Enum):
+    """A measured difference to the baseline beside the printed one."""
+
+    DEEPER = "more than printed"
+    AS_PRINTED = "as printed"
+    SMALLER = "less than printed"
+    UNKNOWN = "not decided"
+
+
+def answers(study: Study, results: Results) -> list[str]:
+    """A sentence a benchmark of the study; none where the study does not train a network both ways."""
+    if study.training is None or not {TRACKED, FROZEN} <= set(study.variants):
+        return []
+    drops = printed_drops(study)
+    shown = ", ".join(f"{name} {drop:+.2f} dB" for name, drop in drops.items())
+    found = []
+    for benchmark in ablation.benchmarks(study):
+        own = [drop for name, drop in drops.items() if PRINTED[name] == f"{benchmark.id}_{ablation.METRIC}"]
+        low, high = min(own or drops.values()), max(own or drops.values())
+        found.append(f"{QUESTION} ({shown})? {_answer(study, results, benchmark, float(low), float(high))}")
+    return found
+
+
+def printed_drops(study: Study) -> dict[str, Decimal]:
+    """Dataset -> the paper's LN → BN minus its baseline, dB."""
+    found = {name: ablation.printed_difference(study, 3, TRACKED, column) for name, column in PRINTED.items()}
+    return {name: drop for name, drop in found.items() if drop is not None}
+
+
+def classify(difference: Difference, low: float, high: float) -> Drop:
+    """Where a difference lies beside printed ones from `low` to `high` (equal, where one alone is meant).
+
+    Its interval decides, with a tolerance of 0.05 dB; one that is wider than that to a side, or that cannot be trusted,
+    decides nothing unless it misses the print altogether.
+    """
+    interval = difference.interval
+    if not difference.trusted or not interval.exists:
+        return Drop.UNKNOWN
+    if interval.high < low - TOLERANCE:
+        return Drop.DEEPER
+    if interval.low > high + TOLERANCE:
+        return Drop.SMALLER
+    return Drop.AS_PRINTED if (interval.high - interval.low) / 2 <= TOLERANCE else Drop.UNKNOWN
+
+
+def decide(tracked: Drop, frozen: Drop) -> tuple[str, str]:
+    """Answer ("yes", "no" or "undecidable") and reason, from what BN loses with its statistics averaged and without."""
+    if tracked is frozen is Drop.DEEPER:
+        return "undecidable", "BN loses more than is printed with it and without it"
+    if frozen is Drop.DEEPER:
+        return "no", "with it BN would have lost more than is printed"
+    if frozen is Drop.SMALLER:
+        return "no", "with it BN loses less than is printed"
+    if tracked in (Drop.AS_PRINTED, Drop.DEEPER):
+        return "no", "BN loses that much without it"
+    if (tracked, frozen) == (Drop.SMALLER, Drop.AS_PRINTED):
+        return "yes", "with it BN loses what is printed, without it less"
+    return "undecidable", "the data cannot tell"
+
+
+def _answer(study: Study, results: Results, benchmark: Benchmark, low: float, high: float) -> str:
+    title = benchmark_title(benchmark.id, study)
+    scale = ablation.scale_of(study)
+    found = {
+        name: trained.collect(study, results, name, scale, benchmark) for name in (ablation.BASELINE, TRACKED, FROZEN)
+    }
+    unfit = [f"{name} is not measured" for name, each in found.items() if not each.best]
+    unfit += [f"{name} collapsed" for name, each in found.items() if each.collapses]
+    if unfit:
+        return f"Undecidable on {title}: {', '.join(unfit)}."
+    scores = {name: each.by_image(ablation.METRIC) for name, each in found.items()}
+    differences = [statistics.difference(scores[name], scores[ablation.BASELINE]) for name in (TRACKED, FROZEN)]
+    if None in differences:
+        return f"Undecidable on {title}: the networks share no image."
+    answer, reason = decide(*(classify(each, low, high) for each in differences))
+    without, through = map(_shown, differences)
+    training = "this study's training" + (", which is not the paper's" if differences_from_paper(study) else "")
+    return (
+        f"{answer.capitalize()} on {title} by {training}: {reason} (difference to the baseline: with it "
+        f"{through}, statistics averaged along {without})."
+    )
+
+
+def _shown(difference: Difference) -> str:
+    interval = difference.interval
+    if not interval.exists:
+        return f"{difference.value:+.3f} dB, no interval: {interval.note}"
+    note = "" if difference.trusted else f", {interval.note}"
+    return f"{difference.value:+.3f} dB, 95 % interval {interval.low:+.3f} to {interval.high:+.3f}{note}"
