@@ -4,22 +4,27 @@ The reference is written down from what it does (docs and public code): the Laye
 whose parts are stacked, Adam without fusion, the average tensor by tensor, `.item()` on every loss, and a worker that
 decodes a PNG pair a sample and converts it to float before cropping. Both start from the same weights. First they are
 fed the same batches and must follow the same losses; then they are timed, in blocks by turns, so that a drifting clock
-or a busy neighbour hits both alike.
+or a busy neighbour hits both alike. Each has a process of its own, since memory is part of the way: ours runs with the
+allocator that the DAG gives its jobs (safmn/allocator.py), the reference with the C library's default. `--together`
+times both in one process with the default.
 
     python benchmarks/train_step.py                    # 8 patches of 64x64 at x4, CPU or CUDA
     python benchmarks/train_step.py --batch 64 --blocks 20
 """
 
 import argparse
+import contextlib
 import copy
+import multiprocessing
+import os
 import random
-import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -28,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safmn import networks
+from safmn import allocator, networks
 from safmn.cost import device as hardware
 from safmn.data import images, packed
 from safmn.data.patches import PatchSampler
@@ -210,6 +215,130 @@ def convolutions_alone(network: nn.Module, lr: Tensor, device: torch.device, rep
     return total
 
 
+def prepare(args: argparse.Namespace) -> torch.device:
+    """Threads and precision as asked; the device that is there."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def initial() -> nn.Module:
+    """The weights that both start from."""
+    torch.manual_seed(0)
+    return networks.build("safmn", SCALE)
+
+
+class Way:
+    """A way of training that goes on by blocks of `args.steps` steps."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        self.args = args
+        self.device = prepare(args)
+        self.done = 0
+
+    def block(self) -> float:
+        """Seconds of a block."""
+        return timed(self.steps, self.device)
+
+    def steps(self) -> None:
+        raise NotImplementedError
+
+    def memory(self) -> float:
+        """The most memory that this process has had, in GiB."""
+        # Not resource.getrusage: that counts what the process was before it became this program, its parent's copy.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**20  # KiB
+
+    def close(self) -> None:
+        pass
+
+
+class ReferenceWay(Way):
+    """As the reference trainer does it, a worker decoding the next batch meanwhile."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        super().__init__(folder, args)
+        self.files = [
+            (str(hr), str(hr)[: -len("1.png")] + f"{SCALE}.png") for hr in sorted(folder.glob("png/*_x1.png"))
+        ]
+        self.step = ReferenceStep(initial(), self.device)
+        self.worker = ProcessPoolExecutor(1)
+        self.ahead = self.decode()
+
+    def decode(self) -> Future:
+        return self.worker.submit(decode_batch, self.files, self.args.batch, self.args.patch, self.done)
+
+    def steps(self) -> None:
+        for _ in range(self.args.steps):
+            lr, hr = self.ahead.result()
+            self.done += 1
+            self.ahead = self.decode()
+            self.step(torch.from_numpy(lr), torch.from_numpy(hr))
+        self.ahead.result()  # the worker must not run into the other's block
+
+    def close(self) -> None:
+        self.worker.shutdown()
+
+
+class OurWay(Way):
+    """As this project does it, batches drawn from a packed store."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        super().__init__(folder, args)
+        store = packed.PackedPairs(folder / "pack")
+        self.sampler = PatchSampler([store], args.batch, args.patch, SCALE, 0, self.device)
+        self.step = TrainStep(initial(), SETTINGS, self.device)
+
+    def steps(self) -> None:
+        for _ in range(self.args.steps):
+            self.step(self.done, *self.sampler.batch(self.done))
+            self.done += 1
+
+    def close(self) -> None:
+        self.sampler.close()
+
+
+class Apart:
+    """A way in a process of its own, which waits while the other's has its turn."""
+
+    def __init__(self, way: type[Way], folder: Path, args: argparse.Namespace, environment: dict[str, str]) -> None:
+        self.way = way
+        self.arguments = (folder, args)
+        self.environment = environment
+        self.connection: Connection | None = None
+
+    def _ask(self, name: str) -> float:
+        if self.connection is None:
+            self.connection, other = multiprocessing.Pipe()
+            os.environ.update(self.environment)  # read by the C library when the new process starts
+            self.process = multiprocessing.get_context("spawn").Process(
+                target=serve, args=(other, self.way, *self.arguments)
+            )
+            self.process.start()
+            other.close()
+        self.connection.send(name)
+        return self.connection.recv()
+
+    def block(self) -> float:
+        return self._ask("block")
+
+    def memory(self) -> float:
+        return self._ask("memory")
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.send("close")
+            self.process.join()
+
+
+def serve(connection: Connection, way: type[Way], folder: Path, args: argparse.Namespace) -> None:
+    """Does what is asked for until it is told to close."""
+    with contextlib.closing(way(folder, args)) as working:
+        while (name := connection.recv()) != "close":
+            connection.send(getattr(working, name)())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8, help="patches a step (default 8; the paper's 64)")
@@ -220,54 +349,35 @@ def main() -> int:
         "--follow", type=int, default=50, help="steps over which losses are compared first (default 50)"
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--together", action="store_true", help="both in one process, with one allocator")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-    with tempfile.TemporaryDirectory() as temporary, ProcessPoolExecutor(1) as worker:
-        store = packed.pack("photographs", None, SCALE, Path(temporary) / "pack")
-        (Path(temporary) / "png").mkdir()
-        files = sub_images(store, Path(temporary) / "png")
+    device = prepare(args)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        store = packed.pack("photographs", None, SCALE, folder / "pack")
+        (folder / "png").mkdir()
+        sub_images(store, folder / "png")
         sampler = PatchSampler([store], args.batch, args.patch, SCALE, 0, device)
-
-        def pair() -> tuple[ReferenceStep, TrainStep]:
-            torch.manual_seed(0)
-            network = networks.build("safmn", SCALE)
-            return ReferenceStep(copy.deepcopy(network), device), TrainStep(network, SETTINGS, device)
-
-        torch.manual_seed(0)
-        if not learns_the_same(networks.build("safmn", SCALE), sampler, args.follow, device):
+        if not learns_the_same(initial(), sampler, args.follow, device):
             print("the two do not learn the same thing: not timed", file=sys.stderr)
             return 1
-
-        reference, ours = pair()
-        done = {"reference": 0, "ours": 0}
-        ahead = worker.submit(decode_batch, files, args.batch, args.patch, 0)
-
-        def reference_block() -> None:
-            nonlocal ahead
-            for _ in range(args.steps):
-                lr, hr = ahead.result()
-                done["reference"] += 1
-                ahead = worker.submit(decode_batch, files, args.batch, args.patch, done["reference"])
-                reference(torch.from_numpy(lr), torch.from_numpy(hr))
-            ahead.result()  # the worker must not run into the other's block
-
-        def our_block() -> None:
-            for _ in range(args.steps):
-                ours(done["ours"], *sampler.batch(done["ours"]))
-                done["ours"] += 1
-
-        reference_block(), our_block()  # warm-up
-        seconds: dict[str, list[float]] = {"reference": [], "ours": []}
-        for _ in range(args.blocks):
-            seconds["reference"].append(timed(reference_block, device) / args.steps)
-            seconds["ours"].append(timed(our_block, device) / args.steps)
-
-        floor = convolutions_alone(ours.network, sampler.batch(0)[0], device)
-        drawing = statistics.median(timed(lambda: sampler.batch(done["ours"]), device) for _ in range(20))
+        ways: dict[str, Way | Apart] = {
+            "reference": Apart(ReferenceWay, folder, args, {"GLIBC_TUNABLES": ""}),
+            "ours": Apart(OurWay, folder, args, {"GLIBC_TUNABLES": allocator.GLIBC_TUNABLES}),
+        }
+        if args.together:
+            ways = {name: way.way(folder, args) for name, way in ways.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        with contextlib.ExitStack() as stack:
+            for way in ways.values():
+                stack.enter_context(contextlib.closing(way))
+                way.block()  # warm-up
+            for _ in range(args.blocks):
+                for name, way in ways.items():
+                    seconds[name].append(way.block() / args.steps)
+            most = {name: way.memory() for name, way in ways.items()}
+        floor = convolutions_alone(initial().to(device), sampler.batch(0)[0], device)
+        drawing = statistics.median(timed(lambda: sampler.batch(0), device) for _ in range(20))
 
     record = hardware.describe(device.type)
     print(f"{record.get('gpu', record['cpu'])}, {record['threads']} threads, torch {record['torch']}, float32")
@@ -280,10 +390,12 @@ def main() -> int:
     ratios = [a / b for a, b in zip(seconds["reference"], seconds["ours"], strict=True)]
     quartiles = statistics.quantiles(ratios, n=4)
     middle = statistics.median(seconds["ours"])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts it in KiB
     print(f"our convolutions alone {1e3 * floor:.1f} ms, {floor / middle:.0%} of our step")
     print(f"drawing a batch {1e3 * drawing:.2f} ms, {drawing / middle:.1%} of our step")
-    print(f"most memory of this process, with both in it: {most:.2f} GiB")
+    if args.together:
+        print(f"most memory of the process that did both: {most['ours']:.2f} GiB")
+    else:
+        print(f"most memory of a process: reference {most['reference']:.2f} GiB, ours {most['ours']:.2f} GiB")
     print(f"reference / ours: median {quartiles[1]:.2f}, quartiles {quartiles[0]:.2f}-{quartiles[2]:.2f}")
     return 0
 

@@ -41,4 +41,5 @@ def terms(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     work of two. With `hr` in float32 it runs in float32 also where autocast leaves `sr` in bfloat16, which could not
     hold the spectrum.
     """
-    return Terms.apply(sr - hr)
+    # The transform wants rows of pixels, not of colours: one copy here spares several of what comes after.
+    return Terms.apply((sr - hr).contiguous())

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 
-from safmn import fingerprint, networks, paths, variants
+from safmn import allocator, fingerprint, networks, paths, variants
 from safmn.cost import lease
 from safmn.data import sources, supply
 from safmn.errors import UserError, one_line
@@ -28,6 +28,7 @@ except UserError as error:
 # `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
 # environment's, which goes before it.
 paths.reach_from_child_processes()
+allocator.tune_child_processes()
 
 if not workflow.is_main_process:
     # SLURM's signal before a time limit reaches all processes of a job, but it is `safmn train` that has to save.
