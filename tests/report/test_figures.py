@@ -66,6 +66,20 @@ def test_figure_1_tells_published_from_measured(drawn):
         assert part in words
 
 
+@pytest.mark.parametrize(("most", "named"), [(60, True), (3, False)])
+def test_figure_1_names_own_variants_while_they_are_few(tmp_path, monkeypatch, most, named):
+    """Of half the baseline's FLOPs, so that they do not crowd around it."""
+    monkeypatch.setattr(figure1, "MOST_NAMED", most)
+    names = ["safmn", "ccm_none", "channel_mlp", "blocks_4"]
+    study = fabricate.study(variants=names)
+    for place, name in enumerate(names):
+        fabricate.complexity(tmp_path, name, 240_000, 13_000_000_000 // (1 + place), 76_700_160)
+        fabricate.quality(tmp_path, name, "seed0_best", "Set5", [30.0 - place] * 5)
+    words = draw(study, tmp_path)["figure1"]
+    assert [name in words for name in names[1:]] == [named] * 3
+    assert "safmn" in words or "SAFMN" in words
+
+
 def test_figure_1_takes_the_studys_own_test_set(tmp_path):
     data = {"train": ["T91"], "validation": ["BSDS200"], "test": ["photographs[-2:]"]}
     study = fabricate.study(variants=["safmn"], data=data)

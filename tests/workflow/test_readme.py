@@ -40,9 +40,9 @@ def place(tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     random = np.random.default_rng(0)
     for dataset in ("Set5", "Set14", "B100", "T91", "BSDS200"):
-        for number in range(12 if dataset == "BSDS200" else 2):
-            picture = random.integers(0, 256, (64, 48, 3), dtype=np.uint8)
-            images.write(folder / f"datasets/{dataset}/HR/{number:02d}.png", picture)
+        for name in ("baby", "bird") if dataset == "Set5" else range(12 if dataset == "BSDS200" else 2):
+            picture = random.integers(0, 256, (128, 112, 3), dtype=np.uint8)
+            images.write(folder / f"datasets/{dataset}/HR/{name}.png", picture)
     images.write(folder / "picture.png", random.integers(0, 256, (24, 16, 3), dtype=np.uint8))
     return folder
 
@@ -55,6 +55,8 @@ def test_the_readme_shows_commands():
 def test_the_readmes_commands_run_in_its_order(place):
     for command in commands():
         words = shlex.split(command.replace("/path/to/datasets", "datasets").replace("/path/to/Set5", "datasets/Set5"))
+        if words[:2] == ["safmn", "archive"]:
+            continue  # needs a study's results: tests/test_archive.py
         if words[0] == "make":
             words.insert(1, "--dry-run")
         elif words[0] == "snakemake" and "--list" not in words:

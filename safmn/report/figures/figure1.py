@@ -12,6 +12,9 @@ from safmn.report.figures.canvas import AUTHORS, MEASURED, PUBLISHED
 from safmn.report.measured import benchmarks
 from safmn.study import Study
 
+MOST_NAMED = 60
+"""Measured circles up to which those of own variants get their names: more could neither be read nor placed in time."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -99,9 +102,10 @@ def _label(ax: Any, published: list[Point], measured: list[Point]) -> None:
     baseline = next((point for point in measured if point.name == "safmn"), None)
     shown = {}
     for point in [*published, *measured]:
-        # The ablation's variants crowd around the baseline; those of another size are told apart.
-        crowded = point.name not in titles and baseline and abs(point.flops / baseline.flops - 1) < 0.1
-        if not crowded or point is baseline:
+        # The ablation's variants crowd around the baseline; those of another size are told apart, while they are few.
+        own = point.name not in titles and point is not baseline
+        crowded = len(measured) > MOST_NAMED or (baseline and abs(point.flops / baseline.flops - 1) < 0.1)
+        if not (own and crowded):
             shown[point.name] = point
     ax.figure.draw_without_rendering()  # settles the layout, on which places depend
     per_point = ax.figure.dpi / 72
