@@ -46,4 +46,4 @@ onsuccess:
 
 onerror:
     # One failed variant does not keep the others from the tables; its cells say why they are missing.
-    shell(f"python -m safmn tables --study {STUDY}")
+    shell(f"rm -f {FINISHED} && python -m safmn tables --study {STUDY}")

@@ -39,6 +39,9 @@ RESULTS = f"results/{study.name}"
 # changes, and an `ancient` input that is itself to be made keeps Snakemake 9 from seeing that the job's own parameters
 # changed. Each rule carries the part of the study that it depends on as a parameter instead.
 STUDY = f"{RESULTS}/study.json"
+# Says that the tables are of a finished study. Those that `onerror` renders look the same to Snakemake, which does not
+# make what is missing for tables that are there: a failed study would never be gone on with.
+FINISHED = f"{RESULTS}/finished"
 # A local job takes a GPU where there is one; on a cluster the profile says what a job needs. Snakemake counts whole
 # numbers, so a device is as many shares as training jobs may be on it: training takes one, other jobs take all of it.
 DEVICES = len(lease.visible_devices())

@@ -66,6 +66,8 @@ rule tables:
             f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"
         ),
         provenance=f"{RESULTS}/provenance.json",
+        # Only this rule makes it; see onerror.
+        finished=touch(FINISHED),
     log:
         f"{RESULTS}/logs/tables.log",
     localrule: True
