@@ -210,8 +210,9 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
     add(Path.home(), "[home]")
     longest_first = sorted(known, key=len, reverse=True)
     # Not in the middle of another path or of an address: a folder /data is no part of results/data or http://x/data.
-    pattern = re.compile(rf"(?<![\w.~/-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
-    homes = re.compile(r"(?<![\w.~/-])/(?:home|Users)/[^\s/\"'<>,;:)]+")
+    begins = r"(?:(?<![\w.~/-])|(?<=file://))"
+    pattern = re.compile(rf"{begins}(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
+    homes = re.compile(rf"{begins}/(?:home|Users)/[^\s/\"'<>,;:)]+")
 
     def redact(text: str) -> str:
         return homes.sub("[home]", pattern.sub(lambda match: known[match[0]], text))

@@ -82,9 +82,9 @@ class Study:
             if section != "training":
                 content.setdefault(section, {})
             if isinstance(content.get(section), dict):
-                if key == "download" and value == "none":
-                    value = None
-                content[section][key] = str(value) if key == "root" else value
+                if key in ("root", "download"):  # a folder's name may be a number
+                    value = None if (key, value) == ("download", "none") else str(value)
+                content[section][key] = value
         training = content.get("training")
         if isinstance(training, dict) and all(
             isinstance(training.get(key), int) for key in ("iterations", "validate_every")
@@ -314,6 +314,12 @@ class Study:
         for name in [] if asked == "all" else asked:
             if name not in variants.discover() and name not in published_networks():
                 raise UserError(f"{self.where}: figures.networks: {name!r} is not known; `safmn list` shows all")
+        scale = self.content["figures"]["scale"]
+        if scale is not None and scale not in self.scales:
+            known = ", ".join(map(str, self.scales))
+            raise UserError(
+                f"{self.where}: figures.scale: {scale} is not one of the study's scales ({known}); choose one"
+            )
         tested = [parse_selection(text)[0] for text in self.data["test"]]
         for scene in self.content["figures"]["scenes"]:
             if scene["test"] not in tested:

@@ -315,6 +315,7 @@ def test_folders_are_taken_out_of_texts(tmp_path, monkeypatch):
     assert redact("cannot read /data/of/home/somebody/Set5/a.png") == "cannot read [data root]/Set5/a.png"
     assert redact("/scratch/ada/results/x.csv") == "[results]/x.csv"
     assert redact('"/home/grace/x", /Users/alan/y') == '"[home]/x", [home]/y'
+    assert redact("file:///scratch/ada/results/x, file:///home/grace/x") == "file://[results]/x, file://[home]/x"
     assert redact(f"{paths.ROOT}/safmn") == "[project]/safmn"
     for harmless in ("results/data/of/home/somebody", "https://example.org/data/of/home/x", "a/b", "1/2"):
         assert redact(harmless) == harmless

@@ -341,6 +341,13 @@ def test_a_record_with_nonsense_for_provenance_stops_nothing(results, facts):
     origins.write(study(), results)
 
 
+def test_a_damaged_manifest_stops_nothing(results):
+    shutil.copytree(results / "data/mine/x4", results / "data/other/x4")
+    (results / "data/mine/x4/manifest.json").write_text("{")
+    record = read(origins.write(study(), results))
+    assert list(record["data"]) == ["mine/x4"]  # as the copy calls itself; the damaged one is left out
+
+
 def test_an_empty_study_has_provenance_too(tmp_path):
     record = read(origins.write(fabricate.study(), tmp_path))
     assert record["results"] == []

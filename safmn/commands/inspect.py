@@ -20,6 +20,7 @@ does everything) to 100 (all contribute alike) and depends on the size of the pa
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
     parser.add_argument("--network", required=True, metavar="NAME", help="a name from `safmn list`")
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
@@ -38,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Looks, writes, tells."""
     import contextlib
 
     from safmn.cost import lease

@@ -3,8 +3,8 @@
 import argparse
 import json
 
-HELP = """Decode a dataset once into a packed uint8 store (pixels.u8 and index.json), from which training crops its
-patches and evaluation takes its images. LR images are made by MATLAB's bicubic where the dataset has none."""
+HELP = """Decode a dataset once into a packed uint8 store (pixels.u8, index.json, manifest.json), from which training
+crops its patches and evaluation takes its images. LR images are made by MATLAB's bicubic where the dataset has none."""
 
 EXAMPLES = """examples:
   safmn pack photographs --scale 4 --out results/mini/data/photographs/x4

@@ -67,9 +67,9 @@ def _run(args: argparse.Namespace, told: list[int]) -> int:
         status = _train(args, told)
     except Exception as error:
         # The tables tell why a cell is missing; Snakemake deletes declared outputs, not this.
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(UserError):
-            write_text(failure, told.encode(errors="backslashreplace").decode() + "\n")
+            write_text(failure, reason.encode(errors="backslashreplace").decode() + "\n")
         raise
     with contextlib.suppress(OSError):
         failure.unlink(missing_ok=True)

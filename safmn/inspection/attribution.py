@@ -87,7 +87,8 @@ def attribute(
     left, top = cut[1].start, cut[0].start
     place = middle(scene.crop, window).shifted(left * scene.scale, top * scene.scale)
     below, right = place.top + window, place.left + window  # the next row and column are needed, too
-    if window > scene.crop.size or below >= lr.shape[0] * scene.scale or right >= lr.shape[1] * scene.scale:
+    inside = min(place.left, place.top) >= 0 and below < lr.shape[0] * scene.scale and right < lr.shape[1] * scene.scale
+    if window > scene.crop.size or not inside:
         raise UserError(f"a window of {window} pixels does not fit into {scene.image} or its crop: reduce it")
     planes = colour.luma(lr)[None] if channels == "Y" else lr.transpose(2, 0, 1)
     image = planes.astype(np.float64) / 255.0

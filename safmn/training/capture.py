@@ -53,5 +53,6 @@ class CapturedStep:
         self._lr, self._hr = lr.clone(), hr.clone()
         self.step.optimiser.zero_grad(set_to_none=True)  # gradients are to lie in the graph's own memory
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
+        # Only this thread is recorded: another one may be reading ahead into pinned memory.
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
             self._values = self.step.learn(self._lr, self._hr)

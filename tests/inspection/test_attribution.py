@@ -216,10 +216,14 @@ def test_published_networks_stand_in_the_order_of_what_they_see(datasets, checkp
     assert indices[2] > 2 * indices[1]
 
 
-def test_a_window_that_does_not_fit_is_refused(scene):
-    small = scene(size=24)
+@pytest.mark.parametrize(
+    ("corner", "size", "window", "patch"),
+    [((72, 56), 24, 24, 4), ((72, 56), 24, 32, 24), ((6, 6), 96, 32, 8)],
+    ids=["wider than the patch", "wider than the crop", "beyond the patch's first pixels"],
+)
+def test_a_window_that_does_not_fit_is_refused(scene, corner, size, window, patch):
     with pytest.raises(UserError, match="does not fit"):
-        attribution.attribute(networks.build("bicubic", 4), small, window=24, patch=4)
+        attribution.attribute(networks.build("bicubic", 4), scene(corner=corner, size=size), window=window, patch=patch)
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Figures hold the cells' numbers, tell published from measured, and say what is missing."""
 
+import math
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from safmn import paths
 from safmn.files import write_text
+from safmn.inspection import record
 from safmn.report import cells, figures, inspected
 from safmn.report.figures import canvas, figure1, figure2, figure6, figure7
 from safmn.report.measured import Results
@@ -189,6 +191,16 @@ def test_figure_6_shows_the_evaluators_psnr(looked):
         assert part in words
     svg = (looked[1] / "figures" / "figure6.svg").read_text(encoding="utf-8")
     assert svg.count("<image") == 1 + 3  # the whole image, HR and two networks
+
+
+@pytest.mark.parametrize(("height", "width"), [(656, 528), (1356, 2040), (700, 320), (512, 512), (321, 321), (40, 60)])
+def test_the_frame_in_figure_6_knows_how_much_smaller_the_whole_image_is(height, width):
+    """Sizes that no block divides included, such as Set14's ppt3 and DIV2K's."""
+    hr = np.zeros((height, width, 3), np.uint8)
+    overview = record.smaller(hr, record.OVERVIEW)
+    factor = figure6.reduced_by(overview, height, width)
+    assert factor == math.ceil(max(height, width) / record.OVERVIEW)
+    assert overview.shape[:2] == (height // factor, width // factor)
 
 
 def test_the_numbers_of_the_figures_are_beside_them(looked):

@@ -50,6 +50,7 @@ def test_mini_looks_into_few():
     [
         ({"networks": ["safmnn"]}, ("figures.networks", "safmnn")),
         ({"scenes": [{"test": "Set5", "image": "baby"}]}, ("figures.scenes", "Set5", "data.test")),
+        ({"scale": 3}, ("figures.scale", "3", "scales (4)")),
         ({"scenes": [{"image": "baby"}]}, ("figures.scenes.0", "test")),
         ({"steps": 0}, ("figures.steps",)),
     ],

@@ -90,7 +90,7 @@ def _trade_off_panel(ax: Any, study: Study, frame: pd.DataFrame, identity: str, 
     ax.margins(0.08)
     ax.set_xlabel("FLOPs [G], output 1280x720")
     ax.set_ylabel("PSNR on Y [dB]")
-    ax.legend(loc="lower right", markerscale=0.5)
+    ax.legend(loc="best", markerscale=0.5)
     _label(ax, published, measured)
     if not measured:
         ax.text(0.02, 0.97, "not measured in this study", transform=ax.transAxes, va="top", fontsize=7)

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from numpy.typing import NDArray
+
 from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Seen
@@ -72,9 +74,14 @@ def rows(seen: Seen) -> list[list[Any]]:
     return [header, *lines]
 
 
+def reduced_by(overview: NDArray, height: int, width: int) -> int:
+    """The whole factor by which `record.smaller` made an overview of HR, whose last rows it may have left out."""
+    return max(height, width) // max(overview.shape[:2])
+
+
 def _overview(ax: Any, each: Inspected, number: int, scene: dict[str, Any], scale: int) -> None:
     image = each.arrays[f"crop{number}_overview"]
-    factor = math.ceil(max(scene["hr_height"], scene["hr_width"]) / max(image.shape[:2]))
+    factor = reduced_by(image, scene["hr_height"], scene["hr_width"])
     canvas.picture(ax, image)
     canvas.box(ax, *(scene[key] / factor for key in ("left", "top", "size")))
     ax.set_title(f"{scene['dataset']}/{scene['image']}, x{scale}", fontsize=7)

@@ -17,6 +17,8 @@ NORMALISATION = (  # panel -> variants
     ("(b) kinds of normalisation", ("safmn", "ln_bn", "ln_fbn", "ln_l2")),
 )
 
+MOST_IN_A_COLUMN = 21  # names in a legend, which is cut off where it is higher than its diagram
+
 
 def normalisation(study: Study, results: Results) -> Any:
     """Figure 7: L1 loss over iterations, smoothed, x4; the authors' own log up to the same iteration."""
@@ -54,7 +56,7 @@ def curves(study: Study, results: Results, scale: int) -> Any:
         ax.text(0.02, 0.02, "authors' first validation is later", transform=ax.transAxes, fontsize=7)
     ax.set_xlabel("iteration")
     ax.set_ylabel("PSNR on RGB [dB]")
-    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=1 + (len(runs) > 26))
+    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=min(3, 1 + len(runs) // MOST_IN_A_COLUMN))
     return figure
 
 
