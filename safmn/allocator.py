@@ -2,7 +2,7 @@
 
 A training step allocates and frees tensors of megabytes some thousand times. By default glibc takes such blocks from
 the system and gives them back, which then zeroes them page by page: some 10,000 page faults a step of 8 patches of
-64x64. With huge pages and memory that stays with the process there are next to none, and the step takes 7 % less time
+64x64. With huge pages and memory that stays with the process there are next to none, and the step takes 6 % less time
 at the same peak (benchmarks/README.md). No bit of a result depends on it. Tensors on a GPU are not concerned.
 """
 
