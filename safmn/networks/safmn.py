@@ -28,9 +28,9 @@ SMALLEST_SIDE = 2 ** (LEVELS - 1)
 class LayerNormCPU(torch.autograd.Function):
     """`F.layer_norm` of N x H x W x C over C with another backward pass, for training on a CPU.
 
-    torch's kernel computes the gradients of weight and bias in one buffer that its threads share line by line, which
-    makes it several times slower on two threads than on one (benchmarks/README.md). Here they are sums over an image's
-    positions, then over images: the same values in another order, and the same order with any number of threads.
+    torch's kernel takes most of its time for the gradients of weight and bias when several threads work on them
+    (benchmarks/README.md). Here they are sums over an image's positions, then over images: the same values in another
+    order.
     """
 
     @staticmethod
