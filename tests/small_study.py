@@ -1,6 +1,6 @@
 """A study of one variant and six iterations, run command by command as the workflow runs it."""
 
-import os
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,7 @@ def make(folder: Path) -> Path:
         )
     (folder / "small.yaml").write_text(yaml.safe_dump(content(folder)))
     results = Path("results/small")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         write_json(results / "study.json", Study.load("small.yaml").content)
         size = ("--height", "16", "--width", "16", "--images", "1")
         store = f"{results}/data/mine/x4[:1]"
@@ -68,8 +66,6 @@ def make(folder: Path) -> Path:
         runtime = ("--rounds", "1", "--processes", "1", "--no-habit", "--out", results / "cost/runtime.json")
         safmn("runtime", "safmn", *size, *runtime)
         safmn("operations", *size, "--out", results / "cost/operations.json")
-    finally:
-        os.chdir(before)
     return folder / results
 
 

@@ -1,5 +1,6 @@
 """A study as an RO-Crate: read back by the reader of the `rocrate` package, and file by file."""
 
+import contextlib
 import getpass
 import hashlib
 import json
@@ -33,12 +34,8 @@ def made(tmp_path_factory):
     """A finished study, its tables rendered; returns the folder that it was run in."""
     folder = tmp_path_factory.mktemp("small")
     small_study.make(folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         small_study.safmn("tables", "--study", "results/small/study.json")
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -49,12 +46,8 @@ def crate_folder(made):
 
 def archived(folder, out, *options):
     """The archive of the study that was run in `folder`."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         small_study.safmn("archive", "--study", "results/small/study.json", "--out", out, *options)
-    finally:
-        os.chdir(before)
     return folder / out
 
 

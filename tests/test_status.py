@@ -1,5 +1,6 @@
 """`safmn status`: one real run and its folder altered in every way that a study meets."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -56,12 +57,8 @@ def finished(tmp_path_factory):
     (folder / "mine" / "HR").mkdir(parents=True)
     draw_images(folder / "mine" / "HR", 0)
     (folder / "micro.yaml").write_text(yaml.safe_dump(CONTENT))
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         assert main(TRAIN) == 0
-    finally:
-        os.chdir(before)
     return folder
 
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from safmn.commands import studies
+
 HELP = """Write a study with everything that it takes to understand and repeat it as an RO-Crate (Workflow Run Crate
 0.5): the workflow and its code, the study, the variants, tables, figures, report, histories, and where every result
 comes from. Folders and users of this machine are taken out. Works at any stage; what is missing is named in it."""
@@ -19,8 +21,7 @@ The same results give the same bytes."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
-    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
-    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+    studies.add_arguments(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="PATH", help="NAME.zip, or a new folder")
     parser.add_argument(
         "--weights", choices=("none", "best", "all"), default="none", help="of each run (default none); all: last, too"
@@ -35,10 +36,8 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import archive
     from safmn.quality.progress import Progress
-    from safmn.study import Study
 
-    study = Study.load(args.study)
-    folder = study.folder(args.results)
+    study, folder = studies.opened(args)
     with Progress(f"archiving {study.name}") as progress:
         told = archive.write(study, folder, args.out, args.weights, args.author, progress)
     told |= {"out": str(args.out)}

@@ -1,7 +1,6 @@
 """`safmn evaluate`: PSNR and SSIM on Y of a network on benchmarks."""
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from safmn.cost import lease
 
-    # One of the devices that are there, beside other jobs that share it; who names a device has chosen.
-    with contextlib.nullcontext() if args.device else lease.hold(exclusive=False, jobs_per_device=lease.SLOTS):
+    with lease.share(args.device):
         _evaluate(args)
 
 

@@ -40,8 +40,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Looks, writes, tells."""
-    import contextlib
-
     from safmn.cost import lease
     from safmn.errors import UserError
 
@@ -52,8 +50,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--sigma {args.sigma} is out of range: give more than 0 and at most 16 LR pixels")
     if args.out and not args.out.endswith(".json"):
         raise UserError(f"--out {args.out} does not end with .json: name the file of the numbers")
-    # One of the devices that are there, beside other jobs that share it; who names a device has chosen.
-    with contextlib.nullcontext() if args.device else lease.hold(exclusive=False, jobs_per_device=lease.SLOTS):
+    with lease.share(args.device):
         _inspect(args)
 
 

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from safmn.commands import studies
+
 HELP = """How far a study is, run by run: done, collapsed (a result), running, interrupted (goes on from its saved
 state), failed (with the first line of why), stale (specification, code or data changed since; it will be trained
 again) or not started; iterations done, time spent, and time still to be expected. Changes nothing and waits for no
@@ -19,8 +21,7 @@ own rate, else from `safmn plan`, else from other runs of the same scale. JSON h
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
-    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
-    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+    studies.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -30,10 +31,8 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn.planning import overview
     from safmn.quality.progress import Progress
-    from safmn.study import Study
 
-    study = Study.load(args.study)
-    folder = study.folder(args.results)
+    study, folder = studies.opened(args)
     with Progress(f"looking at {study.name}") as progress:
         record = overview.look(study, folder, progress)
     if args.json:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from safmn.commands import studies
+
 HELP = """Render the paper's tables beside what a study measured: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
 figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
 study's folder. Computes nothing anew and works at any stage of a study; a missing cell says why. Prints Table 3."""
@@ -16,20 +18,16 @@ gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is m
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
-    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+    studies.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the cells as JSON instead of Table 3")
 
 
 def run(args: argparse.Namespace) -> None:
     """Joins, writes, prints."""
-
     from safmn.files import write_text
     from safmn.report import cells, claims, figures, origins, page, rendering, tables
-    from safmn.study import Study
 
-    study = Study.load(args.study)
-    folder = study.folder(args.results)
+    study, folder = studies.opened(args)
     frame = cells.collect(study, folder)
     cells.write(frame, folder / "cells.csv")
     rendered = tables.build_all(study, folder, frame)
@@ -38,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
             write_text(folder / "tables" / f"table{table.number}.{suffix}", render(table))
     figures.draw_all(study, folder, frame, folder / "figures")
     judged = claims.write(folder, frame)
-    report = page.write(study, folder, frame, rendered, judged)
     provenance = origins.write(study, folder)
+    report = page.write(study, folder, frame, rendered, judged)
     if args.json:
         print(_json(study.name, frame, rendered))
         return

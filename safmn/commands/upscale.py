@@ -42,9 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    import torch
-
     from safmn import networks
+    from safmn.cost.device import ran_out_of_memory
     from safmn.data import images
     from safmn.quality import evaluation, tiling
     from safmn.quality.loading import choose_device, load_network, network_of
@@ -70,10 +69,8 @@ def run(args: argparse.Namespace) -> None:
             try:
                 # Within one picture the tiles are the progress; within a folder, the pictures.
                 sr = enlarge(lr, progress if len(jobs) == 1 else lambda done, total: None)
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                raise UserError(_too_large(source, args.tile)) from error
-            except RuntimeError as error:
-                if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out_of_memory(error):
                     raise
                 raise UserError(_too_large(source, args.tile)) from error
             except UserError as error:

@@ -92,7 +92,8 @@ class Cuda:
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error says so: CUDA has an exception for it, the CPU's allocator raises a RuntimeError like others."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    said = ("DefaultCPUAllocator", "allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
 def present() -> Cuda | Cpu:

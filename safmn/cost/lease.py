@@ -76,6 +76,15 @@ def hold(
                     os.environ[name] = value
 
 
+def share(named: str | None) -> contextlib.AbstractContextManager[str | None]:
+    """`hold` of one of the devices that are there, beside other jobs that share it; of none for who names a device.
+
+    Args:
+        named: the device that was asked for, as `--device` has it; None leaves the choice.
+    """
+    return contextlib.nullcontext() if named else hold(exclusive=False, jobs_per_device=SLOTS)
+
+
 def visible_devices() -> dict[str, str]:
     """Devices that this process may use: those of a preset `CUDA_VISIBLE_DEVICES`, else all.
 

@@ -72,7 +72,7 @@ def measure(
     except (RuntimeError, MemoryError) as error:
         if not devices.ran_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0][:200]
+        reason = runtime.first_line(error)
         raise UserError(f"out of memory with an LR image of {width}x{height} ({reason}): give a smaller one") from error
     whole = found.pop(WHOLE)
     return {

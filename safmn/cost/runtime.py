@@ -74,7 +74,7 @@ def _compiled(network: nn.Module, sample: Tensor) -> Forward:
     try:
         forward(sample)
     except Exception as error:  # a missing compiler shows itself in many ways, and the other modes can still be timed
-        raise Unavailable(f"torch.compile failed: {_first_line(error)}") from error
+        raise Unavailable(f"torch.compile failed: {first_line(error)}") from error
     return forward
 
 
@@ -304,10 +304,11 @@ def _memory_message(error: BaseException) -> str:
     """What a device that is full says; any other error goes on."""
     if not devices.ran_out_of_memory(error):
         raise error
-    return _first_line(error)
+    return first_line(error)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, at most 300 characters; its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 

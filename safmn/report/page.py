@@ -7,7 +7,7 @@ notes, messages) goes through the template engine's escaping.
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pandas as pd
 
 from safmn.files import write_text
 from safmn.report import claims, figures, origins, rendering, tables, verdicts
-from safmn.report.measured import Results
 from safmn.report.tables import Table
 from safmn.study import Study
 
@@ -48,7 +47,7 @@ def write(
     rendered: Sequence[Table],
     judged: Sequence[claims.Result] = (),
 ) -> Path:
-    """Writes `report.html` into the study's folder from `cells.csv`, the tables, the claims and `figures/`."""
+    """Writes `report.html` into the study's folder from the cells, tables, claims, `figures/` and `provenance.json`."""
     file = Path(folder) / "report.html"
     write_text(file, html(study, Path(folder), frame, rendered, judged))
     return file
@@ -67,7 +66,6 @@ def html(
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.filters["code"] = _with_code
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    results = Results(folder)
     return template.render(
         study=study,
         tables=rendered,
@@ -81,7 +79,7 @@ def html(
         figures=_figures(folder / "figures"),
         claims=claimed(judged),
         missing=missing(frame),
-        provenance=provenance(study, results),
+        provenance=provenance(origins.read(folder)),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
     )
 
@@ -105,9 +103,14 @@ def missing(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: -each["cells"])
 
 
-def provenance(study: Study, results: Results) -> list[dict[str, Any]]:
-    """What was made where: `what` and `facts` (key -> text), one entry for each kind of result and environment."""
-    gathered = origins.collect(study, results)
+def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What was made where: `what` and `facts` (key -> text), one entry for each kind of result and environment.
+
+    Args:
+        gathered: the content of `provenance.json`; nothing was made where there is none.
+    """
+    if gathered is None:
+        return []
     times: dict[tuple[str, int], int] = {}
     for each in gathered["results"]:
         key = each["what"], each["environment"]

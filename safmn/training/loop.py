@@ -342,7 +342,7 @@ def train(
             training.run(states, should_stop)
         return training.write()
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not hardware.ran_out_of_memory(error):
             raise
         batch, patch = training.settings["batch"], training.settings["patch"]
         raise UserError(

@@ -1,19 +1,22 @@
 """Archives in exactly the layouts of their publishers, made from small images, and the corrections that say so."""
 
+import contextlib
 import hashlib
 import io
 import json
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
+import pytest
 
 from safmn.data import bicubic, catalogue
 
-from .loopback import Site
+from .loopback import Site, serving
 from .pictures import picture
 
 COUNTS = {"DIV2K": 3, "DIV2K_val": 2, "Flickr2K": 4, "Set5": 5, "Set14": 2, "B100": 2, "Urban100": 2}
@@ -102,6 +105,18 @@ def serve_all(site: Site, file: Path) -> dict[str, bytes]:
         site.files[paths()[name]] = data
     write_corrections(file, archives)
     return archives
+
+
+@contextlib.contextmanager
+def mirror(monkeypatch: pytest.MonkeyPatch, file: Path) -> Iterator[Site]:
+    """Serves them all, and has this process and its children fetch from there alone; `file` gets the corrections."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as running:
+        running.archives = serve_all(running, file)
+        monkeypatch.setenv("SAFMN_MIRROR", running.base)
+        monkeypatch.setenv("SAFMN_CORRECTIONS", str(file))
+        yield running
 
 
 def write_corrections(file: Path, archives: dict[str, bytes]) -> None:

@@ -18,18 +18,13 @@ from safmn.data import bicubic, catalogue, download, fetching, images, meter, pa
 from safmn.networks import published_weights
 
 from . import served_datasets
-from .loopback import Answer, serving
+from .loopback import Answer
 from .served_datasets import COUNTS, NAMES, hr, layouts, pack, paths, write_corrections
 
 
 @pytest.fixture
 def site(monkeypatch, tmp_path):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with serving() as running:
-        running.archives = served_datasets.serve_all(running, tmp_path / "corrections.json")
-        monkeypatch.setenv("SAFMN_MIRROR", running.base)
-        monkeypatch.setenv("SAFMN_CORRECTIONS", str(tmp_path / "corrections.json"))
+    with served_datasets.mirror(monkeypatch, tmp_path / "corrections.json") as running:
         yield running
 
 

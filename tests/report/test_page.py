@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from safmn.files import write_text
-from safmn.report import cells, claims, figures, page, tables, verdicts
+from safmn.report import cells, claims, figures, origins, page, tables, verdicts
+from safmn.report.measured import Results
 from tests.report import fabricate
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -44,6 +45,7 @@ class Reader(HTMLParser):
 def render(study, folder) -> str:
     frame = cells.collect(study, folder)
     figures.draw_all(study, folder, frame, folder / "figures")
+    origins.write(study, folder)
     return page.write(study, folder, frame, tables.build_all(study, folder, frame)).read_text(encoding="utf-8")
 
 
@@ -158,7 +160,7 @@ def test_provenance_is_told_once_for_each_device(tmp_path):
     fabricate.run(tmp_path, study, "safmn", 1)
     fabricate.run(tmp_path, study, "no_fm", 0, provenance=fabricate.GPU)
     fabricate.runtime(tmp_path, {"safmn": 9.0}, fabricate.GPU)
-    found = page.provenance(study, page.Results(tmp_path))
+    found = page.provenance(origins.collect(study, Results(tmp_path)))
     assert [each["what"] for each in found] == ["Training (2 records)", "Training", "Time"]
     assert found[0]["facts"]["cpu"] == "Test CPU"
     assert found[1]["facts"]["gpu"] == "NVIDIA GeForce RTX 3090"

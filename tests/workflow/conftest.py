@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,27 @@ def micro(tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    """Snakemake on one core in a process group of its own, which goes on until it is killed; results in `folder`."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+    return subprocess.Popen(
+        [*command, "--cores", "1", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for(there: Callable[[], object], running: subprocess.Popen[bytes]) -> None:
+    """Until something is there that can only be seen while a process runs."""
+    deadline = time.monotonic() + 120
+    while not there() and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.02)
+    assert running.poll() is None, "it ended before it could be killed"
 
 
 @pytest.fixture

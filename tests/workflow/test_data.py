@@ -8,8 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,10 +22,10 @@ from safmn.data import bicubic, images, manifest, packed
 from safmn.networks import published_weights
 from safmn.quality import psnr_y
 from tests.data import served_datasets
-from tests.data.loopback import Answer, Site, serving
+from tests.data.loopback import Answer, Site
 from tests.data.pictures import edsr_folder
 from tests.data.served_datasets import NAMES, hr, layouts, pack, paths
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import ROOT, start, wait_for
 
 EVALUATION = {
     "name": "served",
@@ -47,17 +45,12 @@ WEIGHTS = published_weights.find("safmn", 4).remote
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """The archives, and SAFMN's weights: fresh ones, as their authors' are packed."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with serving() as running:
-        running.archives = served_datasets.serve_all(running, tmp_path / "corrections.json")
+    with served_datasets.mirror(monkeypatch, tmp_path / "corrections.json") as running:
         buffer = io.BytesIO()
         torch.manual_seed(0)
         torch.save({"params": networks.build("safmn", 4).state_dict()}, buffer)
         running.archives[WEIGHTS.name] = running.files[urlsplit(WEIGHTS.urls[0]).path] = buffer.getvalue()
         served_datasets.write_corrections(tmp_path / "corrections.json", running.archives)
-        monkeypatch.setenv("SAFMN_MIRROR", running.base)
-        monkeypatch.setenv("SAFMN_CORRECTIONS", str(tmp_path / "corrections.json"))
         yield running
 
 
@@ -300,20 +293,9 @@ def test_a_download_that_is_killed_is_resumed(site, study, snakemake, tmp_path):
     path = paths()["benchmark.tar"]
     site.always[path] = Answer(pause=0.3)
     target = "results/served/data/Set5/x4/index.json"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
-    running = subprocess.Popen(
-        [*command, "--cores", "1", target, "--configfile", study()],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = start(tmp_path, target, "--configfile", study())
     part = tmp_path / "down loads/archives/benchmark.tar.part"
-    deadline = time.monotonic() + 120
-    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline and running.poll() is None:
-        time.sleep(0.02)
-    assert running.poll() is None, "it ended before it could be killed"
+    wait_for(lambda: part.exists() and part.stat().st_size, running)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     kept = part.stat().st_size

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import MICRO, ROOT
+from tests.workflow.conftest import MICRO, ROOT, start, wait_for
 
 TRAINING = MICRO["training"] | {"iterations": 400, "validate_every": 100}
 KEPT = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv")
@@ -35,21 +34,9 @@ def kept(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_snakemake_goes_on_and_ends_with_the_same_bytes(study, straight, snakemake, tmp_path):
-    arguments = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
-    arguments += ["--cores", "1", "train_safmn", "--configfile", study]
-    running = subprocess.Popen(
-        arguments,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = start(tmp_path, "train_safmn", "--configfile", study)
     states = tmp_path / "results/micro/training/safmn/x4_seed0/state"
-    deadline = time.monotonic() + 120
-    while not list(states.glob("iteration-*.state")) and time.monotonic() < deadline and running.poll() is None:
-        time.sleep(0.02)
-    assert running.poll() is None, "it ended before it could be killed"
+    wait_for(lambda: list(states.glob("iteration-*.state")), running)
     os.killpg(running.pid, signal.SIGSTOP)  # alive, for as long as it takes to start another beside it
     beside = snakemake("train_safmn", "--configfile", study)
     assert beside.returncode != 0

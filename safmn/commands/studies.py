@@ -1,0 +1,22 @@
+"""The study that a command looks at, and the folder of its results."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safmn.study import Study
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --study and --results."""
+    parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
+    parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
+
+
+def opened(args: argparse.Namespace) -> "tuple[Study, Path]":
+    """The study that the arguments name, and its folder."""
+    from safmn.study import Study
+
+    study = Study.load(args.study)
+    return study, study.folder(args.results)
