@@ -6,10 +6,11 @@
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -344,7 +345,8 @@ class _Builder:
         paper = times[row] / times["safmn"] if row in times and "safmn" in times else None
         record = self.results.runtime(row)
         measured = record.get("ratio_to_safmn") if record else None
-        return [Entry("") if value is None else Entry(f"{value:.2f}", float(value)) for value in (paper, measured)]
+        printed = Entry("") if paper is None else Entry(f"{paper:.2f}", paper)
+        return [printed, _relative(measured, 2, _is_gpus(record))]
 
     def other_ways(self) -> list[Section]:
         """Table 2: the field's habit and the other modes, beside the protocol and the mode of the main column."""
@@ -363,7 +365,7 @@ class _Builder:
                 other = record.get("modes", {}).get(mode, {})
                 both = other.get("status") == record.get("status") == "timed"
                 ratio = float(other["median_ms"]) / record["median_ms"] if both else None
-                fields += [self.way(record, other), Entry("") if ratio is None else Entry(f"{ratio:.2f}", ratio)]
+                fields += [self.way(record, other), _relative(ratio, 2, _is_gpus(record))]
             rows.append(fields)
         return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
 
@@ -402,14 +404,15 @@ class _Builder:
         rows = []
         for key in self.cells:
             row, scale, column = key
-            shares = [_share(values, key) for values in (printed, measured)]
+            paper, own = (_share(values, key) for values in (printed, measured))
             rows.append(
                 [
                     Entry(titles[column], header=True),
                     self.printed(row, scale, column),
                     self.measured(row, scale, column),
                     self.delta(row, scale, column),
-                    *(Entry("") if share is None else Entry(f"{share:.1f}", share) for share in shares),
+                    Entry("") if paper is None else Entry(f"{paper:.1f}", paper),
+                    _relative(own, 1, "(" not in self.cells[key].unit),
                 ]
             )
         return [Section("Runtime", headers, rows)] if rows else []
@@ -490,6 +493,22 @@ def _in_order(columns: Iterable[str]) -> list[str]:
 def _share(values: dict, key: tuple) -> float | None:
     total = sum(values.values())
     return 100 * values[key] / total if math.isfinite(total) and total > 0 else None
+
+
+def _is_gpus(record: Mapping[str, Any] | None) -> bool:
+    """Whether a record of times is a GPU's."""
+    return bool(record) and record["provenance"].get("device") == "cuda"
+
+
+def _relative(value: float | None, digits: int, of_gpu: bool) -> Entry:
+    """A ratio or share of measured times; marked where they are not of a GPU, as the times themselves are."""
+    if value is None:
+        return Entry("")
+    value = float(value)
+    if of_gpu:
+        return Entry(f"{value:.{digits}f}", value)
+    verdict = verdicts.NOT_COMPARABLE
+    return Entry(f"{value:.{digits}f}", value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
 def _ends(interval: statistics.Interval) -> str:

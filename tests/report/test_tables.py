@@ -246,6 +246,8 @@ def test_table_2_marks_what_is_no_gpus_and_shows_ratios(tmp_path):
     assert entry(part, "IMDN", "#Avg. Time [ms]", "difference").text == ""
     assert entry(part, "IMDN", "Time / SAFMN's", "paper").text == "0.95"  # 10.22 / 10.71
     assert entry(part, "IMDN", "Time / SAFMN's", "measured").text == "0.95"
+    assert entry(part, "IMDN", "Time / SAFMN's", "measured").verdict == "not comparable"
+    assert entry(part, "IMDN", "Time / SAFMN's", "paper").verdict == ""
     assert entry(part, "SAFMN", "#GPU Mem. [MiB]", "measured").text == "64.90 (predicted)"
     assert any("predicted without a GPU" in fact for fact in table.facts)
     assert any("CPU (Test CPU)" in fact for fact in table.facts)
@@ -257,6 +259,17 @@ def test_table_5_shows_shares(tmp_path):
     part = section(build(fabricate.study(), tmp_path)[5], "Runtime")
     assert [row[-1].text for row in part.rows] == ["10.0", "20.0", "30.0", "20.0", "10.0", "10.0"]
     assert part.rows[0][-2].text == "7.3"  # 46.5 of 637.5
+    assert {row[-1].verdict for row in part.rows} == {"not comparable"}  # a CPU's
+    assert {row[-2].verdict for row in part.rows} == {""}
+
+
+def test_ratios_and_shares_of_a_gpu_are_not_marked(tmp_path):
+    fabricate.runtime(tmp_path, {"safmn": 10.0, "imdn": 9.0}, fabricate.GPU)
+    titles = [line["operation"] for line in printed(5)]
+    fabricate.operations(tmp_path, dict.fromkeys(titles, 10.0), fabricate.GPU)
+    tables = build(fabricate.study(networks=["imdn"]), tmp_path)
+    assert entry(section(tables[2], "Memory"), "IMDN", "Time / SAFMN's", "measured").verdict == ""
+    assert {row[-1].verdict for row in section(tables[5], "Runtime").rows} == {""}
 
 
 @pytest.mark.parametrize(
