@@ -37,6 +37,7 @@ from safmn import allocator, networks
 from safmn.cost import device as hardware
 from safmn.data import images, packed
 from safmn.data.patches import PatchSampler
+from safmn.networks import cpu
 from safmn.networks.safmn import LayerNorm2d
 from safmn.training.step import TrainStep
 
@@ -57,7 +58,7 @@ class ReferenceStep:
     """One iteration as the reference trainer does it."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
-        self.network = network.to(device).train()
+        self.network = cpu.plain(network).to(device).train()
         for module in self.network.modules():
             if isinstance(module, LayerNorm2d):
                 module.fused = False

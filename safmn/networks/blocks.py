@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn.errors import UserError
+from safmn.networks import cpu
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
@@ -18,31 +19,41 @@ def check_side(image: Tensor, least: int, network: str) -> None:
         )
 
 
-class Conv1x1(nn.Conv2d):
-    """A 1x1 convolution, `nn.Conv2d(inputs, outputs, 1)` in all but speed.
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d` with stride 1 and one group in all but speed: in training on a CPU it is `cpu.Convolution`."""
 
-    On one CPU thread torch gives 1x1 convolutions of fewer than 16 images to a kernel several times slower than the
-    one it takes otherwise. A position does not look at its neighbours, so the rows of channels-last images can pass as
-    images of one row: no value moves in memory, and there are 16 of them. What fvcore counts (a traced module) stays
-    the plain convolution.
-    """
+    cpu_form = True
 
-    ENOUGH = 16  # images, from which on torch takes the fast kernel
-    FEW = 4096  # positions, below which the slow kernel is the faster one
+    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
+        super().__init__(inputs, outputs, kernel, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if cpu.applies(self, x):
+            return cpu.Convolution.apply(x, self.weight, self.bias, self.padding)
+        return super().forward(x)
+
+
+class Conv1x1(Conv2d):
+    """A 1x1 convolution; on one CPU thread, in training or not, by rows where that is faster (`cpu.as_rows`)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        images, channels, height, width = x.shape
-        slow = (
-            x.is_cpu and images < self.ENOUGH and images * height * width >= self.FEW and torch.get_num_threads() == 1
-        )
-        if not slow or torch.jit.is_tracing() or not x.is_contiguous(memory_format=torch.channels_last):
+        rows = None if torch.jit.is_tracing() else cpu.as_rows(x)
+        return super().forward(x) if rows is None else cpu.from_rows(super().forward(rows), x)
+
+
+class PixelShuffle(nn.PixelShuffle):
+    """`nn.PixelShuffle`; on a CPU the same by one copy, which a channels-last input takes two for, there and back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_cpu or torch.jit.is_tracing():
             return super().forward(x)
-        rows = x.permute(0, 2, 3, 1).view(images * height, 1, width, channels).permute(0, 3, 1, 2)
-        y = super().forward(rows).permute(0, 2, 3, 1)
-        return y.reshape(images, height, width, -1).permute(0, 3, 1, 2)
+        images, channels, height, width = x.shape
+        factor = self.upscale_factor
+        pixels = x.unflatten(1, (channels // factor**2, factor, factor)).permute(0, 1, 4, 2, 5, 3)
+        return pixels.reshape(images, -1, height * factor, width * factor)
 
 
 class RangeShift(nn.Module):

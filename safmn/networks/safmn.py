@@ -8,50 +8,20 @@ load.
 
 import importlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safmn.errors import UserError
-from safmn.networks import ranges
-from safmn.networks.blocks import Conv1x1
+from safmn.networks import cpu, ranges
+from safmn.networks.blocks import Conv1x1, Conv2d, PixelShuffle
 
 LEVELS = 4  # Eq. (1): X_0 keeps its resolution, X_i is pooled to 1 / 2^i
 SMALLEST_SIDE = 2 ** (LEVELS - 1)
 
 
 # --- Normalisation: "LN -> ..." in Table 3 ---------------------------------------------------------------------------
-
-
-class LayerNormCPU(torch.autograd.Function):
-    """`F.layer_norm` of N x H x W x C over C with another backward pass, for training on a CPU.
-
-    torch's kernel takes most of its time for the gradients of weight and bias when several threads work on them
-    (benchmarks/README.md). Here they are sums over an image's positions, then over images: the same values in another
-    order.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        y, mean, inverse = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
-        ctx.save_for_backward(x, weight, bias, mean, inverse)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, bias, mean, inverse = ctx.saved_tensors
-        images, channels = len(x), x.shape[-1]
-        gradient = gradient.contiguous()
-        only_x = (True, False, False)
-        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
-            gradient, x, weight.shape, mean, inverse, weight, bias, only_x
-        )
-        of_normed = (x - mean).mul_(gradient).view(images, -1, channels)
-        of_weight = torch.bmm(inverse.reshape(images, 1, -1), of_normed).sum((0, 1))
-        of_bias = gradient.view(images, -1, channels).sum(1).sum(0)
-        return of_x, of_weight, of_bias, None
 
 
 class LayerNorm2d(nn.Module):
@@ -61,6 +31,8 @@ class LayerNorm2d(nn.Module):
     steps as 0 FLOPs but the fused kernel as 5 an element, so whoever counts by the paper's convention (or predicts the
     memory of the authors' code) sets it to False. Both give the same values to float32 rounding.
     """
+
+    cpu_form = True
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -72,9 +44,8 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fused:
             channels_last = x.permute(0, 2, 3, 1)
-            # Autocast mixes types, which it takes torch's own function to sort out; a trace shows torch's own as well.
-            if self.training and x.is_cpu and x.dtype == self.weight.dtype and not torch.jit.is_tracing():
-                y = LayerNormCPU.apply(channels_last.contiguous(), self.weight, self.bias, self.eps)
+            if cpu.applies(self, x):
+                y = cpu.LayerNorm.apply(channels_last.contiguous(), self.weight, self.bias, self.eps)
             else:
                 y = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
             return y.permute(0, 3, 1, 2)
@@ -193,18 +164,30 @@ class SAFM(nn.Module):
         height, width = x.shape[-2:]
         with ranges.named("channel_splitting"):
             groups = x.chunk(len(self.mfr), dim=1)
+        by_level = self._aggregates_by_level(x)
         scales = [self.mfr[0](groups[0])]
         for level in range(1, len(self.mfr)):
             with ranges.named("adaptive_max_pool"):
                 pooled = self.pool(groups[level], (height // 2**level, width // 2**level))
             features = self.mfr[level](pooled)
-            with ranges.named("nearest_interpolation"):
-                scales.append(F.interpolate(features, size=(height, width), mode="nearest"))
-        attention = self.activation(self.aggr(torch.cat(scales, dim=1)))
+            if not by_level:
+                with ranges.named("nearest_interpolation"):
+                    features = F.interpolate(features, size=(height, width), mode="nearest")
+            scales.append(features)
+        aggregated = cpu.aggregate(self.aggr, scales) if by_level else self.aggr(torch.cat(scales, dim=1))
+        attention = self.activation(aggregated)
         if not self.modulation:
             return attention
         with ranges.named("product"):
             return attention * x
+
+    def _aggregates_by_level(self, x: Tensor) -> bool:
+        """Whether Eq. (2) may be computed by `cpu.aggregate`: levels halve exactly, and nobody watches the whole."""
+        if not isinstance(self.aggr, Conv1x1) or not cpu.applies(self.aggr, x):
+            return False
+        halves = all(side % 2 ** (len(self.mfr) - 1) == 0 for side in x.shape[-2:])
+        watched = self.aggr._forward_hooks or self.aggr._forward_pre_hooks
+        return len(self.mfr) > 1 and halves and not watched
 
 
 # --- Channel mixers, Section 3.2 and the CCM rows of Table 3 ---------------------------------------------------------
@@ -239,7 +222,7 @@ class CCM(nn.Module):
     def __init__(self, dim: int, expansion: float = 2.0, form: str = "ccm") -> None:
         super().__init__()
         hidden = int(dim * expansion)
-        first = Conv1x1(dim, hidden) if form == "channel_mlp" else nn.Conv2d(dim, hidden, 3, padding=1)
+        first = Conv1x1(dim, hidden) if form == "channel_mlp" else Conv2d(dim, hidden, 3, padding=1)
         layers: list[nn.Module] = [first, nn.GELU()]
         if form == "ccm_se":
             layers.append(SqueezeExcitation(hidden))
@@ -345,9 +328,9 @@ class SAFMN(nn.Module):
             return custom(channel_mixer, "channel_mixer")(dim)
 
         self.smallest_side = SMALLEST_SIDE if mixer == "safm" and multi_scale else 1
-        self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
+        self.to_feat = Conv2d(3, dim, 3, padding=1)
         self.feats = nn.Sequential(*(FMM(dim, make_norm, make_mixer(), make_channel_mixer()) for _ in range(n_blocks)))
-        self.to_img = nn.Sequential(nn.Conv2d(dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.to_img = nn.Sequential(Conv2d(dim, 3 * scale**2, 3, padding=1), PixelShuffle(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_tracing() and min(x.shape[-2:]) < self.smallest_side:
