@@ -5,14 +5,16 @@ network as its authors wrote it (LayerNorm by hand), then PSNR and SSIM by numpy
 own Y, SSIM with the 11 x 11 window in two dimensions. This project's way: images packed once, the network with fused
 LayerNorm, metrics for the whole batch in float64 on the device.
 
-Both run in turns in one process, ten images at a time; the ratio is the median over the turns. The figures of both must
-agree first.
+Both run by turns, ten images at a time; the ratio is the median over the turns. The figures of both must agree first.
+Each has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
+(safmn/allocator.py), the usual one with the C library's default. `--together`: both in one process with the default.
 
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100 --network imdn --device cuda
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
@@ -23,16 +25,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import turns
 from torch import nn
 
-from safmn import networks
+from safmn import allocator, networks
 from safmn.cost.device import describe
 from safmn.data import packed, pairs
+from safmn.networks import cpu
 from safmn.quality import evaluation
 from safmn.quality.loading import choose_device
 from safmn.quality.metrics import C1, C2, gaussian_taps
 
 TEN = 10  # images a turn
+METRICS_OF = 5 * TEN  # images that the metrics alone are timed on
+Figures = list[tuple[float, float]]  # PSNR in dB and SSIM of each image
 
 
 def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) -> list[tuple[float, float]]:
@@ -83,18 +89,98 @@ def set_fused(network: nn.Module, fused: bool) -> nn.Module:
     return network
 
 
-def in_turns(ways: dict[str, Callable[[slice], object]], images: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds an image of each way on each ten images, one way straight after the other.
+class Way:
+    """A way of evaluating: everything it needs, made from what was asked for.
 
-    What else the machine does then falls on both alike. The order turns round each time.
+    Args:
+        store: where the images were packed.
+        args: the command's.
     """
+
+    def __init__(self, store: Path, args: argparse.Namespace) -> None:
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        cv2.setNumThreads(1)
+        self.scale = args.scale
+        self.device = choose_device(args.device)
+        self.store = packed.PackedPairs(store).select(slice(args.images))
+        self.found = pairs.find(args.data, args.scale)[: args.images]
+        torch.manual_seed(0)
+        self.network = networks.build(args.network, args.scale).eval().to(self.device)
+        bicubic = networks.build("bicubic", args.scale)
+        self.images = [
+            (evaluation.super_resolve(bicubic, self.store.lr(index)), np.array(self.store.hr(index)))
+            for index in range(min(METRICS_OF, len(self.store)))
+        ]
+
+    def evaluation(self, part: slice) -> tuple[float, Figures]:
+        """Seconds of evaluating these images, and (PSNR, SSIM) of each."""
+        return timed(lambda: self.evaluate(part))
+
+    def metrics(self, part: slice) -> tuple[float, Figures]:
+        """The same of the metrics alone, on bicubic SR: the whole with a network that costs nothing."""
+        return timed(lambda: self.measure(part))
+
+    def evaluate(self, part: slice) -> Figures:
+        raise NotImplementedError
+
+    def measure(self, part: slice) -> Figures:
+        raise NotImplementedError
+
+
+class Usual(Way):
+    """Image by image, by numpy."""
+
+    def __init__(self, store: Path, args: argparse.Namespace) -> None:
+        super().__init__(store, args)
+        cpu.plain(set_fused(self.network, False))
+        self.images = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in self.images]
+
+    def evaluate(self, part: slice) -> Figures:
+        return usual_evaluation(self.network, self.found[part], self.scale)
+
+    def measure(self, part: slice) -> Figures:
+        return [usual_metrics(*pair, self.scale) for pair in self.images[part]]
+
+
+class Ours(Way):
+    """As this project does it."""
+
+    def __init__(self, store: Path, args: argparse.Namespace) -> None:
+        super().__init__(store, args)
+        self.images = [
+            tuple(
+                torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device) for image in pair
+            )
+            for pair in self.images
+        ]
+
+    def evaluate(self, part: slice) -> Figures:
+        found = evaluation.evaluate(self.network, self.store.select(part), self.scale)
+        return [(score.psnr, score.ssim) for score in found.scores]
+
+    def measure(self, part: slice) -> Figures:
+        figures = (evaluation.measure(*pair, self.scale) for pair in self.images[part])
+        return [(psnr.item(), ssim.item()) for psnr, ssim in figures]
+
+
+def timed(work: Callable[[], Figures]) -> tuple[float, Figures]:
+    start = time.perf_counter()
+    figures = work()  # numbers, so that the device's work is done
+    return time.perf_counter() - start, figures
+
+
+def in_turns(ways: dict[str, turns.Apart | turns.Here], what: str, images: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds an image of each way on each ten images, one way straight after the other; the order turns round.
+
+    The first ten are the warm-up, and show that both give the same figures.
+    """
+    check(*(way.ask(what, slice(0, TEN))[1] for way in ways.values()))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     parts = [slice(start, min(start + TEN, images)) for start in range(0, images, TEN)] * rounds
     for number, part in enumerate(parts):
         for name in list(ways)[:: 1 if number % 2 else -1]:
-            start = time.perf_counter()
-            ways[name](part)  # returns numbers, so that the device's work is done
-            seconds[name].append((time.perf_counter() - start) / (part.stop - part.start))
+            seconds[name].append(ways[name].ask(what, part)[0] / (part.stop - part.start))
     return seconds
 
 
@@ -118,35 +204,34 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch (default: torch's own choice)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
     parser.add_argument("--json", action="store_true", help="also print everything as JSON, the last line")
+    parser.add_argument("--together", action="store_true", help="both in one process, with one allocator")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    torch.manual_seed(0)
-    ours = networks.build(args.network, args.scale).eval().to(device)
-    usual = networks.build(args.network, args.scale).eval().to(device)
-    usual.load_state_dict(ours.state_dict())
-    set_fused(usual, False)
     found = pairs.find(args.data, args.scale)[: args.images]
-    cv2.setNumThreads(1)
-
-    with tempfile.TemporaryDirectory() as folder:
-        store = packed.pack(args.data.name, args.data.parent, args.scale, Path(folder) / "store").select(
-            slice(args.images)
-        )
-        ways = {
-            "usual, image by image": lambda part: usual_evaluation(usual, found[part], args.scale),
-            "this project, batched": lambda part: evaluation.evaluate(ours, store.select(part), args.scale),
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        store = Path(folder) / "store"
+        packed.pack(args.data.name, args.data.parent, args.scale, store)
+        kinds: dict[str, tuple[type[Way], str]] = {
+            "usual, image by image": (Usual, ""),
+            "this project": (Ours, allocator.GLIBC_TUNABLES),
         }
-        theirs, mine = (way(slice(0, TEN)) for way in ways.values())  # also the warm-up
-        check(theirs, [(score.psnr, score.ssim) for score in mine.scores])
+        ways = {}
+        for name, (kind, memory) in kinds.items():
+            if args.together:
+                way = turns.Here(kind, store, args)
+            else:
+                way = turns.Apart(kind, store, args, environment={"GLIBC_TUNABLES": memory})
+            ways[name] = stack.enter_context(contextlib.closing(way))
         print(f"{args.network} x{args.scale}, random weights, {len(found)} images of {args.data.name}")
-        records = {"evaluation": report("evaluation", in_turns(ways, len(found), args.rounds))}
-
-        # The metrics alone, on bicubic SR: how the whole would behave with a network that costs nothing.
-        ways = metrics_alone(store, args.scale, device)
-        check(*(way(slice(0, TEN)) for way in ways.values()))
-        records["metrics"] = report("metrics alone", in_turns(ways, min(len(store), 5 * TEN), args.rounds))
+        records = {
+            what: report(title, in_turns(ways, what, min(len(found), images), args.rounds))
+            for what, title, images in (
+                ("evaluation", "evaluation", len(found)),
+                ("metrics", "metrics alone", METRICS_OF),
+            )
+        }
+    device = choose_device(args.device)
     provenance = describe(device.type)
     print(
         ", ".join(
@@ -155,30 +240,6 @@ def main() -> None:
     )
     if args.json:
         print(json.dumps({**records, "network": args.network, "data": args.data.name, "device": provenance}))
-
-
-def metrics_alone(store: packed.PackedPairs, scale: int, device: torch.device) -> dict[str, Callable[[slice], object]]:
-    """Both ways of measuring up to 50 images that are in memory already."""
-    bicubic = networks.build("bicubic", scale)
-    images = [
-        (evaluation.super_resolve(bicubic, store.lr(index)), np.array(store.hr(index)))
-        for index in range(min(5 * TEN, len(store)))
-    ]
-    arrays = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in images]
-    tensors = [
-        tuple(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device) for image in pair)
-        for pair in images
-    ]
-
-    def batched(part: slice) -> list[tuple[float, float]]:
-        return [
-            (psnr.item(), ssim.item()) for psnr, ssim in (evaluation.measure(*pair, scale) for pair in tensors[part])
-        ]
-
-    return {
-        "usual, image by image": lambda part: [usual_metrics(*pair, scale) for pair in arrays[part]],
-        "this project": batched,
-    }
 
 
 def check(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> None:

@@ -15,8 +15,6 @@ times both in one process with the default.
 import argparse
 import contextlib
 import copy
-import multiprocessing
-import os
 import random
 import statistics
 import sys
@@ -24,13 +22,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+import turns
 from torch import Tensor, nn
 
 from safmn import allocator, networks
@@ -247,9 +245,7 @@ class Way:
 
     def memory(self) -> float:
         """The most memory that this process has had, in GiB."""
-        # Not resource.getrusage: that counts what the process was before it became this program, its parent's copy.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) / 2**20  # KiB
+        return turns.most_memory()
 
     def close(self) -> None:
         pass
@@ -300,46 +296,6 @@ class OurWay(Way):
         self.sampler.close()
 
 
-class Apart:
-    """A way in a process of its own, which waits while the other's has its turn."""
-
-    def __init__(self, way: type[Way], folder: Path, args: argparse.Namespace, environment: dict[str, str]) -> None:
-        self.way = way
-        self.arguments = (folder, args)
-        self.environment = environment
-        self.connection: Connection | None = None
-
-    def _ask(self, name: str) -> float:
-        if self.connection is None:
-            self.connection, other = multiprocessing.Pipe()
-            os.environ.update(self.environment)  # read by the C library when the new process starts
-            self.process = multiprocessing.get_context("spawn").Process(
-                target=serve, args=(other, self.way, *self.arguments)
-            )
-            self.process.start()
-            other.close()
-        self.connection.send(name)
-        return self.connection.recv()
-
-    def block(self) -> float:
-        return self._ask("block")
-
-    def memory(self) -> float:
-        return self._ask("memory")
-
-    def close(self) -> None:
-        if self.connection is not None:
-            self.connection.send("close")
-            self.process.join()
-
-
-def serve(connection: Connection, way: type[Way], folder: Path, args: argparse.Namespace) -> None:
-    """Does what is asked for until it is told to close."""
-    with contextlib.closing(way(folder, args)) as working:
-        while (name := connection.recv()) != "close":
-            connection.send(getattr(working, name)())
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8, help="patches a step (default 8; the paper's 64)")
@@ -362,21 +318,24 @@ def main() -> int:
         if not learns_the_same(initial(), sampler, args.follow, device):
             print("the two do not learn the same thing: not timed", file=sys.stderr)
             return 1
-        ways: dict[str, Way | Apart] = {
-            "reference": Apart(ReferenceWay, folder, args, {"GLIBC_TUNABLES": ""}),
-            "ours": Apart(OurWay, folder, args, {"GLIBC_TUNABLES": allocator.GLIBC_TUNABLES}),
+        kinds: dict[str, tuple[type[Way], str]] = {
+            "reference": (ReferenceWay, ""),
+            "ours": (OurWay, allocator.GLIBC_TUNABLES),
         }
-        if args.together:
-            ways = {name: way.way(folder, args) for name, way in ways.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        seconds: dict[str, list[float]] = {name: [] for name in kinds}
         with contextlib.ExitStack() as stack:
-            for way in ways.values():
-                stack.enter_context(contextlib.closing(way))
-                way.block()  # warm-up
+            ways = {}
+            for name, (kind, memory) in kinds.items():
+                if args.together:
+                    way = turns.Here(kind, folder, args)
+                else:
+                    way = turns.Apart(kind, folder, args, environment={"GLIBC_TUNABLES": memory})
+                ways[name] = stack.enter_context(contextlib.closing(way))
+                way.ask("block")  # warm-up
             for _ in range(args.blocks):
                 for name, way in ways.items():
-                    seconds[name].append(way.block() / args.steps)
-            most = {name: way.memory() for name, way in ways.items()}
+                    seconds[name].append(way.ask("block") / args.steps)
+            most = {name: way.ask("memory") for name, way in ways.items()}
         floor = convolutions_alone(initial().to(device), sampler.batch(0)[0], device)
         drawing = statistics.median(timed(lambda: sampler.batch(0), device) for _ in range(20))
 

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from safmn import networks
 from safmn.cost import device as devices
 from safmn.errors import UserError
+from safmn.networks import cpu
 from safmn.training import loss
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
@@ -204,9 +205,13 @@ def _measure_passes(
 
 
 def use_form(network: nn.Module, form: str) -> nn.Module:
-    """Sets every module that has a `fused` switch to the authors' written-out steps ("reference") or to "fused"."""
+    """Sets every module that has a `fused` switch to the authors' written-out steps ("reference") or to "fused".
+
+    In both, a CPU takes the steps that a GPU takes: none of safmn/networks/cpu.py.
+    """
     if form not in FORMS:
         raise UserError(f"form {form!r} is not known: choose {' or '.join(FORMS)}")
+    cpu.plain(network)
     for module in network.modules():
         if hasattr(module, "fused"):
             module.fused = form == "fused"

@@ -40,15 +40,17 @@ class Conv1x1(Conv2d):
         super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = None if torch.jit.is_tracing() else cpu.as_rows(x)
+        rows = cpu.as_rows(x) if self.cpu_form and not torch.jit.is_tracing() else None
         return super().forward(x) if rows is None else cpu.from_rows(super().forward(rows), x)
 
 
 class PixelShuffle(nn.PixelShuffle):
     """`nn.PixelShuffle`; on a CPU the same by one copy, which a channels-last input takes two for, there and back."""
 
+    cpu_form = True
+
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_cpu or torch.jit.is_tracing():
+        if not self.cpu_form or not x.is_cpu or torch.jit.is_tracing():
             return super().forward(x)
         images, channels, height, width = x.shape
         factor = self.upscale_factor

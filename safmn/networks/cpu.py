@@ -1,7 +1,8 @@
-"""What networks do in another way when they are trained on a CPU: the same values, to rounding, in less time.
+"""What networks do in another way on a CPU: the same values, to rounding, in less time.
 
-Each form here replaces steps that torch's CPU kernels take slowly; benchmarks/README.md has the figures. A module takes
-its form in training only (`applies`), so that what is counted, evaluated, timed or looked at is the plain network.
+Each form here replaces steps that torch's CPU kernels take slowly; benchmarks/README.md has the figures. Those with a
+backward pass of their own are taken in training only (`applies`). Whoever times or compares the authors' steps takes
+all of them away (`plain`), and a trace, which is what is counted, never shows one.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def applies(module: nn.Module, x: Tensor) -> bool:
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """Takes the forms away: every module of `network` trains by torch's own functions alone."""
+    """Takes the forms away: every module of `network` computes by torch's own functions alone."""
     for module in network.modules():
         if hasattr(module, "cpu_form"):
             module.cpu_form = False
@@ -141,6 +142,16 @@ def aggregate(convolution: nn.Conv2d, features: Sequence[Tensor]) -> Tensor:
         features: N x C_i x H / 2^i x W / 2^i, i from 0, with H and W divisible accordingly.
     """
     return Aggregation.apply(convolution.weight, convolution.bias, *features)
+
+
+def halve_by_max(x: Tensor) -> Tensor:
+    """N x C x 2H x 2W -> N x C x H x W: the largest of each four, exactly as `F.max_pool2d(x, 2)` has it.
+
+    For use without gradients: of equal ones, both would get some. In channels-last a comparison of whole rows takes a
+    fraction of the time of torch's pooling, which also notes where each maximum was.
+    """
+    rows = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
+    return torch.maximum(rows[..., 0::2], rows[..., 1::2])
 
 
 def as_rows(x: Tensor) -> Tensor | None:

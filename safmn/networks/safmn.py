@@ -140,6 +140,8 @@ class SAFM(nn.Module):
         modulation: False is "w/o FM": phi(X^) is returned without the product with X.
     """
 
+    cpu_form = True
+
     def __init__(
         self,
         dim: int,
@@ -164,11 +166,15 @@ class SAFM(nn.Module):
         height, width = x.shape[-2:]
         with ranges.named("channel_splitting"):
             groups = x.chunk(len(self.mfr), dim=1)
-        by_level = self._aggregates_by_level(x)
+        by_level, by_halves, halved = self._aggregates_by_level(x), self._pools_by_halves(x), x
         scales = [self.mfr[0](groups[0])]
         for level in range(1, len(self.mfr)):
             with ranges.named("adaptive_max_pool"):
-                pooled = self.pool(groups[level], (height // 2**level, width // 2**level))
+                if by_halves:
+                    halved = cpu.halve_by_max(halved)
+                    pooled = halved.chunk(len(self.mfr), dim=1)[level]
+                else:
+                    pooled = self.pool(groups[level], (height // 2**level, width // 2**level))
             features = self.mfr[level](pooled)
             if not by_level:
                 with ranges.named("nearest_interpolation"):
@@ -182,12 +188,18 @@ class SAFM(nn.Module):
             return attention * x
 
     def _aggregates_by_level(self, x: Tensor) -> bool:
-        """Whether Eq. (2) may be computed by `cpu.aggregate`: levels halve exactly, and nobody watches the whole."""
-        if not isinstance(self.aggr, Conv1x1) or not cpu.applies(self.aggr, x):
-            return False
-        halves = all(side % 2 ** (len(self.mfr) - 1) == 0 for side in x.shape[-2:])
-        watched = self.aggr._forward_hooks or self.aggr._forward_pre_hooks
-        return len(self.mfr) > 1 and halves and not watched
+        """Whether Eq. (2) may be computed by `cpu.aggregate`: nobody watches what it does without."""
+        aggregates = isinstance(self.aggr, Conv1x1) and cpu.applies(self.aggr, x) and self._halves(x)
+        return aggregates and not (self.aggr._forward_hooks or self.aggr._forward_pre_hooks)
+
+    def _pools_by_halves(self, x: Tensor) -> bool:
+        """Whether the maxima of a level may be taken from those of the level before; they have no gradient then."""
+        evaluates = self.cpu_form and x.is_cpu and not torch.is_grad_enabled() and not torch.jit.is_tracing()
+        return evaluates and self.pool is max_pool and self._halves(x)
+
+    def _halves(self, x: Tensor) -> bool:
+        """Whether there are several levels, of exactly half the size each."""
+        return len(self.mfr) > 1 and all(side % 2 ** (len(self.mfr) - 1) == 0 for side in x.shape[-2:])
 
 
 # --- Channel mixers, Section 3.2 and the CCM rows of Table 3 ---------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The forms that networks take when they are trained on a CPU, against torch's own functions and their autograd."""
+"""The forms that networks take on a CPU, against torch's own functions and their autograd."""
 
 import copy
 
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from safmn.cost import memory
 from safmn.networks import blocks, cpu, safmn
 
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
@@ -150,6 +151,33 @@ def test_who_watches_the_aggregation_in_training_sees_the_concatenated_features(
     network.feats[0].safm.aggr.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     network(torch.rand(4, 3, 48, 48))
     assert seen == [(4, 8, 48, 48)]
+
+
+@pytest.mark.parametrize("pooling", ["max", "average", "nearest"])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (8, 8), (45, 64), (48, 60)])
+def test_what_is_evaluated_has_the_values_of_the_plain_network(height, width, pooling, torch_threads):
+    """Bit by bit: the same maxima are found another way. (On one thread 1x1 convolutions have two kernels.)"""
+    torch_threads(2)
+    network = safmn.SAFMN(4, dim=8, n_blocks=2, pooling=pooling).eval()
+    image = torch.rand(2, 3, height, width)
+    with torch.no_grad():
+        ours = network(image)
+        assert torch.equal(ours, cpu.plain(network)(image))
+    torch.testing.assert_close(ours, network(image), rtol=0, atol=1e-5)  # with gradients
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_halving_finds_the_maxima(layout):
+    x = torch.randn(2, 3, 10, 14).to(memory_format=layout)
+    x[0, 0, 3, 5] = float("nan")
+    x[0, 1] = float("-inf")
+    torch.testing.assert_close(cpu.halve_by_max(x), F.max_pool2d(x, 2), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("form", memory.FORMS)
+def test_what_is_timed_takes_the_steps_of_a_gpu(form):
+    network = memory.use_form(safmn.SAFMN(4, n_blocks=1), form)
+    assert not any(getattr(module, "cpu_form", False) for module in network.modules())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,0 +1,69 @@
+"""Two ways of doing the same, each in a process of its own, that work by turns.
+
+What else the machine does then falls on both alike. A process each, because how memory is got is part of a way: it is
+settled when a process starts.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+
+class Apart:
+    """Something made in a process of its own, which waits while nothing is asked of it.
+
+    Args:
+        make: called there with `arguments`; must be importable.
+        environment: variables of that process, such as the C library reads when it starts.
+    """
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any, environment: dict[str, str]) -> None:
+        self.connection, other = multiprocessing.Pipe()
+        os.environ.update(environment)
+        self.process = multiprocessing.get_context("spawn").Process(target=_serve, args=(other, make, arguments))
+        self.process.start()
+        other.close()
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What the method of that name returns there."""
+        self.connection.send((method, arguments))
+        return self.connection.recv()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.connection.close()
+        self.process.join()
+
+
+class Here:
+    """As `Apart`, in this process."""
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self.made = make(*arguments)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.made, method)(*arguments)
+
+    def close(self) -> None:
+        if hasattr(self.made, "close"):
+            self.made.close()
+
+
+def most_memory() -> float:
+    """The most memory that this process has had, in GiB."""
+    # Not resource.getrusage: that counts what the process was before it became this program, its parent's copy.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20  # KiB
+
+
+def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple) -> None:
+    here = Here(make, *arguments)
+    try:
+        while True:
+            method, given = connection.recv()
+            connection.send(here.ask(method, *given))
+    except EOFError:  # nobody asks any more
+        here.close()
