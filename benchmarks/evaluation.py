@@ -5,8 +5,8 @@ network as its authors wrote it (LayerNorm by hand), then PSNR and SSIM by numpy
 own Y, SSIM with the 11 x 11 window in two dimensions. This project's way: images packed once, the network with fused
 LayerNorm, metrics for the whole batch in float64 on the device.
 
-Both run by turns, ten images at a time; the ratio is the median over the turns. The figures of both must agree first.
-Each has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
+Both run by turns, twenty images at a time; the ratio is the median over the turns. The figures must agree first. Each
+has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
 (safmn/allocator.py), the usual one with the C library's default. `--together`: both in one process with the default.
 
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100
@@ -36,8 +36,8 @@ from safmn.quality import evaluation
 from safmn.quality.loading import choose_device
 from safmn.quality.metrics import C1, C2, gaussian_taps
 
-TEN = 10  # images a turn
-METRICS_OF = 5 * TEN  # images that the metrics alone are timed on
+TURN = 20  # images
+METRICS_OF = 60  # images that the metrics alone are timed on
 Figures = list[tuple[float, float]]  # PSNR in dB and SSIM of each image
 
 
@@ -171,13 +171,13 @@ def timed(work: Callable[[], Figures]) -> tuple[float, Figures]:
 
 
 def in_turns(ways: dict[str, turns.Apart | turns.Here], what: str, images: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds an image of each way on each ten images, one way straight after the other; the order turns round.
+    """Seconds an image of each way on each twenty images, one way straight after the other; the order turns round.
 
-    The first ten are the warm-up, and show that both give the same figures.
+    The first twenty are the warm-up, and show that both give the same figures.
     """
-    check(*(way.ask(what, slice(0, TEN))[1] for way in ways.values()))
+    check(*(way.ask(what, slice(0, TURN))[1] for way in ways.values()))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    parts = [slice(start, min(start + TEN, images)) for start in range(0, images, TEN)] * rounds
+    parts = [slice(start, min(start + TURN, images)) for start in range(0, images, TURN)] * rounds
     for number, part in enumerate(parts):
         for name in list(ways)[:: 1 if number % 2 else -1]:
             seconds[name].append(ways[name].ask(what, part)[0] / (part.stop - part.start))

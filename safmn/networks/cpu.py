@@ -39,6 +39,17 @@ def applies(module: nn.Module, x: Tensor) -> bool:
     )
 
 
+def evaluates(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module` may take a form that has no gradients: on a CPU, where none are asked for and nobody traces."""
+    return (
+        module.cpu_form
+        and x.is_cpu
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+    )
+
+
 def plain(network: nn.Module) -> nn.Module:
     """Takes the forms away: every module of `network` computes by torch's own functions alone."""
     for module in network.modules():

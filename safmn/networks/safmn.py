@@ -194,8 +194,7 @@ class SAFM(nn.Module):
 
     def _pools_by_halves(self, x: Tensor) -> bool:
         """Whether the maxima of a level may be taken from those of the level before; they have no gradient then."""
-        evaluates = self.cpu_form and x.is_cpu and not torch.is_grad_enabled() and not torch.jit.is_tracing()
-        return evaluates and self.pool is max_pool and self._halves(x)
+        return cpu.evaluates(self, x) and self.pool is max_pool and self._halves(x)
 
     def _halves(self, x: Tensor) -> bool:
         """Whether there are several levels, of exactly half the size each."""
