@@ -2,8 +2,8 @@
 
 The usual way, as public trainers validate: image by image, both PNG files decoded, converted to float and back, the
 network as its authors wrote it (LayerNorm by hand), then PSNR and SSIM by numpy and OpenCV on one core, each making its
-own Y, SSIM with the 11 x 11 window in two dimensions. This project's way: images packed once, the network with fused
-LayerNorm, metrics for the whole batch in float64 on the device.
+own Y, SSIM with the 11 x 11 window in two dimensions. This project's way: images packed once, the network in the
+form that the device is fast with, metrics for the whole batch in float64 on the device.
 
 Both run by turns, twenty images at a time; the ratio is the median over the turns. The figures must agree first. Each
 has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
@@ -29,9 +29,9 @@ import turns
 from torch import nn
 
 from safmn import allocator, networks
+from safmn.cost import memory
 from safmn.cost.device import describe
 from safmn.data import packed, pairs
-from safmn.networks import cpu
 from safmn.quality import evaluation
 from safmn.quality.loading import choose_device
 from safmn.quality.metrics import C1, C2, gaussian_taps
@@ -81,14 +81,6 @@ def usual_luma(image: np.ndarray, border: int) -> np.ndarray:
     return np.dot(inside, [24.966, 128.553, 65.481]) + 16.0
 
 
-def set_fused(network: nn.Module, fused: bool) -> nn.Module:
-    """LayerNorm as the authors wrote it, or torch's kernel, where a network has the choice."""
-    for module in network.modules():
-        if hasattr(module, "fused"):
-            module.fused = fused
-    return network
-
-
 class Way:
     """A way of evaluating: everything it needs, made from what was asked for.
 
@@ -133,7 +125,7 @@ class Usual(Way):
 
     def __init__(self, store: Path, args: argparse.Namespace) -> None:
         super().__init__(store, args)
-        cpu.plain(set_fused(self.network, False))
+        memory.use_form(self.network, "reference")
         self.images = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in self.images]
 
     def evaluate(self, part: slice) -> Figures:
@@ -217,11 +209,11 @@ def main() -> None:
             "this project": (Ours, allocator.GLIBC_TUNABLES),
         }
         ways = {}
-        for name, (kind, memory) in kinds.items():
+        for name, (kind, tunables) in kinds.items():
             if args.together:
                 way = turns.Here(kind, store, args)
             else:
-                way = turns.Apart(kind, store, args, environment={"GLIBC_TUNABLES": memory})
+                way = turns.Apart(kind, store, args, environment={"GLIBC_TUNABLES": tunables})
             ways[name] = stack.enter_context(contextlib.closing(way))
         print(f"{args.network} x{args.scale}, random weights, {len(found)} images of {args.data.name}")
         records = {

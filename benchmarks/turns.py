@@ -1,9 +1,10 @@
-"""Two ways of doing the same, each in a process of its own, that work by turns.
+"""Ways of doing the same that work by turns, each in a process of its own or all in one.
 
 What else the machine does then falls on both alike. A process each, because how memory is got is part of a way: it is
 settled when a process starts.
 """
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -22,9 +23,14 @@ class Apart:
 
     def __init__(self, make: Callable[..., Any], *arguments: Any, environment: dict[str, str]) -> None:
         self.connection, other = multiprocessing.Pipe()
-        os.environ.update(environment)
         self.process = multiprocessing.get_context("spawn").Process(target=_serve, args=(other, make, arguments))
-        self.process.start()
+        before = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            self.process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         other.close()
 
     def ask(self, method: str, *arguments: Any) -> Any:
@@ -60,10 +66,10 @@ def most_memory() -> float:
 
 
 def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple) -> None:
-    here = Here(make, *arguments)
-    try:
+    with contextlib.closing(Here(make, *arguments)) as here:
         while True:
-            method, given = connection.recv()
+            try:
+                method, given = connection.recv()
+            except EOFError:  # nobody asks any more
+                return
             connection.send(here.ask(method, *given))
-    except EOFError:  # nobody asks any more
-        here.close()

@@ -48,7 +48,7 @@ def predict_details(name: str, scale: int, height: int, width: int, form: str = 
 
     Args:
         form: "reference" computes LayerNorm step by step, as the authors do; "fused" by torch's kernel, as this
-            project trains. Networks without LayerNorm are the same in both.
+            project trains on a GPU. Networks without LayerNorm are the same in both.
 
     Returns:
         `activations` is what is live at the peak beyond weights and input; `layer` is the path of the module that runs
@@ -207,7 +207,8 @@ def _measure_passes(
 def use_form(network: nn.Module, form: str) -> nn.Module:
     """Sets every module that has a `fused` switch to the authors' written-out steps ("reference") or to "fused".
 
-    In both, a CPU takes the steps that a GPU takes: none of safmn/networks/cpu.py.
+    For networks that are measured: from then on, in both forms, they take on a CPU the steps that they take on a GPU,
+    none of safmn/networks/cpu.py.
     """
     if form not in FORMS:
         raise UserError(f"form {form!r} is not known: choose {' or '.join(FORMS)}")

@@ -58,19 +58,19 @@ def _fused(network: nn.Module, sample: Tensor) -> Forward:
 
 
 def _channels_last(network: nn.Module, sample: Tensor) -> Forward:
-    network = _as_trained(network).to(memory_format=torch.channels_last)
+    network = _with_fused_norms(network).to(memory_format=torch.channels_last)
     return lambda image: network(image.contiguous(memory_format=torch.channels_last))
 
 
 def _half(network: nn.Module, sample: Tensor) -> Forward:
     if sample.device.type != "cuda":
         raise Unavailable("half precision is timed on CUDA only")
-    network = _as_trained(network).half()
+    network = _with_fused_norms(network).half()
     return lambda image: network(image.half()).float()
 
 
 def _compiled(network: nn.Module, sample: Tensor) -> Forward:
-    forward = torch.compile(_as_trained(network))
+    forward = torch.compile(_with_fused_norms(network))
     try:
         forward(sample)
     except Exception as error:  # a missing compiler shows itself in many ways, and the other modes can still be timed
@@ -81,7 +81,7 @@ def _compiled(network: nn.Module, sample: Tensor) -> Forward:
 def _cuda_graph(network: nn.Module, sample: Tensor) -> Forward:
     if sample.device.type != "cuda":
         raise Unavailable("CUDA graphs need CUDA")
-    network = _as_trained(network)
+    network = _with_fused_norms(network)
     image = sample.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -101,7 +101,7 @@ def _cuda_graph(network: nn.Module, sample: Tensor) -> Forward:
     return replay
 
 
-def _as_trained(network: nn.Module) -> nn.Module:
+def _with_fused_norms(network: nn.Module) -> nn.Module:
     return memory.use_form(network, "fused")
 
 

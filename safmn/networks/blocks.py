@@ -28,7 +28,8 @@ class Conv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if cpu.applies(self, x):
+        plain = self.padding_mode == "zeros" and self.groups == 1 and self.stride == self.dilation == (1, 1)
+        if plain and cpu.in_training(self, x):
             return cpu.Convolution.apply(x, self.weight, self.bias, self.padding)
         return super().forward(x)
 
@@ -40,22 +41,25 @@ class Conv1x1(Conv2d):
         super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = cpu.as_rows(x) if self.cpu_form and not torch.jit.is_tracing() else None
+        rows = cpu.as_rows(x) if cpu.allowed(self, x) else None
         return super().forward(x) if rows is None else cpu.from_rows(super().forward(rows), x)
 
 
 class PixelShuffle(nn.PixelShuffle):
-    """`nn.PixelShuffle`; on a CPU the same by one copy, which a channels-last input takes two for, there and back."""
+    """`nn.PixelShuffle` of N x C x H x W; on a CPU by one copy to contiguous images, there and back.
+
+    torch's own keeps channels-last, which whatever compares images copies once more.
+    """
 
     cpu_form = True
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.cpu_form or not x.is_cpu or torch.jit.is_tracing():
+        if not cpu.allowed(self, x):
             return super().forward(x)
         images, channels, height, width = x.shape
         factor = self.upscale_factor
         pixels = x.unflatten(1, (channels // factor**2, factor, factor)).permute(0, 1, 4, 2, 5, 3)
-        return pixels.reshape(images, -1, height * factor, width * factor)
+        return pixels.reshape(images, channels // factor**2, height * factor, width * factor)
 
 
 class RangeShift(nn.Module):

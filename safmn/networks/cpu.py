@@ -1,8 +1,8 @@
 """What networks do in another way on a CPU: the same values, to rounding, in less time.
 
 Each form here replaces steps that torch's CPU kernels take slowly; benchmarks/README.md has the figures. Those with a
-backward pass of their own are taken in training only (`applies`). Whoever times or compares the authors' steps takes
-all of them away (`plain`), and a trace, which is what is counted, never shows one.
+backward pass of their own are taken in training only (`in_training`). Whoever times or compares the authors' steps
+takes all of them away (`plain`), and a trace, which is what is counted, never shows one.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,33 +21,31 @@ FEW_POSITIONS = 4096
 """Positions below which torch's slow kernel for 1x1 convolutions is the faster one."""
 
 
-def applies(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` takes its form for x, N x C x H x W: it is being trained, on a CPU, in one type, on enough.
+def allowed(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module` may take a form for x at all: on a CPU, unless its `cpu_form` is False or it is being traced."""
+    return module.cpu_form and x.is_cpu and not torch.jit.is_tracing()
 
-    A module whose `cpu_form` is set to False never does. Autocast mixes types, which torch's own functions sort out;
-    a trace shows torch's own as well.
+
+def in_training(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module`, with a weight and a bias, takes a form with a backward pass for x, N x C x H x W.
+
+    It does when it is trained on enough positions in one type: autocast mixes types, which torch's own functions sort
+    out.
     """
     return (
-        module.cpu_form
+        allowed(module, x)
         and module.training
-        and x.is_cpu
         and torch.is_grad_enabled()
-        and x.dtype == module.weight.dtype
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and module.bias is not None
+        and x.dtype == module.weight.dtype
         and x.numel() >= ENOUGH_POSITIONS * x.shape[1]
     )
 
 
-def evaluates(module: nn.Module, x: Tensor) -> bool:
-    """Whether `module` may take a form that has no gradients: on a CPU, where none are asked for and nobody traces."""
-    return (
-        module.cpu_form
-        and x.is_cpu
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
-    )
+def without_gradients(module: nn.Module, x: Tensor) -> bool:
+    """Whether `module` takes a form that has no gradients: none are asked for."""
+    return allowed(module, x) and not torch.is_grad_enabled()
 
 
 def plain(network: nn.Module) -> nn.Module:
@@ -130,19 +128,21 @@ class Aggregation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, *features = ctx.saved_tensors
-        gradient = _laid_out_as(features[0], gradient)
-        of_bias = _over_positions(gradient)
+        wants_weight, wants_bias, *wanted = ctx.needs_input_grad
+        of_bias = _over_positions(_laid_out_as(features[0], gradient)) if wants_bias else None
         of_columns, of_features = [], []
         for level, columns in enumerate(weight.split([each.shape[1] for each in features], dim=1)):
             if level:
                 gradient = F.avg_pool2d(gradient, 2, divisor_override=1)  # the sum of each four
+            gradient = _laid_out_as(features[level], gradient)
             rows, back = _by_rows(features[level])
-            of_rows, of_level = _convolve_backward(_by_rows(gradient)[0], rows, columns)
-            of_features.append(back(of_rows))
+            wants = (wanted[level], wants_weight)
+            of_rows, of_level = _convolve_backward(_by_rows(gradient)[0], rows, columns, wanted=wants)
+            of_features.append(None if of_rows is None else back(of_rows))
             of_columns.append(of_level)
-        return torch.cat(of_columns, dim=1), of_bias, *of_features
+        return torch.cat(of_columns, dim=1) if wants_weight else None, of_bias, *of_features
 
 
 def aggregate(convolution: nn.Conv2d, features: Sequence[Tensor]) -> Tensor:

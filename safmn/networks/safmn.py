@@ -27,9 +27,10 @@ SMALLEST_SIDE = 2 ** (LEVELS - 1)
 class LayerNorm2d(nn.Module):
     """Normalises each position of N x C x H x W over its channels, then scales and shifts.
 
-    `fused=True` runs torch's kernel. `fused=False` runs the formula written out, as the authors do: fvcore counts its
-    steps as 0 FLOPs but the fused kernel as 5 an element, so whoever counts by the paper's convention (or predicts the
-    memory of the authors' code) sets it to False. Both give the same values to float32 rounding.
+    `fused=True` runs torch's kernel, in training on a CPU with the backward pass of `cpu.LayerNorm`. `fused=False` runs
+    the formula written out, as the authors do: fvcore counts its steps as 0 FLOPs but the fused kernel as 5 an element,
+    so whoever counts by the paper's convention (or predicts the memory of the authors' code) sets it to False. Both
+    give the same values to float32 rounding.
     """
 
     cpu_form = True
@@ -44,7 +45,7 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.fused:
             channels_last = x.permute(0, 2, 3, 1)
-            if cpu.applies(self, x):
+            if cpu.in_training(self, x):
                 y = cpu.LayerNorm.apply(channels_last.contiguous(), self.weight, self.bias, self.eps)
             else:
                 y = F.layer_norm(channels_last, self.weight.shape, self.weight, self.bias, self.eps)
@@ -159,6 +160,7 @@ class SAFM(nn.Module):
         self.mfr = nn.ModuleList(nn.Conv2d(group, group, 3, padding=1, groups=group) for _ in range(levels))
         self.aggr = Conv1x1(dim, dim) if aggregation else nn.Identity()
         self.pool = POOLINGS[pooling]
+        self.pools_by_max = pooling == "max"
         self.activation = ACTIVATIONS[activation]
         self.modulation = modulation
 
@@ -188,13 +190,16 @@ class SAFM(nn.Module):
             return attention * x
 
     def _aggregates_by_level(self, x: Tensor) -> bool:
-        """Whether Eq. (2) may be computed by `cpu.aggregate`: nobody watches what it does without."""
-        aggregates = isinstance(self.aggr, Conv1x1) and cpu.applies(self.aggr, x) and self._halves(x)
-        return aggregates and not (self.aggr._forward_hooks or self.aggr._forward_pre_hooks)
+        """Whether Eq. (2) may be computed by `cpu.aggregate`: nobody watches the module that it goes past."""
+        if type(self.aggr) is not Conv1x1 or not self.cpu_form or not cpu.in_training(self.aggr, x):
+            return False
+        aggr = self.aggr
+        watched = aggr._forward_hooks or aggr._forward_pre_hooks or aggr._backward_hooks or aggr._backward_pre_hooks
+        return self._halves(x) and not watched
 
     def _pools_by_halves(self, x: Tensor) -> bool:
         """Whether the maxima of a level may be taken from those of the level before; they have no gradient then."""
-        return cpu.evaluates(self, x) and self.pool is max_pool and self._halves(x)
+        return cpu.without_gradients(self, x) and self.pools_by_max and self._halves(x)
 
     def _halves(self, x: Tensor) -> bool:
         """Whether there are several levels, of exactly half the size each."""

@@ -71,16 +71,25 @@ def test_a_pointwise_convolution_has_the_gradients_of_torchs(layout, threads, to
     assert taken == ["Convolution"]
 
 
-def test_only_the_gradients_that_are_wanted_are_made():
+def test_only_the_gradients_that_are_wanted_are_made(monkeypatch):
     """The first convolution's image wants none, a frozen one's weights neither."""
+    asked = []
+    original = cpu._convolve_backward
+    monkeypatch.setattr(
+        cpu, "_convolve_backward", lambda *args, **kw: (asked.append((args, kw)), original(*args, **kw))[1]
+    )
     convolution = blocks.Conv2d(3, 4, 3, 1).train()
     convolution.weight.requires_grad_(False)
-    image = torch.randn(2, 3, 64, 72)
-    y = convolution(image)
-    y.sum().backward()
-    assert image.grad is None
-    assert convolution.weight.grad is None
+    convolution(torch.randn(2, 3, 64, 72)).sum().backward()
+    assert [args[-1] for args, _ in asked] == [(False, False)]
     torch.testing.assert_close(convolution.bias.grad, torch.full((4,), 2.0 * 64 * 72))
+
+    asked.clear()
+    safm = safmn.SAFM(8).train()
+    safm.aggr.requires_grad_(False)
+    safm.mfr[1].requires_grad_(False)
+    safm(torch.randn(2, 8, 64, 72)).sum().backward()
+    assert [kw["wanted"] for _, kw in asked] == [(True, False), (False, False), (True, False), (True, False)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -132,7 +141,7 @@ def test_the_whole_network_learns_the_same(taken):
 
 
 def test_forms_are_for_training_alone(taken):
-    """Evaluated, counted, timed, watched, in mixed types or on little, the network is the plain one."""
+    """Those with a backward pass: not where it is evaluated, counted, in mixed types, on little or switched off."""
     network = safmn.SAFMN(2, dim=8, n_blocks=1).train()
     image = torch.rand(4, 3, 48, 48)
     with torch.autocast("cpu", torch.bfloat16):
@@ -141,8 +150,38 @@ def test_forms_are_for_training_alone(taken):
         network(image)
         torch.jit.trace(network, image, check_trace=False)
     network(image[:1])
+    for module in network.modules():
+        module.cpu_form = False
+    network(image)
+    for module in network.modules():
+        module.cpu_form = True
     network.eval()(image)
     assert taken == []
+
+
+def test_a_convolution_that_was_changed_trains_as_it_evaluates(taken):
+    convolution = blocks.Conv2d(3, 4, 3, 1)
+    convolution.padding_mode, convolution._reversed_padding_repeated_twice = "reflect", [1, 1, 1, 1]
+    x = torch.randn(2, 3, 64, 72)
+    torch.testing.assert_close(convolution.train()(x), convolution.eval()(x))
+    assert taken == []
+
+
+@pytest.mark.parametrize("layouts", [LAYOUTS, LAYOUTS[::-1]])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_levels_may_lie_differently_in_memory(layouts, threads, torch_threads):
+    torch_threads(threads)
+    convolution = nn.Conv2d(6, 5, 1).double()
+    features = [torch.randn(4, 3, side, side, dtype=torch.float64) for side in (64, 32)]
+    features = [f.to(memory_format=layout).requires_grad_() for f, layout in zip(features, layouts, strict=True)]
+    wanted = [*features, *convolution.parameters()]
+    whole = torch.cat([features[0], F.interpolate(features[1], scale_factor=2)], 1)
+    upstream = torch.randn(4, 5, 64, 64, dtype=torch.float64)
+    found = [
+        torch.autograd.grad(y, wanted, upstream) for y in (cpu.aggregate(convolution, features), convolution(whole))
+    ]
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
 
 
 def test_who_watches_the_aggregation_in_training_sees_the_concatenated_features():
@@ -155,15 +194,22 @@ def test_who_watches_the_aggregation_in_training_sees_the_concatenated_features(
 
 @pytest.mark.parametrize("pooling", ["max", "average", "nearest"])
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (8, 8), (45, 64), (48, 60)])
-def test_what_is_evaluated_has_the_values_of_the_plain_network(height, width, pooling, torch_threads):
+def test_what_is_evaluated_has_the_values_of_the_plain_network(height, width, pooling, torch_threads, monkeypatch):
     """Bit by bit: the same maxima are found another way. (On one thread 1x1 convolutions have two kernels.)"""
     torch_threads(2)
+    halved = []
+    original = cpu.halve_by_max
+    monkeypatch.setattr(cpu, "halve_by_max", lambda x: (halved.append(x.shape), original(x))[1])
     network = safmn.SAFMN(4, dim=8, n_blocks=2, pooling=pooling).eval()
     image = torch.rand(2, 3, height, width)
     with torch.no_grad():
         ours = network(image)
-        assert torch.equal(ours, cpu.plain(network)(image))
+    assert len(halved) == (6 if pooling == "max" and height % 8 == width % 8 == 0 else 0)
+    halved.clear()
     torch.testing.assert_close(ours, network(image), rtol=0, atol=1e-5)  # with gradients
+    with torch.no_grad():
+        assert torch.equal(ours, cpu.plain(network)(image))
+    assert not halved
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
