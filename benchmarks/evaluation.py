@@ -14,7 +14,6 @@ has a process of its own, since memory is part of the way: ours runs with the al
 """
 
 import argparse
-import contextlib
 import json
 import statistics
 import tempfile
@@ -28,7 +27,7 @@ import torch
 import turns
 from torch import nn
 
-from safmn import allocator, networks
+from safmn import networks
 from safmn.cost import memory
 from safmn.cost.device import describe
 from safmn.data import packed, pairs
@@ -41,7 +40,7 @@ METRICS_OF = 60  # images that the metrics alone are timed on
 Figures = list[tuple[float, float]]  # PSNR in dB and SSIM of each image
 
 
-def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) -> list[tuple[float, float]]:
+def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) -> Figures:
     """(PSNR, SSIM) of each pair, read from its files."""
     device = evaluation.device_of(network)
     figures = []
@@ -96,7 +95,6 @@ class Way:
         self.scale = args.scale
         self.device = choose_device(args.device)
         self.store = packed.PackedPairs(store).select(slice(args.images))
-        self.found = pairs.find(args.data, args.scale)[: args.images]
         torch.manual_seed(0)
         self.network = networks.build(args.network, args.scale).eval().to(self.device)
         bicubic = networks.build("bicubic", args.scale)
@@ -125,6 +123,7 @@ class Usual(Way):
 
     def __init__(self, store: Path, args: argparse.Namespace) -> None:
         super().__init__(store, args)
+        self.found = pairs.find(args.data, args.scale)[: args.images]
         memory.use_form(self.network, "reference")
         self.images = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in self.images]
 
@@ -200,29 +199,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    found = pairs.find(args.data, args.scale)[: args.images]
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    images = len(pairs.find(args.data, args.scale)[: args.images])
+    kinds = {"usual, image by image": (Usual, turns.DEFAULT), "this project": (Ours, turns.TUNED)}
+    with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
         packed.pack(args.data.name, args.data.parent, args.scale, store)
-        kinds: dict[str, tuple[type[Way], str]] = {
-            "usual, image by image": (Usual, ""),
-            "this project": (Ours, allocator.GLIBC_TUNABLES),
-        }
-        ways = {}
-        for name, (kind, tunables) in kinds.items():
-            if args.together:
-                way = turns.Here(kind, store, args)
-            else:
-                way = turns.Apart(kind, store, args, environment={"GLIBC_TUNABLES": tunables})
-            ways[name] = stack.enter_context(contextlib.closing(way))
-        print(f"{args.network} x{args.scale}, random weights, {len(found)} images of {args.data.name}")
-        records = {
-            what: report(title, in_turns(ways, what, min(len(found), images), args.rounds))
-            for what, title, images in (
-                ("evaluation", "evaluation", len(found)),
-                ("metrics", "metrics alone", METRICS_OF),
-            )
-        }
+        with turns.opened(kinds, args.together, store, args) as ways:
+            print(f"{args.network} x{args.scale}, random weights, {images} images of {args.data.name}")
+            records = {
+                "evaluation": report("evaluation", in_turns(ways, "evaluation", images, args.rounds)),
+                "metrics": report("metrics alone", in_turns(ways, "metrics", min(images, METRICS_OF), args.rounds)),
+            }
     device = choose_device(args.device)
     provenance = describe(device.type)
     print(
@@ -234,7 +221,7 @@ def main() -> None:
         print(json.dumps({**records, "network": args.network, "data": args.data.name, "device": provenance}))
 
 
-def check(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> None:
+def check(first: Figures, second: Figures) -> None:
     """Both ways must give the same figures: a value rounded the other way in SR moves the fourth decimal at most."""
     difference = np.abs(np.array(first) - np.array(second)).max(0)
     if difference[0] > 1e-3 or difference[1] > 1e-4:

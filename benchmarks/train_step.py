@@ -13,7 +13,6 @@ times both in one process with the default.
 """
 
 import argparse
-import contextlib
 import copy
 import random
 import statistics
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 import turns
 from torch import Tensor, nn
 
-from safmn import allocator, networks
+from safmn import networks
 from safmn.cost import device as hardware
 from safmn.cost import memory
 from safmn.data import images, packed
@@ -315,19 +314,10 @@ def main() -> int:
         if not learns_the_same(initial(), sampler, args.follow, device):
             print("the two do not learn the same thing: not timed", file=sys.stderr)
             return 1
-        kinds: dict[str, tuple[type[Way], str]] = {
-            "reference": (ReferenceWay, ""),
-            "ours": (OurWay, allocator.GLIBC_TUNABLES),
-        }
+        kinds = {"reference": (ReferenceWay, turns.DEFAULT), "ours": (OurWay, turns.TUNED)}
         seconds: dict[str, list[float]] = {name: [] for name in kinds}
-        with contextlib.ExitStack() as stack:
-            ways = {}
-            for name, (kind, tunables) in kinds.items():
-                if args.together:
-                    way = turns.Here(kind, folder, args)
-                else:
-                    way = turns.Apart(kind, folder, args, environment={"GLIBC_TUNABLES": tunables})
-                ways[name] = stack.enter_context(contextlib.closing(way))
+        with turns.opened(kinds, args.together, folder, args) as ways:
+            for way in ways.values():
                 way.ask("block")  # warm-up
             for _ in range(args.blocks):
                 for name, way in ways.items():

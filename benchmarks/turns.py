@@ -7,10 +7,18 @@ settled when a process starts.
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from safmn import allocator
+
+DEFAULT = ""
+"""The C library's own way of getting memory."""
+TUNED = allocator.GLIBC_TUNABLES
+"""The way of the jobs that the DAG starts."""
 
 
 class Apart:
@@ -18,19 +26,14 @@ class Apart:
 
     Args:
         make: called there with `arguments`; must be importable.
-        environment: variables of that process, such as the C library reads when it starts.
+        memory: how that process gets memory, which the C library reads when it starts.
     """
 
-    def __init__(self, make: Callable[..., Any], *arguments: Any, environment: dict[str, str]) -> None:
+    def __init__(self, make: Callable[..., Any], *arguments: Any, memory: str) -> None:
         self.connection, other = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("spawn").Process(target=_serve, args=(other, make, arguments))
-        before = dict(os.environ)
-        os.environ.update(environment)
-        try:
+        with mock.patch.dict(os.environ, {"GLIBC_TUNABLES": memory}):
             self.process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
         other.close()
 
     def ask(self, method: str, *arguments: Any) -> Any:
@@ -56,6 +59,24 @@ class Here:
     def close(self) -> None:
         if hasattr(self.made, "close"):
             self.made.close()
+
+
+@contextlib.contextmanager
+def opened(
+    ways: Mapping[str, tuple[Callable[..., Any], str]], together: bool, *arguments: Any
+) -> Iterator[dict[str, Apart | Here]]:
+    """Everything in `ways` made from the same arguments, and closed in the end.
+
+    Args:
+        ways: name -> what makes it, and how its process gets memory: `DEFAULT` or `TUNED`.
+        together: all in this process, with the memory that it has.
+    """
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Apart | Here] = {}
+        for name, (make, memory) in ways.items():
+            way = Here(make, *arguments) if together else Apart(make, *arguments, memory=memory)
+            made[name] = stack.enter_context(contextlib.closing(way))
+        yield made
 
 
 def most_memory() -> float:
