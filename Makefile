@@ -43,6 +43,6 @@ bench: $(READY)  ## how fast, against the reference way of doing it
 	@test -n "$$SAFMN_DATASETS" || echo "evaluation: not timed, SAFMN_DATASETS names no folder with B100" >&2
 	@test -z "$$SAFMN_DATASETS" || $(BIN)/python benchmarks/evaluation.py --data "$$SAFMN_DATASETS/B100"
 
-clean:  ## remove the environment and what studies left (not results/published)
+clean:  ## remove the environment and what studies left
 	rm -rf $(VENV) .snakemake
-	find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +
+	find results -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +

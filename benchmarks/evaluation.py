@@ -29,8 +29,8 @@ from torch import nn
 
 from safmn import networks
 from safmn.cost import memory
-from safmn.cost.device import describe
 from safmn.data import packed, pairs
+from safmn.device.description import describe
 from safmn.quality import evaluation
 from safmn.quality.loading import choose_device
 from safmn.quality.metrics import C1, C2, gaussian_taps

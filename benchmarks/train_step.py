@@ -31,10 +31,10 @@ import turns
 from torch import Tensor, nn
 
 from safmn import networks
-from safmn.cost import device as hardware
 from safmn.cost import memory
 from safmn.data import images, packed
 from safmn.data.patches import PatchSampler
+from safmn.device import description as hardware
 from safmn.training.step import TrainStep
 
 SCALE = 4

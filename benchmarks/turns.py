@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from safmn import allocator
+from safmn.device import allocator
 
 DEFAULT = ""
 """The C library's own way of getting memory."""

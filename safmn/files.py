@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -99,3 +100,9 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is missing: run the step that makes it first") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}): delete it and make it again") from error
+
+
+def digest(value: Any) -> str:
+    """A sha256 of plain data, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

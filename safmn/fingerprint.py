@@ -64,7 +64,8 @@ def of_network(name: str) -> str:
     Blocks all run the same code and a specification holds their number, so a variant is built with one of them: a study
     of a thousand variants is looked at in seconds.
     """
-    from safmn import networks, variants
+    from safmn import networks
+    from safmn.networks import variants
 
     variant = variants.discover().get(name)
     with torch.device("meta"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "workflow" / "schemas"
-PUBLISHED = ROOT / "results" / "published"
+NUMBERS = ROOT / "safmn" / "paper" / "numbers"
 
 
 def ablations() -> Path:

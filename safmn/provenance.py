@@ -1,9 +1,9 @@
 """Where a result comes from: what was asked, which code and data, on what device and host, when and for how long.
 
 Every command that leaves a result calls `begin()` first and puts `Begun.result(...)` into its record under the key
-`provenance`. The facts of device and host are `safmn.cost.device.describe`'s. No host, user or folder is named, since
-results are made to be passed on. Facts of the clock stay out of weights and histories, which are the same bytes
-whenever they are made.
+`provenance`. The facts of device and host are `safmn.device.description.describe`'s. No host, user or folder is
+named, since results are made to be passed on. Facts of the clock stay out of weights and histories, which are the
+same bytes whenever they are made.
 """
 
 import hashlib
@@ -17,8 +17,7 @@ from typing import Any
 
 from safmn import paths
 from safmn.errors import UserError
-from safmn.files import read_json
-from safmn.study import digest
+from safmn.files import digest, read_json
 
 PACKAGE = "safmn-harness"
 CODE = ("Snakefile", "ablations", "safmn", "workflow")
@@ -57,7 +56,7 @@ class Begun:
         """The provenance of a result that is done now.
 
         Args:
-            device: what `safmn.cost.device.describe` says.
+            device: what `safmn.device.description.describe` says.
             specification: plain data that says what was asked; its sha256 is recorded.
             data: the images that it depends on, as what was asked names them, with the digest of their manifest
                 (`safmn.data.manifest`), which a store of images has as its `fingerprint`; None if it depends on none.

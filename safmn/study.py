@@ -1,6 +1,5 @@
 """What is asked: a study names data, scales, seeds and variants; study + variant -> a run's resolved specification."""
 
-import hashlib
 import json
 import re
 from copy import deepcopy
@@ -9,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safmn import paths, variants
+from safmn import layout, paths
 from safmn.configuration import check, read_yaml
 from safmn.errors import UserError
+from safmn.networks import variants
 from safmn.networks.registry import published_networks
 
 MOST_THREADS = 1024  # the library that would start them takes any number and dies of it
@@ -39,7 +39,7 @@ class Run:
     @property
     def folder(self) -> str:
         """Its folder, below `results/<study>/training/`."""
-        return f"{self.variant}/x{self.scale}_seed{self.seed}"
+        return layout.run_name(self.variant, self.scale, self.seed)
 
 
 class Study:
@@ -255,8 +255,6 @@ class Study:
     # --- what must hold beyond the schema ---
 
     def _check_names(self) -> None:
-        if self.name == paths.PUBLISHED.name:
-            raise UserError(f"{self.where}: name: results/{self.name}/ holds the paper's numbers: choose another")
         if self.name.endswith("\n"):  # a pattern's $ lets it pass
             raise UserError(f"{self.where}: name: ends with a line break: take it away")
         for key, known in (("variants", variants.discover()), ("networks", published_networks())):
@@ -331,12 +329,6 @@ class Study:
 
 def _folders(section: dict[str, Any]) -> list[Path]:
     return [Path(section[key]).expanduser() for key in ("root", "download") if section[key]]
-
-
-def digest(value: Any) -> str:
-    """A sha256 of plain data, independent of the order of keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences_from_paper(study: Study) -> list[str]:

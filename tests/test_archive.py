@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from rocrate.rocrate import ROCrate
 
-from safmn import archive, paths, provenance
+from safmn import paths, provenance
+from safmn.archive import study as archive
 from safmn.cli import main
 from safmn.errors import UserError
 from safmn.study import Study

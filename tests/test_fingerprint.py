@@ -262,7 +262,7 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "annotations gone": (everywhere(without_annotations), set()),
     "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
     "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
-    "the tables": (change("safmn/report/verdicts.py", "Verdict"), set()),
+    "the tables": (change("safmn/paper/verdicts.py", "Verdict"), set()),
     "the counting": (change("safmn/cost/complexity.py", "measure"), set()),
     "the state folder": (change("safmn/training/state.py", "StateFolder"), set()),
     "the history": (change("safmn/training/history.py", "History"), set()),
@@ -337,7 +337,7 @@ def copy_project(folder: Path) -> None:
         target = folder / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    for name in ("workflow", "results"):
+    for name in ("workflow", "safmn/paper/numbers"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "ablations").mkdir()
     for name in VARIANTS:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from safmn import paths
 from safmn.cli import main
-from safmn.cost.device import Cpu
 from safmn.data import packed, sources
+from safmn.device.description import Cpu
 from safmn.planning import calibration, disk, plan, sizes
 from safmn.planning.wallclock import makespan, spoken, with_days
 from safmn.study import Run, Study

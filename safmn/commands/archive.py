@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     """Gathers, writes, tells."""
     import json
 
-    from safmn import archive
+    from safmn.archive import study as archive
     from safmn.quality.progress import Progress
 
     study, folder = studies.opened(args)

@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str, Any]:
     """What `--out` writes: the scales of one network, with what they have in common named once, and provenance."""
-    from safmn.cost.device import describe
-    from safmn.variants import discover
+    from safmn.device.description import describe
+    from safmn.networks.variants import discover
 
     variant = discover().get(name)
     common = ("network", "scale", "versions", "convention")
@@ -120,7 +120,7 @@ def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str,
 
 def _lines(records: list[dict[str, Any]], judged: list[tuple[Any, Any]]) -> list[list[str]]:
     """Rows of the printed table: one a figure, and one more for each further cell of the paper that shows it."""
-    from safmn.report import verdicts
+    from safmn.paper import verdicts
 
     lines = []
     for record in records:

@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from safmn.cost import lease
+    from safmn.device import lease
 
     with lease.share(args.device):
         _evaluate(args)
@@ -95,7 +95,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _record(
     args: argparse.Namespace, results: list[tuple[str, Any, str | None, Any]], begun: Any, kind: str
 ) -> dict[str, Any]:
-    from safmn.cost.device import describe
+    from safmn.device.description import describe
     from safmn.provenance import of_file, seed_of, shown
 
     weights = None

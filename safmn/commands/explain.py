@@ -110,7 +110,7 @@ def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace,
     import json
     import math
 
-    from safmn.cost.device import describe
+    from safmn.device.description import describe
 
     def number(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None

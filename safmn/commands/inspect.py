@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Looks, writes, tells."""
-    from safmn.cost import lease
+    from safmn.device import lease
     from safmn.errors import UserError
 
     for name, least in (("crop", 24), ("window", 2), ("patch", 8), ("steps", 1), ("block", 0)):
@@ -59,7 +59,7 @@ def _inspect(args: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from safmn import networks, provenance
-    from safmn.cost.device import describe
+    from safmn.device.description import describe
     from safmn.inspection import record, scenes
     from safmn.quality.loading import choose_device, load_network
 

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import networks
     from safmn.cost import complexity
-    from safmn.report import verdicts
+    from safmn.paper import verdicts
 
     found = []
     for name, network in networks.all_networks().items():

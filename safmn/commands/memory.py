@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     """Predicts, measures, prints."""
 
     from safmn import provenance
-    from safmn.cost import lease
+    from safmn.device import lease
 
     begun = provenance.begin()
     if args.measure or args.measure_if_cuda:
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
 def _record(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from safmn.cost import device, memory
+    from safmn.cost import memory
+    from safmn.device import description as device
 
     measured = args.measure or (args.measure_if_cuda and torch.cuda.is_available())
     cuda = device.Cuda() if measured else None

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
     """Profiles and prints."""
 
     from safmn import provenance
-    from safmn.cost import lease, operations
+    from safmn.cost import operations
+    from safmn.device import lease
 
     begun = provenance.begin()
     with lease.hold(exclusive=True):

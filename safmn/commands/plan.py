@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> None:
     import math
     from pathlib import Path
 
-    from safmn.cost import lease
-    from safmn.cost.device import Cpu, Cuda, present
+    from safmn.device import lease
+    from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.planning import plan

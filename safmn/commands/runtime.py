@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from safmn import provenance
-    from safmn.cost import lease, runtime
+    from safmn.cost import runtime
+    from safmn.device import lease
     from safmn.errors import UserError
 
     if args.threads is not None:

@@ -25,7 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Joins, writes, prints."""
     from safmn.files import write_text
-    from safmn.report import cells, claims, figures, origins, page, rendering, tables
+    from safmn.paper import claims
+    from safmn.report import cells, figures, origins, page, rendering, tables
 
     study, folder = studies.opened(args)
     frame = cells.collect(study, folder)

@@ -103,9 +103,9 @@ def _status(number: int) -> int:
 def _train(args: argparse.Namespace, told: list[int]) -> int:
     import torch
 
-    from safmn.cost import lease
-    from safmn.cost.device import Cuda
     from safmn.data.packed import open_selection
+    from safmn.device import lease
+    from safmn.device.description import Cuda
     from safmn.errors import UserError
     from safmn.report import counts
     from safmn.study import Run, Study

@@ -43,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from safmn import networks
-    from safmn.cost.device import ran_out_of_memory
     from safmn.data import images
+    from safmn.device.description import ran_out_of_memory
     from safmn.quality import evaluation, tiling
     from safmn.quality.loading import choose_device, load_network, network_of
     from safmn.quality.progress import Progress

@@ -3,7 +3,7 @@
 Each is a function that computes, from the network's trace (or from a further one, where the question is what another
 trace would give), the number that the other way yields, and says in a sentence what it is. It is registered for the
 rows and the column whose print it is to explain, and nowhere else: a network that is wrong should not find an excuse.
-Whether the number does give the print is for `safmn.report.verdicts.count` to say. A cause that nobody wrote down and
+Whether the number does give the print is for `safmn.paper.verdicts.count` to say. A cause that nobody wrote down and
 that is known only because it gives the print is called inferred.
 """
 
@@ -18,8 +18,8 @@ from fvcore.nn.print_model_statistics import _format_size
 
 from safmn.cost import complexity
 from safmn.cost.complexity import Trace
-from safmn.report import published, verdicts
-from safmn.report.published import UNITS, Cell
+from safmn.paper import published, verdicts
+from safmn.paper.published import UNITS, Cell
 
 
 @dataclass(frozen=True)

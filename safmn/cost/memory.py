@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from safmn import networks
-from safmn.cost import device as devices
+from safmn.device import description as devices
 from safmn.errors import UserError
 from safmn.networks import cpu
 from safmn.training import loss

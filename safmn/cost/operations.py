@@ -20,8 +20,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from safmn import networks
-from safmn.cost import device as devices
 from safmn.cost import memory, runtime
+from safmn.device import description as devices
 from safmn.errors import UserError
 from safmn.networks import ranges
 

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from safmn import networks
-from safmn.cost import device as devices
 from safmn.cost import memory
+from safmn.device import description as devices
 from safmn.errors import UserError
 
 REFERENCE = "safmn"

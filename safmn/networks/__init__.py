@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
-from safmn import variants
 from safmn.errors import UserError
+from safmn.networks import variants
 from safmn.networks.registry import Network, published_networks
 
 

@@ -20,8 +20,8 @@ import torch
 
 from safmn import networks
 from safmn.cost import memory
-from safmn.cost.device import Cpu, Cuda, describe
 from safmn.data.patches import PatchSampler
+from safmn.device.description import Cpu, Cuda, describe
 from safmn.errors import UserError
 from safmn.quality import evaluation
 from safmn.training import loop, validation

@@ -24,7 +24,7 @@ SCALAR = 55  # of one value in an event file: its name, step and value in a fram
 WEIGHT_FILES = 3  # best, last, last_raw
 
 
-def of_run(specification: dict[str, Any], conduct: dict[str, Any]) -> dict[str, int]:
+def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[str, int]:
     """Bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
 
     A state is serialised to be measured, from fresh weights: the bytes do not depend on their values. What is written
@@ -39,7 +39,7 @@ def of_run(specification: dict[str, Any], conduct: dict[str, Any]) -> dict[str, 
     weights = step.network.state_dict()
     kept = [{key: value.clone() for key, value in weights.items()} for _ in range(3)]
     content = {"step": step.state(), "randomness": randomness.state(), "best, sound (averaged and not)": kept}
-    rows = history_rows(settings, conduct)
+    rows = history_rows(settings, run_settings)
     validations = math.ceil(settings["iterations"] / settings["validate_every"])
     return {
         "states": state.GENERATIONS * (_serialised(content) + rows * STATE_ROW),
@@ -49,9 +49,9 @@ def of_run(specification: dict[str, Any], conduct: dict[str, Any]) -> dict[str, 
     }
 
 
-def history_rows(settings: dict[str, Any], conduct: dict[str, Any]) -> int:
+def history_rows(settings: dict[str, Any], run_settings: dict[str, Any]) -> int:
     """Lines of a run's history: one each `log_every` iterations, one at each validation."""
-    total, log, validate = settings["iterations"], conduct["log_every"], settings["validate_every"]
+    total, log, validate = settings["iterations"], run_settings["log_every"], settings["validate_every"]
     due = total // log + total // validate - total // math.lcm(log, validate)
     return due + (total % log != 0 and total % validate != 0)
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
-from safmn.cost.device import Cpu, Cuda, describe
+from safmn.device.description import Cpu, Cuda, describe
+from safmn.files import digest
 from safmn.planning import calibration, disk
 from safmn.planning.calibration import Step, as_in_training
 from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan
-from safmn.study import Run, Study, digest
+from safmn.study import Run, Study
 
 TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers")
 EVALUATED = 2  # weights of each run: best and last

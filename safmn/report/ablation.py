@@ -7,9 +7,10 @@ the differences and their order already are is what a study of any size can ask.
 from dataclasses import dataclass
 from decimal import Decimal
 
-from safmn.report import published, statistics, trained
+from safmn.paper import published, statistics
+from safmn.paper.statistics import Agreement, Difference, Spread
+from safmn.report import trained
 from safmn.report.measured import Benchmark, Results, benchmarks
-from safmn.report.statistics import Agreement, Difference, Spread
 from safmn.study import Study
 
 BASELINE = "safmn"

@@ -17,10 +17,11 @@ from safmn.errors import UserError
 from safmn.files import atomic
 from safmn.networks import published_weights
 from safmn.networks.registry import Network
-from safmn.report import published, trained, verdicts
+from safmn.paper import published, verdicts
+from safmn.paper.published import Cell
+from safmn.paper.verdicts import Verdict
+from safmn.report import trained
 from safmn.report.measured import METRICS, Absent, Benchmark, Results, Scores, benchmarks, identifier
-from safmn.report.published import Cell
-from safmn.report.verdicts import Verdict
 from safmn.study import Study, differences_from_paper
 
 COLUMNS = ["table", "row", "scale", "column", "published", "measured", "unit", "delta", "verdict", "note"]
@@ -57,7 +58,7 @@ def collect(study: Study, results: Path | str) -> pd.DataFrame:
 
     Rows stand in the paper's order; variants that it does not have follow in Table 3, or stand beside the row that they
     name. `published` holds the printed digits ("" where the paper has none), `measured` and `delta` numbers in `unit`
-    (NaN where there is none), `verdict` a word of `safmn.report.verdicts.VERDICTS`, `note` its reason and how the
+    (NaN where there is none), `verdict` a word of `safmn.paper.verdicts.VERDICTS`, `note` its reason and how the
     number came about.
 
     Args:

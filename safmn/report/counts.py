@@ -6,9 +6,9 @@ from safmn import networks
 from safmn.cost import complexity, conventions
 from safmn.errors import UserError
 from safmn.networks.registry import Network
-from safmn.report import published, verdicts
-from safmn.report.published import Cell
-from safmn.report.verdicts import Verdict
+from safmn.paper import published, verdicts
+from safmn.paper.published import Cell
+from safmn.paper.verdicts import Verdict
 
 
 def judge(network: Network, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[Cell, Verdict]]]:

@@ -16,11 +16,11 @@ from typing import Any
 from safmn.configuration import check
 from safmn.data import manifest
 from safmn.errors import UserError
-from safmn.files import write_json
+from safmn.files import digest, write_json
 from safmn.inspection import subjects
 from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Results
-from safmn.study import Study, digest
+from safmn.study import Study
 
 FILE = "provenance.json"
 FORMAT = 1

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from safmn.files import write_text
-from safmn.report import claims, figures, origins, rendering, tables, verdicts
+from safmn.paper import claims, verdicts
+from safmn.report import figures, origins, rendering, tables
 from safmn.report.tables import Table
 from safmn.study import Study
 

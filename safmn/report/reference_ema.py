@@ -9,10 +9,11 @@ the baseline what is printed, and the first must lose less.
 from decimal import Decimal
 from enum import Enum
 
-from safmn.report import ablation, statistics, trained, verdicts
+from safmn.paper import statistics, verdicts
+from safmn.paper.statistics import Difference
+from safmn.report import ablation, trained
 from safmn.report.cells import benchmark_title
 from safmn.report.measured import Benchmark, Results
-from safmn.report.statistics import Difference
 from safmn.study import Study, differences_from_paper
 
 TRACKED = "ln_bn"

@@ -14,8 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from safmn import paths, variants
-from safmn.report import ablation, cells, published, reference_ema, statistics, trained, verdicts
+from safmn import paths
+from safmn.networks import variants
+from safmn.paper import published, statistics, verdicts
+from safmn.report import ablation, cells, reference_ema, trained
 from safmn.report.ablation import Comparison
 from safmn.report.measured import Results, benchmarks
 from safmn.study import Study, differences_from_paper
@@ -475,7 +477,7 @@ def number(value: float, column: str, printed: str, signed: bool = False) -> str
 
 @cache
 def _groups() -> dict[str, str]:
-    with open(paths.PUBLISHED / "table3.csv", encoding="utf-8", newline="") as handle:
+    with open(paths.NUMBERS / "table3.csv", encoding="utf-8", newline="") as handle:
         return {line["variant"]: line["group"] for line in csv.DictReader(handle)}
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from safmn.paper.statistics import Spread, over_seeds
 from safmn.report.measured import Absent, Benchmark, Results, Scores
-from safmn.report.statistics import Spread, over_seeds
 from safmn.study import Run, Study
 
 COLLAPSED = "* collapsed"

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from safmn import fingerprint, networks, provenance
-from safmn.cost import device as hardware
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
+from safmn.device import description as hardware
 from safmn.errors import UserError
-from safmn.files import remove_strays, write_json
+from safmn.files import digest, remove_strays, write_json
 from safmn.networks import weights
-from safmn.study import digest
 from safmn.training import loss, randomness, schedule, validation
 from safmn.training.capture import CapturedStep
 from safmn.training.collapse import Collapse, CollapseWatch
@@ -75,7 +74,7 @@ class Training:
         specification: from `Study.specification`.
         train, validate: packed pairs, as the specification names them.
         out: the run's folder.
-        conduct: the study's `run` section.
+        run_settings: the study's `run` section.
         device: "cuda" or "cpu".
     """
 
@@ -85,12 +84,12 @@ class Training:
         train: list[PackedPairs],
         validate: list[PackedPairs],
         out: Path,
-        conduct: dict[str, Any],
+        run_settings: dict[str, Any],
         device: torch.device,
     ) -> None:
         self.specification = specification
         self.settings = specification["training"]
-        self.conduct = conduct
+        self.run_settings = run_settings
         self.out = out
         self.total = self.settings["iterations"]
         self.scale = specification["scale"]
@@ -103,7 +102,7 @@ class Training:
         # Built on the CPU in every case: the initial weights do not depend on the device.
         network = networks.build(specification["network"], self.scale)
         self.step = TrainStep(network, self.settings, device)
-        self.learn = CapturedStep(self.step) if conduct["cuda_graph"] and device.type == "cuda" else self.step
+        self.learn = CapturedStep(self.step) if run_settings["cuda_graph"] and device.type == "cuda" else self.step
         self.sampler = PatchSampler(
             train,
             self.settings["batch"],
@@ -146,10 +145,10 @@ class Training:
             while self.iteration < self.total and self.collapse is None:
                 self.pending.append(self.learn(self.iteration, *self.sampler.batch(self.iteration)))
                 self.iteration += 1
-                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.conduct["log_every"]):
+                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings["log_every"]):
                     self._look(progress, scalars)
                 number = should_stop()
-                if number is not None or time.monotonic() - saved >= self.conduct["save_every"]:
+                if number is not None or time.monotonic() - saved >= self.run_settings["save_every"]:
                     save()
                     saved = time.monotonic()
                 if number is not None and self.iteration < self.total and self.collapse is None:
@@ -180,7 +179,7 @@ class Training:
             psnr = self._keep(l1 + frequency, norm)
         l1, frequency, norm = torch.tensor(self.unwritten, dtype=torch.float64).mean(0).tolist()
         progress.tell(self.iteration, l1=l1, fft=frequency, psnr=psnr)
-        if self.collapse is None and not self._is_due(self.settings["validate_every"], self.conduct["log_every"]):
+        if self.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings["log_every"]):
             return
         self.unwritten = []
         rate = schedule.learning_rate(
@@ -293,7 +292,7 @@ def train(
     train: list[PackedPairs],
     validate: list[PackedPairs],
     out: Path,
-    conduct: dict[str, Any],
+    run_settings: dict[str, Any],
     *,
     device: torch.device | None = None,
     restart: bool = False,
@@ -306,7 +305,7 @@ def train(
         train, validate: packed pairs, as the specification names them.
         out: gets best.safetensors, last.safetensors (both averaged weights), last_raw.safetensors (not averaged),
             history.csv and run.json, and `state/` while it runs.
-        conduct: the study's `run` section.
+        run_settings: the study's `run` section.
         device: default cuda if there is one, else cpu.
         restart: sets saved states aside and starts anew.
         time_limit: seconds after which it saves and stops as if it had been told to (SIGUSR1).
@@ -318,7 +317,7 @@ def train(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _check_trainable(specification)
     _check_disjoint(train, validate)
-    training = Training(specification, train, validate, out, conduct, device)
+    training = Training(specification, train, validate, out, run_settings, device)
     states = StateFolder(out / "state", training.key)
     states.acquire()
     try:

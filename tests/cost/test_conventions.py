@@ -10,8 +10,8 @@ import torch
 
 from safmn import networks
 from safmn.cost import complexity, conventions
-from safmn.report import published, verdicts
-from safmn.report.published import Cell
+from safmn.paper import published, verdicts
+from safmn.paper.published import Cell
 
 
 @cache

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks, paths
-from safmn.cost import device as devices
 from safmn.cost import memory
+from safmn.device import description as devices
 from safmn.errors import UserError
 from safmn.networks.safmn import LayerNorm2d
 
@@ -21,7 +21,7 @@ TABLE_2["SAFMN"] = "safmn"
 
 
 def published() -> dict[str, float]:
-    with open(paths.PUBLISHED / "table2.csv", encoding="utf-8", newline="") as handle:
+    with open(paths.NUMBERS / "table2.csv", encoding="utf-8", newline="") as handle:
         return {TABLE_2[row["method"]]: float(row["gpu_mem_mib"]) for row in csv.DictReader(handle)}
 
 

@@ -17,9 +17,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from safmn import paths, variants
+from safmn import paths
 from safmn.errors import UserError
-from safmn.study import Run, Study, digest
+from safmn.files import digest
+from safmn.networks import variants
+from safmn.study import Run, Study
 
 STUDIES = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted((paths.ROOT / "config").glob("*.yaml"))]
 ABLATIONS = [
@@ -137,7 +139,6 @@ def usable(study: Study) -> None:
     assert Study(json.loads(text), "again").content == study.content
     inside = (paths.ROOT / study.results).resolve()
     assert inside.parent == (paths.ROOT / "results").resolve()
-    assert inside != paths.PUBLISHED
     if study.training is not None:
         for name in study.variants[:2]:
             for run in study.runs(name)[:3]:

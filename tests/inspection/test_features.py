@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from safmn import networks, variants
+from safmn import networks
 from safmn.errors import UserError
 from safmn.inspection import features
+from safmn.networks import variants
 
 LR = torch.randint(0, 256, (1, 3, 16, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -14,7 +14,7 @@ from safmn import networks
 from safmn.errors import UserError
 from safmn.networks import weights
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+PUBLISHED = Path(__file__).parents[2] / "safmn" / "paper" / "numbers"
 NAMES = networks.names()
 ALL = [(name, scale) for name in NAMES for scale in networks.info(name).scales]
 

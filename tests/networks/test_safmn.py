@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from safmn import networks, variants
+from safmn import networks
 from safmn.errors import UserError
-from safmn.networks import blocks, safmn
+from safmn.networks import blocks, safmn, variants
 
 
 def test_the_baselines_keys_are_the_authors():

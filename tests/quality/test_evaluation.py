@@ -14,7 +14,7 @@ from safmn.errors import UserError
 from safmn.quality import colour, evaluation, psnr_y, ssim_y, tiling
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1.csv"
+PUBLISHED = Path(__file__).parents[2] / "safmn" / "paper" / "numbers" / "table1.csv"
 
 
 class Memory:

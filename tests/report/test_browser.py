@@ -10,7 +10,8 @@ import pytest
 
 from safmn import cli
 from safmn.files import write_json
-from safmn.report import tables, verdicts
+from safmn.paper import verdicts
+from safmn.report import tables
 from tests.report import browser, fabricate
 from tests.report.browser import Browser
 

@@ -10,7 +10,8 @@ import pytest
 from safmn import paths
 from safmn.errors import UserError
 from safmn.files import write_json, write_text
-from safmn.report import cells, published, verdicts
+from safmn.paper import published, verdicts
+from safmn.report import cells
 from tests.report import fabricate
 
 
@@ -56,7 +57,7 @@ def test_rows_stand_in_the_papers_order(tmp_path):
 
     networks = all_networks()
     for table, header in ((1, "method"), (2, "method"), (3, "variant"), (4, "n_blocks")):
-        with open(paths.PUBLISHED / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+        with open(paths.NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
             lines = [(line[header], int(line.get("scale") or 4)) for line in csv.DictReader(handle)]
         rows = frame[(frame.table == table) & (frame.row != "ln_bn_reference_ema")]  # which the paper does not have
         rows = rows[["row", "scale"]].drop_duplicates()

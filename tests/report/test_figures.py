@@ -95,11 +95,11 @@ def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
     assert "collapsed at 77" in drawn["figure7"]
     # The authors validated at 5,000 first; these runs end at 100.
     assert "authors' first validation is later" in drawn["curves_x4"]
-    log = figure7.read_curve(paths.PUBLISHED / "training_log_x4.csv")
+    log = figure7.read_curve(paths.NUMBERS / "training_log_x4.csv")
     xs, ys = figure7.column(log, "l1_loss", 300)
     assert xs == [100, 200, 300]
     assert ys[0] == 4.3399e-02
-    later = figure7.column(figure7.read_curve(paths.PUBLISHED / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
+    later = figure7.column(figure7.read_curve(paths.NUMBERS / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
     assert later[0] == [5000, 10_000]
 
 

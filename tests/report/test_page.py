@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from safmn.files import write_text
-from safmn.report import cells, claims, figures, origins, page, tables, verdicts
+from safmn.paper import claims, verdicts
+from safmn.report import cells, figures, origins, page, tables
 from safmn.report.measured import Results
 from tests.report import fabricate
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from safmn.paper.statistics import Difference, Interval
 from safmn.report import reference_ema
 from safmn.report.measured import Results
 from safmn.report.reference_ema import Drop
-from safmn.report.statistics import Difference, Interval
 from tests.report import fabricate
 
 VARIANTS = ["safmn", "ln_bn", "ln_bn_reference_ema"]

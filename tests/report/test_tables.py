@@ -10,7 +10,8 @@ import pytest
 
 from safmn import cli, paths
 from safmn.files import write_json, write_text
-from safmn.report import cells, rendering, tables, verdicts
+from safmn.paper import verdicts
+from safmn.report import cells, rendering, tables
 from safmn.report.tables import Table
 from tests.report import fabricate
 
@@ -51,7 +52,7 @@ def everything(tmp_path_factory) -> dict[int, Table]:
 
 
 def printed(number: int) -> list[dict[str, str]]:
-    with open(paths.PUBLISHED / f"table{number}.csv", encoding="utf-8", newline="") as handle:
+    with open(paths.NUMBERS / f"table{number}.csv", encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
 

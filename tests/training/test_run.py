@@ -352,7 +352,7 @@ def test_validation_on_training_images_is_refused(workshop, tmp_path):
     from safmn.training import loop
 
     with pytest.raises(UserError, match="other name is in the training data too"):
-        loop.train(run.specification, [stores[0]], [stores[1]], tmp_path / "run", run.conduct)
+        loop.train(run.specification, [stores[0]], [stores[1]], tmp_path / "run", run.run_settings)
 
 
 # --- the disk ---

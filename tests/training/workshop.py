@@ -104,7 +104,7 @@ class Workshop:
 
     def content(self, **changes: Any) -> dict[str, Any]:
         """A study; `changes` go to its training section, those to `run` under that name."""
-        conduct = changes.pop("run", {})
+        run_settings = changes.pop("run", {})
         training = {"iterations": 40, "batch": 2, "patch": 8, "validate_every": 10, "ema": 0.9} | changes
         return {
             "name": "workshop",
@@ -114,7 +114,7 @@ class Workshop:
             "networks": [],
             "data": {"train": ["own"], "validation": ["held_out"], "test": []},
             "training": training,
-            "run": {"save_every": 1000, "log_every": 7, "cuda_graph": False} | conduct,
+            "run": {"save_every": 1000, "log_every": 7, "cuda_graph": False} | run_settings,
         }
 
     def study(self, file: Path | None = None, **changes: Any) -> Path:

@@ -7,8 +7,8 @@ import tomllib
 import pytest
 import yaml
 
-from safmn import variants
 from safmn.errors import UserError
+from safmn.networks import variants
 from tests.workflow.conftest import ROOT
 
 PAPER = ["safmn", "safm_none", "ccm_none", "no_fm", "no_mr", "no_fa", "no_fm_mr", "no_fm_fa", "no_fm_mr_fa", "avg_pool"]

@@ -11,13 +11,16 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(workflow.basedir))
 
-from safmn import allocator, fingerprint, networks, paths, variants
-from safmn.cost import lease
+from safmn import fingerprint, networks, paths
+from safmn.device import allocator
+from safmn.networks import variants
+from safmn.device import lease
 from safmn.data import sources, supply
 from safmn.errors import UserError, one_line
 from safmn.files import write_json
 from safmn.inspection import subjects
-from safmn.study import Study, digest
+from safmn.study import Study
+from safmn.files import digest
 
 try:
     study = Study.from_snakemake(config, workflow.overwrite_configfiles)

@@ -48,7 +48,7 @@ def curves(study: Study, results: Results, scale: int) -> Any:
     if not end:
         canvas.say(ax, "No run has been validated yet")
         return figure
-    xs, ys = column(read_curve(paths.PUBLISHED / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
+    xs, ys = column(read_curve(paths.NUMBERS / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
     if xs:
         label = "authors' log, DIV2K_val (other images)"
         ax.plot(xs, ys, label=label, **_authors(xs))
@@ -79,7 +79,7 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
     if not end:
         canvas.say(ax, f"No history yet of {what}:\ntrain them first")
         return
-    xs, ys = column(read_curve(paths.PUBLISHED / f"training_log_x{scale}.csv"), "l1_loss", end)
+    xs, ys = column(read_curve(paths.NUMBERS / f"training_log_x{scale}.csv"), "l1_loss", end)
     if xs:
         ax.plot(xs, smooth(ys), label="authors' log (DF2K, batch 64)", **_authors(xs))
     ax.set_yscale("log")

@@ -1,4 +1,4 @@
-"""Each quantitative sentence of the paper's text, held against the cells it rests on: `results/published/claims.yaml`.
+"""Each quantitative sentence of the paper's text, held against the cells it rests on: `numbers/claims.yaml`.
 
 A claim binds names to cells, computes one number from them and says which numbers would make the sentence true. It is
 evaluated twice. On the paper's own printed cells: does the sentence follow from the tables? Every print stands for all
@@ -42,13 +42,14 @@ from typing import Any
 import jsonschema
 import pandas as pd
 
-from safmn import paths, variants
+from safmn import paths
 from safmn.configuration import read_yaml
 from safmn.errors import UserError
 from safmn.files import atomic, write_text
+from safmn.networks import variants
 from safmn.networks.registry import published_networks
-from safmn.report import published, verdicts
-from safmn.report.published import Cell
+from safmn.paper import published, verdicts
+from safmn.paper.published import Cell
 
 FOLLOWS = "follows"
 WITHIN_ROUNDING = "within rounding"
@@ -367,8 +368,8 @@ ENTRY = {
 
 
 def load(file: Path | str | None = None) -> list[Claim]:
-    """The claims of a file (default `results/published/claims.yaml`); UserError that names file, entry and key."""
-    file = Path(file or paths.PUBLISHED / "claims.yaml")
+    """The claims of a file (default `safmn/paper/numbers/claims.yaml`); UserError that names file, entry and key."""
+    file = Path(file or paths.NUMBERS / "claims.yaml")
     entries = read_yaml(file)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{file}: should hold a list of claims, each with an id")

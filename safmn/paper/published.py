@@ -1,4 +1,4 @@
-"""The paper's numbers, from `results/published/table1.csv` to `table5.csv`, as cells.
+"""The paper's numbers, from `safmn/paper/numbers/table1.csv` to `table5.csv`, as cells.
 
 They are read as text: how many digits were printed says how precisely a cell can be compared.
 """
@@ -81,7 +81,7 @@ class Cell:
 
 def printed(table: int) -> tuple[Cell, ...]:
     """Every number of one table, row by row; blank cells are left out."""
-    return _printed(paths.PUBLISHED / f"table{table}.csv", table)
+    return _printed(paths.NUMBERS / f"table{table}.csv", table)
 
 
 def of(network: Network) -> list[Cell]:

@@ -8,7 +8,7 @@ import pytest
 from safmn import networks, paths
 from safmn.errors import UserError
 from safmn.networks.registry import Network
-from safmn.report import published
+from safmn.paper import published
 
 
 def own(rows, name="mine"):
@@ -17,7 +17,7 @@ def own(rows, name="mine"):
 
 @pytest.mark.parametrize(("table", "labels"), [(1, 2), (2, 1), (3, 2), (4, 1), (5, 1)])
 def test_every_number_of_the_files_is_a_cell(table, labels):
-    with open(paths.PUBLISHED / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+    with open(paths.NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
         _, *lines = csv.reader(handle)
     assert len(published.printed(table)) == sum(bool(field) for line in lines for field in line[labels:])
 
@@ -93,7 +93,7 @@ def test_claims_that_the_paper_does_not_have(rows, said):
 
 def test_a_damaged_number_is_named(tmp_path, monkeypatch):
     (tmp_path / "table4.csv").write_text("n_blocks,params_k\n4,128.06\n6,18x.79\n", encoding="utf-8")
-    monkeypatch.setattr(paths, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(paths, "NUMBERS", tmp_path)
     with pytest.raises(UserError, match=r"table4.csv, line 3, params_k: '18x.79' is not a number"):
         published.printed(4)
     with pytest.raises(UserError, match=r"table2.csv is not readable"):

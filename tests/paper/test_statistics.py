@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from safmn.report import statistics
+from safmn.paper import statistics
 
 # --- Seeds -----------------------------------------------------------------------------------------------------------
 

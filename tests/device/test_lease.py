@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safmn.cost import lease
+from safmn.device import lease
 from safmn.errors import UserError
 
 
@@ -22,7 +22,7 @@ def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(body: str) -> subprocess.Popen:
     """A process that runs `body` within a lease; it says what it got on stdout and ends when told on stdin."""
-    code = "import os, sys\nfrom safmn.cost import lease\n" + textwrap.dedent(body)
+    code = "import os, sys\nfrom safmn.device import lease\n" + textwrap.dedent(body)
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 

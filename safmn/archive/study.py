@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safmn import archive_crate, paths, provenance
+from safmn import paths, provenance
+from safmn.archive import crate as archive_crate
 from safmn.configuration import check
 from safmn.errors import UserError
 from safmn.files import atomic, write_json, write_text
@@ -27,7 +28,7 @@ from safmn.study import Study
 WORKFLOW = "Snakefile"
 BESIDE_THE_CODE = (
     *("LICENSE", "README.md", "constraints.txt", "environment.yml", "pyproject.toml", "profiles/default/profile.yaml"),
-    *("config/README.md", "config/mini.yaml", "config/paper.yaml", "results/published/*.*"),
+    *("config/README.md", "config/mini.yaml", "config/paper.yaml", "safmn/paper/numbers/*.*"),
 )
 """What the workflow reads beside its code, or whoever reads it. Not other studies, nor a cluster's profile."""
 RESULTS = {

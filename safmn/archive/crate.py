@@ -19,7 +19,7 @@ from safmn.report.origins import facts_of
 from safmn.study import Study
 
 if TYPE_CHECKING:
-    from safmn.archive import Member
+    from safmn.archive.study import Member
 
 METADATA = "ro-crate-metadata.json"
 ROCRATE = "1.1"  # what the profile is written for

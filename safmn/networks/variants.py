@@ -105,6 +105,6 @@ def _printed_labels() -> list[tuple[int, str]]:
     """(table, row label) of Tables 3 and 4 in the order of print."""
     labels = []
     for table, column in ((3, "variant"), (4, "n_blocks")):
-        with open(paths.PUBLISHED / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+        with open(paths.NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
             labels += [(table, row[column]) for row in csv.DictReader(handle)]
     return labels

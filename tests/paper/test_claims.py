@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from safmn import paths
 from safmn.errors import UserError
-from safmn.report import cells, claims, published, verdicts
-from safmn.report.claims import Allowed, Expression, Refused, Span
+from safmn.paper import claims, published, verdicts
+from safmn.paper.claims import Allowed, Expression, Refused, Span
+from safmn.report import cells
 from tests.report import fabricate
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
@@ -812,5 +813,5 @@ def test_text_of_others_stays_text(made, tmp_path):
 
 
 def test_the_committed_file_is_the_default():
-    assert (paths.PUBLISHED / "claims.yaml").is_file()
-    assert [claim.id for claim in claims.load()] == [claim.id for claim in claims.load(paths.PUBLISHED / "claims.yaml")]
+    assert (paths.NUMBERS / "claims.yaml").is_file()
+    assert [claim.id for claim in claims.load()] == [claim.id for claim in claims.load(paths.NUMBERS / "claims.yaml")]

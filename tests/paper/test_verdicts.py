@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safmn.report import verdicts
+from safmn.paper import verdicts
 
 
 def word(verdict):

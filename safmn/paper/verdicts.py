@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from typing import Any
 
-from safmn.report.published import UNITS
+from safmn.paper.published import UNITS
 
 EXACT = "exact"
 ROUNDING = "rounding"

@@ -1,0 +1,1 @@
+"""The machine: what it is, who may use which device, and how memory is allocated."""
