@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safmn import layout
 from safmn.configuration import check
 from safmn.data import manifest
 from safmn.errors import UserError
@@ -22,9 +23,8 @@ from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Results
 from safmn.study import Study
 
-FILE = "provenance.json"
+FILE = layout.PROVENANCE
 FORMAT = 1
-EVALUATION = "evaluation.json"
 OF_ENVIRONMENT = {
     "code": ("code_version", "code_commit", "code_dirty", "code_sha256"),
     "device": ("device", "gpu", "driver", "torch", "cuda", "cudnn"),
@@ -167,10 +167,16 @@ def _sessions(document: Mapping[str, Any]) -> int:
 def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
     """What the study should leave: what, file, network, scale, and what says why it is not there."""
     for run in study.runs():
-        yield "training", f"training/{run.folder}/run.json", run.variant, run.scale, partial(results.untrained, run)
+        yield (
+            "training",
+            f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}",
+            run.variant,
+            run.scale,
+            partial(results.untrained, run),
+        )
     for run in study.runs() if study.data["test"] else []:
         for which in ("best", "last"):
-            file = f"quality/{run.variant}/x{run.scale}/seed{run.seed}_{which}/{EVALUATION}"
+            file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))
             yield "evaluation", file, run.variant, run.scale, partial(_unevaluated, results, file)
     for subject in subjects.subjects(study) if study.data["test"] else []:
         file = f"{subject.stem}.json"
@@ -182,13 +188,13 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
     for name in names:
         for scale in study.scales:
             for weights in ("published", "legacy"):  # as far as weights were at hand
-                file = f"quality/{name}/x{scale}/{weights}/{EVALUATION}"
+                file = layout.evaluation(name, scale, weights)
                 if (results.folder / file).is_file():
                     yield "evaluation", file, name, scale, partial(_unevaluated, results, file)
     for name in names:
-        yield "complexity", f"cost/complexity/{name}.json", name, None, partial(_uncounted, results, name)
+        yield "complexity", layout.complexity(name), name, None, partial(_uncounted, results, name)
     for what in ("memory", "runtime", "operations"):
-        yield what, f"cost/{what}.json", None, None, partial(_unmeasured, results, what)
+        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what)
 
 
 def _unevaluated(results: Results, file: str) -> str:
@@ -198,7 +204,8 @@ def _unevaluated(results: Results, file: str) -> str:
 
 
 def _uninspected(results: Results, subject: subjects.Subject) -> str:
-    weights = f"training/{subject.run.folder}/best.safetensors" if subject.run else ""
+    run = subject.run
+    weights = layout.weights(run.variant, run.scale, run.seed, "best") if run else ""
     return "not looked into yet: `snakemake`" if (results.folder / weights).exists() else "there are no weights yet"
 
 
@@ -213,7 +220,7 @@ def _unmeasured(results: Results, what: str) -> str:
 def _data(results: Results) -> dict[str, str]:
     """Packed dataset -> digest of its manifest, as far as they can be read."""
     found: dict[str, str] = {}
-    for file in sorted((results.folder / "data").glob(f"*/x[234]/{manifest.MANIFEST}")):
+    for file in sorted(results.folder.glob(f"{layout.packed('*', '[234]')}/{layout.MANIFEST}")):
         with suppress(UserError):
             found |= manifest.digests(file)
     return found

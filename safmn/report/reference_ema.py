@@ -12,8 +12,7 @@ from enum import Enum
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, trained
-from safmn.report.cells import benchmark_title
-from safmn.report.measured import Benchmark, Results
+from safmn.report.measured import Benchmark, Results, benchmark_title
 from safmn.study import Study, differences_from_paper
 
 TRACKED = "ln_bn"
