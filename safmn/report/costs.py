@@ -16,7 +16,7 @@ COUNTS = {"params": "K", "flops": "G", "activations": "M"}
 
 
 def count(cell: Cell, results: Results) -> Cell:
-    """Parameters, FLOPs or activations; FLOPs are a lower bound where an operation could not be counted."""
+    """Parameters, FLOPs or activations; the latter are lower bounds where an operation could not be counted."""
     record = results.complexity(cell.network, cell.scale)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not counted yet: `snakemake`")
@@ -25,10 +25,13 @@ def count(cell: Cell, results: Results) -> Cell:
     if cell.published:
         alternatives = record["alternatives"].get(cell.column, ())
         verdict = verdicts.count(cell.published, cell.unit, exact, alternatives)
-    is_bound = cell.column == "flops" and bool(record["lower_bound"])
-    remark = _uncounted(record["uncounted"]) if is_bound else ""
-    facts = {"origin": LOWER_BOUND, "remarks": (remark,)} if is_bound else {"origin": COUNTED}
-    return cell.filled(float(Decimal(exact) / published.UNITS[cell.unit]), verdict, remark, **facts)
+    of_trace = cell.column != "params"
+    is_bound = of_trace and bool(record["lower_bound"])
+    remarks = [_uncounted(record["uncounted"])] if is_bound else []
+    if of_trace and record["value_reads"]:
+        remarks.append("the network looks at values, so this is the count of one random image")
+    value, origin = float(Decimal(exact) / published.UNITS[cell.unit]), LOWER_BOUND if is_bound else COUNTED
+    return cell.filled(value, verdict, "; ".join(remarks), origin=origin, remarks=tuple(remarks))
 
 
 def memory(cell: Cell, results: Results) -> Cell:

@@ -161,7 +161,8 @@ class Results:
     def complexity(self, network: str, scale: int) -> dict[str, Any] | Absent:
         """`params`, `flops`, `activations` (exact integers), `alternatives`, `convention`, `versions`.
 
-        `lower_bound` says whether operations of `uncounted` ("operation", "calls") are left out of the FLOPs.
+        `lower_bound` says whether operations of `uncounted` ("operation", "calls") are left out of FLOPs and
+        activations, `value_reads` where the network looks at values.
         """
 
         def pick(document: dict[str, Any]) -> dict[str, Any] | None:
@@ -170,7 +171,7 @@ class Results:
                 return None
             counts = {key: int(record[key]) for key in ("params", "flops", "activations")}
             shared = {key: document.get(key) for key in ("convention", "versions")}
-            return {"alternatives": {}, "lower_bound": False, "uncounted": []} | record | counts | shared
+            return {"alternatives": {}, "lower_bound": False, "uncounted": [], "value_reads": []} | record | counts | shared
 
         return self._pick(layout.complexity(network), pick, "complexity", network)
 

@@ -76,20 +76,7 @@ STICKING_OUT = """
 def page(tmp_path_factory) -> Path:
     """A report with something of everything: verdicts of many kinds, claims, figures, provenance, gaps."""
     folder = tmp_path_factory.mktemp("browser") / "made"
-    variants = ["safmn", "no_fm", "ccm_none", "ln_bn", "ln_bn_reference_ema", "blocks_4", "blocks_12"]
-    study = fabricate.study(variants=variants, networks=["bicubic", "imdn", "carn"])
-    for place, name in enumerate(variants):
-        # The paper's own counts for two, none of the paper's for the others.
-        counts = {"safmn": (239_520, 13_554_915_840, 76_700_160), "no_fm": (239_520, 13_554_915_840, 76_700_160)}
-        fabricate.complexity(folder, name, *counts.get(name, (300_000 - place, 14_000_000_000, 80_000_000 + place)))
-        fabricate.run(folder, study, name, **(fabricate.collapsed() if name == "ln_bn" else {}))
-        if name != "blocks_4":
-            scores = [27.0 + image - place / 10 for image in range(5)]
-            fabricate.quality(folder, name, "seed0_best", "Set5", scores)
-    fabricate.quality(folder, "imdn", "published", "Set5", [32.21] * 5, 0.8948)
-    fabricate.memory(folder, {"safmn": 64.9, "imdn": 200.28, "carn": 681.74})
-    fabricate.runtime(folder, {"safmn": 1000.0, "imdn": 500.0, "carn": 2000.0})
-    fabricate.operations(folder, dict.fromkeys(tables.published.OPERATIONS, 12.5))
+    study = fabricate.everything(folder)
     write_json(folder / "study.json", study.content)
     assert cli.main(["tables", "--study", str(folder / "study.json"), "--results", str(folder)]) == 0
     return folder / "report.html"
