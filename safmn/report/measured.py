@@ -171,7 +171,12 @@ class Results:
                 return None
             counts = {key: int(record[key]) for key in ("params", "flops", "activations")}
             shared = {key: document.get(key) for key in ("convention", "versions")}
-            return {"alternatives": {}, "lower_bound": False, "uncounted": [], "value_reads": []} | record | counts | shared
+            return (
+                {"alternatives": {}, "lower_bound": False, "uncounted": [], "value_reads": []}
+                | record
+                | counts
+                | shared
+            )
 
         return self._pick(layout.complexity(network), pick, "complexity", network)
 

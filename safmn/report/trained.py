@@ -136,8 +136,9 @@ def departures(study: Study, run: Run, record: Mapping[str, Any]) -> list[str]:
         have = (done.get("training") or {}).get(key, value)
         if have != value:
             found.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
-    if done.get("train", asked["train"]) != asked["train"]:
-        found.append(f"this run was trained on {', '.join(map(str, done['train']))}")
+    for use, what in (("train", "was trained"), ("validation", "chose its weights")):
+        if done.get(use, asked[use]) != asked[use]:
+            found.append(f"this run {what} on {', '.join(map(str, done[use]))}")
     return found
 
 

@@ -185,9 +185,9 @@ def operations(
     )
 
 
-def evaluation(folder: Path, network: str, weights: str, scale: int = 4, **facts: Any) -> None:
-    """quality/<network>/x<scale>/<weights>/evaluation.json with some `facts`."""
-    file = folder / "quality" / network / f"x{scale}" / weights / "evaluation.json"
+def evaluation(folder: Path, network: str, which: str, scale: int = 4, /, **facts: Any) -> None:
+    """quality/<network>/x<scale>/<which>/evaluation.json with some `facts`."""
+    file = folder / "quality" / network / f"x{scale}" / which / "evaluation.json"
     write_json(file, {"network": network, "scale": scale, "provenance": PROVENANCE} | facts)
 
 

@@ -45,8 +45,8 @@ def made(request, tmp_path_factory) -> tuple[Study, Path, list[Cell]]:
 def marks(made: list[Table]) -> list:
     """All that is shown except for the footnotes' words and the words that appear on pointing."""
     return [
-        (table.number, table.summary, section.title, section.headers, table.legend)
-        + tuple((each.text, each.value, each.verdict, each.symbol, each.footnote > 0, each.header) for each in row)
+        [table.number, table.summary, section.title, section.headers, table.legend]
+        + [(each.text, each.value, each.verdict, each.symbol, each.footnote > 0, each.header) for each in row]
         for table in made
         for section in table.sections
         for row in section.rows
