@@ -165,7 +165,7 @@ class Qualities:
         rest = ""
         if not verdicts.agrees(cell.published, metric, value):
             beside = self._printed_psnr(cell, benchmark)
-            if metric != "ssim" or not beside or not verdicts.agrees(beside, "psnr", scores.mean("psnr")):
+            if not beside or not verdicts.agrees(beside, "psnr", scores.mean("psnr")):
                 return None
             if not verdicts.agrees(cell.published, metric, value, verdicts.OLDER_SSIM_REST):
                 return None
