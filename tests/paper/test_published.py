@@ -1,6 +1,8 @@
 """The paper's cells as they are read, against the files read by hand."""
 
 import csv
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -100,3 +102,13 @@ def test_a_damaged_number_is_named(tmp_path, monkeypatch):
         published.printed(4)
     with pytest.raises(UserError, match=r"table2.csv is not readable"):
         published.printed(2)
+
+
+def test_the_paper_needs_no_other_room():
+    """Neither networks nor a study, nor the packages that they bring along."""
+    read = "import sys; from safmn.paper import cell, claims, published, statistics, verdicts; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    rooms = {name for name in loaded if name.startswith("safmn.") and not name.startswith("safmn.paper")}
+    assert rooms <= {"safmn.errors", "safmn.files", "safmn.paths", "safmn.configuration"}
+    assert not {"torch", "matplotlib", "pandas"} & loaded
