@@ -6,19 +6,21 @@ record lacks a fact (it was left by an earlier version) is named with what it la
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from safmn import layout
-from safmn.configuration import check
+from safmn.configuration import check, read_yaml
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
+from safmn.paths import SCHEMAS
 from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Results
 from safmn.study import Study
@@ -30,7 +32,7 @@ OF_ENVIRONMENT = {
     "device": ("device", "gpu", "driver", "torch", "cuda", "cudnn"),
     "host": ("cpu", "cores", "memory_mib", "os", "python"),
 }
-TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
+LARGEST = 2**63  # of numbers that any reader of JSON takes
 MAY_LACK = {"gpu", "driver", "cuda", "cudnn"}
 """What a result that was not made on CUDA does not have."""
 
@@ -83,52 +85,24 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of its provenance, as far as it makes sense; the rest counts as not said."""
     said = [document.get(key) for key in ("versions", "provenance")]
     facts = {key: value for each in said if isinstance(each, Mapping) for key, value in each.items()}
-    return {key: value for key, value in facts.items() if value is None or FITS.get(key, _is_plain)(value)}
+    return {key: value for key, value in facts.items() if _fits(key, value)}
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value can be that fact, by the schema of the file that is written; others are texts or numbers."""
+    if isinstance(value, int | float) and not abs(value) < LARGEST:  # nor is NaN
+        return False
+    rule = _rules().get(key)
+    return rule.is_valid(value) if rule else isinstance(value, str | int | float | None)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < 2**63
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_commit(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{40,64}", value) is not None
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(TIME, value) is not None
-
-
-def _are_hashes(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_hash, value.values()))
-
-
-FITS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("code_version", "device", "gpu", "torch", "cuda", "cpu", "os", "python"), _is_text),
-    **dict.fromkeys(("cudnn", "cores", "memory_mib", "seed"), _is_count),
-    **dict.fromkeys(("specification", "code_sha256"), _is_hash),
-    "code_commit": _is_commit,
-    "code_dirty": lambda value: isinstance(value, bool),
-    "data": _are_hashes,
-    "started": _is_time,
-    "seconds": _is_seconds,
-}
-"""Fact -> whether a value can be one; others are texts or numbers."""
+@cache
+def _rules() -> dict[str, Draft202012Validator]:
+    whole = Draft202012Validator(read_yaml(SCHEMAS / "provenance.schema.yaml"))
+    parts = whole.schema["properties"]
+    environment, result = (parts[each]["items"]["properties"] for each in ("environments", "results"))
+    groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]
+    return {key: whole.evolve(schema=rule) for group in groups for key, rule in group.items()}
 
 
 def steady(facts: Mapping[str, Any]) -> dict[str, Any]:
