@@ -69,9 +69,12 @@ def read(file: Path | str) -> list[Cell]:
     """Reads `cells.csv` back as `collect` returned it, without remarks; UserError where it cannot be read."""
     try:
         with open(file, encoding="utf-8", newline="") as handle:
-            lines = csv.DictReader(handle, strict=True)
-            if lines.fieldnames != COLUMNS:
+            reader = csv.DictReader(handle, strict=True)
+            lines = list(reader)
+            if reader.fieldnames != COLUMNS:
                 raise ValueError("its columns are others")
+            if any(None in line or None in line.values() for line in lines):
+                raise ValueError("a line has more or fewer fields than the header")
             return [
                 Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines
             ]

@@ -447,7 +447,52 @@ def test_the_file_reads_back_as_it_was(tmp_path):
     )
 
 
-@pytest.mark.parametrize("content", ["", "table,row\n1,2\n", None])
+HEADER = ",".join(cells.COLUMNS)
+LINE = "3,safmn,4,params,239.52,239.52,K,0.0,exact,,,,,0,,False,counted"
+
+
+def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
+    study = fabricate.study(seeds=[0, 1, 2])
+    for seed, value in enumerate((30.1, 30.2, 30.4)):
+        fabricate.run(tmp_path, study, "no_fm", seed, **(fabricate.collapsed() if seed == 2 else {}))
+        fabricate.quality(tmp_path, "no_fm", f"seed{seed}_best", "Set5", [value] * 5)
+    fabricate.runtime(tmp_path, {"safmn": 10.9}, fabricate.GPU)
+    cells.write(cells.collect(study, tmp_path), tmp_path / "cells.csv")
+    with open(tmp_path / "cells.csv", encoding="utf-8", newline="") as handle:
+        lines = {(line["table"], line["row"], line["column"]): line for line in csv.DictReader(handle)}
+    line = lines["3", "no_fm", "set5_psnr"]
+    # Mean 90.7 / 3, variance 0.07 / 3; the quantile of Student's t with two degrees of freedom in closed form.
+    deviation = math.sqrt(0.07 / 3)
+    reach = 0.95 * math.sqrt(2 / (1 - 0.95**2)) * deviation / math.sqrt(3)
+    assert float(line["std"]) == pytest.approx(deviation, abs=1e-12)
+    assert float(line["low"]) == pytest.approx(90.7 / 3 - reach, abs=1e-12)
+    assert float(line["high"]) == pytest.approx(90.7 / 3 + reach, abs=1e-12)
+    assert [line[key] for key in ("seeds", "device", "collapsed", "origin")] == ["3", "cpu", "True", "trained"]
+    line = lines["2", "safmn", "runtime"]
+    assert [line[key] for key in ("unit", "device", "collapsed", "origin")] == ["ms", "cuda", "False", "measured"]
+    line = lines["3", "safmn", "params"]
+    assert [line[key] for key in cells.COLUMNS[10:]] == ["", "", "", "0", "", "False", ""]
+
+
+def test_a_file_of_the_right_form_is_read(tmp_path):
+    write_text(tmp_path / "cells.csv", f"{HEADER}\n{LINE}\n")
+    (found,) = cells.read(tmp_path / "cells.csv")
+    assert found == Cell(3, "safmn", 4, "params", "239.52", 239.52, "K", 0.0, "exact", origin="counted")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "table,row\n1,2\n",
+        f"{HEADER}\n{LINE[:-8]}\n",  # cut off
+        f"{HEADER}\n{LINE},more\n",
+        f"{HEADER}\n{LINE.replace('239.52,K', 'many,K')}\n",
+        f"{HEADER}\n{LINE.replace('False', 'maybe')}\n",
+        f"{HEADER}\n{LINE}".replace("exact,", 'exact,"'),  # a quote that never ends
+    ],
+)
 def test_another_file_is_refused(tmp_path, content):
     if content is not None:
         write_text(tmp_path / "cells.csv", content)
