@@ -131,6 +131,8 @@ def records(study: Study, results: Results) -> list[Mapping[str, Any]]:
 def departures(study: Study, run: Run, record: Mapping[str, Any]) -> list[str]:
     """In what a run departs from what the study asks for (it was trained with --iterations, say), a phrase each."""
     asked, done = study.specification(run), record.get("specification") or {}
+    if not done:
+        return [f"nothing says how seed {run.seed} was trained"]
     found = []
     for key, value in asked["training"].items():
         have = (done.get("training") or {}).get(key, value)

@@ -145,6 +145,13 @@ def test_the_papers_own_training_is_comparable(tmp_path, paper):
     assert reproduced(tmp_path, paper).verdict == verdicts.REPRODUCED
 
 
+def test_a_run_without_a_record_is_not_comparable(tmp_path, paper):
+    fabricate.run(tmp_path, paper, "safmn", 0)
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert "nothing says how seed 1 was trained" in found.note
+
+
 @pytest.mark.parametrize("key", CHANGED)
 def test_a_study_that_departs_from_the_paper_in_any_key_is_not_comparable(tmp_path, paper, key):
     paper.content["training"] = PAPER | {key: other(PAPER[key])}
