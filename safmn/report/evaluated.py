@@ -43,12 +43,16 @@ def record(results: Results, network: str, scale: int, which: str) -> Mapping[st
 
 
 def of_benchmark(found: Mapping[str, Any], key: str, benchmark: Benchmark) -> Mapping[str, Any]:
-    """What a record holds under `key` for a benchmark, by its name or selection; empty where nothing."""
-    by_name = found.get(key)
-    if not isinstance(by_name, Mapping):
-        return {}
-    named = (by_name.get(name) for name in (benchmark.name, benchmark.selection, benchmark.id))
-    return next((each for each in named if isinstance(each, Mapping)), {})
+    """What a record holds under `key` for a benchmark; empty where nothing.
+
+    By its name, or by the path of the packed dataset where two parts of one were evaluated.
+    """
+    named = found.get(key)
+    part = benchmark.selection.removeprefix(benchmark.name)  # "[:2]"
+    for name, each in named.items() if isinstance(named, Mapping) else ():
+        if name == benchmark.name or (f"/{benchmark.name}/" in name and name.endswith(part)):
+            return each if isinstance(each, Mapping) else {}
+    return {}
 
 
 def told(results: Results, network: str, scale: int, which: Iterable[str], benchmark: Benchmark) -> Told:

@@ -101,6 +101,17 @@ class Scores:
         except (OverflowError, ValueError):  # inf and -inf together
             return math.nan
 
+    def infinite(self) -> str:
+        """How many images have an infinite PSNR, and the mean of the others; "" where none has."""
+        finite = [value for value in self.by_image("psnr").values() if value != math.inf]
+        count = len(self) - len(finite)
+        if not count:
+            return ""
+        others = (
+            f"the mean of the others is {math.fsum(finite) / len(finite):.3f} dB" if finite else "so is that of all"
+        )
+        return f"PSNR of {count} image{'s' * (count > 1)} is infinite (SR equals HR); {others}"
+
 
 class Results:
     """The folder `results/<study>/` of a study, finished or not. Every file is read once."""

@@ -89,7 +89,8 @@ class Qualities:
         spread, ends = found.spread(metric), found.spread(metric).interval.ends or (None, None)
         folders = [trained.folder(seed, "best") for seed in found.best]
         told = evaluated.told(self.results, name, scale, folders, benchmark)
-        notes = [trained.note(found, metric), told.said]
+        remarks = dict.fromkeys(filter(None, [_infinite(scores, metric) for scores in found.best.values()]))
+        notes = [trained.note(found, metric), told.said, *remarks]
         authors = self.results.scores(name, scale, PUBLISHED, benchmark)
         if not isinstance(authors, Absent):
             notes.append(f"published weights give {trained.shown(authors.mean(metric), metric)}")
@@ -112,7 +113,7 @@ class Qualities:
             device=found.devices,
             collapsed=bool(found.collapses),
             origin=TRAINED,
-            remarks=told.loud,
+            remarks=(*told.loud, *remarks),
         )
 
     @cached_property
@@ -130,10 +131,12 @@ class Qualities:
         value = scores.mean(metric)
         told = evaluated.told(self.results, cell.network, cell.scale, [PUBLISHED], benchmark)
         of_weights = "no weights" if cell.network == BICUBIC else "published weights"
-        note = "; ".join(filter(None, [f"{of_weights}, {len(scores)} images", told.said]))
+        infinite = _infinite(scores, metric)
+        note = "; ".join(filter(None, [f"{of_weights}, {len(scores)} images", told.said, infinite]))
+        remarks = (*told.loud, infinite) if infinite else told.loud
         verdict = self._judged(cell, benchmark, metric, scores) if cell.published else None
         origin = MEASURED if cell.network == BICUBIC else PUBLISHED_WEIGHTS
-        return cell.filled(value, verdict, note, device=told.device, origin=origin, remarks=told.loud)
+        return cell.filled(value, verdict, note, device=told.device, origin=origin, remarks=remarks)
 
     def _judged(self, cell: Cell, benchmark: Benchmark, metric: str, scores: Scores) -> Verdict:
         """The verdict of an evaluation: explained where the way in which the print was measured gives it."""
@@ -196,6 +199,10 @@ class Qualities:
         rest = float(value) - float(cell.published)
         text = f"the authors' own metric gives {trained.shown(value, metric)}, {rest:+.4f} from the print"
         return Verdict(verdicts.EXPLAINED, f"{text}: {found['text']}" if found.get("text") else text)
+
+
+def _infinite(scores: Scores, metric: str) -> str:
+    return scores.infinite() if metric == "psnr" else ""
 
 
 def _partial(benchmark: Benchmark, scores: Scores) -> list[str]:

@@ -10,7 +10,7 @@ from safmn.files import read_json, write_json
 from safmn.networks import published_weights
 from safmn.paper import verdicts
 from safmn.paper.cell import Cell
-from safmn.report import cells, tables
+from safmn.report import cells, measured, tables
 from tests.report import fabricate
 from tests.report.test_tables import entry, section
 
@@ -125,6 +125,30 @@ def test_a_record_of_another_form_says_nothing(tmp_path, damaged):
     file = tmp_path / "quality/imdn/x4/published/evaluation.json"
     write_json(file, damaged)
     assert found(tmp_path, evaluating(), "imdn", "set5_psnr").note == "published weights, 5 images"
+
+
+def test_two_parts_of_one_dataset_are_told_apart(tmp_path):
+    """Their evaluation names them by the path of the packed dataset, since they share a name."""
+    parts = {"photographs[:2]": ("files", "read from files"), "photographs[2:4]": ("made", "made from HR")}
+    study = evaluating(*parts)
+    lr = {}
+    for text, (origin, _) in parts.items():
+        (own,) = [each for each in measured.benchmarks(study) if each.selection == text]
+        fabricate.quality(tmp_path, "imdn", "published", own.id, [30.0, 31.0])
+        lr[f"results/made/data/photographs/x4{text.removeprefix('photographs')}"] = {"origin": origin}
+    fabricate.evaluation(tmp_path, "imdn", "published", lr=lr)
+    for benchmark in measured.benchmarks(study):
+        assert parts[benchmark.selection][1] in found(tmp_path, study, "imdn", f"{benchmark.id}_psnr").note
+
+
+def test_an_image_that_is_met_exactly_is_said(tmp_path):
+    fabricate.quality(tmp_path, "imdn", "published", "Set5", [float("inf"), 31.0, 32.0, 33.0, 34.0])
+    psnr, ssim = (found(tmp_path, evaluating(), "imdn", f"set5_{each}") for each in ("psnr", "ssim"))
+    assert psnr.measured == float("inf")
+    assert psnr.verdict == "contradicted"
+    assert psnr.remarks == ("PSNR of 1 image is infinite (SR equals HR); the mean of the others is 32.500 dB",)
+    assert psnr.remarks[0] in psnr.note
+    assert ssim.remarks == ()
 
 
 # --- Weights that are not the print's --------------------------------------------------------------------------------
