@@ -6,7 +6,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "workflow" / "schemas"
-NUMBERS = ROOT / "safmn" / "paper" / "numbers"
 
 
 def ablations() -> Path:

@@ -340,9 +340,10 @@ def differences_from_paper(study: Study) -> list[str]:
         return ["nothing is trained"]
     paper = Study.load(paths.ROOT / "config" / "paper.yaml")
     found = []
-    if study.data["train"] != paper.data["train"]:
-        found.append(f"trained on {', '.join(study.data['train'])} instead of {', '.join(paper.data['train'])}")
+    for use, what in (("train", "trained"), ("validation", "weights chosen")):
+        if study.data[use] != paper.data[use]:
+            found.append(f"{what} on {', '.join(study.data[use])} instead of {', '.join(paper.data[use])}")
     for key, value in paper.training.items():
-        if key not in ("threads", "validate_every") and study.training[key] != value:
+        if key != "threads" and study.training[key] != value:  # their number changes the order of sums alone
             found.append(f"{key.replace('_', ' ')} {study.training[key]} instead of {value}")
     return found

@@ -24,41 +24,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Joins, writes, prints."""
+    from safmn import layout
     from safmn.files import write_text
-    from safmn.paper import claims
-    from safmn.report import cells, figures, origins, page, rendering, tables
+    from safmn.report import cells, figures, origins, page, rendering, sentences, tables
 
     study, folder = studies.opened(args)
-    frame = cells.collect(study, folder)
-    cells.write(frame, folder / "cells.csv")
-    rendered = tables.build_all(study, folder, frame)
+    found = cells.collect(study, folder)
+    cells.write(found, folder / layout.CELLS)
+    rendered = tables.build_all(study, folder, found)
     for table in rendered:
-        for suffix, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
-            write_text(folder / "tables" / f"table{table.number}.{suffix}", render(table))
-    figures.draw_all(study, folder, frame, folder / "figures")
-    judged = claims.write(folder, frame)
+        for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
+            write_text(folder / layout.table(table.number, form), render(table))
+    figures.draw_all(study, folder, found)
+    judged = sentences.write(folder, found)
     provenance = origins.write(study, folder)
-    report = page.write(study, folder, frame, rendered, judged)
+    report = page.write(study, folder, found, rendered, judged)
     if args.json:
-        print(_json(study.name, frame, rendered))
+        print(_json(study.name, found, rendered))
         return
     print(rendering.markdown(rendered[2]))
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
-    print(f"Claims: {claims.summary(judged)}")
-    print(f"written: {folder}/cells.csv, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
+    print(f"Claims: {sentences.summary(judged)}")
+    print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
 
 
-def _json(name: str, frame, rendered) -> str:
+def _json(name: str, found, rendered) -> str:
     import json
     import math
 
+    from safmn.report.cells import FIELDS
+
     def plain(value):
-        # JSON knows neither NaN (no figure) nor an infinite PSNR.
+        # JSON knows neither NaN nor an infinite PSNR.
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    cells = [{key: plain(value) for key, value in line.items()} for line in frame.to_dict("records")]
+    listed = [{column: plain(getattr(cell, each.name)) for column, each in FIELDS.items()} for cell in found]
     summary = {f"table{table.number}": table.summary for table in rendered}
     return json.dumps(
-        {"study": name, "summary": summary, "cells": cells}, indent=2, ensure_ascii=False, allow_nan=False
+        {"study": name, "summary": summary, "cells": listed}, indent=2, ensure_ascii=False, allow_nan=False
     )

@@ -19,7 +19,8 @@ from fvcore.nn.print_model_statistics import _format_size
 from safmn.cost import complexity
 from safmn.cost.complexity import Trace
 from safmn.paper import published, verdicts
-from safmn.paper.published import UNITS, Cell
+from safmn.paper.published import UNITS
+from safmn.paper.published import PrintedCell as Cell
 
 
 @dataclass(frozen=True)

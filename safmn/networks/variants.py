@@ -12,6 +12,7 @@ from safmn import paths
 from safmn.configuration import check, read_yaml, yaml_files
 from safmn.errors import UserError
 from safmn.networks.registry import Network, published_networks
+from safmn.paper import NUMBERS
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
@@ -105,6 +106,6 @@ def _printed_labels() -> list[tuple[int, str]]:
     """(table, row label) of Tables 3 and 4 in the order of print."""
     labels = []
     for table, column in ((3, "variant"), (4, "n_blocks")):
-        with open(paths.NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+        with open(NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
             labels += [(table, row[column]) for row in csv.DictReader(handle)]
     return labels

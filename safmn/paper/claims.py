@@ -27,29 +27,23 @@ Uncertainty is carried by interval arithmetic, which takes cells as independent:
 import ast
 import math
 import operator
-import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pandas as pd
 
-from safmn import paths
 from safmn.configuration import read_yaml
 from safmn.errors import UserError
-from safmn.files import atomic, write_text
-from safmn.networks import variants
-from safmn.networks.registry import published_networks
-from safmn.paper import published, verdicts
-from safmn.paper.published import Cell
+from safmn.paper import NUMBERS, published, verdicts
+from safmn.paper.cell import PREDICTED, Cell
+from safmn.paper.published import Claimant, PrintedCell
 
 FOLLOWS = "follows"
 WITHIN_ROUNDING = "within rounding"
@@ -312,7 +306,7 @@ class Claim:
     id: str
     section: str
     quotation: str
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, PrintedCell]
     compute: Expression
     precision: str
     value: str
@@ -367,18 +361,18 @@ ENTRY = {
 }
 
 
-def load(file: Path | str | None = None) -> list[Claim]:
-    """The claims of a file (default `safmn/paper/numbers/claims.yaml`); UserError that names file, entry and key."""
-    file = Path(file or paths.NUMBERS / "claims.yaml")
+def load(networks: Iterable[Claimant], file: Path | str | None = None) -> list[Claim]:
+    """The claims of a file (default `numbers/claims.yaml`); UserError that names file, entry and key.
+
+    Args:
+        networks: those that stand for the paper's rows, by whose names the file calls its cells.
+    """
+    file = Path(file or NUMBERS / "claims.yaml")
     entries = read_yaml(file)
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{file}: should hold a list of claims, each with an id")
-    return _claims(file, entries)
-
-
-def _claims(file: Path, entries: list[Any]) -> list[Claim]:
     validator = jsonschema.Draft202012Validator(ENTRY)
-    known = _printed_cells()
+    known = {cell.place: cell for cell in published.cells(networks)}
     found = []
     for number, entry in enumerate(entries, 1):
         name = entry.get("id") if isinstance(entry, dict) else None
@@ -394,7 +388,7 @@ def _claims(file: Path, entries: list[Any]) -> list[Claim]:
     return found
 
 
-def _claim(where: str, entry: dict[str, Any], known: Mapping[tuple, Cell]) -> Claim:
+def _claim(where: str, entry: dict[str, Any], known: Mapping[tuple, PrintedCell]) -> Claim:
     cells = {}
     for name, place in entry["cells"].items():
         if tuple(place) not in known:
@@ -435,14 +429,6 @@ def _claim(where: str, entry: dict[str, Any], known: Mapping[tuple, Cell]) -> Cl
     return claim
 
 
-@cache
-def _printed_cells() -> dict[tuple[int, str, int, str], Cell]:
-    """(table, row, scale, column) -> cell. By the project's own variants: a user's folder does not change the print."""
-    own = [variant.network for variant in variants.discover(paths.ROOT / "ablations").values()]
-    cells = published.cells([*own, *published_networks().values()])
-    return {(cell.table, cell.row, cell.scale, cell.column): cell for cell in cells}
-
-
 # --- Evaluation -------------------------------------------------------------------------------------------------------
 
 
@@ -473,20 +459,10 @@ class Result:
     measured: Side
 
 
-def evaluate(cells: pd.DataFrame | None, claims: Iterable[Claim] | None = None) -> list[Result]:
-    """Every claim (of claims.yaml, if None), on the print and on the measured cells.
-
-    Args:
-        cells: `cells.csv` as `safmn.report.cells` gives it; None or rows left out mean that nothing was measured.
-    """
-    lines = {} if cells is None else {(each.table, each.row, each.scale, each.column): each for each in _lines(cells)}
-    return [
-        Result(claim, on_print(claim), on_measurement(claim, lines)) for claim in (load() if claims is None else claims)
-    ]
-
-
-def _lines(cells: pd.DataFrame) -> Iterable[Any]:
-    return cells.itertuples(index=False)
+def evaluate(claims: Iterable[Claim], cells: Iterable[Cell] = ()) -> list[Result]:
+    """Every claim, on the print and on the measured cells; cells left out mean that nothing was measured."""
+    known = {cell.place: cell for cell in cells}
+    return [Result(claim, on_print(claim), on_measurement(claim, known)) for claim in claims]
 
 
 def on_print(claim: Claim) -> Side:
@@ -502,41 +478,38 @@ def on_print(claim: Claim) -> Side:
     return Side(verdict, float(point.low), float(span.low), float(span.high))
 
 
-def on_measurement(claim: Claim, lines: Mapping[tuple, Any]) -> Side:
-    """Whether the sentence holds on the measured cells, rows of `cells.csv` by (table, row, scale, column).
+def on_measurement(claim: Claim, cells: Mapping[tuple, Cell]) -> Side:
+    """Whether the sentence holds on the measured cells, by (table, network, scale, column).
 
-    A trained figure counts with its interval over seeds, and one without (a single seed) decides nothing. Times of a
-    CPU are never computed with; other figures that are not comparable are, for information.
+    A trained number counts with its interval over seeds, and one without (a single seed) decides nothing. Times of a
+    CPU are never computed with; other numbers that are not comparable are, for information.
     """
-    found = {name: lines.get((cell.table, cell.row, cell.scale, cell.column)) for name, cell in claim.cells.items()}
-    absent = {name: line for name, line in found.items() if line is None or line.verdict == verdicts.MISSING}
-    if absent:
-        name, line = next(iter(absent.items()))
-        reason = line.note if line is not None else "the study does not have it" if lines else "nothing is measured yet"
-        return Side(NOT_DECIDABLE, note=_first(f"{_shown(claim.cells[name])} is missing", reason, len(absent)))
-    broken = [name for name, line in found.items() if not math.isfinite(line.measured)]
-    if broken:
-        shown = _shown(claim.cells[broken[0]])
-        return Side(NOT_DECIDABLE, note=_first(f"{shown} is not finite", found[broken[0]].note, len(broken)))
-    other = {name: line for name, line in found.items() if line.verdict == verdicts.NOT_COMPARABLE}
-    foreign = [name for name, line in found.items() if line.unit != claim.cells[name].unit]  # "ms (CPU)"
-    if foreign:
-        shown, unit = _shown(claim.cells[foreign[0]]), found[foreign[0]].unit
-        return Side(NOT_COMPARABLE, note=_first(f"{shown} is in {unit}", found[foreign[0]].note, len(foreign)))
+    found = {name: cells.get(printed.place) for name, printed in claim.cells.items()}
+
+    def about(names: list[str], what: str, reason: str | None = None) -> str:
+        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        said = found[names[0]].note if reason is None else reason
+        return f"{shown(claim.cells[names[0]])}{what}{others}" + (f": {said}" if said else "")
+
+    if absent := [name for name, cell in found.items() if cell is None or cell.is_missing]:
+        nothing = "the study does not have it" if cells else "nothing is measured yet"
+        return Side(NOT_DECIDABLE, note=about(absent, " is missing", nothing if found[absent[0]] is None else None))
+    if broken := [name for name, cell in found.items() if not math.isfinite(cell.measured)]:
+        return Side(NOT_DECIDABLE, note=about(broken, " is not finite"))
+    if foreign := [name for name, cell in found.items() if claim.cells[name].is_time and cell.device != "cuda"]:
+        return Side(NOT_COMPARABLE, note=about(foreign, " is not of a GPU"))
     try:
-        point = claim.compute.value({name: Span.point(repr(float(line.measured))) for name, line in found.items()})
-        span = claim.compute.value({name: _spread(line) for name, line in found.items()})
+        point = claim.compute.value({name: Span.point(repr(float(cell.measured))) for name, cell in found.items()})
+        span = claim.compute.value({name: spread(cell) for name, cell in found.items()})
     except Refused as error:
         return Side(NOT_DECIDABLE, note=str(error))
     numbers = (float(point.low), float(span.low), float(span.high))
-    if other:
-        name, line = next(iter(other.items()))
-        return Side(NOT_COMPARABLE, *numbers, _first(_shown(claim.cells[name]), line.note, len(other)))
-    single = [name for name, line in found.items() if line.verdict == verdicts.UNDECIDABLE and not _interval(line)]
+    if other := [name for name, cell in found.items() if cell.verdict == verdicts.NOT_COMPARABLE]:
+        return Side(NOT_COMPARABLE, *numbers, about(other, ""))
+    single = [name for name, cell in found.items() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]
     if single:
-        note = _first(f"{_shown(claim.cells[single[0]])} has no interval", found[single[0]].note, len(single))
-        return Side(NOT_DECIDABLE, *numbers, note)
-    note = f"memory {PREDICTED}" if any(PREDICTED in line.note for line in found.values()) else ""
+        return Side(NOT_DECIDABLE, *numbers, about(single, " has no interval"))
+    note = "memory predicted without a GPU" if any(cell.origin == PREDICTED for cell in found.values()) else ""
     if claim.allowed.covers(span):
         return Side(HOLDS, *numbers, note)
     if not claim.allowed.meets(span):
@@ -544,151 +517,12 @@ def on_measurement(claim: Claim, lines: Mapping[tuple, Any]) -> Side:
     return Side(NOT_DECIDABLE, *numbers, "the spread between seeds reaches to both sides")
 
 
-PREDICTED = "predicted without a GPU"  # as `safmn.report.cells` notes it
-INTERVAL = re.compile(r"\binterval (-?[0-9.]+) to (-?[0-9.]+)")  # as `verdicts.training` writes it
+def spread(cell: Cell) -> Span:
+    """What a measured number may be: its interval over seeds, never without the mean itself, which may be rounded."""
+    ends = [Fraction(repr(float(value))) for value in (cell.measured, *(cell.interval or ()))]
+    return Span(min(ends), max(ends))
 
 
-def _interval(line: Any) -> tuple[str, str] | None:
-    """The interval over seeds that a cell's note gives."""
-    match = INTERVAL.search(line.note)
-    return (match[1].rstrip("."), match[2].rstrip(".")) if match else None
-
-
-def _spread(line: Any) -> Span:
-    measured = Fraction(repr(float(line.measured)))
-    ends = _interval(line)
-    if ends is None:
-        return Span(measured, measured)
-    # The note's ends are rounded: never let that leave out the mean itself.
-    return Span(min(measured, Fraction(ends[0])), max(measured, Fraction(ends[1])))
-
-
-def _first(what: str, reason: str, count: int) -> str:
-    others = f" (and {count - 1} more)" if count > 1 else ""
-    return f"{what}{others}: {reason}" if reason else what + others
-
-
-def _shown(cell: Cell) -> str:
+def shown(cell: PrintedCell) -> str:
     """A cell by its fixed names, as in cells.csv."""
-    return f"Table {cell.table} {cell.row} x{cell.scale} {cell.column}"
-
-
-# --- What is written --------------------------------------------------------------------------------------------------
-
-
-def write(folder: Path | str, cells: pd.DataFrame | None) -> list[Result]:
-    """Writes `tables/claims.md` and `tables/claims.csv` into a study's folder, and returns what stands in them."""
-    results = evaluate(cells)
-    tables = Path(folder) / "tables"
-    with atomic(tables / "claims.csv") as temporary:
-        frame(results).to_csv(temporary, index=False, lineterminator="\n")
-    write_text(tables / "claims.md", markdown(results))
-    return results
-
-
-def frame(results: Sequence[Result]) -> pd.DataFrame:
-    """One row a claim, every digit of every number."""
-    return pd.DataFrame([_row(each) for each in results])
-
-
-def _row(result: Result) -> dict[str, Any]:
-    claim = result.claim
-    row: dict[str, Any] = {
-        "id": claim.id,
-        "section": claim.section,
-        "quotation": claim.quotation,
-        "states": claim.reading,
-        "unit": claim.unit,
-        "compute": claim.compute.text,
-        "cells": "; ".join(f"{name} = {_shown(cell)}" for name, cell in claim.cells.items()),
-    }
-    for kind, side in (("printed", result.printed), ("measured", result.measured)):
-        row |= {
-            f"{kind}_value": side.value,
-            f"{kind}_low": side.low,
-            f"{kind}_high": side.high,
-            f"{kind}_verdict": side.verdict,
-        }
-    return row | {"measured_note": result.measured.note, "is_reading": claim.is_reading, "note": claim.note}
-
-
-def summary(results: Sequence[Result]) -> str:
-    """How many claims have which verdict."""
-    sides = (
-        ("On the paper's own printed cells", PRINTED_VERDICTS, Counter(each.printed.verdict for each in results)),
-        ("On measured cells", MEASURED_VERDICTS, Counter(each.measured.verdict for each in results)),
-    )
-    said = [
-        f"{where}: {', '.join(f'{word} {counts[word]}' for word in words if counts[word])}."
-        for where, words, counts in sides
-    ]
-    return f"{len(results)} claims. {' '.join(said)}"
-
-
-def markdown(results: Sequence[Result]) -> str:
-    """The summary, the sentences that do not follow, all claims, and what the words mean."""
-    from safmn.report.rendering import escape_markdown as escape  # it draws in all tables; evaluating needs none
-
-    parts = ["# Claims of the paper's text", "", escape(summary(results))]
-    for title, complaints in doubtful(results).items():
-        parts += ["", f"## {title}: {len(complaints)}", ""]
-        parts += [f"- {escape(each)}" for each in complaints] or ["None."]
-    parts += ["", "## All claims", ""]
-    rows = [
-        {
-            "Section": each.claim.section,
-            "Sentence": f"“{each.claim.quotation}”",
-            "Claim": each.claim.id,
-            "States": each.claim.reading,
-            "Printed": figure(each.claim, each.printed),
-            "From the print": each.printed.verdict,
-            "Measured": figure(each.claim, each.measured),
-            "From the measurement": each.measured.verdict + (f": {each.measured.note}" if each.measured.note else ""),
-        }
-        for each in results
-    ]
-    table = pd.DataFrame(rows).map(escape)
-    parts += [table.to_markdown(index=False, disable_numparse=True), "", "## How they are read", ""]
-    parts += [f"- {word}: {escape(text)}." for word, text in MEANINGS.items()]
-    parts += [f"- {escape(f'{each.claim.id}: {each.claim.note}')}" for each in results if each.claim.note]
-    parts += ["", escape(f"The cells and the arithmetic of each claim are in `claims.csv`. {RULES}")]
-    return "\n".join(parts) + "\n"
-
-
-def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
-    """Heading -> a sentence for each claim that does not follow from the paper's own cells."""
-    return {
-        title: [
-            _complaint(each)
-            for each in results
-            if each.printed.verdict == DOES_NOT_FOLLOW and each.claim.is_reading == is_reading
-        ]
-        for title, is_reading in (
-            ("What does not follow from the printed cells", False),
-            ("What does not follow as it is read here, and may be meant otherwise", True),
-        )
-    }
-
-
-RULES = (
-    "About N means within one unit of its last digit; nearly N from 10 % below to half a unit above; a number without "
-    "such a word that the computed one rounds to it. Almost the same: at most 0.05 dB apart; comparable: at most "
-    "0.10 dB below; similar: at most 0.10 dB, or 10 %, apart; much less: by 50 % or more; small: 10 % or less; a large "
-    "margin: 0.10 dB or 0.001 of SSIM, or more."
-)
-
-
-def figure(claim: Claim, side: Side) -> str:
-    """A computed number with its unit and what it may be; "" where there is none."""
-    if side.value is None:
-        return ""
-    digits = UNITS[claim.unit]
-    text = f"{side.value:.{digits}f} {claim.unit}"
-    low, high = f"{side.low:.{digits}f}", f"{side.high:.{digits}f}"
-    return text if low == high else f"{text} ({low} to {high})"
-
-
-def _complaint(result: Result) -> str:
-    claim = result.claim
-    text = f"“{claim.quotation}” ({claim.id}): states {claim.reading}, the cells give {figure(claim, result.printed)}"
-    return f"{text}. {claim.note}" if claim.note else text
+    return f"Table {cell.table} {cell.network} x{cell.scale} {cell.column}"

@@ -1,25 +1,25 @@
-"""The paper's numbers, from `safmn/paper/numbers/table1.csv` to `table5.csv`, as cells.
+"""The paper's numbers, from `numbers/table1.csv` to `table5.csv`, as cells.
 
 They are read as text: how many digits were printed says how precisely a cell can be compared.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
-from safmn import paths
 from safmn.errors import UserError
-from safmn.networks.registry import Network
+from safmn.paper import NUMBERS
 
 TABLES = (1, 2, 3, 4, 5)
 
-ROW = {1: "method", 2: "method", 3: "variant", 4: "n_blocks"}  # the column that names the row; Table 5 has one row
-TABLE_5_ROW = "SAFMN"
+LABEL = {1: "method", 2: "method", 3: "variant", 4: "n_blocks"}  # the column that names the row; Table 5 has one row
+TABLE_5_LABEL = "SAFMN"
 
-FIGURES = {  # header of the file -> (column of cells.csv, unit)
+QUANTITIES = {  # header of the file -> (column of cells.csv, unit)
     "params_k": ("params", "K"),
     "flops_g": ("flops", "G"),
     "acts_m": ("activations", "M"),
@@ -40,14 +40,21 @@ UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 """How many parameters, activations or FLOPs one unit of print is."""
 
 
+class Claimant(Protocol):
+    """A network that stands for rows of the paper: table number -> row label as printed."""
+
+    name: str
+    rows: Mapping[int, str]
+
+
 @dataclass(frozen=True)
-class Cell:
+class PrintedCell:
     """One printed number.
 
     Attributes:
         table: 1 to 5.
         label: the row as the paper prints it.
-        row: the network that stands for it ("" where that was not asked for).
+        network: the network that stands for it ("" where that was not asked for).
         scale: 2, 3 or 4.
         column: as in `cells.csv`: `params`, `flops`, `activations`, `gpu_memory`, `runtime`, `<dataset>_psnr`,
             `<dataset>_ssim`; in Table 5 an operation.
@@ -57,7 +64,7 @@ class Cell:
 
     table: int
     label: str
-    row: str
+    network: str
     scale: int
     column: str
     printed: str
@@ -69,9 +76,19 @@ class Cell:
         return float(self.printed)
 
     @property
+    def place(self) -> tuple[int, str, int, str]:
+        """(table, network, scale, column), as in `cells.csv`."""
+        return self.table, self.network, self.scale, self.column
+
+    @property
     def is_count(self) -> bool:
         """Whether it is an exact quantity: parameters, FLOPs or activations."""
         return self.unit in UNITS
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, which means nothing without its device."""
+        return self.unit == "ms"
 
     def __str__(self) -> str:
         """Where it stands."""
@@ -79,12 +96,12 @@ class Cell:
         return f"Table {self.table}, row {self.label!r}{scale}, {self.column}"
 
 
-def printed(table: int) -> tuple[Cell, ...]:
+def printed(table: int) -> tuple[PrintedCell, ...]:
     """Every number of one table, row by row; blank cells are left out."""
-    return _printed(paths.NUMBERS / f"table{table}.csv", table)
+    return _printed(NUMBERS / f"table{table}.csv", table)
 
 
-def of(network: Network) -> list[Cell]:
+def of(network: Claimant) -> list[PrintedCell]:
     """The cells of the rows that a network stands for. UserError where it claims a row that the paper does not have."""
     cells = []
     for table, label in sorted(network.rows.items()):
@@ -94,19 +111,15 @@ def of(network: Network) -> list[Cell]:
         if not own:
             known = ", ".join(dict.fromkeys(repr(cell.label) for cell in printed(table)))
             raise UserError(f"{network.name}: Table {table} of the paper has no row {label!r}; it has {known}")
-        cells += [replace(cell, row=network.name) for cell in own]
+        cells += [replace(cell, network=network.name) for cell in own]
     return cells
 
 
-def cells(networks: Iterable[Network] | None = None, tables: Iterable[int] = TABLES) -> list[Cell]:
-    """The cells of `networks` (all that can be built, if None) in the order of print, table by table.
+def cells(networks: Iterable[Claimant], tables: Iterable[int] = TABLES) -> list[PrintedCell]:
+    """The cells of `networks` in the order of print, table by table.
 
-    A row that no network stands for is left out; one that two networks stand for appears once for each.
+    A row that none of them stands for is left out; one that two of them stand for appears once for each.
     """
-    if networks is None:
-        from safmn.networks import all_networks
-
-        networks = all_networks().values()
     claimed = [cell for network in networks for cell in of(network)]
     chosen = []
     for table in tables:
@@ -117,7 +130,7 @@ def cells(networks: Iterable[Network] | None = None, tables: Iterable[int] = TAB
 
 
 @cache
-def _printed(file: Path, table: int) -> tuple[Cell, ...]:
+def _printed(file: Path, table: int) -> tuple[PrintedCell, ...]:
     try:
         with open(file, encoding="utf-8", newline="") as handle:
             lines = list(csv.DictReader(handle))
@@ -125,10 +138,10 @@ def _printed(file: Path, table: int) -> tuple[Cell, ...]:
         raise UserError(f"{file} is not readable ({error.strerror}): it comes with the project, restore it") from error
     found = []
     for number, line in enumerate(lines, 2):
-        label = TABLE_5_ROW if table == 5 else line[ROW[table]]
+        label = TABLE_5_LABEL if table == 5 else line[LABEL[table]]
         scale = int(line.get("scale") or 4)
         for header, text in line.items():
-            column, unit = _figure(table, header, line)
+            column, unit = _quantity(table, header, line)
             if not column or not text:
                 continue
             try:
@@ -137,11 +150,11 @@ def _printed(file: Path, table: int) -> tuple[Cell, ...]:
                 finite = False
             if not finite:
                 raise UserError(f"{file}, line {number}, {header}: {text!r} is not a number")
-            found.append(Cell(table, label, "", scale, column, text, unit))
+            found.append(PrintedCell(table, label, "", scale, column, text, unit))
     return tuple(found)
 
 
-def _figure(table: int, header: str, line: dict[str, str]) -> tuple[str, str]:
+def _quantity(table: int, header: str, line: dict[str, str]) -> tuple[str, str]:
     """Column and unit of one field of a line; ("", "") where the field names the row."""
     if table == 5:
         return (OPERATIONS[line["operation"]], "ms") if header == "runtime_ms" else ("", "")
@@ -149,4 +162,11 @@ def _figure(table: int, header: str, line: dict[str, str]) -> tuple[str, str]:
         return header, "dB"
     if header.endswith("_ssim"):
         return header, ""
-    return FIGURES.get(header, ("", ""))
+    return QUANTITIES.get(header, ("", ""))
+
+
+@cache
+def groups() -> dict[str, str]:
+    """Row label of Table 3 -> its group, as the paper prints it in the first column."""
+    with open(NUMBERS / "table3.csv", encoding="utf-8", newline="") as handle:
+        return {line["variant"]: line["group"] for line in csv.DictReader(handle)}

@@ -27,7 +27,7 @@ TRUSTED_IMAGES = 20
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval of a figure in the figure's unit; `low` and `high` are None where there is none, `note` says why.
+    """A 95 % interval of a number, in its unit; `low` and `high` are None where there is none, `note` says why.
 
     `method` names how it was found, `n` of how many values (seeds or images).
     """
@@ -224,14 +224,14 @@ def agreement(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Agreement | None:
-    """Kendall's tau between the printed figures of networks and their measured means, with a bootstrap over images.
+    """Kendall's tau between the printed numbers of networks and their measured means, with a bootstrap over images.
 
     Args:
-        published: network -> printed figure; ties count as ties.
+        published: network -> printed number; ties count as ties.
         measured: network -> image -> value. An image counts where every network has it.
 
     Returns:
-        None with fewer than three networks in common, or where one side has the same figure for all of them.
+        None with fewer than three networks in common, or where one side has the same number for all of them.
     """
     names = [name for name in published if measured.get(name)]
     if len(names) < FEWEST_NETWORKS:
@@ -280,6 +280,6 @@ def _tau_interval(printed: NDArray, values: NDArray, resamples: int, seed: int) 
     # Percentiles: tau takes few values, on which the jackknife behind BCa's correction breaks down.
     low, high, method = _bootstrap(np.arange(n), statistic, "percentile", resamples, seed)
     if not (math.isfinite(low) and math.isfinite(high)):
-        return Interval(None, None, "none", n, "the measured figures are all equal on some resamples")
+        return Interval(None, None, "none", n, "the measured numbers are all equal on some resamples")
     note = f"{n} images: a bootstrap over so few is too narrow" if n < TRUSTED_IMAGES else ""
     return Interval(low, high, f"{method} bootstrap over images", n, note)

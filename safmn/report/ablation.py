@@ -1,12 +1,13 @@
 """What the ablation shows on a study's own benchmarks: each variant against the baseline, and the ordering of all.
 
-PSNR alone is compared, as in the paper's discussion. The absolute figures of a short study are not the paper's; whether
+PSNR alone is compared, as in the paper's discussion. The absolute numbers of a short study are not the paper's; whether
 the differences and their order already are is what a study of any size can ask.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal
 
+from safmn.networks import all_networks
 from safmn.paper import published, statistics
 from safmn.paper.statistics import Agreement, Difference, Spread
 from safmn.report import trained
@@ -53,17 +54,13 @@ def scale_of(study: Study) -> int:
 
 def printed_psnr(study: Study, table: int, column: str = ORDERED_BY) -> dict[str, Decimal]:
     """Variant -> printed PSNR (dB) of a table, for the study's variants, in the order of print."""
-    from safmn.networks import all_networks
-
     networks = all_networks()
     cells = published.cells([networks[name] for name in study.variants], [table])
-    return {cell.row: Decimal(cell.printed) for cell in cells if cell.column == column}
+    return {cell.network: Decimal(cell.printed) for cell in cells if cell.column == column}
 
 
 def unprinted_variants(study: Study) -> list[str]:
     """The study's variants that stand for no row of the paper."""
-    from safmn.networks import all_networks
-
     networks = all_networks()
     return [name for name in study.variants if not networks[name].rows]
 
@@ -73,11 +70,9 @@ def printed_difference(study: Study, table: int, variant: str, column: str) -> D
 
     The baseline's is the paper's even if the study leaves it out.
     """
-    from safmn.networks import all_networks
-
     networks = all_networks()
     cells = published.cells([networks[name] for name in {BASELINE, variant} if name in networks], [table])
-    found = {cell.row: Decimal(cell.printed) for cell in cells if cell.column == column}
+    found = {cell.network: Decimal(cell.printed) for cell in cells if cell.column == column}
     return found[variant] - found[BASELINE] if len(found) == 2 else None
 
 

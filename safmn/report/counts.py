@@ -7,11 +7,11 @@ from safmn.cost import complexity, conventions
 from safmn.errors import UserError
 from safmn.networks.registry import Network
 from safmn.paper import published, verdicts
-from safmn.paper.published import Cell
+from safmn.paper.published import PrintedCell
 from safmn.paper.verdicts import Verdict
 
 
-def judge(network: Network, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[Cell, Verdict]]]:
+def judge(network: Network, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[PrintedCell, Verdict]]]:
     """The records of a network, one a scale, and (cell, verdict) for every printed count of its rows.
 
     `wanted` are scales, or "all". Each scale is traced once; other conventions are tried only where the print differs.
@@ -31,7 +31,7 @@ def judge(network: Network, wanted: list[int | str]) -> tuple[list[dict[str, Any
     return records, judged
 
 
-def refusals(name: str, judged: list[tuple[Cell, Verdict]]) -> list[str]:
+def refusals(name: str, judged: list[tuple[PrintedCell, Verdict]]) -> list[str]:
     """A phrase for every cell that the counts contradict, naming table, row, column and both values."""
     return [
         f"{name} does not match {cell}: {verdict.note}" for cell, verdict in judged if verdict.verdict == "contradicted"

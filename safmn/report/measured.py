@@ -1,25 +1,35 @@
-"""What lies under `results/<study>/`: read as far as it is there. An absent figure is a reason, never an error."""
+"""What lies under `results/<study>/`: read as far as it is there. What is absent is a reason, never an error."""
 
 import csv
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
 from safmn.errors import one_line
 from safmn.study import Run, Study
 
 METRICS = ("psnr", "ssim")
+NAMES = {
+    "set5": "Set5",
+    "set14": "Set14",
+    "b100": "B100",
+    "urban100": "Urban100",
+    "manga109": "Manga109",
+    "div2k_val": "DIV2K_val",
+}
 
 
 @dataclass(frozen=True)
 class Absent:
-    """There is no figure. `reason` is empty where the file simply is not there, else says what is wrong with it."""
+    """There is no number. `reason` is empty where the file simply is not there, else says what is wrong with it."""
 
     reason: str = ""
 
@@ -56,6 +66,14 @@ def benchmarks(study: Study) -> list[Benchmark]:
     return list({each.id: each for each in found}.values())
 
 
+def benchmark_title(identity: str, study: Study) -> str:
+    """A benchmark's name for the header of a table."""
+    own = next((each for each in benchmarks(study) if each.id == identity), None)
+    if own is None:
+        return NAMES.get(identity, identity)
+    return own.name if own.id == identifier(own.name) else own.selection
+
+
 def identifier(text: str) -> str:
     """A dataset's name or selection as columns of `cells.csv` have it: lower case, letters, digits and _."""
     return "".join(sign if sign.isalnum() else "_" for sign in text.lower()).strip("_")
@@ -83,6 +101,17 @@ class Scores:
         except (OverflowError, ValueError):  # inf and -inf together
             return math.nan
 
+    def infinite(self) -> str:
+        """How many images have an infinite PSNR, and the mean of the others; "" where none has."""
+        finite = [value for value in self.by_image("psnr").values() if value != math.inf]
+        count = len(self) - len(finite)
+        if not count:
+            return ""
+        others = (
+            f"the mean of the others is {math.fsum(finite) / len(finite):.3f} dB" if finite else "so is that of all"
+        )
+        return f"PSNR of {count} image{'s' * (count > 1)} is infinite (SR equals HR); {others}"
+
 
 class Results:
     """The folder `results/<study>/` of a study, finished or not. Every file is read once."""
@@ -94,10 +123,10 @@ class Results:
 
     # --- quality ---
 
-    def _scores(self, network: str, scale: int, weights: str, dataset: Benchmark) -> Scores | Absent:
-        """Per-image scores of `quality/<network>/x<scale>/<weights>/<dataset>.csv`."""
-        stem = dataset.name if dataset.id == identifier(dataset.name) else dataset.id
-        file = self.folder / "quality" / network / f"x{scale}" / weights / f"{stem}.csv"
+    def _scores(self, network: str, scale: int, weights: str, benchmark: Benchmark) -> Scores | Absent:
+        """Per-image scores of a test set; `weights` as in `safmn.layout.quality`."""
+        stem = benchmark.name if benchmark.id == identifier(benchmark.name) else benchmark.id
+        file = self.folder / layout.scores(network, scale, weights, stem)
         try:
             with open(file, encoding="utf-8", newline="") as handle:
                 rows = {line["image"]: (float(line["psnr"]), float(line["ssim"])) for line in csv.DictReader(handle)}
@@ -111,11 +140,11 @@ class Results:
 
     def record(self, run: Run) -> dict[str, Any] | Absent:
         """A run's run.json."""
-        return self.json(f"training/{run.folder}/run.json")
+        return self.json(f"{_folder(run)}/{layout.RUN}")
 
     def unpacked(self, dataset: str, scale: int) -> str:
         """Why a dataset is not packed, as the job that downloaded or packed it said; "" where nothing was said."""
-        if (self.folder / "data" / dataset / f"x{scale}" / "index.json").exists():
+        if (self.folder / layout.packed(dataset, scale) / layout.INDEX).exists():
             return ""
         source = catalogue.source_of(dataset) if dataset in catalogue.FOLDERS else dataset
         return self.complaint("fetch", source) or self.complaint("pack", f"{dataset}_x{scale}")
@@ -123,52 +152,53 @@ class Results:
     def untrained(self, run: Run) -> str:
         """Why a run has no weights, and what to do."""
         record = self.record(run)
-        folder = self.folder / "training" / run.folder
+        folder = self.folder / _folder(run)
         target = f"`snakemake train_{run.variant}`"
         if isinstance(record, Absent) and record.reason:
             return record.reason
-        failure = first_line(folder / "failure.txt")
+        failure = first_line(folder / layout.FAILURE)
         if failure:
             return f"training failed: {failure}"
-        if (folder / "state").exists():
+        if (folder / layout.STATE).exists():
             return f"training is not finished: {target} goes on with it"
         return f"not trained yet: {target}"
 
     def history(self, run: Run) -> list[dict[str, float]]:
         """The rows of a run's history.csv as numbers, empty fields left out; none where there is no usable file."""
-        return read_curve(self.folder / "training" / run.folder / "history.csv")
+        return read_curve(self.folder / _folder(run) / layout.HISTORY)
 
     # --- cost ---
 
     def complexity(self, network: str, scale: int) -> dict[str, Any] | Absent:
-        """`params`, `flops`, `activations` (exact integers) and `alternatives`, with `convention` and `versions`."""
-        file = f"cost/complexity/{network}.json"
-        document = self.json(file)
-        if not document:
-            return document if document.reason else Absent(self.complaint("complexity", network))
-        try:
+        """`params`, `flops`, `activations` (exact integers), `alternatives`, `convention`, `versions`.
+
+        `lower_bound` says whether operations of `uncounted` ("operation", "calls") are left out of FLOPs and
+        activations, `value_reads` where the network looks at values.
+        """
+
+        def pick(document: dict[str, Any]) -> dict[str, Any] | None:
             record = document["scales"].get(str(scale))
             if record is None:
-                return Absent()
+                return None
             counts = {key: int(record[key]) for key in ("params", "flops", "activations")}
             shared = {key: document.get(key) for key in ("convention", "versions")}
-            return {"alternatives": {}} | record | counts | shared
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return self._unusable(file, error)
+            return (
+                {"alternatives": {}, "lower_bound": False, "uncounted": [], "value_reads": []}
+                | record
+                | counts
+                | shared
+            )
+
+        return self._pick(layout.complexity(network), pick, "complexity", network)
 
     def memory(self, network: str) -> dict[str, Any] | Absent:
-        """`bytes`, `measured` (on a device, or predicted), `predicted`, `layer`, `gpu`, `settings`."""
-        file = f"cost/memory/{network}.json"
-        if not (self.folder / file).exists():
-            file = "cost/memory.json"
-        document = self.json(file)
-        if not document:
-            return document if document.reason else Absent(self.complaint("memory"))
-        try:
-            figures = document["networks"].get(network)
-            if figures is None:
-                return Absent()
-            predicted = figures["predicted"]["reference"]
+        """`bytes`, `measured` (on a device, or predicted), `predicted`, `layer`, `device`, `gpu`, `settings`."""
+
+        def pick(document: dict[str, Any]) -> dict[str, Any] | None:
+            record = document["networks"].get(network)
+            if record is None:
+                return None
+            predicted, provenance = record["predicted"]["reference"], document.get("provenance", {})
             found = {
                 "bytes": int(predicted["peak"]),
                 "predicted": int(predicted["peak"]),
@@ -176,57 +206,64 @@ class Results:
                 "measured": False,
                 "trouble": "",
                 "flagged": False,
-                "gpu": document.get("provenance", {}).get("gpu", ""),
+                "device": str(provenance.get("device") or ""),
+                "gpu": provenance.get("gpu", ""),
                 "settings": document.get("settings", {}),
             }
-            on_device = figures.get("measured", {}).get("reference", {})
+            on_device = record.get("measured", {}).get("reference", {})
             if on_device.get("status") == "measured":
                 flagged = on_device.get("flagged", False)
                 found |= {"bytes": int(on_device["peak"]), "measured": True, "flagged": flagged}
             elif on_device:
-                size = on_device.get("requested_lr", {})
-                found["trouble"] = (
-                    f"{on_device.get('status')} on {found['gpu'] or 'the device'} with an LR image of "
-                    f"{size.get('width')}x{size.get('height')}"
-                )
+                found["trouble"] = f"{on_device.get('status')} on {found['gpu'] or 'the device'}{asked_size(on_device)}"
             return found
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return self._unusable(file, error)
+
+        return self._pick(layout.cost("memory"), pick, "memory")
 
     def runtime(self, network: str) -> dict[str, Any] | Absent:
         """The record of mode `eager`, with `provenance`, `settings` and the records of the other `modes`.
 
         A record's `status` is not always "timed".
         """
-        document = self.json("cost/runtime.json")
-        if not document:
-            return document if document.reason else Absent(self.complaint("runtime"))
-        try:
+
+        def pick(document: dict[str, Any]) -> dict[str, Any] | None:
             modes = document["networks"].get(network)
             if modes is None:
-                return Absent()
+                return None
             found = {mode: _timed(record) for mode, record in modes.items()}
             record = found.pop("eager")
             shared = {"provenance": document["provenance"], "settings": document["settings"]}
             return record | shared | {"modes": found}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return self._unusable("cost/runtime.json", error)
+
+        return self._pick(layout.cost("runtime"), pick, "runtime")
 
     def operation(self, title: str) -> dict[str, Any] | Absent:
         """One operation of Table 5 by the paper's name, with `provenance` and `settings`."""
-        document = self.json("cost/operations.json")
-        if not document:
-            return document if document.reason else Absent(self.complaint("operations"))
-        try:
+
+        def pick(document: dict[str, Any]) -> dict[str, Any] | None:
             record = next((each for each in document["operations"].values() if each["title"] == title), None)
             if record is None:
-                return Absent()
-            figures = {key: float(record[key]) for key in ("total_ms", "per_image_ms", "share")}
-            return record | figures | {"provenance": document["provenance"], "settings": document["settings"]}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return self._unusable("cost/operations.json", error)
+                return None
+            numbers = {key: float(record[key]) for key in ("total_ms", "per_image_ms", "share")}
+            return record | numbers | {"provenance": document["provenance"], "settings": document["settings"]}
+
+        return self._pick(layout.cost("operations"), pick, "operations")
 
     # --- files ---
+
+    def _pick(
+        self, path: str, pick: Callable[[dict], dict | None], stage: str, name: str = ""
+    ) -> dict[str, Any] | Absent:
+        """What `pick` takes out of a file; where there is none, what the command of the stage said."""
+        document = self.json(path)
+        if not document:
+            return document if document.reason else Absent(self.complaint(stage, name))
+        try:
+            found = pick(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            shown = self.shown(self.folder / path)
+            return Absent(f"{shown} lacks a number ({_short(error)}): delete it and make it again")
+        return Absent() if found is None else found
 
     def _json(self, path: str) -> dict[str, Any] | Absent:
         file = self.folder / path
@@ -240,14 +277,11 @@ class Results:
             return Absent(f"{self.shown(file)} does not hold what it should: delete it and make it again")
         return content
 
-    def _unusable(self, path: str, error: Exception) -> Absent:
-        return Absent(f"{self.shown(self.folder / path)} lacks a figure ({_short(error)}): delete it and make it again")
-
     def complaint(self, stage: str, name: str = "") -> str:
         """What a command of the stage said before it gave up, from its log; "" where it said nothing."""
-        log = self.folder / "logs" / (f"{stage}/{name}.log" if name else f"{stage}.log")
-        said = [line for line in _lines(log) if line.startswith(f"safmn {stage}: ")]
-        return f"failed: {said[-1].removeprefix(f'safmn {stage}: ')}" if said else ""
+        told = f"safmn {stage}: "
+        said = [line for line in _lines(self.folder / layout.log(stage, name)) if line.startswith(told)]
+        return f"failed: {said[-1].removeprefix(told)}" if said else ""
 
     def shown(self, file: Path) -> str:
         """A path for messages: below the study's folder, so that no machine's paths stand in tables."""
@@ -255,6 +289,16 @@ class Results:
             return str(file.relative_to(self.folder.parent))
         except ValueError:
             return file.name
+
+
+def _folder(run: Run) -> str:
+    return layout.run(run.variant, run.scale, run.seed)
+
+
+def asked_size(record: dict[str, Any]) -> str:
+    """`with an LR image of 320x180`, a blank before it, where a record of a failure names the size; else ""."""
+    size = record.get("requested_lr")
+    return f" with an LR image of {size.get('width')}x{size.get('height')}" if size else ""
 
 
 def _timed(record: dict[str, Any]) -> dict[str, Any]:

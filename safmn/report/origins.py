@@ -6,31 +6,33 @@ record lacks a fact (it was left by an earlier version) is named with what it la
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from safmn.configuration import check
+from jsonschema import Draft202012Validator
+
+from safmn import layout
+from safmn.configuration import check, read_yaml
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
+from safmn.paths import SCHEMAS
 from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Results
 from safmn.study import Study
 
-FILE = "provenance.json"
+FILE = layout.PROVENANCE
 FORMAT = 1
-EVALUATION = "evaluation.json"
 OF_ENVIRONMENT = {
     "code": ("code_version", "code_commit", "code_dirty", "code_sha256"),
     "device": ("device", "gpu", "driver", "torch", "cuda", "cudnn"),
     "host": ("cpu", "cores", "memory_mib", "os", "python"),
 }
-TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
+LARGEST = 2**63  # of numbers that any reader of JSON takes
 MAY_LACK = {"gpu", "driver", "cuda", "cudnn"}
 """What a result that was not made on CUDA does not have."""
 
@@ -83,52 +85,24 @@ def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of its provenance, as far as it makes sense; the rest counts as not said."""
     said = [document.get(key) for key in ("versions", "provenance")]
     facts = {key: value for each in said if isinstance(each, Mapping) for key, value in each.items()}
-    return {key: value for key, value in facts.items() if value is None or FITS.get(key, _is_plain)(value)}
+    return {key: value for key, value in facts.items() if _fits(key, value)}
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value can be that fact, by the schema of the file that is written; others are texts or numbers."""
+    if isinstance(value, int | float) and not abs(value) < LARGEST:  # nor is NaN
+        return False
+    rule = _rules().get(key)
+    return rule.is_valid(value) if rule else isinstance(value, str | int | float | None)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_seconds(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < 2**63
-
-
-def _is_hash(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
-
-
-def _is_commit(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{40,64}", value) is not None
-
-
-def _is_time(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(TIME, value) is not None
-
-
-def _are_hashes(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_hash, value.values()))
-
-
-FITS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("code_version", "device", "gpu", "torch", "cuda", "cpu", "os", "python"), _is_text),
-    **dict.fromkeys(("cudnn", "cores", "memory_mib", "seed"), _is_count),
-    **dict.fromkeys(("specification", "code_sha256"), _is_hash),
-    "code_commit": _is_commit,
-    "code_dirty": lambda value: isinstance(value, bool),
-    "data": _are_hashes,
-    "started": _is_time,
-    "seconds": _is_seconds,
-}
-"""Fact -> whether a value can be one; others are texts or numbers."""
+@cache
+def _rules() -> dict[str, Draft202012Validator]:
+    whole = Draft202012Validator(read_yaml(SCHEMAS / "provenance.schema.yaml"))
+    parts = whole.schema["properties"]
+    environment, result = (parts[each]["items"]["properties"] for each in ("environments", "results"))
+    groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]
+    return {key: whole.evolve(schema=rule) for group in groups for key, rule in group.items()}
 
 
 def steady(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,10 +141,16 @@ def _sessions(document: Mapping[str, Any]) -> int:
 def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
     """What the study should leave: what, file, network, scale, and what says why it is not there."""
     for run in study.runs():
-        yield "training", f"training/{run.folder}/run.json", run.variant, run.scale, partial(results.untrained, run)
+        yield (
+            "training",
+            f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}",
+            run.variant,
+            run.scale,
+            partial(results.untrained, run),
+        )
     for run in study.runs() if study.data["test"] else []:
         for which in ("best", "last"):
-            file = f"quality/{run.variant}/x{run.scale}/seed{run.seed}_{which}/{EVALUATION}"
+            file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))
             yield "evaluation", file, run.variant, run.scale, partial(_unevaluated, results, file)
     for subject in subjects.subjects(study) if study.data["test"] else []:
         file = f"{subject.stem}.json"
@@ -182,13 +162,13 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
     for name in names:
         for scale in study.scales:
             for weights in ("published", "legacy"):  # as far as weights were at hand
-                file = f"quality/{name}/x{scale}/{weights}/{EVALUATION}"
+                file = layout.evaluation(name, scale, weights)
                 if (results.folder / file).is_file():
                     yield "evaluation", file, name, scale, partial(_unevaluated, results, file)
     for name in names:
-        yield "complexity", f"cost/complexity/{name}.json", name, None, partial(_uncounted, results, name)
+        yield "complexity", layout.complexity(name), name, None, partial(_uncounted, results, name)
     for what in ("memory", "runtime", "operations"):
-        yield what, f"cost/{what}.json", None, None, partial(_unmeasured, results, what)
+        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what)
 
 
 def _unevaluated(results: Results, file: str) -> str:
@@ -198,7 +178,8 @@ def _unevaluated(results: Results, file: str) -> str:
 
 
 def _uninspected(results: Results, subject: subjects.Subject) -> str:
-    weights = f"training/{subject.run.folder}/best.safetensors" if subject.run else ""
+    run = subject.run
+    weights = layout.weights(run.variant, run.scale, run.seed, "best") if run else ""
     return "not looked into yet: `snakemake`" if (results.folder / weights).exists() else "there are no weights yet"
 
 
@@ -213,7 +194,7 @@ def _unmeasured(results: Results, what: str) -> str:
 def _data(results: Results) -> dict[str, str]:
     """Packed dataset -> digest of its manifest, as far as they can be read."""
     found: dict[str, str] = {}
-    for file in sorted((results.folder / "data").glob(f"*/x[234]/{manifest.MANIFEST}")):
+    for file in sorted(results.folder.glob(f"{layout.packed('*', '[234]')}/{layout.MANIFEST}")):
         with suppress(UserError):
             found |= manifest.digests(file)
     return found

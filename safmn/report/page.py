@@ -7,15 +7,15 @@ notes, messages) goes through the template engine's escaping.
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from safmn import layout
 from safmn.files import write_text
-from safmn.paper import claims, verdicts
-from safmn.report import figures, origins, rendering, tables
+from safmn.paper import claims, published, verdicts
+from safmn.paper.cell import Cell
+from safmn.report import figures, origins, rendering, sentences, tables
 from safmn.report.tables import Table
 from safmn.study import Study
 
@@ -44,20 +44,20 @@ LARGEST_FIGURE = 5_000_000  # bytes of SVG; a page that a phone opens
 def write(
     study: Study,
     folder: Path | str,
-    frame: pd.DataFrame,
+    cells: Sequence[Cell],
     rendered: Sequence[Table],
     judged: Sequence[claims.Result] = (),
 ) -> Path:
     """Writes `report.html` into the study's folder from the cells, tables, claims, `figures/` and `provenance.json`."""
-    file = Path(folder) / "report.html"
-    write_text(file, html(study, Path(folder), frame, rendered, judged))
+    file = Path(folder) / layout.PAGE
+    write_text(file, html(study, Path(folder), cells, rendered, judged))
     return file
 
 
 def html(
     study: Study,
     folder: Path,
-    frame: pd.DataFrame,
+    cells: Sequence[Cell],
     rendered: Sequence[Table],
     judged: Sequence[claims.Result] = (),
 ) -> str:
@@ -70,36 +70,39 @@ def html(
     return template.render(
         study=study,
         tables=rendered,
-        summary=tables.summary(frame),
-        overview=overview(frame),
+        summary=tables.summary(cells),
+        overview=overview(cells),
         verdicts=verdicts.VERDICTS,
         symbols=tables.SYMBOLS,
         meanings=tables.MEANINGS,
         decisions=tables.DECISION_MEANINGS,
         spans=rendering.spans,
-        figures=_figures(folder / "figures"),
+        figures=_figures(folder),
         claims=claimed(judged),
-        missing=missing(frame),
+        missing=missing(cells),
         provenance=provenance(origins.read(folder)),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
     )
 
 
-def overview(frame: pd.DataFrame) -> list[tuple[str, dict[str, int]]]:
+def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
     """("Table 1", verdict -> printed cells) and so on, and the sum of all."""
-    printed = frame[frame.published != ""]
-    rows = [(f"Table {number}", tables.verdict_counts(printed[printed.table == number])) for number in range(1, 6)]
-    return [*rows, ("all", tables.verdict_counts(printed))]
+    printed = [cell for cell in cells if cell.published]
+    parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
+    return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
 
 
-def missing(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     """Each reason for missing cells, the most frequent first: `reason`, `cells`, `tables`, `rows`."""
-    absent = frame[frame.verdict == verdicts.MISSING]
+    reasons: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.is_missing:
+            reasons.setdefault(cell.note, []).append(cell)
     found = []
-    for reason, own in absent.groupby("note", sort=False):
-        rows = list(dict.fromkeys(own.row))
-        shown = ", ".join(rows[:4]) + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")
-        numbers = ", ".join(str(number) for number in sorted(set(own.table)))
+    for reason, own in reasons.items():
+        names = list(dict.fromkeys(cell.network for cell in own))
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        numbers = ", ".join(map(str, sorted({cell.table for cell in own})))
         found.append({"reason": reason, "cells": len(own), "tables": numbers, "rows": shown})
     return sorted(found, key=lambda each: -each["cells"])
 
@@ -132,17 +135,17 @@ def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
     rows = []
     for each in judged:
         sides = [
-            (claims.figure(each.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
+            (sentences.number(each.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
             for side in (each.printed, each.measured)
         ]
         rows.append({"claim": each.claim, "sides": sides, "note": each.measured.note})
     return {
-        "summary": claims.summary(judged),
-        "doubtful": claims.doubtful(judged),
+        "summary": sentences.summary(judged),
+        "doubtful": sentences.doubtful(judged),
         "rows": rows,
         "meanings": claims.MEANINGS,
         "notes": {each.claim.id: each.claim.note for each in judged if each.claim.note},
-        "rules": claims.RULES,
+        "rules": sentences.RULES,
     }
 
 
@@ -158,7 +161,7 @@ def _with_code(text: str) -> Any:
 def _figures(folder: Path) -> list[dict[str, Any]]:
     """Each figure's SVG, caption and, where a CSV of its numbers lies beside it, `header` and `rows` of Entry."""
     found = []
-    for file in sorted(folder.glob("*.svg")):
+    for file in sorted(folder.glob(layout.figure("*", "svg"))):
         if file.name.startswith(".") or file.stat().st_size > LARGEST_FIGURE:
             continue
         data = base64.b64encode(file.read_bytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Does the reference's EMA explain the paper's drop of LN → BN? Answered from a study's own figures, by stated rules.
+"""Does the reference's EMA explain the paper's drop of LN → BN? Answered from a study's own numbers, by stated rules.
 
 The reference's trainer averages parameters only, so a batch-normalised network is evaluated there with running
 statistics from the start of training. A study trains such a network both ways: `ln_bn`, whose statistics are averaged
@@ -12,8 +12,7 @@ from enum import Enum
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, trained
-from safmn.report.cells import benchmark_title
-from safmn.report.measured import Benchmark, Results
+from safmn.report.measured import Benchmark, Results, benchmark_title
 from safmn.study import Study, differences_from_paper
 
 TRACKED = "ln_bn"

@@ -1,9 +1,11 @@
 """A Table as Markdown, LaTeX and CSV. Labels and notes are other people's text: every special character is escaped."""
 
+import csv
+import io
 import re
 import unicodedata
 
-import pandas as pd
+from tabulate import tabulate
 
 from safmn.errors import one_line
 from safmn.report.tables import Entry, Section, Table
@@ -30,6 +32,7 @@ LATEX_SPECIAL = {
     "`": r"\textasciigrave{}",
     "→": r"$\rightarrow$",
     "≈": r"$\approx$",
+    "≥": r"$\geq$",
     "×": r"$\times$",
     "±": r"$\pm$",
     "–": "--",
@@ -89,7 +92,11 @@ def latex(table: Table) -> str:
 
 def flat_csv(table: Table) -> str:
     """Everything in one sheet, unrounded."""
-    return table.flat.to_csv(index=False, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(key for line in table.flat for key in line), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.flat)
+    return text.getvalue()
 
 
 def escape_markdown(text: str) -> str:
@@ -126,8 +133,7 @@ def _markdown_grid(section: Section) -> str:
     rows = [[_markdown_entry(entry) for entry in row] for row in section.rows]
     labels = sum(entry.header for entry in section.rows[0]) if section.rows else 0
     align = ["left"] * labels + ["right"] * (len(headers) - labels)
-    frame = pd.DataFrame(rows, columns=pd.Index(headers))
-    return frame.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None)
+    return tabulate(rows, headers, "pipe", disable_numparse=True, colalign=align if rows else None)
 
 
 def _markdown_entry(entry: Entry) -> str:

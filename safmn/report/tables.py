@@ -4,23 +4,20 @@
 `safmn.report.page` into HTML. Row order, labels and groups are the paper's.
 """
 
-import csv
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from safmn import paths
-from safmn.networks import variants
+from safmn.networks import all_networks, variants
 from safmn.paper import published, statistics, verdicts
-from safmn.report import ablation, cells, reference_ema, trained
+from safmn.paper.cell import LOWER_BOUND, PREDICTED, UNPUBLISHED, Cell
+from safmn.report import ablation, costs, facts
 from safmn.report.ablation import Comparison
-from safmn.report.measured import Results, benchmarks
-from safmn.study import Study, differences_from_paper
+from safmn.report.measured import Results, benchmark_title
+from safmn.study import Study
 
 CAPTIONS = {
     1: "Efficient SR networks on benchmark datasets",
@@ -77,7 +74,9 @@ HEADERS = {
     "runtime": "#Avg. Time [ms]",
 }
 DECIMALS = {"params": 2, "flops": 2, "activations": 2, "gpu_memory": 2, "runtime": 2, "psnr": 3, "ssim": 4}
-FOOTNOTED = (verdicts.EXPLAINED, verdicts.CONTRADICTED, verdicts.MISSING)
+AT_LEAST, AT_LEAST_MEANING = "≥", "a lower bound: an operation could not be counted"
+FLAT = ("published", "measured", "unit", "delta", "verdict", "note", "low", "high", "std", "seeds", "device", "origin")
+"""What the CSV of a table holds of a cell."""
 
 
 @dataclass(frozen=True)
@@ -123,173 +122,144 @@ class Table:
     legend: list[tuple[str, str]] = field(default_factory=list)
     footnotes: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
-    flat: pd.DataFrame = field(default_factory=pd.DataFrame)
+    flat: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         return f"Table {self.number}. {self.caption}"
 
 
-def build_all(study: Study, folder: Path | str, frame: pd.DataFrame) -> list[Table]:
-    """Tables 1 to 5 of `cells.csv`; see `build`."""
+def build_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Table]:
+    """Tables 1 to 5 of a study's cells; see `build`."""
     results = Results(folder)
-    return [build(study, results, frame, number) for number in published.TABLES]
+    return [build(study, results, cells, number) for number in published.TABLES]
 
 
-def build(study: Study, results: Results, frame: pd.DataFrame, number: int) -> Table:
+def build(study: Study, results: Results, cells: Iterable[Cell], number: int) -> Table:
     """One table.
 
     Args:
         study: whose tables they are.
-        results: the study's folder, for what cells do not hold: seeds, differences to the baseline, provenance.
-        frame: `cells.csv`.
+        results: the study's folder, for what cells do not hold: differences to the baseline, other times, provenance.
+        cells: of all tables, as `safmn.report.cells` gives them.
         number: 1 to 5.
     """
-    own = frame[frame.table == number]
-    builder = _Builder(study, results, number, own)
-    table = Table(number, CAPTIONS[number], summary(own))
-    if number == 5:
-        table.sections = builder.operations()
-    else:
-        table.sections = builder.sections()
-    if number == 2:
-        table.sections += builder.other_ways()
+    own = [cell for cell in cells if cell.table == number]
     comparisons = ablation.compare(study, results, number) if number in (3, 4) else []
+    builder = _Builder(study, results, number, own)
+    sections = builder.operations() if number == 5 else builder.sections()
+    if number == 2:
+        sections += builder.other_ways()
     if number in (3, 4):
-        section = builder.to_baseline(comparisons)
-        if section:
-            table.sections.append(section)
-    table.footnotes = builder.footnotes
-    table.legend = _legend(table.sections)
-    asked = reference_ema.answers(study, results) if number == 3 else []
-    table.facts = [*asked, *_orderings(comparisons, number), *_facts(study, results, number)]
-    table.flat = _flat(builder, own, number, comparisons)
-    return table
+        sections += builder.to_baseline(comparisons)
+    return Table(
+        number,
+        CAPTIONS[number],
+        summary(own),
+        sections,
+        _legend(sections),
+        builder.footnotes,
+        facts.of_table(study, results, number, comparisons),
+        _flat_operations(own) if number == 5 else _flat(builder, comparisons),
+    )
 
 
-def summary(frame: pd.DataFrame) -> str:
+def summary(cells: Iterable[Cell]) -> str:
     """How many printed cells have which verdict, and what there is beyond the paper."""
-    printed, beyond = frame[frame.published != ""], frame[frame.published == ""]
-    counts = verdict_counts(printed)
-    said = ", ".join(f"{count} {word}" for word, count in counts.items() if count) or "none in this study"
-    text = f"{len(printed)} printed cells: {said}."
-    if len(beyond):
-        absent = int((beyond.verdict == verdicts.MISSING).sum())
+    printed, beyond = [], []
+    for cell in cells:
+        (printed if cell.published else beyond).append(cell)
+    said = ", ".join(f"{count} {word}" for word, count in verdict_counts(printed).items() if count)
+    text = f"{len(printed)} printed cells: {said or 'none in this study'}."
+    if beyond:
+        absent = sum(cell.is_missing for cell in beyond)
         text += f" Beyond the paper: {len(beyond) - absent} measured, {absent} missing."
     return text
 
 
-def verdict_counts(frame: pd.DataFrame) -> dict[str, int]:
+def verdict_counts(cells: Iterable[Cell]) -> dict[str, int]:
     """Verdict -> number of cells, all verdicts in their order."""
-    found = frame.verdict.value_counts()
-    return {word: int(found.get(word, 0)) for word in verdicts.VERDICTS}
+    found = Counter(cell.verdict for cell in cells)
+    return {word: found[word] for word in verdicts.VERDICTS}
 
 
 class _Builder:
     """The fields of one table, and its footnotes as they come up."""
 
-    def __init__(self, study: Study, results: Results, number: int, frame: pd.DataFrame) -> None:
-        from safmn.networks import all_networks
-
+    def __init__(self, study: Study, results: Results, number: int, cells: Sequence[Cell]) -> None:
         self.study, self.results, self.number = study, results, number
         self.networks = all_networks()
         self.footnotes: list[str] = []
-        self.cells = {(line.row, line.scale, line.column): line for line in frame.itertuples(index=False)}
-        self.rows = list(dict.fromkeys((line.row, line.scale) for line in frame.itertuples(index=False)))
-        self.columns = _in_order(line.column for line in frame.itertuples(index=False))
+        self.cells = {(cell.network, cell.scale, cell.column): cell for cell in cells}
+        self.rows = list(dict.fromkeys((cell.network, cell.scale) for cell in cells))
+        self.columns = _in_order(cell.column for cell in cells)
+        self.has_print = {cell.column for cell in cells if cell.published}
+        self.shows_scale = number != 1 and len({scale for _, scale in self.rows}) > 1
 
     # --- labels ---
 
     def label_headers(self) -> list[tuple[str, str]]:
         names = {1: ["Scale", "Method"], 2: ["Method"], 3: ["Ablation", "Variant"], 4: ["N"], 5: ["Operation"]}
-        found = [("", name) for name in names[self.number]]
-        if self.number != 1 and len({scale for _, scale in self.rows}) > 1:
-            found.append(("", "Scale"))
-        return found
+        return [("", name) for name in names[self.number] + ["Scale"] * self.shows_scale]
 
-    def labels(self, row: str, scale: int) -> list[str]:
-        label = self.label(row)
-        if self.number == 1:
-            return [f"x{scale}", label]
-        found = [self.group(row), label] if self.number == 3 else [label]
-        if len({each for _, each in self.rows}) > 1:
-            found.append(f"x{scale}")
-        return found
+    def labels(self, network: str, scale: int) -> list[Entry]:
+        before = {1: [f"x{scale}"], 3: [self.group(network)]}.get(self.number, [])
+        found = [*before, self.label(network), *[f"x{scale}"] * self.shows_scale]
+        return [Entry(text, header=True) for text in found]
 
-    def label(self, row: str) -> str:
+    def label(self, network: str) -> str:
         """As the paper prints it; the title of one that the paper does not have."""
-        network = self.networks.get(row)
-        if network is None:
-            return row
-        return network.rows.get(self.number, network.title)
+        known = self.networks.get(network)
+        return known.rows.get(self.number, known.title) if known else network
 
-    def group(self, row: str) -> str:
+    def group(self, network: str) -> str:
         """The paper's group of a row of Table 3, or of the row that it stands beside."""
-        if not self.is_printed(row):
-            variant = variants.discover().get(row)
-            row = variant.beside if variant else ""
-        return group_of(self.label(row)) if self.is_printed(row) else "Own"
-
-    def is_printed(self, row: str) -> bool:
-        return row in self.networks and self.number in self.networks[row].rows
+        variant = variants.discover().get(network)
+        beside = variant.beside if variant and self.number not in variant.network.rows else network
+        return published.groups().get(self.label(beside), "Own") if beside in self.networks else "Own"
 
     # --- fields ---
 
-    def has_print(self, column: str) -> bool:
-        return any(cell.published for (_, _, name), cell in self.cells.items() if name == column)
+    def printed(self, cell: Cell | None) -> Entry:
+        return Entry(cell.published, float(cell.published)) if cell and cell.published else Entry("")
 
-    def printed(self, row: str, scale: int, column: str) -> Entry:
-        cell = self.cells.get((row, scale, column))
-        if cell is None or not cell.published:
-            return Entry("")
-        return Entry(cell.published, float(cell.published))
-
-    def measured(self, row: str, scale: int, column: str) -> Entry:
-        cell = self.cells.get((row, scale, column))
+    def measured(self, cell: Cell | None) -> Entry:
         if cell is None:
             return Entry("")
-        symbol = SYMBOLS[cell.verdict]
-        footnote = self.footnote(cell)
-        if math.isnan(cell.measured) and cell.verdict == verdicts.MISSING:
+        symbol, footnote = SYMBOLS[cell.verdict], self.footnote(cell)
+        if cell.measured is None:
             return Entry("", None, cell.verdict, symbol, footnote, cell.note)
-        text = number(cell.measured, column, cell.published)
-        if cells.is_collapsed(cell.note):
+        text = number(cell.measured, cell.column, cell.published)
+        if cell.origin == LOWER_BOUND:
+            text = f"{AT_LEAST} {text}"
+        if cell.collapsed:
             text += COLLAPSE_MARK
-        elif column.endswith(("_psnr", "_ssim")):
-            text += self.deviation(row, scale, column)
-        if "(" in cell.unit:  # "ms (CPU)": no figure of a CPU may pass for one of a GPU
-            text += f" {cell.unit[cell.unit.index('(') :]}"
-        if column == "gpu_memory" and "predicted without a GPU" in cell.note:
+        elif cell.std is not None:
+            text += f" ± {number(cell.std, cell.column, '')}"
+        if cell.column == "runtime" or cell.table == 5:
+            text += _kind(cell.device)
+        if cell.origin == PREDICTED:
             text += " (predicted)"
         return Entry(text, cell.measured, cell.verdict, symbol, footnote, cell.note)
 
-    def deviation(self, row: str, scale: int, column: str) -> str:
-        """+- standard deviation where there were several seeds."""
-        identity, metric = column.rsplit("_", 1)
-        benchmark = next((each for each in benchmarks(self.study) if each.id == identity), None)
-        if benchmark is None:
-            return ""
-        found = trained.collect(self.study, self.results, row, scale, benchmark)
-        deviation = found.spread(metric).deviation if found.best else None
-        return "" if deviation is None else f" ± {number(deviation, column, '')}"
-
-    def delta(self, row: str, scale: int, column: str) -> Entry:
-        cell = self.cells.get((row, scale, column))
-        if cell is None or math.isnan(cell.delta):
+    def delta(self, cell: Cell | None) -> Entry:
+        if cell is None or cell.delta is None:
             return Entry("")
-        return Entry(number(cell.delta, column, cell.published, signed=True), cell.delta)
+        return Entry(number(cell.delta, cell.column, cell.published, signed=True), cell.delta)
 
-    def footnote(self, cell) -> int:
-        if cells.is_collapsed(cell.note):
-            text = next(part for part in cell.note.split("; ") if part.startswith(trained.COLLAPSED))
-            return self.number_of(text.removeprefix(COLLAPSE_MARK).strip())
-        if cell.verdict not in FOOTNOTED:
-            return 0
-        text = cell.note.split("; ")[0] if cell.verdict == verdicts.CONTRADICTED else cell.note
-        # One footnote for all that wait for the same step.
-        return self.number_of(text.replace(f"train_{cell.row}`", "train_NAME`"))
+    def footnote(self, cell: Cell) -> int:
+        """Number of the footnote, 0 for none: why there is no number, or another, and what must be said beside it."""
+        if cell.verdict in (verdicts.EXPLAINED, verdicts.MISSING) and not cell.collapsed:
+            # One footnote for all that wait for the same step.
+            return self.number_of(cell.note.replace(f"train_{cell.network}`", "train_NAME`"))
+        # The whole note would be too long: its first clause says what happened.
+        short = cell.collapsed or cell.verdict == verdicts.CONTRADICTED
+        first = cell.note.partition("; ")[0].removeprefix(COLLAPSE_MARK).strip()
+        return self.number_of("; ".join([*[first] * short, *cell.remarks]))
 
     def number_of(self, text: str) -> int:
+        if not text:
+            return 0
         if text not in self.footnotes:
             self.footnotes.append(text)
         return self.footnotes.index(text) + 1
@@ -308,90 +278,66 @@ class _Builder:
     def section(self, title: str, columns: Sequence[str]) -> Section:
         headers = self.label_headers()
         for column in columns:
-            name = self.header(column)
-            headers += (
-                [(name, "paper"), (name, "measured"), (name, "difference")]
-                if self.has_print(column)
-                else [(name, "measured")]
-            )
+            whats = ("paper", "measured", "difference") if column in self.has_print else ("measured",)
+            headers += [(self.header(column), what) for what in whats]
         ratio = "runtime" in columns
         if ratio:
             headers += [("Time / SAFMN's", "paper"), ("Time / SAFMN's", "measured")]
         rows = []
-        for row, scale in self.rows:
-            fields = [Entry(text, header=True) for text in self.labels(row, scale)]
+        for network, scale in self.rows:
+            row = self.labels(network, scale)
             for column in columns:
-                if self.has_print(column):
-                    fields += [
-                        self.printed(row, scale, column),
-                        self.measured(row, scale, column),
-                        self.delta(row, scale, column),
-                    ]
-                else:
-                    fields.append(self.measured(row, scale, column))
-            if ratio:
-                fields += self.ratios(row)
-            rows.append(fields)
+                cell = self.cells.get((network, scale, column))
+                printed = column in self.has_print
+                row += [self.printed(cell)] if printed else []
+                row += [self.measured(cell), *([self.delta(cell)] if printed else [])]
+            rows.append(row + (self.ratios(network) if ratio else []))
         return Section(title, headers, rows)
 
     def header(self, column: str) -> str:
-        if column in HEADERS:
-            return HEADERS[column]
-        return cells.benchmark_title(column.rsplit("_", 1)[0], self.study)
+        return HEADERS.get(column) or benchmark_title(column.rsplit("_", 1)[0], self.study)
 
-    def ratios(self, row: str) -> list[Entry]:
+    def ratios(self, network: str) -> list[Entry]:
         """Time relative to SAFMN's, printed and in the same run: what a different device changes least."""
-        times = {
-            cell.row: float(cell.printed) for cell in published.cells(self.networks.values(), [2]) if cell.unit == "ms"
-        }
-        paper = times[row] / times["safmn"] if row in times and "safmn" in times else None
-        record = self.results.runtime(row)
+        printed = published.cells(self.networks.values(), [2])
+        times = {cell.network: float(cell.printed) for cell in printed if cell.is_time}
+        paper = times[network] / times["safmn"] if network in times and "safmn" in times else None
+        record = self.results.runtime(network)
         measured = record.get("ratio_to_safmn") if record else None
-        printed = Entry("") if paper is None else Entry(f"{paper:.2f}", paper)
-        return [printed, _relative(measured, 2, _is_gpus(record))]
+        shown = Entry("") if paper is None else Entry(f"{paper:.2f}", paper)
+        return [shown, _relative(measured, 2, _device(record))]
 
     def other_ways(self) -> list[Section]:
         """Table 2: the field's habit and the other modes, beside the protocol and the mode of the main column."""
-        records = {row: self.results.runtime(row) or {} for row, _ in self.rows}
+        records = {network: self.results.runtime(network) or {} for network, _ in self.rows}
         modes = list(dict.fromkeys(mode for record in records.values() for mode in record.get("modes", {})))
         has_habit = any(record.get("habit") for record in records.values())
         headers = self.label_headers()
         headers += [("one pass, no warm-up", "mean [ms]")] if has_habit else []
         headers += [(mode.replace("_", " "), what) for mode in modes for what in ("mean [ms]", "/ eager")]
         rows = []
-        for row, scale in self.rows:
-            record = records[row]
-            fields = [Entry(text, header=True) for text in self.labels(row, scale)]
-            fields += [self.way(record, record.get("habit") or {})] if has_habit else []
+        for network, scale in self.rows:
+            record = records[network]
+            row = self.labels(network, scale)
+            row += [self.way(record, record.get("habit") or {})] if has_habit else []
             for mode in modes:
                 other = record.get("modes", {}).get(mode, {})
                 both = other.get("status") == record.get("status") == "timed"
                 ratio = float(other["median_ms"]) / record["median_ms"] if both else None
-                fields += [self.way(record, other), _relative(ratio, 2, _is_gpus(record))]
-            rows.append(fields)
+                row += [self.way(record, other), _relative(ratio, 2, _device(record))]
+            rows.append(row)
         return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
-
-    def other_times(self, row: str) -> dict[str, float]:
-        """What `other_ways` shows of a row, by name and in ms."""
-        record = self.results.runtime(row) or {}
-        found = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
-        return {f"runtime {way} [ms]": float(each["mean_ms"]) for way, each in found.items() if "mean_ms" in each}
 
     def way(self, eager: dict, record: dict) -> Entry:
         """The mean time of one record, or why there is none."""
         if record.get("status") != "timed":
-            size = record.get("requested_lr")
-            asked = f" with an LR image of {size.get('width')}x{size.get('height')}" if size else ""
-            reason = record.get("reason") or record.get("message")
+            reason = costs.untimed(record)
             if not reason:
                 return Entry("")
-            symbol, footnote = SYMBOLS[verdicts.MISSING], self.number_of(f"{record['status']}{asked}: {reason}")
-            return Entry("", None, verdicts.MISSING, symbol, footnote, reason)
-        value = float(record["mean_ms"])
-        device = eager["provenance"].get("device")
-        kind = "" if device == "cuda" else f" ({'CPU' if device == 'cpu' else trained.device(eager['provenance'])})"
-        symbol = SYMBOLS[verdicts.NOT_COMPARABLE]
-        return Entry(f"{value:.2f}{kind}", value, verdicts.NOT_COMPARABLE, symbol, note=cells.UNPUBLISHED)
+            return Entry("", None, verdicts.MISSING, SYMBOLS[verdicts.MISSING], self.number_of(reason), reason)
+        value, symbol = float(record["mean_ms"]), SYMBOLS[verdicts.NOT_COMPARABLE]
+        text = f"{value:.2f}{_kind(_device(eager))}"
+        return Entry(text, value, verdicts.NOT_COMPARABLE, symbol, note=UNPUBLISHED)
 
     def operations(self) -> list[Section]:
         """Table 5: one operation a row, with its share of the six, which a different device changes less."""
@@ -401,89 +347,72 @@ class _Builder:
             *(("Runtime [ms]", what) for what in ("paper", "measured", "difference")),
             *(("Share of the six [%]", what) for what in ("paper", "measured")),
         ]
-        printed = {key: float(cell.published) for key, cell in self.cells.items()}
-        measured = {key: cell.measured for key, cell in self.cells.items()}
-        rows = []
-        for key in self.cells:
-            row, scale, column = key
-            paper, own = (_share(values, key) for values in (printed, measured))
-            rows.append(
-                [
-                    Entry(titles[column], header=True),
-                    self.printed(row, scale, column),
-                    self.measured(row, scale, column),
-                    self.delta(row, scale, column),
-                    Entry("") if paper is None else Entry(f"{paper:.1f}", paper),
-                    _relative(own, 1, "(" not in self.cells[key].unit),
-                ]
-            )
+        cells = list(self.cells.values())
+        printed = _shares([float(cell.published) for cell in cells])
+        measured = _shares([cell.measured for cell in cells])
+        rows = [
+            [
+                Entry(titles[cell.column], header=True),
+                self.printed(cell),
+                self.measured(cell),
+                self.delta(cell),
+                Entry(f"{paper:.1f}", paper),
+                _relative(own, 1, cell.device),
+            ]
+            for cell, paper, own in zip(cells, printed, measured, strict=True)
+        ]
         return [Section("Runtime", headers, rows)] if rows else []
 
-    def to_baseline(self, comparisons: list[Comparison]) -> Section | None:
+    def to_baseline(self, comparisons: list[Comparison]) -> list[Section]:
         """Each variant minus the baseline: printed on the paper's datasets, measured on the study's."""
-        columns = [each for each in self.columns if each.endswith("_psnr") and self.has_print(each)]
+        columns = [each for each in self.columns if each.endswith("_psnr") and each in self.has_print]
         at = ablation.scale_of(self.study)
-        variants = [row for row, scale in self.rows if row != ablation.BASELINE and scale == at]
-        if not variants:
-            return None
+        names = [network for network, scale in self.rows if network != ablation.BASELINE and scale == at]
         headers = self.label_headers()
         headers += [(f"{self.header(column)} [dB]", "paper") for column in columns]
         for each in comparisons:
-            name = f"{cells.benchmark_title(each.benchmark.id, self.study)} [dB]"
+            name = f"{benchmark_title(each.benchmark.id, self.study)} [dB]"
             headers += [(name, "measured"), (name, "95 % interval")]
         rows = []
-        for row in variants:
-            fields = [Entry(text, header=True) for text in self.labels(row, at)]
+        for network in names:
+            row = self.labels(network, at)
             for column in columns:
-                value = ablation.printed_difference(self.study, self.number, row, column)
-                fields.append(Entry("") if value is None else Entry(f"{value:+.2f}", float(value)))
+                value = ablation.printed_difference(self.study, self.number, network, column)
+                row.append(Entry("") if value is None else Entry(f"{value:+.2f}", float(value)))
             for each in comparisons:
-                fields += self.difference_entries(each, row)
-            rows.append(fields)
-        return Section("Difference to the baseline, PSNR", headers, rows)
+                row += self.differences(each, network, at)
+            rows.append(row)
+        return [Section("Difference to the baseline, PSNR", headers, rows)] if rows else []
 
-    def difference_entries(self, comparison: Comparison, row: str) -> list[Entry]:
-        found = comparison.differences.get(row)
+    def differences(self, comparison: Comparison, network: str, scale: int) -> list[Entry]:
+        """The difference with its mark, and its interval."""
+        found = comparison.differences.get(network)
         if found is None:
             return [Entry(""), Entry("")]
-        symbol = DECISIONS[found.decision, found.seeds.exists]
-        cell = self.cells.get((row, ablation.scale_of(self.study), f"{comparison.benchmark.id}_{ablation.METRIC}"))
-        star = COLLAPSE_MARK if cell is not None and cells.is_collapsed(cell.note) else ""
-        interval = found.interval
+        cell = self.cells.get((network, scale, f"{comparison.benchmark.id}_{ablation.METRIC}"))
+        star = COLLAPSE_MARK if cell and cell.collapsed else ""
+        interval, ends = found.interval, {"images": found.images, "seeds": found.seeds}
         note = "; ".join(
-            f"{name}: {_ends(each) if each.exists else 'no interval'}" + (f" ({each.note})" if each.note else "")
-            for name, each in (("over images", found.images), ("over seeds", found.seeds))
+            f"over {name}: {_ends(each) or 'no interval'}" + (f" ({each.note})" if each.note else "")
+            for name, each in ends.items()
         )
-        shown = Entry(_ends(interval), interval.low, note=note) if interval.exists else Entry("", note=note)
-        if not interval.exists:
-            shown = Entry("", footnote=self.number_of(f"no interval: {interval.note}"), note=note)
-        elif interval.note:
-            shown = Entry(shown.text, shown.value, footnote=self.number_of(interval.note), note=note)
+        reason = interval.note if interval.exists else f"no interval: {interval.note}"
+        shown = Entry(_ends(interval), interval.low, footnote=self.number_of(reason), note=note)
+        symbol = DECISIONS[found.decision, found.seeds.exists]
         return [Entry(f"{found.value:+.3f}{star}", found.value, symbol=symbol, note=note), shown]
 
 
 def number(value: float, column: str, printed: str, signed: bool = False) -> str:
-    """A measured figure with one digit more than the print has (quality: 3 decimals of a dB, 4 of SSIM)."""
+    """A measured number with one digit more than the print has (quality: 3 decimals of a dB, 4 of SSIM)."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else f"{value:+}"
     kind = column.rsplit("_", 1)[-1] if column.endswith(("_psnr", "_ssim")) else column
     digits = DECIMALS.get(kind, 1)
-    if kind in cells.COUNTS and printed:
+    if kind in costs.COUNTS and printed:
         digits = max(digits, verdicts.decimals(printed) + 1)
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     # A difference that rounds to nothing has no sign.
     return text.lstrip("+-") if signed and float(text) == 0 else text
-
-
-@cache
-def _groups() -> dict[str, str]:
-    with open(paths.NUMBERS / "table3.csv", encoding="utf-8", newline="") as handle:
-        return {line["variant"]: line["group"] for line in csv.DictReader(handle)}
-
-
-def group_of(label: str) -> str:
-    """The group of a row of Table 3, as the paper prints it in the first column."""
-    return _groups().get(label, "")
 
 
 def _in_order(columns: Iterable[str]) -> list[str]:
@@ -492,29 +421,35 @@ def _in_order(columns: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(columns), key=lambda column: place.get(column, len(place)))
 
 
-def _share(values: dict, key: tuple) -> float | None:
-    total = sum(values.values())
-    return 100 * values[key] / total if math.isfinite(total) and total > 0 else None
+def _shares(values: Sequence[float | None]) -> list[float | None]:
+    """Each value in per cent of their sum; none where one is missing."""
+    total = math.nan if None in values else sum(values)
+    return [100 * value / total if total > 0 and math.isfinite(total) else None for value in values]
 
 
-def _is_gpus(record: Mapping[str, Any] | None) -> bool:
-    """Whether a record of times is a GPU's."""
-    return bool(record) and record["provenance"].get("device") == "cuda"
+def _device(record: Mapping[str, Any] | None) -> str:
+    """The kind of device that a record of times is of."""
+    return str(record["provenance"].get("device") or "unknown") if record else ""
 
 
-def _relative(value: float | None, digits: int, of_gpu: bool) -> Entry:
+def _kind(device: str) -> str:
+    """What is written behind a time, so that none of a CPU passes for one of a GPU."""
+    return {"cuda": "", "cpu": " (CPU)"}.get(device, f" ({device})")
+
+
+def _relative(value: float | None, digits: int, device: str) -> Entry:
     """A ratio or share of measured times; marked where they are not of a GPU, as the times themselves are."""
     if value is None:
         return Entry("")
-    value = float(value)
-    if of_gpu:
-        return Entry(f"{value:.{digits}f}", value)
+    text, value = f"{float(value):.{digits}f}", float(value)
+    if device == "cuda":
+        return Entry(text, value)
     verdict = verdicts.NOT_COMPARABLE
-    return Entry(f"{value:.{digits}f}", value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
+    return Entry(text, value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
 def _ends(interval: statistics.Interval) -> str:
-    return f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return f"{interval.low:+.3f} to {interval.high:+.3f}" if interval.exists else ""
 
 
 def _legend(sections: list[Section]) -> list[tuple[str, str]]:
@@ -529,147 +464,47 @@ def _legend(sections: list[Section]) -> list[tuple[str, str]]:
     ]
     if any(entry.text.endswith(COLLAPSE_MARK) and not entry.header for entry in entries):
         found.append((COLLAPSE_MARK, COLLAPSE_MEANING))
+    if any(entry.text.startswith(AT_LEAST) for entry in entries if not entry.header):
+        found.append((AT_LEAST, AT_LEAST_MEANING))
     return found
 
 
-def _orderings(comparisons: list[Comparison], table: int) -> list[str]:
-    """Kendall's tau for each benchmark, or why there is none."""
-    found = []
-    for each in comparisons:
-        name = each.benchmark.selection
-        agreement = each.agreement
-        if agreement is None:
-            found.append(f"Ordering on {name}: {each.remark}.")
-            continue
-        interval = agreement.interval
-        spread = (
-            f"95 % interval {interval.low:.2f} to {interval.high:.2f} over images, the weights as they are"
-            if interval.exists
-            else "no interval"
-        )
-        remark = f"; {interval.note}" if interval.note else ""
-        found.append(
-            f"Ordering on {name}: Kendall's tau {agreement.tau:.2f} ({spread}{remark}; p = {agreement.p:.2g}) between "
-            f"the paper's Manga109 PSNR and the measured PSNR of {agreement.n} rows; 1 is the same order, 0 is none."
-        )
-    return found
-
-
-def _facts(study: Study, results: Results, table: int) -> list[str]:
-    """Data, budget, device and convention: what every number of the table rests on."""
-    found = [f"Study: {study.name}, {study.content['description']}."]
-    if table in (1, 3, 4):
-        found += _counting(study, results)
-        found.append(
-            "Quality: on Y of MATLAB's YCbCr, SR rounded to uint8, border of scale pixels cropped, means over images; "
-            f"tested on {', '.join(study.data['test']) or 'nothing'}."
-        )
-        budget = trained.budget(study, results)
-        found.append(f"Training: {budget}." if budget else "Training: none, this study only evaluates.")
-        departures = differences_from_paper(study)
-        if budget and departures:
-            found.append(f"Not comparable with the paper's PSNR and SSIM: {'; '.join(departures)}.")
-    if table == 2:
-        found += _devices(study, results)
-    if table == 5:
-        record = next((results.operation(title) for title in published.OPERATIONS), None)
-        if record:
-            settings = record["settings"]
-            how = (settings.get("clock"), f"LayerNorm {settings.get('form')}", settings.get("precision"))
-            found.append(f"Operations: {_listed(_where(record), *how)}; times are of {cells.PAPER_IMAGES} images.")
-    return found
-
-
-def _counting(study: Study, results: Results) -> list[str]:
-    for name in [*study.variants, *study.networks]:
-        for scale in (4, 3, 2):
-            record = results.complexity(name, scale)
-            if record:
-                versions = ", ".join(f"{key} {value}" for key, value in (record["versions"] or {}).items())
-                return [f"Counting: {record['convention']}" + (f" ({versions})." if versions else ".")]
-    return []
-
-
-def _devices(study: Study, results: Results) -> list[str]:
-    found = []
-    names = ["safmn", *study.networks]
-    memory = next(filter(None, (results.memory(name) for name in names)), None)
-    if memory:
-        how = f"measured on {memory['gpu'] or 'a GPU'}" if memory["measured"] else "predicted without a GPU"
-        found.append(f"Memory: {how}; {memory['settings'].get('convention', 'max_memory_allocated')}.")
-    runtime = next(filter(None, (results.runtime(name) for name in names)), None)
-    if runtime:
-        settings, how = runtime["settings"], ("precision", "layout", "execution")
-        found.append(f"Time: {_listed(_where(runtime), *(settings.get(key) for key in how))}.")
-    found += _equal_outputs([record for record in map(results.runtime, names) if record])
-    return found
-
-
-def _equal_outputs(records: list[dict]) -> list[str]:
-    """How far each mode's output is from eager's, at most, and what was allowed."""
-    worst: dict[str, tuple[float, float]] = {}
-    for record in records:
-        for mode, other in record["modes"].items():
-            for run in other.get("processes", []):
-                if "difference_from_eager" in run:
-                    found = float(run["difference_from_eager"]), float(run["tolerance"])
-                    worst[mode] = max(worst.get(mode, found), found)
-    if not worst:
-        return []
-    shown = ", ".join(
-        f"{mode.replace('_', ' ')} {far:.1g} (tolerance {limit:g})" for mode, (far, limit) in worst.items()
-    )
-    return [f"Outputs, checked before timing, differ from eager's by at most this part of its maximum: {shown}."]
-
-
-def _where(record: dict) -> str:
-    """Device, version and size of what was timed."""
-    settings, provenance = record["settings"], record["provenance"]
-    processes = settings.get("processes")
-    return _listed(
-        trained.device(provenance),
-        f"torch {provenance.get('torch')}",
-        f"{settings.get('images')} LR images of {settings.get('width')}x{settings.get('height')}",
-        f"{processes} process{'es' * (processes != 1)}" if processes else "",
-    )
-
-
-def _listed(*parts: str | None) -> str:
-    return ", ".join(part for part in parts if part)
-
-
-def _flat(builder: _Builder, frame: pd.DataFrame, number: int, comparisons: list[Comparison]) -> pd.DataFrame:
+def _flat(builder: _Builder, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Everything in one sheet: a row a network, unrounded, with verdicts and notes."""
-    if number == 5:
-        titles = {column: title for title, column in published.OPERATIONS.items()}
-        flat = frame.drop(columns=["table", "scale"]).copy()
-        flat.insert(0, "operation", [titles[column] for column in flat["column"]])
-        return flat.drop(columns="column")
-    records = []
-    for row, scale in builder.rows:
-        record: dict[str, object] = {"row": row, "label": builder.label(row), "scale": scale}
-        if number == 3:
-            record["group"] = builder.labels(row, scale)[0]
+    found = []
+    for network, scale in builder.rows:
+        line: dict[str, Any] = {"row": network, "label": builder.label(network), "scale": scale}
+        if builder.number == 3:
+            line["group"] = builder.group(network)
         for column in builder.columns:
-            cell = builder.cells.get((row, scale, column))
-            if cell is None:
-                continue
-            for what in ("published", "measured", "unit", "delta", "verdict", "note"):
-                record[f"{column} {what}"] = getattr(cell, what)
+            cell = builder.cells.get((network, scale, column))
+            for what in FLAT if cell else ():
+                line[f"{column} {what}"] = getattr(cell, what)
         for each in comparisons:
-            found = each.differences.get(row)
-            if found is None:
+            difference = each.differences.get(network)
+            if difference is None:
                 continue
             name = f"{each.benchmark.id} difference to baseline"
-            record |= {
-                f"{name} [dB]": found.value,
-                f"{name} images low": found.images.low,
-                f"{name} images high": found.images.high,
-                f"{name} seeds low": found.seeds.low,
-                f"{name} seeds high": found.seeds.high,
-                f"{name} decision": found.decision,
+            line |= {
+                f"{name} [dB]": difference.value,
+                f"{name} images low": difference.images.low,
+                f"{name} images high": difference.images.high,
+                f"{name} seeds low": difference.seeds.low,
+                f"{name} seeds high": difference.seeds.high,
+                f"{name} decision": difference.decision,
             }
-        if number == 2:
-            record |= builder.other_times(row)
-        records.append(record)
-    return pd.DataFrame(records)
+        if builder.number == 2:
+            record = builder.results.runtime(network) or {}
+            ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
+            times = {way: each for way, each in ways.items() if "mean_ms" in each}
+            line |= {f"runtime {way} [ms]": float(each["mean_ms"]) for way, each in times.items()}
+        found.append(line)
+    return found
+
+
+def _flat_operations(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    titles = {column: title for title, column in published.OPERATIONS.items()}
+    return [
+        {"operation": titles[cell.column], "row": cell.network} | {what: getattr(cell, what) for what in FLAT}
+        for cell in cells
+    ]

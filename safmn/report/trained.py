@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from safmn.layout import trained as folder
 from safmn.paper.statistics import Spread, over_seeds
+from safmn.report.evaluated import device_kind
 from safmn.report.measured import Absent, Benchmark, Results, Scores
 from safmn.study import Run, Study
-
-COLLAPSED = "* collapsed"
-"""How the note of a cell begins that was measured with weights from before a collapse."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,14 @@ class Trained:
         return over_seeds([scores.mean(metric) for scores in getattr(self, which).values()])
 
     def by_image(self, metric: str) -> list[dict[str, float]]:
-        """Image -> figure of the best weights, one mapping a seed."""
+        """Image -> PSNR or SSIM of the best weights, one mapping a seed."""
         return [scores.by_image(metric) for scores in self.best.values()]
+
+    @property
+    def devices(self) -> str:
+        """The kinds of device that the measured runs were trained on, "cpu+cuda" where they differ."""
+        kinds = {device_kind(self.records.get(seed, {})) for seed in self.best}
+        return "+".join(sorted(filter(None, kinds)))
 
     @property
     def collapses(self) -> list[str]:
@@ -61,7 +66,7 @@ def collect(study: Study, results: Results, network: str, scale: int, benchmark:
         record = results.record(run)
         if not isinstance(record, Absent):
             found.records[run.seed] = record
-        best = results.scores(network, scale, f"seed{run.seed}_best", benchmark)
+        best = results.scores(network, scale, folder(run.seed, "best"), benchmark)
         if isinstance(best, Absent):
             found.absent[run.seed] = best.reason or (
                 f"trained, but not evaluated on {benchmark.name} yet: `snakemake`"
@@ -70,7 +75,7 @@ def collect(study: Study, results: Results, network: str, scale: int, benchmark:
             )
             continue
         found.best[run.seed] = best
-        last = results.scores(network, scale, f"seed{run.seed}_last", benchmark)
+        last = results.scores(network, scale, folder(run.seed, "last"), benchmark)
         if not isinstance(last, Absent):
             found.last[run.seed] = last
     return found
@@ -80,13 +85,13 @@ def note(found: Trained, metric: str) -> str:
     """The collapse first, then the budget: iterations, data, seeds, device, which weights, and what the last give."""
     parts = []
     if found.collapses:
-        parts.append(f"{COLLAPSED}: {', '.join(found.collapses)}; measured with the weights from before")
+        parts.append(f"* collapsed: {', '.join(found.collapses)}; measured with the weights from before")
     records = [found.records[seed] for seed in found.best if seed in found.records]
     parts += _budget(records)
     seeds = ", ".join(str(seed) for seed in found.best)
     if len(found.best) > 1:
         deviation = found.spread(metric).deviation
-        scatter = f", standard deviation {figure(deviation, metric)}" if deviation is not None else ""
+        scatter = f", standard deviation {shown(deviation, metric)}" if deviation is not None else ""
         parts.append(f"mean of seeds {seeds}{scatter}")
     else:
         parts.append(f"seed {seeds}")
@@ -94,7 +99,7 @@ def note(found: Trained, metric: str) -> str:
     if iterations and None not in iterations:
         parts.append(f"best at iteration {', '.join(map(str, iterations))}")
     if found.last:
-        parts.append(f"last weights give {figure(found.spread(metric, 'last').mean, metric)}")
+        parts.append(f"last weights give {shown(found.spread(metric, 'last').mean, metric)}")
     parts += [f"without seed {seed}: {reason}" for seed, reason in found.absent.items()]
     return "; ".join(parts)
 
@@ -126,13 +131,16 @@ def records(study: Study, results: Results) -> list[Mapping[str, Any]]:
 def departures(study: Study, run: Run, record: Mapping[str, Any]) -> list[str]:
     """In what a run departs from what the study asks for (it was trained with --iterations, say), a phrase each."""
     asked, done = study.specification(run), record.get("specification") or {}
+    if not done:
+        return [f"nothing says how seed {run.seed} was trained"]
     found = []
     for key, value in asked["training"].items():
         have = (done.get("training") or {}).get(key, value)
         if have != value:
             found.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
-    if done.get("train", asked["train"]) != asked["train"]:
-        found.append(f"this run was trained on {', '.join(map(str, done['train']))}")
+    for use, what in (("train", "was trained"), ("validation", "chose its weights")):
+        if done.get(use, asked[use]) != asked[use]:
+            found.append(f"this run {what} on {', '.join(map(str, done[use]))}")
     return found
 
 
@@ -146,7 +154,7 @@ def device(provenance: Mapping[str, Any]) -> str:
     return kind
 
 
-def figure(value: float, metric: str) -> str:
+def shown(value: float, metric: str) -> str:
     """A mean in the digits that notes show."""
     if not math.isfinite(value):
         return str(value)

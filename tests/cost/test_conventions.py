@@ -11,7 +11,7 @@ import torch
 from safmn import networks
 from safmn.cost import complexity, conventions
 from safmn.paper import published, verdicts
-from safmn.paper.published import Cell
+from safmn.paper.published import PrintedCell as Cell
 
 
 @cache

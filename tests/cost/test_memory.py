@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from safmn import cli, networks, paths
+from safmn import cli, networks
 from safmn.cost import memory
 from safmn.device import description as devices
 from safmn.errors import UserError
 from safmn.networks.safmn import LayerNorm2d
+from safmn.paper import NUMBERS
 
 MIB = 2**20
 TABLE_2 = {"CARN-M": "carn_m", "CARN": "carn", "EDSR-baseline": "edsr_baseline", "IMDN": "imdn", "LAPAR-A": "lapar_a"}
@@ -21,7 +22,7 @@ TABLE_2["SAFMN"] = "safmn"
 
 
 def published() -> dict[str, float]:
-    with open(paths.NUMBERS / "table2.csv", encoding="utf-8", newline="") as handle:
+    with open(NUMBERS / "table2.csv", encoding="utf-8", newline="") as handle:
         return {TABLE_2[row["method"]]: float(row["gpu_mem_mib"]) for row in csv.DictReader(handle)}
 
 

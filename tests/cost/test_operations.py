@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from safmn import cli, networks, paths
+from safmn import cli, networks
 from safmn.cost import memory, operations, runtime
 from safmn.device import description as devices
 from safmn.errors import UserError
 from safmn.networks import ranges
+from safmn.paper import NUMBERS
 
 
 class Toy(nn.Module):
@@ -26,7 +27,7 @@ class Toy(nn.Module):
 
 
 def test_operations_are_those_of_table_5() -> None:
-    with open(paths.NUMBERS / "table5.csv", encoding="utf-8", newline="") as handle:
+    with open(NUMBERS / "table5.csv", encoding="utf-8", newline="") as handle:
         printed = [row["operation"] for row in csv.DictReader(handle)]
     assert list(operations.TITLES.values()) == printed
     assert tuple(operations.TITLES) == ranges.NAMES

@@ -1,25 +1,29 @@
 """The claims: each rule by hand, an evaluator that knows arithmetic alone, and the paper's sentences themselves."""
 
 import ast
+import csv
 import json
 import os
 import re
 from fractions import Fraction
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safmn import paths
 from safmn.errors import UserError
-from safmn.paper import claims, published, verdicts
+from safmn.paper import NUMBERS, claims, published, verdicts
+from safmn.paper.cell import Cell
 from safmn.paper.claims import Allowed, Expression, Refused, Span
-from safmn.report import cells
+from safmn.report import cells, sentences
 from tests.report import fabricate
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
+
+
+def load():
+    return claims.load(sentences.printed_networks())
 
 
 def points(**values):
@@ -379,7 +383,7 @@ def made(tmp_path):
     def load(*entries):
         file = tmp_path / "claims.yaml"
         file.write_text(json.dumps(entries), encoding="utf-8")
-        return claims.load(file)
+        return claims.load(sentences.printed_networks(), file)
 
     return load
 
@@ -444,10 +448,10 @@ def test_files_that_are_no_claims(made, entries, said):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*none\.yaml"):
-        claims.load(tmp_path / "none.yaml")
+        claims.load([], tmp_path / "none.yaml")
     (tmp_path / "map.yaml").write_text("id: alone\n", encoding="utf-8")
     with pytest.raises(UserError, match="should hold a list"):
-        claims.load(tmp_path / "map.yaml")
+        claims.load([], tmp_path / "map.yaml")
 
 
 # --- On the print -----------------------------------------------------------------------------------------------------
@@ -481,7 +485,7 @@ def test_verdicts_on_the_print(made, changes, expected):
 def test_a_wrong_sentence_is_caught():
     """Every stated number of the paper's claims, moved by three units of its last digit, no longer follows."""
     moved = 0
-    for claim in claims.load():
+    for claim in load():
         if claim.precision not in ("exactly", "about") or claims.on_print(claim).verdict == claims.DOES_NOT_FOLLOW:
             continue
         unit = Fraction(1, 10 ** verdicts.decimals(claim.value))
@@ -498,7 +502,7 @@ def test_a_wrong_sentence_is_caught():
 
 @pytest.fixture(scope="module")
 def results():
-    return {each.claim.id: each for each in claims.evaluate(None)}
+    return {each.claim.id: each for each in sentences.evaluate()}
 
 
 BY_HAND = {  # from the tables as printed, with a pocket calculator
@@ -594,7 +598,7 @@ def test_what_does_not_follow(results):
 
 def test_the_best_prints_are_the_best():
     """`urban100_worst_*` names the network with the best print of each test set."""
-    for claim in (each for each in claims.load() if each.id.startswith("urban100_worst")):
+    for claim in (each for each in load() if each.id.startswith("urban100_worst")):
         for name, cell in claim.cells.items():
             if name.startswith("best_"):
                 column = [
@@ -643,7 +647,7 @@ def test_quotations_are_the_papers_words(paper):
             name = heading[1] or heading[2]
         sections[name] = f"{sections.get(name, '')} {line}"
     plain = {name: " ".join(text.split()) for name, text in sections.items()}
-    for claim in claims.load():
+    for claim in load():
         assert claim.section in plain, claim.id
         assert claim.quotation in plain[claim.section], f"{claim.id}: not in section {claim.section}"
 
@@ -651,22 +655,22 @@ def test_quotations_are_the_papers_words(paper):
 # --- On measured cells ------------------------------------------------------------------------------------------------
 
 
-def frame(*lines):
-    """`cells.csv` from (row, measured, verdict, note) in Table 3, DIV2K-val, or from whole mappings."""
-    keys = ("row", "measured", "verdict", "note")
-    common = {"table": 3, "scale": 4, "column": "div2k_val_psnr", "published": "30.00", "unit": "dB", "delta": 0.0}
-    rows = [common | (line if isinstance(line, dict) else dict(zip(keys, line, strict=True))) for line in lines]
-    return pd.DataFrame(rows, columns=cells.COLUMNS)
+def at(network, measured=None, verdict="reproduced", note="", **changes):
+    """A cell of Table 3, DIV2K-val; `changes` replace fields."""
+    fields = {"table": 3, "scale": 4, "column": "div2k_val_psnr", "published": "30.00", "unit": "dB"} | changes
+    return Cell(network=network, measured=measured, verdict=verdict, note=note, **fields)
 
 
-def trained(row, mean, reach):
-    """A line of a network trained with several seeds, its note written by the verdict itself."""
-    verdict = verdicts.training("30.00", "psnr", mean, interval=(mean - reach, mean + reach))
-    return (row, mean, verdict.verdict, f"{verdict.note}; 500000 iterations on DIV2K")
+def trained(network, mean, reach):
+    """A network trained with several seeds, its verdict by the rule."""
+    ends = (mean - reach, mean + reach)
+    verdict = verdicts.training("30.00", "psnr", mean, interval=ends)
+    facts = {"low": ends[0], "high": ends[1], "seeds": 3, "origin": "trained"}
+    return at(network, mean, verdict.verdict, verdict.note, **facts)
 
 
-def judge(made, lines, **changes):
-    (result,) = claims.evaluate(frame(*lines), made(entry(**changes)))
+def judge(made, cells, **changes):
+    (result,) = claims.evaluate(made(entry(**changes)), cells)
     return result.measured
 
 
@@ -690,16 +694,22 @@ def test_seeds_decide_or_not(made, reach, changes, expected):
     assert (side.low, side.high) == (pytest.approx(0.171 - 2 * reach), pytest.approx(0.171 + 2 * reach))
 
 
-def test_the_interval_is_read_as_the_verdict_writes_it():
+def test_a_number_counts_with_its_interval():
     for mean, low, high in ((30.0, 29.99, 30.01), (30.0, 28.0, 32.0), (-1.5, -2.25, 0.125)):
-        note = verdicts.training("30.00", "psnr", mean, interval=(low, high)).note
-        (line,) = frame(("safmn", mean, "reproduced", f"{note}; seeds 0, 1")).itertuples(index=False)
-        assert claims._spread(line) == Span(Fraction(str(low)), Fraction(str(high)))
+        assert claims.spread(at("safmn", mean, low=low, high=high)) == Span(Fraction(str(low)), Fraction(str(high)))
+    assert claims.spread(at("safmn", 30.1)) == Span.point("30.1")
+
+
+@pytest.mark.parametrize("mean", [30.12345, 30.12355])
+def test_a_rounded_interval_holds_its_mean(mean):
+    """Seeds that agree have an interval of no width; rounded for print, it lies beside the mean."""
+    span = claims.spread(at("safmn", mean, low=30.1235, high=30.1235))
+    assert span == Span(*sorted((Fraction(str(mean)), Fraction("30.1235"))))
 
 
 def test_a_single_seed_decides_nothing(made):
     single = verdicts.training("30.43", "psnr", 30.43)
-    lines = [("safmn", 30.43, single.verdict, single.note), trained("safm_none", 30.26, 0.001)]
+    lines = [at("safmn", 30.43, single.verdict, single.note), trained("safm_none", 30.26, 0.001)]
     side = judge(made, lines)
     assert side.verdict == "not decidable"
     assert "Table 3 safmn x4 div2k_val_psnr has no interval" in side.note
@@ -707,45 +717,42 @@ def test_a_single_seed_decides_nothing(made):
 
 
 def test_a_missing_cell_is_named(made):
-    lines = [trained("safmn", 30.43, 0.001), ("safm_none", float("nan"), "missing", "not trained yet")]
+    lines = [trained("safmn", 30.43, 0.001), at("safm_none", None, "missing", "not trained yet")]
     side = judge(made, lines)
     assert side == claims.Side("not decidable", note="Table 3 safm_none x4 div2k_val_psnr is missing: not trained yet")
     assert judge(made, lines[:1]).note.endswith("is missing: the study does not have it")
-    (nothing,) = claims.evaluate(None, made(entry()))
+    (nothing,) = claims.evaluate(made(entry()))
     assert nothing.measured.note == "Table 3 safmn x4 div2k_val_psnr is missing (and 1 more): nothing is measured yet"
     assert nothing.printed.verdict == "follows"
 
 
 def test_what_is_not_comparable_is_said(made):
     reason = "trained for 1000 iterations instead of 500000"
-    side = judge(made, [trained("safmn", 30.43, 0.001), ("safm_none", 25.5, "not comparable", reason)])
+    side = judge(made, [trained("safmn", 30.43, 0.001), at("safm_none", 25.5, "not comparable", reason)])
     assert (side.verdict, side.note) == ("not comparable", f"Table 3 safm_none x4 div2k_val_psnr: {reason}")
     assert side.value == pytest.approx(4.93)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_what_is_not_finite_is_not_computed_with(made, value):
-    side = judge(made, [("safmn", value, "contradicted", "diverged"), trained("safm_none", 30.26, 0.001)])
+    side = judge(made, [at("safmn", value, "contradicted", "diverged"), trained("safm_none", 30.26, 0.001)])
     assert (side.verdict, side.value) == ("not decidable", None)
     assert side.note == "Table 3 safmn x4 div2k_val_psnr is not finite: diverged"
 
 
 def test_dividing_by_a_measured_0(made):
-    lines = [("safmn", 1.0, "reproduced", ""), ("safm_none", 0.0, "reproduced", "")]
+    lines = [at("safmn", 1.0), at("safm_none", 0.0)]
     side = judge(made, lines, compute="ratio(ours, without)", unit="times")
     assert (side.verdict, side.note) == ("not decidable", "it divides by what may be 0")
 
 
 def test_counts_and_predicted_memory_are_exact_enough():
     measured = {"safmn": 76.70016, "carn": 193.7088, "imdn": 107.827}
-    line = {"table": 1, "scale": 4, "column": "activations", "unit": "M", "verdict": "rounding", "note": ""}
-    memory = {"table": 2, "scale": 4, "column": "gpu_memory", "unit": "MiB", "verdict": "reproduced"}
-    lines = [line | {"row": row, "measured": value} for row, value in measured.items()]
-    lines += [
-        memory | {"row": row, "measured": value, "note": "predicted without a GPU, peak in feats.1"}
-        for row, value in (("safmn", 64.90), ("imdn", 200.28))
-    ]
-    found = {each.claim.id: each.measured for each in claims.evaluate(frame(*lines))}
+    counted = {"table": 1, "column": "activations", "unit": "M", "origin": "counted"}
+    memory = {"table": 2, "column": "gpu_memory", "unit": "MiB", "origin": "predicted"}
+    lines = [at(network, value, "rounding", **counted) for network, value in measured.items()]
+    lines += [at(network, value, **memory) for network, value in (("safmn", 64.90), ("imdn", 200.28))]
+    found = {each.claim.id: each.measured for each in sentences.evaluate(lines)}
     assert (found["acts_less_than_carn"].verdict, found["acts_less_than_imdn"].verdict) == ("holds", "holds")
     assert found["acts_less_than_carn"].value == pytest.approx(60.4, abs=0.01)
     assert found["memory_less_than_imdn"].verdict == "holds"
@@ -764,7 +771,7 @@ OTHER = fabricate.GPU | {"gpu": "NVIDIA H100"}
 def test_times_count_on_the_papers_gpu_only(tmp_path, provenance, verdict, value):
     study = fabricate.study(networks=["carn"])
     fabricate.runtime(tmp_path, {"safmn": 10.0, "carn": 19.0}, provenance)
-    found = {each.claim.id: each.measured for each in claims.evaluate(cells.collect(study, tmp_path))}
+    found = {each.claim.id: each.measured for each in sentences.evaluate(cells.collect(study, tmp_path))}
     side = found["twice_as_fast_as_carn"]
     assert side.verdict == verdict
     assert side.value == (pytest.approx(value) if value else None)
@@ -777,23 +784,23 @@ def test_a_users_own_variants_do_not_change_the_print(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "mine.yaml").write_text("title: mine\ndescription: One of my own.\n", encoding="utf-8")
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
-    claims._printed_cells.cache_clear()
-    assert len(claims.evaluate(None)) == len(claims.load())
+    assert len(sentences.evaluate()) == len(load())
 
 
 # --- What is written --------------------------------------------------------------------------------------------------
 
 
 def test_files(tmp_path):
-    written = claims.write(tmp_path / "study", None)
+    written = sentences.write(tmp_path / "study")
     folder = tmp_path / "study" / "tables"
     assert sorted(each.name for each in folder.iterdir()) == ["claims.csv", "claims.md"]
-    sheet = pd.read_csv(folder / "claims.csv", keep_default_na=False)
-    assert list(sheet.id) == [each.claim.id for each in written] == [claim.id for claim in claims.load()]
-    line = sheet.set_index("id").loc["params_less_than_carn"]
-    assert (line.printed_verdict, line.states, line.section) == ("follows", "about 85 %", "4.2")
-    assert float(line.printed_value) == pytest.approx(100 - 24000 / 1592, abs=1e-9)
-    assert "ours = Table 1 safmn x4 params" in line.cells
+    with open(folder / "claims.csv", encoding="utf-8", newline="") as handle:
+        sheet = {line["id"]: line for line in csv.DictReader(handle)}
+    assert list(sheet) == [each.claim.id for each in written] == [claim.id for claim in load()]
+    line = sheet["params_less_than_carn"]
+    assert [line[key] for key in ("printed_verdict", "states", "section")] == ["follows", "about 85 %", "4.2"]
+    assert float(line["printed_value"]) == pytest.approx(100 - 24000 / 1592, abs=1e-9)
+    assert "ours = Table 1 safmn x4 params" in line["cells"]
     text = (folder / "claims.md").read_text(encoding="utf-8")
     for each in written:
         assert each.claim.id in text
@@ -805,7 +812,7 @@ def test_files(tmp_path):
 
 def test_text_of_others_stays_text(made, tmp_path):
     (claim,) = made(entry(quotation="a | b\n<script> `x` *c*", value="0.99", note="see | <b>"))
-    text = claims.markdown(claims.evaluate(None, [claim]))
+    text = sentences.markdown(claims.evaluate([claim]))
     assert "<script>" not in text.replace("\\<script>", "")
     rows = [line for line in text.splitlines() if line.startswith("| 5")]
     assert len(rows) == 1
@@ -813,5 +820,6 @@ def test_text_of_others_stays_text(made, tmp_path):
 
 
 def test_the_committed_file_is_the_default():
-    assert (paths.NUMBERS / "claims.yaml").is_file()
-    assert [claim.id for claim in claims.load()] == [claim.id for claim in claims.load(paths.NUMBERS / "claims.yaml")]
+    file = NUMBERS / "claims.yaml"
+    assert file.is_file()
+    assert [each.id for each in load()] == [each.id for each in claims.load(sentences.printed_networks(), file)]

@@ -250,6 +250,20 @@ def test_an_ordering_takes_three_networks_and_three_images():
     assert "2 images" in found.interval.note
 
 
+def test_ties_count_as_ties():
+    """Tau-b by its definition, over all pairs: (concordant - discordant) / sqrt(untied x untied)."""
+    printed = {"a": 30.43, "b": 30.43, "c": 30.32, "d": 30.30, "e": 30.32}
+    means = {"a": 30.0, "b": 29.0, "c": 29.5, "d": 29.0, "e": 28.0}
+    pairs = [(one, two) for one in printed for two in printed if one < two]
+    signs = [(np.sign(printed[a] - printed[b]), np.sign(means[a] - means[b])) for a, b in pairs]
+    untied = [sum(bool(sign[side]) for sign in signs) for side in (0, 1)]
+    assert untied == [8, 9]  # ties on both sides, so that no other tau gives the same
+    expected = sum(a * b for a, b in signs) / math.sqrt(untied[0] * untied[1])
+    found = statistics.agreement(printed, {name: scores([value] * 30) for name, value in means.items()})
+    assert found.tau == pytest.approx(expected)
+    assert found.interval.ends == pytest.approx((expected, expected))  # equal images: every resample is the same
+
+
 def test_figures_that_are_all_equal_have_no_order():
     printed, measured = ablation(0.0)
     assert statistics.agreement(dict.fromkeys(printed, 30.0), measured) is None

@@ -148,6 +148,53 @@ def test_trained_networks(measured, interval, expected):
     assert word(verdicts.training("32.21", "psnr", measured, interval=interval)) == expected
 
 
+@pytest.mark.parametrize(
+    ("printed", "metric", "centre", "reach", "expected"),
+    [
+        ("32.21", "psnr", 32.21, 0.0499, "reproduced"),
+        ("32.21", "psnr", 32.21, 0.0501, "undecidable"),
+        ("32.21", "psnr", 32.17, 0.0499, "reproduced"),  # the width decides, not where the ends lie
+        ("32.21", "psnr", 32.17, 0.0501, "undecidable"),
+        ("0.8948", "ssim", 0.8948, 0.00099, "reproduced"),
+        ("0.8948", "ssim", 0.8948, 0.00101, "undecidable"),
+        ("0.8948", "ssim", 0.8956, 0.00099, "reproduced"),
+        ("0.8948", "ssim", 0.8956, 0.00101, "undecidable"),
+    ],
+)
+def test_an_interval_must_be_narrower_than_what_the_paper_discusses(printed, metric, centre, reach, expected):
+    """0.05 dB and 0.001 to a side: just below and just above."""
+    found = verdicts.training(printed, metric, centre, interval=(centre - reach, centre + reach))
+    assert word(found) == expected
+
+
+@pytest.mark.parametrize(("printed", "metric", "tolerance"), [("32.21", "psnr", 0.01), ("0.8948", "ssim", 0.0002)])
+def test_an_interval_contradicts_from_the_tolerance_on(printed, metric, tolerance):
+    for side in (-1, 1):
+        for factor, expected in ((0.95, "reproduced"), (1.05, "contradicted")):
+            near = float(printed) + side * factor * tolerance
+            far = near + side * 2 * tolerance
+            found = verdicts.training(printed, metric, (near + far) / 2, interval=(min(near, far), max(near, far)))
+            assert word(found) == expected, (side, factor)
+
+
+@pytest.mark.parametrize(
+    ("printed", "metric", "measured", "tolerance", "expected"),
+    [
+        ("32.21", "psnr", 32.22, None, True),
+        ("32.21", "psnr", 32.2201, None, False),
+        ("32.21", "psnr", 32.2299, 0.02, True),
+        ("32.21", "psnr", 32.2301, 0.02, False),
+        ("0.8948", "ssim", 0.8950, None, True),
+        ("0.8948", "ssim", 0.89501, None, False),
+        ("32", "psnr", 32.4, None, True),  # rounds to it, further than the tolerance
+        ("32.21", "psnr", float("inf"), 1e9, False),
+        ("32.21", "psnr", float("nan"), 1e9, False),
+    ],
+)
+def test_what_agrees_with_a_print(printed, metric, measured, tolerance, expected):
+    assert verdicts.agrees(printed, metric, measured, tolerance) == expected
+
+
 def test_ssim_has_its_own_tolerance_and_resolution():
     assert word(verdicts.training("0.8948", "ssim", 0.8950, interval=(0.8946, 0.8954))) == "reproduced"
     assert word(verdicts.training("0.8948", "ssim", 0.8954, interval=(0.8951, 0.8957))) == "contradicted"

@@ -8,6 +8,7 @@ import numpy as np
 
 from safmn.files import write_json
 from safmn.inspection import record
+from safmn.paper import published
 from safmn.study import Run, Study
 
 TRAINING = {"iterations": 100, "batch": 4, "patch": 24, "validate_every": 50}
@@ -182,3 +183,29 @@ def operations(
     write_json(
         folder / "cost" / "operations.json", {"provenance": provenance, "settings": settings, "operations": found}
     )
+
+
+def evaluation(folder: Path, network: str, which: str, scale: int = 4, /, **facts: Any) -> None:
+    """quality/<network>/x<scale>/<which>/evaluation.json with some `facts`."""
+    file = folder / "quality" / network / f"x{scale}" / which / "evaluation.json"
+    write_json(file, {"network": network, "scale": scale, "provenance": PROVENANCE} | facts)
+
+
+def everything(folder: Path) -> Study:
+    """A study with something of everything: verdicts of many kinds, a collapse, claims, gaps; returns it."""
+    variants = ["safmn", "no_fm", "ccm_none", "ln_bn", "ln_bn_reference_ema", "blocks_4", "blocks_12"]
+    made = study(variants=variants, networks=["bicubic", "imdn", "carn"], extra_seeds={"no_fm": [1, 2]})
+    for place, name in enumerate(variants):
+        # The paper's own counts for two, none of the paper's for the others.
+        counts = {"safmn": (239_520, 13_554_915_840, 76_700_160), "no_fm": (239_520, 13_554_915_840, 76_700_160)}
+        complexity(folder, name, *counts.get(name, (300_000 - place, 14_000_000_000, 80_000_000 + place)))
+        for seed in made.seeds(name):
+            run(folder, made, name, seed, **(collapsed() if name == "ln_bn" else {}))
+            if name != "blocks_4":
+                scores = [27.0 + image - place / 10 + seed / 100 for image in range(5)]
+                quality(folder, name, f"seed{seed}_best", "Set5", scores)
+    quality(folder, "imdn", "published", "Set5", [32.21] * 5, 0.8948)
+    memory(folder, {"safmn": 64.9, "imdn": 200.28, "carn": 681.74})
+    runtime(folder, {"safmn": 1000.0, "imdn": 500.0, "carn": 2000.0})
+    operations(folder, dict.fromkeys(published.OPERATIONS, 12.5))
+    return made

@@ -4,22 +4,21 @@ import csv
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from safmn import paths
 from safmn.errors import UserError
 from safmn.files import write_json, write_text
-from safmn.paper import published, verdicts
+from safmn.paper import NUMBERS, published, verdicts
+from safmn.paper.cell import Cell
 from safmn.report import cells
 from tests.report import fabricate
 
 
-def cell(frame: pd.DataFrame, row: str, column: str, table: int = 3, scale: int = 4) -> pd.Series:
+def cell(found: list[Cell], network: str, column: str, table: int = 3, scale: int = 4) -> Cell:
     """The one cell there."""
-    found = frame[(frame.table == table) & (frame.row == row) & (frame.column == column) & (frame.scale == scale)]
-    assert len(found) == 1, found
-    return found.iloc[0]
+    (only,) = [each for each in found if each.place == (table, network, scale, column)]
+    return only
 
 
 # --- Which cells there are -------------------------------------------------------------------------------------------
@@ -30,24 +29,14 @@ def everything() -> cells.Study:
 
 
 def test_an_empty_study_has_every_printed_cell_with_a_reason(tmp_path):
-    frame = cells.collect(everything(), tmp_path / "nothing here")
-    assert list(frame.columns) == [
-        "table",
-        "row",
-        "scale",
-        "column",
-        "published",
-        "measured",
-        "unit",
-        "delta",
-        "verdict",
-        "note",
-    ]
-    assert (frame.verdict == verdicts.MISSING).all()
-    assert (frame.note != "").all()
-    assert frame.measured.isna().all()
+    found = cells.collect(everything(), tmp_path / "nothing here")
+    assert {each.verdict for each in found} == {verdicts.MISSING}
+    assert all(each.note for each in found)
+    assert {(each.measured, each.delta, each.low, each.std, each.seeds, each.origin) for each in found} == {
+        (None, None, None, None, 0, "")
+    }
     for table in published.TABLES:
-        own = frame[(frame.table == table) & (frame.published != "")]
+        own = [each for each in found if each.table == table and each.published]
         assert len(own) == len(published.printed(table))
 
 
@@ -57,18 +46,17 @@ def test_rows_stand_in_the_papers_order(tmp_path):
 
     networks = all_networks()
     for table, header in ((1, "method"), (2, "method"), (3, "variant"), (4, "n_blocks")):
-        with open(paths.NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
+        with open(NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:
             lines = [(line[header], int(line.get("scale") or 4)) for line in csv.DictReader(handle)]
-        rows = frame[(frame.table == table) & (frame.row != "ln_bn_reference_ema")]  # which the paper does not have
-        rows = rows[["row", "scale"]].drop_duplicates()
-        assert [(networks[row].rows[table], scale) for row, scale in rows.itertuples(index=False)] == lines
+        rows = dict.fromkeys((each.network, each.scale) for each in frame if each.table == table)
+        rows.pop(("ln_bn_reference_ema", 4), None)  # which the paper does not have
+        assert [(networks[network].rows[table], scale) for network, scale in rows] == lines
 
 
 def test_a_study_of_two_networks_has_their_rows_only(tmp_path):
     frame = cells.collect(fabricate.study(networks=["imdn"]), tmp_path)
-    assert set(frame[frame.table == 3].row) == {"safmn", "no_fm"}
-    assert set(frame[frame.table == 2].row) == {"safmn", "imdn"}
-    assert list(dict.fromkeys(frame[frame.table == 1].row)) == ["imdn", "safmn"]
+    rows = {table: list(dict.fromkeys(each.network for each in frame if each.table == table)) for table in (1, 2, 3)}
+    assert rows == {1: ["imdn", "safmn"], 2: ["imdn", "safmn"], 3: ["safmn", "no_fm"]}
 
 
 def test_own_test_sets_get_columns_without_print(tmp_path):
@@ -90,9 +78,9 @@ def test_two_parts_of_one_test_set_are_told_apart(tmp_path):
     fabricate.run(tmp_path, study, "safmn")
     fabricate.quality(tmp_path, "safmn", "seed0_best", "photographs", [1.0])  # of which part?
     frame = cells.collect(study, tmp_path)
-    columns = [column for column in frame.column.unique() if column.startswith("photographs")]
-    assert len(columns) == 4
-    assert frame[frame.column.isin(columns)].measured.isna().all()
+    own = [each for each in frame if each.column.startswith("photographs")]
+    assert len({each.column for each in own}) == 4
+    assert {each.measured for each in own} == {None}
 
 
 @pytest.fixture
@@ -111,11 +99,11 @@ def test_own_variants_follow_the_papers_in_table_3(tmp_path, own_variant):
     study = fabricate.study(variants="all")
     fabricate.complexity(tmp_path, "a_mine", 1500, 2_500_000_000, 3_000_000)
     frame = cells.collect(study, tmp_path)
-    assert frame[frame.table == 3].row.iloc[-1] == "a_mine"
-    assert "a_mine" not in set(frame[frame.table != 3].row)
+    assert [each.network for each in frame if each.table == 3][-1] == "a_mine"
+    assert {each.table for each in frame if each.network == "a_mine"} == {3}
     params = cell(frame, "a_mine", "params")
     assert (params.published, params.measured, params.unit) == ("", 1.5, "K")
-    assert math.isnan(params.delta)
+    assert params.delta is None
     assert params.verdict == verdicts.NOT_COMPARABLE
     assert cell(frame, "a_mine", "set5_psnr").verdict == verdicts.MISSING
 
@@ -267,7 +255,7 @@ def test_a_collapsed_run_is_measured_and_marked(tmp_path):
     found = cell(cells.collect(study, tmp_path), "no_fm", "set5_psnr")
     assert found.measured == 25.0
     assert found.note.startswith("* collapsed: seed 0 at iteration 61 (the loss is not finite)")
-    assert cells.is_collapsed(found.note)
+    assert found.collapsed
 
 
 def test_why_a_trained_cell_is_missing(tmp_path):
@@ -347,9 +335,8 @@ def test_published_weights_that_are_there_wait_for_their_evaluation(tmp_path):
     assert cell(frame, "imdn", "set5_psnr", table=1).note.startswith("the weights are at hand, but not evaluated yet")
 
 
-@pytest.mark.parametrize("weights", ["none", "published"])
-def test_bicubic_needs_no_weights(tmp_path, weights):
-    fabricate.quality(tmp_path, "bicubic", weights, "Set5", [28.4214] * 5)
+def test_bicubic_needs_no_weights(tmp_path):
+    fabricate.quality(tmp_path, "bicubic", "published", "Set5", [28.4214] * 5)
     found = cell(cells.collect(only_evaluating(), tmp_path), "bicubic", "set5_psnr", table=1)
     assert (found.measured, found.verdict) == (pytest.approx(28.4214), verdicts.ROUNDING)
 
@@ -393,21 +380,13 @@ def test_memory_of_another_image_size_is_another_quantity(tmp_path):
     assert "160x90" in found.note
 
 
-def test_a_record_for_each_network_is_read_too(tmp_path):
-    fabricate.memory(tmp_path, {"safmn": 64.9})
-    (tmp_path / "cost" / "memory").mkdir()
-    (tmp_path / "cost" / "memory.json").rename(tmp_path / "cost" / "memory" / "safmn.json")
-    found = cell(cells.collect(fabricate.study(), tmp_path), "safmn", "gpu_memory", table=2)
-    assert found.verdict == verdicts.REPRODUCED
-
-
 def test_a_cpus_time_never_passes_for_a_gpus(tmp_path):
     fabricate.runtime(tmp_path, {"safmn": 10.71, "imdn": 10.22})  # the printed numbers themselves
     frame = cells.collect(fabricate.study(networks=["imdn"]), tmp_path)
     found = cell(frame, "imdn", "runtime", table=2)
-    assert (found.measured, found.unit) == (10.22, "ms (CPU)")
+    assert (found.measured, found.unit, found.device, found.origin) == (10.22, "ms", "cpu", "measured")
     assert found.verdict == verdicts.NOT_COMPARABLE
-    assert math.isnan(found.delta)
+    assert found.delta is None
     assert "time of a CPU, not of a GPU" in found.note
     assert "0.954 times SAFMN in the same run" in found.note
 
@@ -435,7 +414,7 @@ def test_out_of_memory_is_a_reason(tmp_path):
     }
     write_json(file, record)
     found = cell(cells.collect(fabricate.study(), tmp_path), "safmn", "runtime", table=2)
-    assert (found.verdict, math.isnan(found.measured)) == (verdicts.MISSING, True)
+    assert (found.verdict, found.measured, found.origin) == (verdicts.MISSING, None, "")
     assert found.note == "out of memory with an LR image of 320x180: CUDA out of memory"
 
 
@@ -461,12 +440,59 @@ def test_the_file_reads_back_as_it_was(tmp_path):
     fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
     frame = cells.collect(study, tmp_path)
     cells.write(frame, tmp_path / "cells.csv")
-    pd.testing.assert_frame_equal(cells.read(tmp_path / "cells.csv"), frame, check_exact=True)
+    assert cells.read(tmp_path / "cells.csv") == frame
     header = (tmp_path / "cells.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert header == "table,row,scale,column,published,measured,unit,delta,verdict,note"
+    assert header == (
+        "table,row,scale,column,published,measured,unit,delta,verdict,note,low,high,std,seeds,device,collapsed,origin"
+    )
 
 
-@pytest.mark.parametrize("content", ["", "table,row\n1,2\n", None])
+HEADER = ",".join(cells.COLUMNS)
+LINE = "3,safmn,4,params,239.52,239.52,K,0.0,exact,,,,,0,,False,counted"
+
+
+def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
+    study = fabricate.study(seeds=[0, 1, 2])
+    for seed, value in enumerate((30.1, 30.2, 30.4)):
+        fabricate.run(tmp_path, study, "no_fm", seed, **(fabricate.collapsed() if seed == 2 else {}))
+        fabricate.quality(tmp_path, "no_fm", f"seed{seed}_best", "Set5", [value] * 5)
+    fabricate.runtime(tmp_path, {"safmn": 10.9}, fabricate.GPU)
+    cells.write(cells.collect(study, tmp_path), tmp_path / "cells.csv")
+    with open(tmp_path / "cells.csv", encoding="utf-8", newline="") as handle:
+        lines = {(line["table"], line["row"], line["column"]): line for line in csv.DictReader(handle)}
+    line = lines["3", "no_fm", "set5_psnr"]
+    # Mean 90.7 / 3, variance 0.07 / 3; the quantile of Student's t with two degrees of freedom in closed form.
+    deviation = math.sqrt(0.07 / 3)
+    reach = 0.95 * math.sqrt(2 / (1 - 0.95**2)) * deviation / math.sqrt(3)
+    assert float(line["std"]) == pytest.approx(deviation, abs=1e-12)
+    assert float(line["low"]) == pytest.approx(90.7 / 3 - reach, abs=1e-12)
+    assert float(line["high"]) == pytest.approx(90.7 / 3 + reach, abs=1e-12)
+    assert [line[key] for key in ("seeds", "device", "collapsed", "origin")] == ["3", "cpu", "True", "trained"]
+    line = lines["2", "safmn", "runtime"]
+    assert [line[key] for key in ("unit", "device", "collapsed", "origin")] == ["ms", "cuda", "False", "measured"]
+    line = lines["3", "safmn", "params"]
+    assert [line[key] for key in cells.COLUMNS[10:]] == ["", "", "", "0", "", "False", ""]
+
+
+def test_a_file_of_the_right_form_is_read(tmp_path):
+    write_text(tmp_path / "cells.csv", f"{HEADER}\n{LINE}\n")
+    (found,) = cells.read(tmp_path / "cells.csv")
+    assert found == Cell(3, "safmn", 4, "params", "239.52", 239.52, "K", 0.0, "exact", origin="counted")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "table,row\n1,2\n",
+        f"{HEADER}\n{LINE[:-8]}\n",  # cut off
+        f"{HEADER}\n{LINE},more\n",
+        f"{HEADER}\n{LINE.replace('239.52,K', 'many,K')}\n",
+        f"{HEADER}\n{LINE.replace('False', 'maybe')}\n",
+        f"{HEADER}\n{LINE}".replace("exact,", 'exact,"'),  # a quote that never ends
+    ],
+)
 def test_another_file_is_refused(tmp_path, content):
     if content is not None:
         write_text(tmp_path / "cells.csv", content)

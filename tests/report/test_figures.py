@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from safmn import paths
 from safmn.files import write_text
 from safmn.inspection import record
+from safmn.paper import NUMBERS
 from safmn.report import cells, figures, inspected
 from safmn.report.figures import canvas, figure1, figure2, figure6, figure7
 from safmn.report.measured import Results
@@ -22,7 +22,7 @@ def text_of(file) -> str:
 
 def draw(study, folder) -> dict[str, str]:
     frame = cells.collect(study, folder)
-    return {file.stem: text_of(file) for file in figures.draw_all(study, folder, frame, folder / "figures")}
+    return {file.stem: text_of(file) for file in figures.draw_all(study, folder, frame)}
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,11 @@ def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
     assert "collapsed at 77" in drawn["figure7"]
     # The authors validated at 5,000 first; these runs end at 100.
     assert "authors' first validation is later" in drawn["curves_x4"]
-    log = figure7.read_curve(paths.NUMBERS / "training_log_x4.csv")
+    log = figure7.read_curve(NUMBERS / "training_log_x4.csv")
     xs, ys = figure7.column(log, "l1_loss", 300)
     assert xs == [100, 200, 300]
     assert ys[0] == 4.3399e-02
-    later = figure7.column(figure7.read_curve(paths.NUMBERS / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
+    later = figure7.column(figure7.read_curve(NUMBERS / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
     assert later[0] == [5000, 10_000]
 
 
@@ -256,5 +256,5 @@ def test_many_networks_are_drawn_in_rows(tmp_path):
     seen = inspected.collect(study, Results(tmp_path))
     for draws, words in ((figure2.attributions, "DI 2.00"), (figure6.crops, "30.00 (29.00)")):
         with canvas.style():
-            file = canvas.save(draws(seen), tmp_path / "many")
+            file = canvas.save(draws(seen), tmp_path / "many.svg")
         assert text_of(file).count(words) == len(study.variants)

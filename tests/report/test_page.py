@@ -9,7 +9,7 @@ import pytest
 
 from safmn.files import write_text
 from safmn.paper import claims, verdicts
-from safmn.report import cells, figures, origins, page, tables
+from safmn.report import cells, figures, origins, page, sentences, tables
 from safmn.report.measured import Results
 from tests.report import fabricate
 
@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 def render(study, folder) -> str:
     frame = cells.collect(study, folder)
-    figures.draw_all(study, folder, frame, folder / "figures")
+    figures.draw_all(study, folder, frame)
     origins.write(study, folder)
     return page.write(study, folder, frame, tables.build_all(study, folder, frame)).read_text(encoding="utf-8")
 
@@ -125,8 +125,7 @@ def test_verdicts_come_first_and_add_up(made):
     study, folder, html = made
     frame = cells.collect(study, folder)
     overview = dict(page.overview(frame))
-    printed = frame[frame.published != ""]
-    assert sum(overview["all"].values()) == len(printed)
+    assert sum(overview["all"].values()) == sum(each.published != "" for each in frame)
     assert overview["Table 3"]["exact"] == 1
     assert list(overview["all"]) == list(verdicts.VERDICTS)
     assert html.index('id="verdicts"') < html.index('id="table1"') < html.index('id="figures"')
@@ -149,7 +148,7 @@ def test_what_is_missing_is_listed_with_the_reason_and_the_number_of_cells(made)
     study, folder, html = made
     frame = cells.collect(study, folder)
     found = page.missing(frame)
-    assert sum(each["cells"] for each in found) == (frame.verdict == "missing").sum()
+    assert sum(each["cells"] for each in found) == sum(each.verdict == "missing" for each in frame)
     assert any(each["reason"].startswith("training failed: <img") for each in found)
     text = "".join(read(html).text)
     assert "the study does not test on Manga109" in text
@@ -189,15 +188,15 @@ def test_claims_are_a_table_of_their_own(made):
     study, folder, html = made
     assert 'id="claims"' not in html
     frame = cells.collect(study, folder)
-    judged = claims.evaluate(frame)
+    judged = sentences.evaluate(frame)
     again = page.html(study, folder, frame, [], judged)
     text = " ".join("".join(read(again).text).split())
-    assert claims.summary(judged) in text
+    assert sentences.summary(judged) in text
     for each in judged:
         assert f"“{each.claim.quotation}” ({each.claim.id})" in text
     doubtful = [each for each in judged if each.printed.verdict == claims.DOES_NOT_FOLLOW]
     assert text.count("✗ does not follow") == len(doubtful) > 0
-    for title, complaints in claims.doubtful(judged).items():
+    for title, complaints in sentences.doubtful(judged).items():
         assert f"{title}: {len(complaints)}" in text
         assert all(each in text for each in complaints)
 

@@ -10,7 +10,7 @@ import pytest
 
 from safmn import cli, paths
 from safmn.files import write_json, write_text
-from safmn.paper import verdicts
+from safmn.paper import NUMBERS, verdicts
 from safmn.report import cells, rendering, tables
 from safmn.report.tables import Table
 from tests.report import fabricate
@@ -52,7 +52,7 @@ def everything(tmp_path_factory) -> dict[int, Table]:
 
 
 def printed(number: int) -> list[dict[str, str]]:
-    with open(paths.NUMBERS / f"table{number}.csv", encoding="utf-8", newline="") as handle:
+    with open(NUMBERS / f"table{number}.csv", encoding="utf-8", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
@@ -219,9 +219,8 @@ def test_the_lines_below_say_data_budget_device_and_convention(measured):
 def test_the_summary_counts_printed_cells_by_verdict(measured):
     # 5 rows of 7 printed cells. Parameters are exact twice and activations a rounding once; 76.6 M is wrong, and so is
     # 13.5549 G twice, which rounds to 13.55 and has no explanation here.
-    frame = cells.collect(measured[0], measured[1])
-    own = frame[(frame.table == 3) & (frame.published != "")]
-    counts = tables.verdict_counts(own)
+    found = cells.collect(measured[0], measured[1])
+    counts = tables.verdict_counts([each for each in found if each.table == 3 and each.published])
     assert sum(counts.values()) == 35
     assert (counts["exact"], counts["rounding"], counts["missing"]) == (2, 1, 29)
     assert measured[2][3].summary.startswith("35 printed cells: 2 exact, 1 rounding, 3 contradicted, 29 missing.")
@@ -327,8 +326,9 @@ def test_table_2_has_the_habit_and_the_other_modes_beside_the_main_column(tmp_pa
         assert (found.verdict, table.footnotes[found.footnote - 1]) == (verdicts.MISSING, reason)
     fact = next(fact for fact in table.facts if fact.startswith("Outputs, checked"))
     assert "compiled 3e-07 (tolerance 0.0001), half 0.002 (tolerance 0.02)" in fact
-    assert table.flat.set_index("row")["runtime half [ms]"]["safmn"] == 2.5
-    assert table.flat.set_index("row")["runtime one pass without warm-up [ms]"]["imdn"] == 16.0
+    flat = {line["row"]: line for line in table.flat}
+    assert flat["safmn"]["runtime half [ms]"] == 2.5
+    assert flat["imdn"]["runtime one pass without warm-up [ms]"] == 16.0
 
 
 def test_other_ways_on_a_cpu_are_marked_so(tmp_path):

@@ -5,14 +5,14 @@ import csv
 import pytest
 import torch
 
-from safmn import paths
+from safmn.paper import NUMBERS
 from safmn.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_every_rate_in_the_published_log(scale):
     """All 5,000 printed rates of a run, to their last digit; one iteration earlier or later, 169 would differ."""
-    with open(paths.NUMBERS / f"training_log_x{scale}.csv", encoding="utf-8", newline="") as handle:
+    with open(NUMBERS / f"training_log_x{scale}.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert len(rows) == 5000
     for row in rows:

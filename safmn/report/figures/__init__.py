@@ -6,13 +6,13 @@ figure says so and why. `figure2.csv` and `figure6.csv` hold the numbers in them
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from safmn import layout
 from safmn.files import write_text
+from safmn.paper.cell import Cell
 from safmn.report import inspected
 from safmn.report.figures import canvas, figure1, figure2, figure5, figure6, figure7
 from safmn.report.measured import Results
@@ -30,17 +30,17 @@ CAPTIONS = {
 }
 
 
-def draw_all(study: Study, results: Path | str, frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draws every figure of the study into `folder`, with the CSV files of their numbers; returns the SVG files.
+def draw_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Path]:
+    """Draws every figure of the study, with the CSV files of their numbers; returns the SVG files.
 
     Args:
-        results: the folder `results/<study>`.
-        frame: `cells.csv`.
+        folder: the folder `results/<study>`.
+        cells: as `safmn.report.cells` gives them.
     """
-    source = Results(results)
+    folder, source = Path(folder), Results(folder)
     seen = inspected.collect(study, source)
     drawings: dict[str, Callable[[], Any]] = {
-        "figure1": lambda: figure1.trade_off(study, frame),
+        "figure1": lambda: figure1.trade_off(study, cells),
         "figure2": lambda: figure2.attributions(seen),
         "figure5": lambda: figure5.features(seen),
         "figure6": lambda: figure6.crops(seen),
@@ -51,9 +51,9 @@ def draw_all(study: Study, results: Path | str, frame: pd.DataFrame, folder: Pat
     written = []
     for name, draw in drawings.items():
         with canvas.style():
-            written.append(canvas.save(draw(), folder / name))
+            written.append(canvas.save(draw(), folder / layout.figure(name, "svg")))
     for name, rows in (("figure2", figure2.rows(seen)), ("figure6", figure6.rows(seen))):
-        write_text(folder / f"{name}.csv", _csv(rows))
+        write_text(folder / layout.figure(name, "csv"), _csv(rows))
     return written
 
 

@@ -112,9 +112,9 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False))
 
 
-def save(figure: Any, stem: Path) -> Path:
-    """Writes STEM.png and STEM.svg; returns the latter."""
+def save(figure: Any, file: Path) -> Path:
+    """Writes `file`, an SVG, and a PNG beside it; returns the former."""
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
-        with atomic(stem.with_name(stem.name + suffix)) as temporary:
+        with atomic(file.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, format=suffix[1:], **options)
-    return stem.with_name(stem.name + ".svg")
+    return file

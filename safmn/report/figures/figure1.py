@@ -1,15 +1,15 @@
 """Figure 1: PSNR against FLOPs, published and measured; the area of a circle is the number of parameters."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from safmn.report import cells
+from safmn.networks import all_networks
+from safmn.paper.cell import Cell
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import AUTHORS, MEASURED, PUBLISHED
-from safmn.report.measured import benchmarks
+from safmn.report.measured import benchmark_title, benchmarks
 from safmn.study import Study
 
 MOST_NAMED = 60
@@ -26,29 +26,27 @@ class Point:
     params: float
 
 
-def points(frame: pd.DataFrame, tables: tuple[int, ...], scale: int, column: str, which: str) -> list[Point]:
+def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: str, which: str) -> list[Point]:
     """The networks whose FLOPs, parameters and PSNR are all there, each once.
 
     Args:
         column: `<dataset>_psnr`.
         which: "published" or "measured". A network whose counts were not made stands at the printed ones.
     """
+    known = {cell.place: cell for cell in cells if cell.table in tables and cell.scale == scale}
     found: dict[str, Point] = {}
-    chosen = frame[frame.table.isin(tables) & (frame.scale == scale)]
-    for (_, row), own in chosen.groupby(["table", "row"], sort=False):
-        values = {line.column: line for line in own.itertuples(index=False)}
-        figures = [_number(values.get(name), which) for name in ("flops", column, "params")]
-        if which == "measured":
-            figures[::2] = [
-                _number(values.get(name), "published") if math.isnan(value) else value
-                for name, value in zip(("flops", "params"), figures[::2], strict=True)
-            ]
-        if all(math.isfinite(value) for value in figures) and figures[0] > 0:
-            found.setdefault(row, Point(row, *figures))
+    for table, network in dict.fromkeys(place[:2] for place in known):
+        own = {name: known.get((table, network, scale, name)) for name in ("flops", column, "params")}
+        values = {name: _number(cell, which) for name, cell in own.items()}
+        for name in ("flops", "params") if which == "measured" else ():
+            values[name] = _number(own[name], "published") if values[name] is None else values[name]
+        numbers = [value for value in values.values() if value is not None and math.isfinite(value)]
+        if len(numbers) == 3 and numbers[0] > 0:
+            found.setdefault(network, Point(network, *numbers))
     return list(found.values())
 
 
-def trade_off(study: Study, frame: pd.DataFrame) -> Any:
+def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
     """The paper's Figure 1 (Set5, x2), and beside it the study's first test set where that is another."""
     own = benchmarks(study)
     scale = 2 if 2 in study.scales else study.scales[0]
@@ -60,18 +58,18 @@ def trade_off(study: Study, frame: pd.DataFrame) -> Any:
             panels.append((own[0].id, scale, (1, 3, 4)))
     figure, axes = canvas.panels(len(panels), "Figure 1")
     for ax, (identity, at, tables) in zip(axes, panels, strict=True):
-        _trade_off_panel(ax, study, frame, identity, at, tables)
+        _trade_off_panel(ax, study, cells, identity, at, tables)
     return figure
 
 
-def _trade_off_panel(ax: Any, study: Study, frame: pd.DataFrame, identity: str, scale: int, tables: tuple) -> None:
+def _trade_off_panel(ax: Any, study: Study, cells: Sequence[Cell], identity: str, scale: int, tables: tuple) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     column = f"{identity}_psnr"
-    name = cells.benchmark_title(identity, study)
+    name = benchmark_title(identity, study)
     ax.set_title(f"{name}, x{scale}")
-    published = points(frame, (1,), scale, column, "published")
-    measured = points(frame, tables, scale, column, "measured")
+    published = points(cells, (1,), scale, column, "published")
+    measured = points(cells, tables, scale, column, "measured")
     if not published and not measured:
         canvas.say(ax, f"No PSNR on {name} at x{scale} yet:\nneither printed nor measured")
         return
@@ -160,15 +158,11 @@ def _area(params: float) -> float:
     return 0.3 * params + 12
 
 
-def _number(cell: Any, which: str) -> float:
-    if cell is None:
-        return math.nan
-    if which == "measured":
-        return cell.measured
-    return float(cell.published) if cell.published else math.nan
+def _number(cell: Cell | None, which: str) -> float | None:
+    if cell is None or which == "measured":
+        return cell and cell.measured
+    return float(cell.published) if cell.published else None
 
 
 def _titles() -> dict[str, str]:
-    from safmn.networks import all_networks
-
     return {name: network.rows[1] for name, network in all_networks().items() if 1 in network.rows}

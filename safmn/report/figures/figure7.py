@@ -3,9 +3,7 @@
 import math
 from typing import Any
 
-import pandas as pd
-
-from safmn import paths
+from safmn.paper import NUMBERS
 from safmn.report import ablation
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES
@@ -48,7 +46,7 @@ def curves(study: Study, results: Results, scale: int) -> Any:
     if not end:
         canvas.say(ax, "No run has been validated yet")
         return figure
-    xs, ys = column(read_curve(paths.NUMBERS / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
+    xs, ys = column(read_curve(NUMBERS / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
     if xs:
         label = "authors' log, DIV2K_val (other images)"
         ax.plot(xs, ys, label=label, **_authors(xs))
@@ -79,7 +77,7 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
     if not end:
         canvas.say(ax, f"No history yet of {what}:\ntrain them first")
         return
-    xs, ys = column(read_curve(paths.NUMBERS / f"training_log_x{scale}.csv"), "l1_loss", end)
+    xs, ys = column(read_curve(NUMBERS / f"training_log_x{scale}.csv"), "l1_loss", end)
     if xs:
         ax.plot(xs, smooth(ys), label="authors' log (DF2K, batch 64)", **_authors(xs))
     ax.set_yscale("log")
@@ -105,7 +103,8 @@ def column(rows: list[dict[str, float]], name: str, end: float = math.inf) -> tu
 def smooth(values: list[float]) -> list[float]:
     """Running mean over a fiftieth of the curve, at least 1 and at most 50 points, as Figure 7 is smoothed."""
     window = min(50, max(1, len(values) // 50))
-    return pd.Series(values).rolling(window, min_periods=1).mean().tolist()
+    shown = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
+    return [math.fsum(each) / len(each) for each in shown]
 
 
 def _look(number: int, run: Run) -> dict[str, Any]:

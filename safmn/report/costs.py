@@ -1,0 +1,121 @@
+"""Cells of what a network costs: counts, memory, time."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from safmn.paper import published, verdicts
+from safmn.paper.cell import COUNTED, LOWER_BOUND, MEASURED, PREDICTED, Cell
+from safmn.report import trained
+from safmn.report.measured import Absent, Results, asked_size
+
+PAPER_GPU = "RTX 3090"  # Section 4.1
+PAPER_IMAGES = 50  # Tables 2 and 5
+PAPER_LR = (180, 320)  # height, width
+COUNTS = {"params": "K", "flops": "G", "activations": "M"}
+
+
+def count(cell: Cell, results: Results) -> Cell:
+    """Parameters, FLOPs or activations; the latter are lower bounds where an operation could not be counted."""
+    record = results.complexity(cell.network, cell.scale)
+    if isinstance(record, Absent):
+        return cell.missing(record.reason or "not counted yet: `snakemake`")
+    exact = record[cell.column]
+    verdict = None
+    if cell.published:
+        alternatives = record["alternatives"].get(cell.column, ())
+        verdict = verdicts.count(cell.published, cell.unit, exact, alternatives)
+    of_trace = cell.column != "params"
+    is_bound = of_trace and bool(record["lower_bound"])
+    remarks = [_uncounted(record["uncounted"])] if is_bound else []
+    if of_trace and record["value_reads"]:
+        remarks.append("the network looks at values, so this is the count of one random image")
+    value, origin = float(Decimal(exact) / published.UNITS[cell.unit]), LOWER_BOUND if is_bound else COUNTED
+    return cell.filled(value, verdict, "; ".join(remarks), origin=origin, remarks=tuple(remarks))
+
+
+def memory(cell: Cell, results: Results) -> Cell:
+    """Peak memory, measured on a GPU or predicted."""
+    record = results.memory(cell.network)
+    if isinstance(record, Absent):
+        return cell.missing(record.reason or "not predicted yet: `snakemake`")
+    if record["measured"]:
+        note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
+        if record["flagged"]:
+            note += ", more than 10 % off: one of the two is to be explained"
+        facts = {"origin": MEASURED, "device": record["device"]}
+    else:
+        where = f"in {record['layer']}" if record["layer"] else "in the network itself"
+        note = f"predicted without a GPU, peak {where}"
+        if record["trouble"]:
+            note = f"{record['trouble']}; {note}"
+        facts = {"origin": PREDICTED}
+    value = record["bytes"] / 2**20
+    return cell.filled(value, verdicts.cost(cell.published, value, **_other_size(record["settings"])), note, **facts)
+
+
+def runtime(cell: Cell, results: Results) -> Cell:
+    """Mean time of an image."""
+    record = results.runtime(cell.network)
+    if isinstance(record, Absent):
+        return cell.missing(record.reason or "not timed yet: `snakemake`")
+    if record["status"] != "timed":
+        return cell.missing(untimed(record) or f"{record['status']}: no reason kept")
+    settings = record["settings"]
+    note = [f"mean of {settings.get('images')} images, median {record['median_ms']:.2f} ms"]
+    if "spread_percent" in record:
+        note.append(f"processes differ by {float(record['spread_percent']):.1f} %")
+    if "ratio_to_safmn" in record:
+        note.append(f"{float(record['ratio_to_safmn']):.3f} times SAFMN in the same run")
+    habit = record.get("habit") or {}
+    if habit.get("status") == "timed":
+        note.append(f"one pass without warm-up {float(habit['mean_ms']):.2f} ms")
+    return _time(cell, record["mean_ms"], record, "; ".join(note))
+
+
+def operation(cell: Cell, results: Results) -> Cell:
+    """Time of one kind of operation in 50 images, Table 5."""
+    title = next(title for title, column in published.OPERATIONS.items() if column == cell.column)
+    record = results.operation(title)
+    if isinstance(record, Absent):
+        return cell.missing(record.reason or "not timed yet: `snakemake`")
+    images = record["settings"].get("images")
+    note = f"{record['share']:.1%} of the forward pass under the profiler"
+    if images != PAPER_IMAGES:
+        note += f"; of {images} images, scaled to {PAPER_IMAGES}"
+    return _time(cell, PAPER_IMAGES * record["per_image_ms"], record, note)
+
+
+def untimed(record: Mapping[str, Any]) -> str:
+    """Why a record of times has none; "" where it does not say."""
+    reason = record.get("message") or record.get("reason")
+    return f"{record.get('status')}{asked_size(record)}: {reason}" if reason else ""
+
+
+def _time(cell: Cell, value: float, record: Mapping[str, Any], note: str) -> Cell:
+    """A time is comparable on the paper's GPU only; one of a CPU has no difference to the print."""
+    name, device = trained.device(record["provenance"]), str(record["provenance"].get("device") or "unknown")
+    limits = _other_size(record["settings"])
+    if device != "cuda":
+        kind = "CPU" if device == "cpu" else device
+        limits = {"comparable": False, "reason": f"time of a {kind}, not of a GPU: {name}"}
+    elif PAPER_GPU not in name:
+        limits = {"comparable": False, "reason": f"measured on {name}, printed for an {PAPER_GPU}"}
+    else:
+        note += f"; {name}"
+    verdict = verdicts.cost(cell.published, value, **limits)
+    return cell.filled(value, verdict, note, same_quantity=device == "cuda", device=device, origin=MEASURED)
+
+
+def _other_size(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `verdicts.cost`: an LR image of another size is another quantity."""
+    size = (settings.get("height"), settings.get("width"))
+    if size == PAPER_LR or None in size:
+        return {}
+    return {"comparable": False, "reason": f"an LR image of {size[1]}x{size[0]} instead of {PAPER_LR[1]}x{PAPER_LR[0]}"}
+
+
+def _uncounted(operations: Any) -> str:
+    listed = operations if isinstance(operations, list) else []
+    named = [f"{each.get('operation')} ({each.get('calls')} calls)" for each in listed if isinstance(each, Mapping)]
+    return f"a lower bound: {', '.join(named) or 'some operations'} could not be counted"

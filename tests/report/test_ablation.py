@@ -1,0 +1,195 @@
+"""The ablation compared: at which scale, over which images and seeds, and in which order the rows stand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safmn import paths
+from safmn.files import write_text
+from safmn.paper import verdicts
+from safmn.report import ablation, cells, tables
+from safmn.report.measured import Results
+from tests.report import fabricate
+from tests.report.test_tables import build, entry, section
+
+HARD = np.random.default_rng(0).normal(28, 3, 100)  # B100, where a bootstrap over images can be trusted
+
+
+def on_b100(**changes):
+    data = {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["B100"]}
+    return fabricate.study(**{"data": data} | changes)
+
+
+def trained(folder: Path, study, network: str, values, seed: int = 0, scale: int = 4) -> None:
+    fabricate.run(folder, study, network, seed, scale)
+    fabricate.quality(folder, network, f"seed{seed}_best", "B100", list(values), scale=scale)
+
+
+# --- What is compared ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seeds", "symbols"), [(1, "△▽"), (3, "▲▼")])
+def test_one_seed_decides_for_its_weights_only(tmp_path, seeds, symbols):
+    """The same differences on 100 images: one seed each is shown by another mark than several."""
+    scatter = np.random.default_rng(1).normal(0, 0.01, 100)
+    for shift, symbol in zip((0.5, -0.5), symbols, strict=True):
+        folder = tmp_path / symbol
+        study = on_b100(seeds=list(range(seeds)))
+        for seed in range(seeds):
+            trained(folder, study, "safmn", HARD + seed / 1000, seed)
+            trained(folder, study, "no_fm", HARD + shift + scatter + seed / 1000, seed)
+        table = build(study, folder)[3]
+        found = entry(section(table, "Difference"), "(a): w/o FM", "B100 [dB]", "measured")
+        assert found.symbol == symbol
+        assert ("one seed each" in dict(table.legend)[symbol]) == (seeds == 1)
+
+
+def test_the_ablation_is_compared_at_x4_whatever_stands_first(tmp_path):
+    study = on_b100(scales=[2, 3, 4])
+    for scale, gap in ((2, 5.0), (3, 3.0), (4, -1.0)):
+        for network, values in (("safmn", HARD), ("no_fm", HARD + gap)):
+            trained(tmp_path, study, network, values, scale=scale)
+    assert ablation.scale_of(study) == 4
+    (found,) = ablation.compare(study, Results(tmp_path))
+    assert found.differences["no_fm"].value == pytest.approx(-1.0)
+    assert (
+        entry(section(build(study, tmp_path)[3], "Difference"), "(a): w/o FM", "B100 [dB]", "measured").text == "-1.000"
+    )
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+def test_an_image_that_a_seed_lacks_is_left_out_of_all(tmp_path, lacking):
+    """Whichever seed lacks it, its place in the order must not matter."""
+    study = on_b100(seeds=[0, 1, 2], variants=["safmn", "no_fm", "no_mr"])
+    for number, network in enumerate(study.variants):
+        for seed in (0, 1, 2):
+            values = HARD[:30] - number / 10
+            trained(tmp_path, study, network, values[:29] if seed == lacking and network == "no_fm" else values, seed)
+    (found,) = ablation.compare(study, Results(tmp_path))
+    assert found.differences["no_fm"].images.n == 29
+    assert found.differences["no_fm"].value == pytest.approx(-0.1)
+    assert found.differences["no_mr"].images.n == 30
+    assert found.agreement.n == 3
+
+
+# --- Where rows stand ------------------------------------------------------------------------------------------------
+
+
+def test_own_variants_stand_behind_the_row_that_they_name(tmp_path, monkeypatch):
+    """Names that come first by letters, in every form of the table."""
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    for file in paths.ablations().glob("*.yaml"):
+        write_text(folder / file.name, file.read_text(encoding="utf-8"))
+    for name, beside in (("a_first", "no_fm"), ("b_second", "no_fm"), ("a_norm", "ln_bn"), ("zz_last", "safmn")):
+        write_text(folder / f"{name}.yaml", f"title: {name}\ndescription: x\nbeside: {beside}\n")
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+    study = fabricate.study(variants="all")
+    found = cells.collect(study, tmp_path)
+    rows = list(dict.fromkeys(each.network for each in found if each.table == 3))
+    for own, beside in (
+        (["a_first", "b_second"], "no_fm"),
+        (["a_norm", "ln_bn_reference_ema"], "ln_bn"),
+        (["zz_last"], "safmn"),
+    ):
+        place = rows.index(beside)
+        assert rows[place + 1 : place + 1 + len(own)] == own
+    table = tables.build(study, Results(tmp_path), found, 3)
+    shown = [[each.text for each in row if each.header] for row in table.sections[0].rows]
+    place = shown.index(["SAFM", "(a): w/o FM"])
+    assert shown[place + 1 : place + 3] == [["SAFM", "a_first"], ["SAFM", "b_second"]]
+    assert [line["row"] for line in table.flat] == rows
+
+
+# --- What departs from the paper -------------------------------------------------------------------------------------
+
+PAPER = fabricate.paper().training
+CHANGED = [key for key in PAPER if key != "threads"]  # which change the order of sums and nothing that was asked for
+
+
+def other(value):
+    """Another value of the same kind."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value * 2 + 1
+        case str():
+            return f"not {value}"
+        case list():
+            return [other(each) for each in value]
+        case dict():
+            return value | {key: other(each) for key, each in list(value.items())[:1]}
+    return "something"
+
+
+def reproduced(folder: Path, study) -> cells.Cell:
+    """Manga109 of the baseline, trained with two seeds to the printed number."""
+    for seed in (0, 1):
+        fabricate.quality(folder, "safmn", f"seed{seed}_best", "Manga109", [30.43] * 109)
+    (only,) = [each for each in cells.collect(study, folder) if each.place == (3, "safmn", 4, "manga109_psnr")]
+    return only
+
+
+@pytest.fixture
+def paper():
+    study = fabricate.paper()
+    study.content["seeds"] = [0, 1]
+    return study
+
+
+def test_the_papers_own_training_is_comparable(tmp_path, paper):
+    for seed in (0, 1):
+        fabricate.run(tmp_path, paper, "safmn", seed)
+    assert reproduced(tmp_path, paper).verdict == verdicts.REPRODUCED
+
+
+def test_a_run_without_a_record_is_not_comparable(tmp_path, paper):
+    fabricate.run(tmp_path, paper, "safmn", 0)
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert "nothing says how seed 1 was trained" in found.note
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_study_that_departs_from_the_paper_in_any_key_is_not_comparable(tmp_path, paper, key):
+    paper.content["training"] = PAPER | {key: other(PAPER[key])}
+    for seed in (0, 1):
+        fabricate.run(tmp_path, paper, "safmn", seed)
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert key.replace("_", " ") in found.note
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_run_that_departs_from_its_study_in_any_key_is_not_comparable(tmp_path, paper, key):
+    first, last = paper.runs("safmn")
+    fabricate.run(tmp_path, paper, "safmn", first.seed)
+    asked = paper.specification(last)
+    training = asked["training"] | {key: other(PAPER[key])}
+    fabricate.run(tmp_path, paper, "safmn", last.seed, specification=asked | {"training": training})
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert f"this run has {key.replace('_', ' ')}" in found.note
+
+
+@pytest.mark.parametrize("use", ["train", "validation"])
+def test_a_run_on_other_images_than_its_study_is_not_comparable(tmp_path, paper, use):
+    for run in paper.runs("safmn"):
+        asked = paper.specification(run)
+        fabricate.run(tmp_path, paper, "safmn", run.seed, specification=asked | ({use: ["T91"]} if run.seed else {}))
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert "this run" in found.note
+    assert "on T91" in found.note
+
+
+@pytest.mark.parametrize("use", ["train", "validation"])
+def test_other_images_are_not_comparable(tmp_path, paper, use):
+    paper.content["data"][use] = ["T91"]
+    for seed in (0, 1):
+        fabricate.run(tmp_path, paper, "safmn", seed)
+    found = reproduced(tmp_path, paper)
+    assert found.verdict == verdicts.NOT_COMPARABLE
+    assert "T91" in found.note
