@@ -43,11 +43,13 @@ def build(name: str, scale: int) -> nn.Module:
     return network.factory(scale)
 
 
-def load_weights(path: str | Path, name: str, scale: int) -> nn.Module:
-    """Builds `name` and loads this project's `.safetensors` or its authors' published file; in eval mode.
+def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> nn.Module:
+    """Builds `name` and loads this project's `.safetensors`, its authors' file or any checkpoint; in eval mode.
 
-    Never unpickles code. UserError where the file belongs to another network or scale, naming the keys that differ.
+    Of several sets of weights the averaged (EMA) one is taken, or the one that `which` asks for: "ema", "raw" or a key
+    of the file; `safmn.networks.weights.load` says which it was. Never unpickles code. UserError where the file belongs
+    to another network or scale, naming the keys that differ, or where it cannot be told which set is the averaged one.
     """
     from safmn.networks import weights
 
-    return weights.load(path, name, scale)
+    return weights.load(path, name, scale, which)[0]

@@ -229,7 +229,7 @@ def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
         (torch_bytes([1, 2, 3]), "holds a list"),
         (torch_bytes(torch.zeros(3)), "holds a Tensor"),
         (torch_bytes({"epoch": 3}), "no weights"),
-        (torch_bytes({1: torch.zeros(3)}), "no text"),
+        (torch_bytes({1: torch.zeros(3)}), "not part of it: 1"),
         (torch_bytes({"a": torch.zeros(3).to_sparse()}), "sparse"),
         (torch_bytes({"a": torch.zeros(3, dtype=torch.complex64)}), "complex"),
         (torch_bytes({"a": torch.zeros(3, device="meta")}), "absent"),
