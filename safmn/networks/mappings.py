@@ -216,8 +216,9 @@ def choose(weights: list[Weights], unread: list[str], which: str | None) -> tupl
         chosen = named[0]
     elif which == "ema" or (which is None and averages):
         if not averages:
-            where = f"; {unread[0]} does not fit the network" if unread else ""
-            raise UserError(f"holds no averaged weights that can be read, but {held}{where}: leave --which out")
+            if unread:
+                raise UserError(f"holds averaged weights under {unread[0]} that do not fit the network, beside {held}")
+            raise UserError(f"holds no averaged weights, only {held}: leave --which out")
         if len(averages) > 1:
             raise UserError(f"holds several sets of averaged weights, {_listed(averages)}: choose by --which KEY")
         chosen = averages[0]
@@ -229,6 +230,9 @@ def choose(weights: list[Weights], unread: list[str], which: str | None) -> tupl
                 f"holds averaged weights under {unread[0]} that do not fit the network, and others under "
                 f"{others[0].key or TOP}: choose the latter by --which raw"
             )
+        called_raw = [each for each in others if each.averaged is False]
+        if which == "raw" and len(called_raw) == 1:
+            others = called_raw
         if len(others) > 1:
             raise UserError(
                 f"holds {len(others)} sets of weights, {_listed(others)}, and no name says which is averaged: choose "
