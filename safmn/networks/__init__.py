@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from safmn.errors import UserError
-from safmn.networks import variants
+from safmn.networks import parameters, variants
 from safmn.networks.registry import Network, published_networks
 
 
@@ -40,7 +40,15 @@ def build(name: str, scale: int) -> nn.Module:
     if scale not in network.scales:
         scales = ", ".join(f"x{each}" for each in network.scales)
         raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
-    return network.factory(scale)
+    module = network.factory(scale)
+    parameters.check_sized(module, defined_in(name))
+    return module
+
+
+def defined_in(name: str) -> str:
+    """Where the network `name` is defined: a variant's file, or its own name where it is a published network."""
+    variant = variants.discover().get(name)
+    return str(variant.file) if variant else name
 
 
 def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> nn.Module:

@@ -76,7 +76,9 @@ def _compute_alike(one: nn.Module, other: nn.Module) -> bool:
         else tensor
         for key, tensor in other.state_dict().items()
     }
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(1)  # a tenth of a second; on a busy machine threads that wait for each other take seconds
         pictures = []
         for network in (one, other):
             network.double().eval().load_state_dict(state)
@@ -87,6 +89,8 @@ def _compute_alike(one: nn.Module, other: nn.Module) -> bool:
             pictures.append([network(image) for image in images])
     except Exception:
         return False
+    finally:
+        torch.set_num_threads(threads)
     return all(
         mine.shape == theirs.shape and bool((mine - theirs).abs().max() <= 1e-6 * theirs.abs().max())
         for mine, theirs in zip(*pictures, strict=True)
