@@ -24,6 +24,8 @@ RECORDS = {
     *("omegaconf", "easydict", "addict", "yacs", "munch", "ml_collections", "mmengine", "mmcv", "box"),
     *("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities"),
 }
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of torch before 1.6 begin."""
 MOST_RECORDS = 100  # kinds of them in one file
 MOST_ITEMS = 200_000  # entries of all containers; a container may hold another many times over
 
@@ -68,7 +70,8 @@ def read(path: Path | str, limit: int) -> Checkpoint:
         elif data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or later
             content, metadata = _torch_content(data, limit), {}
         else:
-            raise UserError(formats.named(data))
+            asked, whole = formats.pickled(data)  # of protocol 0 or 1
+            raise UserError(_refused(asked, bare=True) if whole else formats.named(data))
         held = list(_containers(content))
         tensors = {id(tensor): tensor for each in held for tensor in each.tensors.values()}.values()
         # Logical size: a view may repeat one number a billion times.
@@ -116,6 +119,9 @@ def _content(path: Path | str, limit: int) -> bytes:
             f"there is no file {shown(path)}: give a .safetensors or .pth file; `safmn fetch` downloads published ones"
         ) from error
     except (OSError, ValueError) as error:
+        other = formats.named_folder(Path(path)) if isinstance(error, IsADirectoryError) else None
+        if other:
+            raise UserError(f"{shown(path)} {other}") from error
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {shown(path)} ({reason}): give a .safetensors or .pth file") from error
     if not data:
@@ -146,24 +152,26 @@ def _torch_content(data: bytes, limit: int) -> Any:
         if sum({storage._cdata: storage.nbytes() for storage in storages}.values()) > len(data):
             raise UserError("claims more numbers than it holds: it is damaged or made to exhaust memory")
         if not tensors and any(record.__module__.startswith("numpy") for record in records):
-            raise UserError(_refused("numpy"))
+            raise UserError(_refused(["numpy"]))
         return _unpickled(data, "cpu", records)
     except UserError:
         raise
     except Exception as error:
-        asked, whole = formats.pickled(_pickle_of(data))
         code = re.search(r"GLOBAL (\S+)", str(error))
-        unknown = code[1] if code else next((name for name in asked if not _is_harmless(name)), None)
-        unknown = unknown or next(iter(asked), None)
-        if unknown is not None and (code or whole):
-            raise UserError(_refused(unknown)) from error
-        if whole and data[:1] == b"\x80" and "magic number" in str(error).lower():
-            raise UserError("is a Python pickle, not a PyTorch weight file: save with torch.save") from error
+        if code:
+            raise UserError(_refused([code[1]])) from error
+        asked, whole = formats.pickled(_pickle_of(data))
+        bare = data[:1] == b"\x80" and not data.startswith(LEGACY)
+        if whole and (asked or bare):
+            raise UserError(_refused(asked, bare)) from error
         raise
 
 
-def _refused(name: str) -> str:
-    """Why a file that asks for the object `name` is not read."""
+def _refused(asked: list[str], bare: bool = False) -> str:
+    """Why a file is not read that asks for the objects of these names; `bare` where torch.save did not write it."""
+    name = next((each for each in asked if not _is_harmless(each)), "") or next(iter(asked), "")
+    if any(each.startswith("numpy") for each in asked) and _is_harmless(name):
+        name = "numpy"
     if name.startswith("numpy"):
         return f"holds pickled NumPy arrays, not tensors: {formats.AGAIN}"
     if "Uninitialized" in name:
@@ -171,8 +179,12 @@ def _refused(name: str) -> str:
             "holds parameters of a lazy module that never ran, so they have no size yet: run the network on one image, "
             "then save its state_dict()"
         )
-    if name.startswith(("torch._utils.", "torch.storage.")):
+    if bare and name.startswith(("torch._utils.", "torch.storage.")):
         return "is a bare pickle of tensors, not a PyTorch weight file: save with torch.save or as .safetensors"
+    if name.startswith("torch._utils._rebuild"):
+        return f"holds quantised or other special tensors ({name}): save plain float32 tensors"
+    if bare and not name:
+        return "is a Python pickle, not a PyTorch weight file: save with torch.save or as .safetensors"
     return (
         f"is a pickled Python object ({shown(name)}), not plain tensors: loading it would run code from the "
         "file, so it is refused; save its state_dict() as .safetensors with the code it came from"

@@ -4,6 +4,7 @@ import io
 import pickletools
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 AGAIN = "load it where it was made and save its state_dict() with torch.save, or its arrays as .safetensors"
 UNPACK = "unpack it and give the weight file inside"
@@ -66,6 +67,16 @@ def named_archive(data: bytes) -> str | None:
         return f"is a zip archive with {inside!r} in it: {UNPACK}"
     listed = ", ".join(map(repr, names[:3])) or "nothing"
     return f"is a zip archive without PyTorch weights, with {listed} in it: give a .safetensors or .pth file"
+
+
+def named_folder(folder: Path) -> str | None:
+    """The same for a folder that a training program writes as a checkpoint; None for any other."""
+    if any(folder.glob("*.distcp")):
+        return "is a distributed checkpoint: join it by torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
+    if (folder / "saved_model.pb").is_file():
+        return f"is a TensorFlow SavedModel: {AGAIN}"
+    inside = sorted(file.name for file in folder.iterdir() if file.suffix in WEIGHTS and file.is_file())
+    return f"is a folder with {inside[0]!r} in it: give that file" if inside else None
 
 
 def pickled(data: bytes) -> tuple[list[str], bool]:

@@ -236,16 +236,15 @@ def choose(weights: list[Weights], unread: list[str], which: str | None) -> tupl
         if len(others) > 1:
             raise UserError(
                 f"holds {len(others)} sets of weights, {_listed(others)}, and no name says which is averaged: choose "
-                f"by --which KEY"
+                "by --which KEY"
             )
         chosen = others[0]
-    if len(_distinct(weights)) == 1 and not unread:
+    if not unread and (len(weights) == 1 or (not averages and len(_distinct(weights)) == 1)):
         return chosen, "only", ""
-    kind = "ema" if chosen.averaged else "raw"
     rest = ", ".join(each.key or TOP for each in weights if each is not chosen) or unread[0]
-    what = {"ema": "averaged", "raw": "raw (not averaged)"}[kind]
-    remark = f"holds several sets of weights: took the {what} ones, {chosen.key or TOP}, not {rest} (--which chooses)"
-    return chosen, kind, remark + (f"; {chosen.remark}" if chosen.remark else "")
+    what = f"the averaged ones, {chosen.key or TOP}" if chosen.averaged else f"{chosen.key or TOP} (not averaged)"
+    remark = f"holds several sets of weights: took {what}, not {rest} (--which chooses)"
+    return chosen, "ema" if chosen.averaged else "raw", remark + (f"; {chosen.remark}" if chosen.remark else "")
 
 
 def _listed(weights: Sequence[Weights]) -> str:

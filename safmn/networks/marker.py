@@ -1,6 +1,6 @@
 """Keeps other tools from reading a variant of SAFMN as SAFMN.
 
-Tools that open a SAFMN file (spandrel, chaiNNer, BasicSR) know it by its keys and take width, depth and scale from its
+Tools that open a SAFMN file (spandrel, chaiNNer) know it by its keys and take width, depth and scale from its
 shapes. A variant that has the same keys and computes something else (without the product of Eq. (3), with another
 pooling or activation) would be read as SAFMN, and give wrong pictures without a word. Its file therefore carries one
 tensor more, whose key names the variant: a strict loader refuses that key, `safmn.networks.load_weights` knows it.
