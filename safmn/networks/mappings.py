@@ -94,10 +94,15 @@ class _Search:
                 left += rest
             else:
                 left.append(each)
+        others = [fit for fit in fits if not fit.averaged]
+        # A conversion may make up what an average of parameters alone lacks: the raw set's own is meant.
+        for place, fit in enumerate(fits):
+            if fit.averaged and len(others) == 1 and others[0].own.keys() > fit.own.keys():
+                fits[place] = self._completed(Held((fit.key,), fit.own), others) or fit
         unread = []
         for each in left:
             if averaged(each.place) and _is_weights(each.place):
-                completed = self._completed(each, [fit for fit in fits if not fit.averaged])
+                completed = self._completed(each, others)
                 if completed:
                     fits.append(completed)
                 elif self._resembles(each.tensors):
