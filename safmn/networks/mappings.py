@@ -19,10 +19,10 @@ from safmn.networks import marker
 from safmn.networks.checkpoints import Held
 
 AVERAGED = {"ema", "emas", "ewma", "swa", "polyak", "shadow", "average", "averaged", "avg", "moving", "smoothed"}
-RAW = {"raw", "online", "current", "unaveraged"}
+RAW = {"raw", "online", "current", "unaveraged", "collected", "backup", "stored"}  # the last three: set aside
 NOT = {"non", "no", "not", "without", "pre", "before"}
 # Tensors that have the weights' names and shapes and are none, and where there are more of them.
-NO_WEIGHTS = re.compile(r"(^|_)(grads?|gradients?|momentum|moments?|exp_avg\w*)(_|$)")
+NO_WEIGHTS = re.compile(r"(\w+_)?grads?|gradients?|moments?|momentum(_buffers?)?|exp_avg\w*")
 OPTIMISERS = {"optim", "optimizer", "optimizers", "optimiser"}
 # What profilers (thop), averaging wrappers (torch, ema-pytorch, LitEma) and loops leave among weights, a number each.
 COUNTERS = {
@@ -117,18 +117,25 @@ class _Search:
         found: list[Weights] = []
         left: list[Held] = []
         taken: set[str] = set()
+        aside: set[str] = set()  # averaged by name, and not all that the network has
         counts = Counter(prefix for key in tensors for prefix in _prefixes(key))
         # The longest first: what is found below a prefix does not count above it.
         for prefix in sorted(counts, key=len, reverse=True):
             place = (*held.place, *prefix.split(".")[:-1])
-            if (prefix and 2 * counts[prefix] < len(self.wanted)) or not _is_weights(place):
+            if (prefix and 2 * counts[prefix] < len(self.parameters)) or not _is_weights(place):
                 continue
             group = {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix) and key not in taken}
             if not group:
                 continue
             state = self._fitting(key_of(place), group)
+            if state is None and aside:
+                rest = {key: tensor for key, tensor in group.items() if prefix + key not in aside}
+                state = self._fitting(key_of(place), rest)
+                group = group if state is None else rest
             if state is None:
                 left.append(Held(place, group))
+                if averaged(place[len(held.place) :]):
+                    aside |= {prefix + key for key in group}
                 continue
             own, marks = _plain(group, self.wanted)
             # torch's AveragedModel counts beside its module; without the wrapper's prefix, beside the weights.
@@ -260,7 +267,10 @@ def _distinct(weights: list[Weights]) -> list[Weights]:
     """One of each that hold the same numbers."""
     found: list[Weights] = []
     for each in weights:
-        same = (all(torch.equal(each.state[key], other.state[key]) for key in each.state) for other in found)
+        same = (
+            all(each.state[key].dtype == t.dtype and torch.equal(each.state[key], t) for key, t in other.state.items())
+            for other in found
+        )
         if not any(same):
             found.append(each)
     return found
@@ -289,7 +299,7 @@ def averaged(place: Sequence[str]) -> bool | None:
 
 
 def _is_weights(place: Sequence[str]) -> bool:
-    if any(NO_WEIGHTS.search(part) for part in place):
+    if any(NO_WEIGHTS.fullmatch(part) for part in place):
         return False
     return averaged(place) is True or not any(set(_words(part)) & OPTIMISERS for part in place)
 

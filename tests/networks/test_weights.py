@@ -263,6 +263,11 @@ TWO_SETS = {
         "model",
         "ema",
     ),
+    "list and what it stands in for": (
+        lambda raw, ema: {"model": raw, "ema": {"shadow_params": listed(ema), "collected_params": listed(raw)}},
+        "model",
+        "ema.shadow_params",
+    ),
     "LitEma": (
         lambda raw, ema: (
             prefixed("model.net.", raw)
@@ -311,7 +316,7 @@ def test_two_sets_in_one_safetensors_file(tmp_path: Path) -> None:
     assert_holds(networks.load_weights(path, NAME, SCALE, "raw"), raw)
 
 
-@pytest.mark.parametrize("form", ["dictionary", "list", "LitEma"])
+@pytest.mark.parametrize("form", ["dictionary", "list", "flat", "LitEma"])
 def test_averages_of_parameters_alone_get_the_raw_buffers(tmp_path: Path, form: str) -> None:
     """Common averages skip buffers, such as the statistics of batch normalisation."""
     raw, ema = random_state("ln_bn"), random_state("ln_bn")
@@ -321,6 +326,7 @@ def test_averages_of_parameters_alone_get_the_raw_buffers(tmp_path: Path, form: 
     content = {
         "dictionary": {"model": raw, "ema": {"shadow": kept}},
         "list": {"model": raw, "ema": {"shadow_params": listed(kept)}},
+        "flat": raw | prefixed("ema.", kept) | {"ema.decay": torch.tensor(0.9)},
         "LitEma": prefixed("net.", raw) | dotless("net_ema.", kept),
     }[form]
     module, choice = weights.load(write(tmp_path / "it.pth", torch_bytes(content)), "ln_bn", SCALE)
@@ -335,6 +341,8 @@ def test_averages_of_parameters_alone_get_the_raw_buffers(tmp_path: Path, form: 
         (lambda one, two: {"best": one, "last": two}, "best and last"),
         (lambda one, two: prefixed("gen_a.", one) | prefixed("gen_b.", two), "gen_b and gen_a|gen_a and gen_b"),
         (lambda one, two: {"student": one, "teacher": two}, "student and teacher"),
+        (lambda one, two: {"student": one, "momentum_encoder": two}, "student and momentum_encoder"),
+        (lambda one, two: {"student": one, "other": {k: v.half() for k, v in two.items()}}, "student and other"),
         (lambda one, two: {"raw": one, "ema_0.9": two, "ema_0.99": one}, r"ema_0.9 \(averaged\) and ema_0.99"),
     ],
 )
