@@ -136,6 +136,8 @@ def test_an_evaluation_names_weights_and_files_by_their_contents(made):
     assert record["weights"] == {
         "file": f"results/small/{small_study.RUN}/best.safetensors",
         "sha256": hashlib.sha256(weights).hexdigest(),
+        "which": "only",
+        "key": "",
     }
     scores = (results / "quality/ccm_none/x4/seed3_best/mine.csv").read_bytes()
     assert record["datasets"][0]["sha256"] == hashlib.sha256(scores).hexdigest()

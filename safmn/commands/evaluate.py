@@ -22,6 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
     parser.add_argument(
+        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
+    )
+    parser.add_argument(
         "--data", required=True, action="extend", nargs="+", metavar="DIR", help="benchmarks; DIR[-2:] takes a part"
     )
     parser.add_argument(
@@ -62,7 +65,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise UserError(f"--out names one file twice ({', '.join(args.out)}): give each --data a file of its own")
     begun = provenance.begin()
     device = choose_device(args.device)
-    network = load_network(args.network, args.scale, args.weights).to(device)
+    network, choice = load_network(args.network, args.scale, args.weights, args.which)
+    network = network.to(device)
     channels = networks.info(args.network).colour
     legacy_bicubic = args.protocol == "legacy" and args.network == "bicubic"
     # All are opened before the first is measured, so that a mistyped folder is heard of at once.
@@ -85,7 +89,7 @@ def _evaluate(args: argparse.Namespace) -> None:
             name = Path(data).resolve().name
             print(f"{name} x{args.scale}: {result.psnr:.3f} dB, SSIM {result.ssim:.4f} ({len(pairs)} images)")
     if args.json or args.record:
-        record = _record(args, results, begun, device.type)
+        record = _record(args, choice, results, begun, device.type)
         if args.record:
             write_json(args.record, record)
         if args.json:
@@ -93,14 +97,14 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _record(
-    args: argparse.Namespace, results: list[tuple[str, Any, str | None, Any]], begun: Any, kind: str
+    args: argparse.Namespace, choice: Any, results: list[tuple[str, Any, str | None, Any]], begun: Any, kind: str
 ) -> dict[str, Any]:
     from safmn.device.description import describe
     from safmn.provenance import of_file, seed_of, shown
 
     weights = None
     if args.weights:
-        weights = {"file": shown(args.weights), "sha256": of_file(args.weights)}
+        weights = {"file": shown(args.weights), "sha256": of_file(args.weights)} | choice.record
     asked = {"network": args.network, "scale": args.scale, "weights": weights, "protocol": args.protocol}
     return asked | {
         "convention": "PSNR in dB and SSIM on Y of MATLAB's YCbCr, border of scale pixels cropped, mean over images",
@@ -112,7 +116,7 @@ def _record(
         ],
         "provenance": begun.result(
             describe(kind),
-            specification=asked | {"weights": weights and weights["sha256"]},
+            specification=asked | {"weights": weights and [weights["sha256"], weights["key"]]},
             data={shown(data): pairs.fingerprint for data, pairs, _, _ in results},
             seed=seed_of(args.weights),
         ),

@@ -14,14 +14,17 @@ examples:
   safmn explain --network bicubic --scale 4 --data datasets/Set5 --published 28.42
 
 Give the number as printed: its last digit says how near is near enough. PSNR in dB. Files named best, last and last_raw
-(.safetensors) beside WEIGHTS are tried too: best or last, averaged (EMA) or raw. The benchmark goes through the network
-about twenty times.
+(.safetensors) beside WEIGHTS, and other sets of weights in WEIGHTS itself, are tried too: best or last, averaged (EMA)
+or raw. The benchmark goes through the network about twenty times.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", nargs="?", metavar="WEIGHTS", help="trained weights; only bicubic needs none")
     parser.add_argument("--network", metavar="NAME", help="a name from `safmn list`; not needed where WEIGHTS says it")
+    parser.add_argument(
+        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
+    )
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument("--data", required=True, metavar="DIR", help="the benchmark: HR/ and LR_bicubic/, or packed")
     parser.add_argument("--published", required=True, metavar="NUMBER", help="as printed: 32.21 (dB) or 0.8948")
@@ -36,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from safmn import networks
     from safmn.errors import UserError
+    from safmn.networks import mappings
     from safmn.quality import explain
     from safmn.quality.loading import choose_device, load_network, network_of
     from safmn.quality.progress import Progress
@@ -45,9 +49,13 @@ def run(args: argparse.Namespace) -> None:
     explain.parse_printed(args.published)  # before anything slow
     name = args.network or network_of(args.weights)
     device = choose_device(args.device)
-    candidates = {"given": load_network(name, args.scale, args.weights).to(device)}
+    network, choice = load_network(name, args.scale, args.weights, args.which)
+    candidates = {"given": network.to(device)}
+    for key in choice.others if choice else ():
+        other_set = networks.load_weights(args.weights, name, args.scale, key or mappings.TOP)
+        candidates[f"{args.weights}, {key or mappings.TOP}"] = other_set.to(device)
     for other in [*args.other_weights, *siblings(args.weights)]:
-        candidates[str(other)] = load_network(name, args.scale, other).to(device)
+        candidates[str(other)] = load_network(name, args.scale, other)[0].to(device)
     sources = explain.read_sources(args.data, args.scale)
     measurement = explain.Measurement(candidates, networks.info(name).colour, args.scale, bicubic=name == "bicubic")
     with Progress(f"{name} x{args.scale} on {args.data}, {len(measurement.recipes)} ways") as progress:
@@ -56,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
             progress(done, len(sources))
     explanation = measurement.explain(args.published, args.metric)
     if args.json:
-        _print_json(explanation, name, args, device.type)
+        _print_json(explanation, name, args, choice and choice.record, device.type)
     else:
         _print_table(explanation, f"{name} x{args.scale} on {args.data}")
 
@@ -106,7 +114,7 @@ def _print_table(explanation: "Explanation", title: str) -> None:
     console.print(explanation.verdict, soft_wrap=True, highlight=False)
 
 
-def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace, kind: str) -> None:
+def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace, which: dict | None, kind: str) -> None:
     import json
     import math
 
@@ -119,6 +127,7 @@ def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace,
         "network": name,
         "scale": args.scale,
         "weights": args.weights,
+        "which": which,
         "data": args.data,
         "metric": explanation.metric,
         "unit": "dB" if explanation.metric == "psnr" else "",

@@ -25,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
     parser.add_argument(
+        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
+    )
+    parser.add_argument(
         "--scene", required=True, action="append", nargs="+", metavar="DIR", help="DIR [IMAGE [X Y]], see below"
     )
     parser.add_argument("--crop", type=int, default=96, metavar="PIXELS", help="side of a scene's square (96)")
@@ -65,14 +68,16 @@ def _inspect(args: argparse.Namespace) -> None:
 
     begun = provenance.begin()
     device = choose_device(args.device)
-    network = load_network(args.network, args.scale, args.weights).to(device)
+    network, choice = load_network(args.network, args.scale, args.weights, args.which)
+    network = network.to(device)
     opened = [scenes.open_scene(*_scene(words, args.scale), args.crop) for words in args.scene]
     settings = record.Settings(args.window, args.patch, args.sigma, args.steps, args.block)
     found = record.inspect(network, opened, networks.info(args.network).colour, settings)
-    found.numbers = {"network": args.network, "scale": args.scale} | found.numbers
+    named = {"network": args.network, "scale": args.scale, "weights": choice and choice.record}
+    found.numbers = named | found.numbers
     asked = {"command": args.command, "settings": asdict(settings), "crop": args.crop}
     asked |= {"network": args.network, "scale": args.scale, "scenes": [words[1:] for words in args.scene]}
-    asked |= {"weights": args.weights and provenance.of_file(args.weights)}
+    asked |= {"weights": args.weights and [provenance.of_file(args.weights), choice.key]}
     found.numbers["provenance"] = begun.result(
         describe(device.type),
         specification=asked,

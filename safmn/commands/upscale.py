@@ -31,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--network", metavar="NAME", help="a name from `safmn list`; not needed where the weights say it"
     )
     parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
+    parser.add_argument(
+        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
+    )
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument(
         "--tile", type=int, metavar="PIXELS", help="enlarge in tiles of this side, where memory is short (from 16)"
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("neither --weights nor --network is given: say what is to enlarge the pictures")
     name = args.network or network_of(args.weights)
     device = choose_device(args.device)
-    network = load_network(name, args.scale, args.weights).to(device)
+    network = load_network(name, args.scale, args.weights, args.which)[0].to(device)
     channels = networks.info(name).colour
 
     def enlarge(lr: "np.ndarray", progress: Callable[[int, int], None]) -> "np.ndarray":

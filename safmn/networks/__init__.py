@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from safmn.errors import UserError
-from safmn.networks import variants
+from safmn.networks import parameters, variants
 from safmn.networks.registry import Network, published_networks
 
 
@@ -40,14 +40,24 @@ def build(name: str, scale: int) -> nn.Module:
     if scale not in network.scales:
         scales = ", ".join(f"x{each}" for each in network.scales)
         raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
-    return network.factory(scale)
+    module = network.factory(scale)
+    parameters.check_sized(module, defined_in(name))
+    return module
 
 
-def load_weights(path: str | Path, name: str, scale: int) -> nn.Module:
-    """Builds `name` and loads this project's `.safetensors` or its authors' published file; in eval mode.
+def defined_in(name: str) -> str:
+    """Where the network `name` is defined: a variant's file, or its own name where it is a published network."""
+    variant = variants.discover().get(name)
+    return str(variant.file) if variant else name
 
-    Never unpickles code. UserError where the file belongs to another network or scale, naming the keys that differ.
+
+def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> nn.Module:
+    """Builds `name` and loads this project's `.safetensors`, its authors' file or any checkpoint; in eval mode.
+
+    Of several sets of weights the averaged (EMA) one is taken, or the one that `which` asks for: "ema", "raw" or a key
+    of the file; `safmn.networks.weights.load` says which it was. Never unpickles code. UserError where the file belongs
+    to another network or scale, naming the keys that differ, or where it cannot be told which set is the averaged one.
     """
     from safmn.networks import weights
 
-    return weights.load(path, name, scale)
+    return weights.load(path, name, scale, which)[0]

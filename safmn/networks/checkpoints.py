@@ -15,19 +15,42 @@ import torch
 from torch import Tensor
 
 from safmn.errors import UserError
+from safmn.networks import formats
 
-# What wraps a state dict: BasicSR's averaged and raw weights (the averaged ones are what its authors report), then
-# the habits of training scripts.
-WRAPPERS = ("params_ema", "params", "state_dict", "model")
-# What DataParallel and torch.compile put in front of every key.
-PREFIXES = ("module.", "_orig_mod.")
+# Records that training programs keep beside the weights: settings, paths, times, numbers. Nothing of them is needed, so
+# an empty stand-in takes their place; neither the packages nor anything else of the file is imported or called.
+RECORDS = {
+    *("argparse", "types", "pathlib", "datetime", "decimal", "enum", "uuid", "collections", "typing", "numpy"),
+    *("omegaconf", "easydict", "addict", "yacs", "munch", "ml_collections", "mmengine", "mmcv", "box"),
+    *("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities"),
+}
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of torch before 1.6 begin."""
+MOST_RECORDS = 100  # kinds of them in one file
+MOST_ITEMS = 200_000  # entries of all containers; a container may hold another many times over
+
+
+@dataclass(frozen=True)
+class Held:
+    """Tensors that lie in one container of a file.
+
+    Attributes:
+        place: the keys that lead to the container; empty at the top level.
+        tensors: by key, in the file's order; a list's items have their numbers as keys.
+        named: False for a list.
+    """
+
+    place: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    named: bool = True
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by key, wrappers and prefixes taken off, and the text metadata of a `.safetensors` file."""
+    """What a file holds: containers of tensors, the keys at its top level, the text metadata of `.safetensors`."""
 
-    state: dict[str, Tensor]
+    held: list[Held]
+    top: list[str]
     metadata: dict[str, str]
 
 
@@ -35,18 +58,29 @@ def read(path: Path | str, limit: int) -> Checkpoint:
     """Reads `.safetensors`, or `.pth` and `.pt` of any age; the format is told by the content, not by the name.
 
     Nothing above `limit` bytes is read or allocated. Tensors arrive on the CPU with the file's dtype; their values are
-    not looked at. UserError where the file is missing, empty, damaged, too large or holds more than plain tensors.
+    not looked at. UserError where the file is missing, empty, damaged, too large, of another format, or where reading
+    it would run code.
     """
     data = _content(path, limit)
     try:
         # `.safetensors` first: the low byte of its header's length may be any, a pickle's first byte too.
         if data[8:9] == b"{":  # eight bytes of length, then the header
-            checkpoint = Checkpoint(_without_prefix(safetensors.torch.load(data)), header(data).get("__metadata__", {}))
+            content = safetensors.torch.load(data)
+            metadata = header(data).get("__metadata__", {})
         elif data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or later
-            checkpoint = Checkpoint(_state(_torch_content(data, limit)), {})
+            content, metadata = _torch_content(data, limit), {}
         else:
-            raise UserError(_what_else(data))
-        _check_tensors(checkpoint.state, limit)
+            asked, whole = formats.pickled(data)  # of protocol 0 or 1
+            raise UserError(_refused(asked, bare=True) if whole else formats.named(data))
+        held = list(_containers(content))
+        tensors = {id(tensor): tensor for each in held for tensor in each.tensors.values()}.values()
+        # Logical size: a view may repeat one number a billion times.
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > limit:
+            raise UserError(
+                f"claims tensors of more than {limit / 2**20:.0f} MiB, far more than this network's weights take"
+            )
+        if not held and not isinstance(content, Mapping):
+            raise UserError(f"holds a {type(content).__name__}, not a state dict: save module.state_dict()")
     except UserError as error:
         raise UserError(f"{shown(path)} {error}") from error
     except Exception as error:
@@ -54,7 +88,7 @@ def read(path: Path | str, limit: int) -> Checkpoint:
         raise UserError(
             f"{shown(path)} is damaged or cut short ({_first_line(error)}): fetch or copy it again"
         ) from error
-    return checkpoint
+    return Checkpoint(held, [shown(key) for key in content] if isinstance(content, Mapping) else [], metadata)
 
 
 def header(data: bytes) -> dict[str, Any]:
@@ -70,6 +104,12 @@ def shown(text: object) -> str:
     return text if len(text) <= 300 else text[:297] + "..."
 
 
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds ordinary numbers: neither sparse, quantised nor complex, and not without content."""
+    strided = tensor.layout is torch.strided and not tensor.is_quantized
+    return strided and not tensor.is_complex() and tensor.device.type == "cpu"
+
+
 def _content(path: Path | str, limit: int) -> bytes:
     try:
         with open(path, "rb") as file:
@@ -79,6 +119,9 @@ def _content(path: Path | str, limit: int) -> bytes:
             f"there is no file {shown(path)}: give a .safetensors or .pth file; `safmn fetch` downloads published ones"
         ) from error
     except (OSError, ValueError) as error:
+        other = formats.named_folder(Path(path)) if isinstance(error, IsADirectoryError) else None
+        if other:
+            raise UserError(f"{shown(path)} {other}") from error
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {shown(path)} ({reason}): give a .safetensors or .pth file") from error
     if not data:
@@ -92,98 +135,134 @@ def _content(path: Path | str, limit: int) -> bytes:
 
 
 def _torch_content(data: bytes, limit: int) -> Any:
-    """Unpickles tensors and plain containers only; refuses whatever else the file asks for."""
-    try:
-        if data[:1] == b"P" and sum(e.file_size for e in zipfile.ZipFile(io.BytesIO(data)).infolist()) > limit:
+    """Unpickles tensors, plain containers and records only; refuses whatever else the file asks for."""
+    if data[:1] == b"P":
+        if sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(data)).infolist()) > limit:
             raise UserError(
                 "unpacks to far more than this network's weights take: it is damaged or a decompression bomb"
             )
+        other = formats.named_archive(data)
+        if other:
+            raise UserError(other)
+    try:
         # On the meta device first: shapes without memory, since a small file may claim any size.
-        claimed = _unpickled(data, "meta")
-        storages = [tensor.untyped_storage() for tensor in _tensors(claimed) if tensor.layout is torch.strided]
+        claimed, records = _without_records(data)
+        tensors = [tensor for each in _containers([claimed]) for tensor in each.tensors.values()]
+        storages = [tensor.untyped_storage() for tensor in tensors if tensor.layout is torch.strided]
         if sum({storage._cdata: storage.nbytes() for storage in storages}.values()) > len(data):
             raise UserError("claims more numbers than it holds: it is damaged or made to exhaust memory")
-        return _unpickled(data, "cpu")
+        if not tensors and any(record.__module__.startswith("numpy") for record in records):
+            raise UserError(_refused(["numpy"]))
+        return _unpickled(data, "cpu", records)
     except UserError:
         raise
     except Exception as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
-        if code is not None:
-            raise UserError(
-                f"is a pickled Python object ({shown(code[1])}), not plain tensors: loading it would run code from the "
-                "file, so it is refused; save its state_dict() as .safetensors with the code it came from"
-            ) from error
-        if "TorchScript" in str(error):
-            raise UserError(
-                "is a TorchScript program, not plain tensors, so it is refused; save its state_dict() as .safetensors"
-            ) from error
+        if code:
+            raise UserError(_refused([code[1]])) from error
+        asked, whole = formats.pickled(_pickle_of(data))
+        bare = data[:1] == b"\x80" and not data.startswith(LEGACY)
+        if whole and (asked or bare):
+            raise UserError(_refused(asked, bare)) from error
         raise
 
 
-def _unpickled(data: bytes, device: str) -> Any:
-    with warnings.catch_warnings():
+def _refused(asked: list[str], bare: bool = False) -> str:
+    """Why a file is not read that asks for the objects of these names; `bare` where torch.save did not write it."""
+    name = next((each for each in asked if not _is_harmless(each)), "") or next(iter(asked), "")
+    if any(each.startswith("numpy") for each in asked) and _is_harmless(name):
+        name = "numpy"
+    if name.startswith("numpy"):
+        return f"holds pickled NumPy arrays, not tensors: {formats.AGAIN}"
+    if "Uninitialized" in name:
+        return (
+            "holds parameters of a lazy module that never ran, so they have no size yet: run the network on one image, "
+            "then save its state_dict()"
+        )
+    if bare and name.startswith(("torch._utils.", "torch.storage.")):
+        return "is a bare pickle of tensors, not a PyTorch weight file: save with torch.save or as .safetensors"
+    if name.startswith("torch._utils._rebuild"):
+        return f"holds quantised or other special tensors ({name}): save plain float32 tensors"
+    if bare and not name:
+        return "is a Python pickle, not a PyTorch weight file: save with torch.save or as .safetensors"
+    return (
+        f"is a pickled Python object ({shown(name)}), not plain tensors: loading it would run code from the "
+        "file, so it is refused; save its state_dict() as .safetensors with the code it came from"
+    )
+
+
+class _Record(dict):
+    """Stands for a record of another package; takes whatever it is given and keeps only a mapping's items."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Record":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+
+def _without_records(data: bytes) -> tuple[Any, list[type]]:
+    """The content on the meta device, and the stand-ins that reading it takes."""
+    records: list[type] = []
+    while True:
+        try:
+            return _unpickled(data, "meta", records), records
+        except Exception as error:
+            code = re.search(r"GLOBAL (\S+)", str(error))
+            known = {f"{record.__module__}.{record.__qualname__}" for record in records}
+            if not code or not _is_harmless(code[1]) or code[1] in known or len(records) == MOST_RECORDS:
+                raise
+            module, _, name = code[1].rpartition(".")
+            records.append(type(name, (_Record,), {"__module__": module, "__qualname__": name}))
+
+
+def _is_harmless(name: str) -> bool:
+    return name.partition(".")[0] in RECORDS or name == "_codecs.encode"
+
+
+def _unpickled(data: bytes, device: str, records: list[type]) -> Any:
+    with warnings.catch_warnings(), torch.serialization.safe_globals(records):
         warnings.simplefilter("ignore")  # about odd pickles, which are refused in our own words
         return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
 
 
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """Every tensor in nested containers, which may contain themselves."""
-    waiting, seen = [content], set()
+def _pickle_of(data: bytes) -> bytes:
+    if data[:1] != b"P":
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
+
+
+def _containers(content: Any) -> Iterator[Held]:
+    """Every mapping and list that holds tensors, whatever holds it; a container inside itself is not gone into."""
+    waiting: list[tuple[tuple[str, ...], Any, frozenset[int]]] = [((), content, frozenset())]
+    left = MOST_ITEMS
     while waiting:
-        item = waiting.pop()
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, Mapping):
-            waiting.extend(item.values())
+        place, item, inside = waiting.pop()
+        if isinstance(item, Mapping):
+            if any(isinstance(key, Tensor) for key in item):
+                raise UserError("has a tensor where a key should be: save module.state_dict()")
+            entries = [(str(key), value) for key, value in item.items()]
         elif isinstance(item, list | tuple | set):
-            waiting.extend(item)
-
-
-def _state(content: Any) -> dict[str, Tensor]:
-    """The state dict inside what `torch.load` returned."""
-    for _ in WRAPPERS:  # bounded, since a container may contain itself
-        wrapper = next((key for key in WRAPPERS if isinstance(content, Mapping) and key in content), None)
-        if wrapper is None or not isinstance(content[wrapper], Mapping):
-            break
-        content = content[wrapper]
-    if not isinstance(content, Mapping):
-        raise UserError(f"holds a {type(content).__name__}, not a state dict: save module.state_dict()")
-    return _without_prefix({key: value for key, value in content.items() if isinstance(value, Tensor)})
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES * 2:  # either may be outermost
-        if state and all(isinstance(key, str) and key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
-
-
-def _check_tensors(state: dict[str, Tensor], limit: int) -> None:
-    for key, tensor in state.items():
-        if not isinstance(key, str):
-            raise UserError(f"has a key that is no text ({shown(key)}): save module.state_dict()")
-        plain = tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_complex()
-        if not plain or tensor.device.type != "cpu":
-            raise UserError(
-                f"holds {shown(key)} as a sparse, quantised, complex or absent tensor: save plain float32 tensors"
-            )
-    # Logical size: a view may repeat one number a billion times.
-    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > limit:
-        raise UserError(
-            f"claims tensors of more than {limit / 2**20:.0f} MiB, far more than this network's weights take"
-        )
-
-
-def _what_else(data: bytes) -> str:
-    start = data[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, not weights: download the raw file"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not weights: run `git lfs pull`"
-    return "is neither .safetensors nor a PyTorch weight file: give one of these"
+            entries = [(str(number), value) for number, value in enumerate(item)]
+        else:
+            continue
+        left -= len(entries)
+        if left < 0 or len(place) > 50:
+            raise UserError("holds containers within containers without end: save module.state_dict() alone")
+        tensors = {key: value for key, value in entries if isinstance(value, Tensor)}
+        if tensors:
+            yield Held(place, tensors, isinstance(item, Mapping))
+        # The last is taken first: the file's order.
+        for key, value in reversed(entries):
+            if not isinstance(value, Tensor) and id(value) not in inside and id(value) != id(item):
+                waiting.append(((*place, key[:200]), value, inside | {id(item)}))
 
 
 def _first_line(error: Exception) -> str:

@@ -22,6 +22,8 @@ class Weights:
         remote: file name, URL, size and checksum; the name is the authors' own where that says what it is.
         licence: as far as its repository says.
         loads: what `load_weights` finds in it.
+        departs: how these weights differ from those that the paper's print was measured with, as a sentence without a
+            full stop; only where their authors say so, else "".
     """
 
     network: str
@@ -29,6 +31,7 @@ class Weights:
     remote: Remote
     licence: str
     loads: str
+    departs: str = ""
 
 
 def _safmn(scale: int, size: int, sha256: str) -> Weights:
@@ -57,7 +60,8 @@ def _carn(network: str, size: int | None, sha256: str | None) -> Weights:
     name = f"{network}.pth"
     folder = "https://github.com/nmhkahn/CARN-pytorch/raw/40d3514f81cccd680d846cd5ab07af35f2c8e0e2/checkpoint"
     remote = Remote(name, (f"{folder}/{name}",), size, sha256, limit=_LIMIT)
-    return Weights(network, (2, 3, 4), remote, "MIT", "state dict, one file for all scales, mean-shift convolutions")
+    loads = "state dict, one file for all scales, mean-shift convolutions"
+    return Weights(network, (2, 3, 4), remote, "MIT", loads, _CARN_DEPARTS[network])
 
 
 def _edsr(scale: int, suffix: str) -> Weights:
@@ -66,6 +70,16 @@ def _edsr(scale: int, suffix: str) -> Weights:
     remote = Remote(name, (f"https://cv.snu.ac.kr/research/EDSR/models/{name}",), limit=_LIMIT)
     return Weights("edsr_baseline", (scale,), remote, "MIT", "state dict, range 0-255, mean-shift convolutions")
 
+
+_CARN_ANEW = (
+    "its authors write beside the file that it was trained anew after the paper, with batch and patch raised to 64{}, "
+    "and that the Urban100 of their earlier results was wrong at x2 and x3 (HR of another resolution)"
+)
+_CARN_DEPARTS = {
+    "carn": _CARN_ANEW.format(""),
+    "carn_m": _CARN_ANEW.format(" and with grouped 3x3 convolutions in the upsampler instead of 1x1 ones"),
+}
+"""From "Training Models" and "Results" of the README of github.com/nmhkahn/CARN-pytorch."""
 
 WEIGHTS = (
     _safmn(2, 958105, "baee9b5d24fd718065ca9bbcc88bb32a8e302c9ef00bae7afac48466a4d6dfa7"),

@@ -1,5 +1,6 @@
-"""A network ready for use: what `evaluate`, `upscale` and `explain` start from."""
+"""A network ready for use: what `evaluate`, `upscale`, `inspect` and `explain` start from."""
 
+import sys
 from pathlib import Path
 
 import torch
@@ -7,6 +8,8 @@ from torch import nn
 
 from safmn import networks
 from safmn.errors import UserError
+from safmn.networks import weights as weight_files
+from safmn.networks.weights import Choice
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -24,15 +27,26 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def load_network(name: str, scale: int, weights: str | Path | None) -> nn.Module:
-    """The network `name` with its weights, in eval mode; UserError where it needs weights and none are given."""
+def load_network(
+    name: str, scale: int, weights: str | Path | None, which: str | None = None
+) -> tuple[nn.Module, Choice | None]:
+    """The network `name` with its weights, in eval mode, and which of a file's weights they are.
+
+    Where the file holds several sets, a line on stderr says which was taken: see `safmn.networks.weights.load`.
+    UserError where the network needs weights and none are given.
+    """
     if weights is not None:
-        return networks.load_weights(weights, name, scale).eval()
+        network, choice = weight_files.load(weights, name, scale, which)
+        if choice.remark:
+            print(choice.remark, file=sys.stderr)
+        return network, choice
+    if which is not None:
+        raise UserError("--which chooses among the weights of a file: give one, or leave it out")
     network = networks.build(name, scale)
     count = sum(parameter.numel() for parameter in network.parameters())
     if count:
         raise UserError(f"{name} has {count:,} parameters: give trained ones with --weights FILE")
-    return network.eval()
+    return network.eval(), None
 
 
 def network_of(weights: str | Path) -> str:

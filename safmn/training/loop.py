@@ -20,7 +20,7 @@ from safmn.data.patches import PatchSampler
 from safmn.device import description as hardware
 from safmn.errors import UserError
 from safmn.files import digest, remove_strays, write_json
-from safmn.networks import weights
+from safmn.networks import parameters, weights
 from safmn.training import loss, randomness, schedule, validation
 from safmn.training.capture import CapturedStep
 from safmn.training.collapse import Collapse, CollapseWatch
@@ -377,8 +377,10 @@ def _check_trainable(specification: dict[str, Any]) -> None:
     if networks.info(name).colour != "RGB":
         raise UserError(f"{name} works on Y alone: only networks that take RGB are trained here")
     with torch.device("meta"):
-        if not any(True for _ in networks.build(name, specification["scale"]).parameters()):
-            raise UserError(f"{name} has no parameters: there is nothing to train")
+        network = networks.build(name, specification["scale"])
+    if not any(True for _ in network.parameters()):
+        raise UserError(f"{name} has no parameters: there is nothing to train")
+    parameters.check_real(network, networks.defined_in(name))
 
 
 def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> None:

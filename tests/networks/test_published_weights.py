@@ -39,6 +39,19 @@ def test_each_entry_is_complete_and_sound():
     assert len(set(places)) == len(places)
 
 
+def test_weights_that_are_not_those_of_the_print_say_so():
+    """CARN's authors trained both anew, and changed the upsampler of CARN-M: from their README."""
+    departing = {weights.network: weights.departs for weights in WEIGHTS if weights.departs}
+    assert set(departing) == {"carn", "carn_m"}
+    for text in departing.values():
+        assert "trained anew after the paper, with batch and patch raised to 64" in text
+        assert "Urban100 of their earlier results was wrong at x2 and x3" in text
+        assert "\n" not in text
+        assert not text.endswith(".")
+    assert "grouped 3x3 convolutions in the upsampler" in departing["carn_m"]
+    assert "grouped" not in departing["carn"]
+
+
 def test_every_network_has_weights_or_a_reason():
     for name in networks.published_networks():
         assert find(name, 2) or name in published_weights.WITHOUT or name == "bicubic"

@@ -1,14 +1,20 @@
 """Weight files: what is read, what is refused, and in which words."""
 
+import argparse
+import datetime
+import gzip
 import io
 import json
 import os
 import pickle
+import re
+import tarfile
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -168,6 +174,356 @@ def test_second_stage_of_pan_is_named(checkpoints: Path) -> None:
     assert "not part of it: upconv2.weight, upconv2.bias, att2." in message
 
 
+# Averaged and raw weights
+
+
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: tensor for key, tensor in state.items()}
+
+
+def averaged_model(state: dict[str, Tensor], name: str = NAME) -> dict[str, Tensor]:
+    """What torch's own averaging wrapper saves."""
+    model = torch.optim.swa_utils.AveragedModel(networks.build(name, SCALE))
+    model.module.load_state_dict(state)
+    return model.state_dict()
+
+
+def dotless(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As LitEma names its buffers."""
+    return {prefix + ("net." + key).replace(".", ""): tensor for key, tensor in state.items()}
+
+
+def listed(state: dict[str, Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in state.values()]
+
+
+DISCRIMINATOR = {"conv.weight": torch.rand(3, 3), "fc.weight": torch.rand(3, 3)}
+# Title -> (a function of raw and averaged weights that gives what a program saves, keys of the raw and of the averaged)
+TWO_SETS = {
+    "BasicSR": (lambda raw, ema: {"params": raw, "params_ema": ema}, "params", "params_ema"),
+    "BasicSR, turned": (lambda raw, ema: {"params_ema": ema, "params": raw}, "params", "params_ema"),
+    "timm": (lambda raw, ema: {"state_dict": raw, "state_dict_ema": ema}, "state_dict", "state_dict_ema"),
+    "model_ema": (lambda raw, ema: {"model_ema": ema, "model": raw, "epoch": 3}, "model", "model_ema"),
+    "capitals": (lambda raw, ema: {"modelState": raw, "modelEMA": ema}, "modelState", "modelEMA"),
+    "flat": (lambda raw, ema: raw | prefixed("ema.module.", ema), "", "ema.module"),
+    "flat, two prefixes": (
+        lambda raw, ema: prefixed("model.", raw) | prefixed("ema_model.", ema),
+        "model",
+        "ema_model",
+    ),
+    "ema-pytorch": (
+        lambda raw, ema: (
+            prefixed("online_model.", raw)
+            | prefixed("ema_model.", ema)
+            | {"initted": torch.tensor(True), "step": torch.tensor(7)}
+        ),
+        "online_model",
+        "ema_model",
+    ),
+    "ema-pytorch below ema": (
+        lambda raw, ema: {"ema": prefixed("online_model.", raw) | prefixed("ema_model.", ema)},
+        "ema.online_model",
+        "ema.ema_model",
+    ),
+    "GAN": (
+        lambda raw, ema: prefixed("g.", raw) | prefixed("g_ema.", ema) | prefixed("d_ema.", DISCRIMINATOR),
+        "g",
+        "g_ema",
+    ),
+    "torch SWA": (lambda raw, ema: {"net": raw, "other": averaged_model(ema)}, "net", "other.module"),
+    "Lightning SWA": (
+        lambda raw, ema: {
+            "state_dict": prefixed("net.", raw),
+            "callbacks": {"StochasticWeightAveraging": {"average_model_state": prefixed("net.", ema)}},
+        },
+        "state_dict.net",
+        "callbacks.StochasticWeightAveraging.average_model_state.net",
+    ),
+    "Lightning WeightAveraging": (
+        lambda raw, ema: {
+            "state_dict": prefixed("net.", ema),
+            "current_model_state": prefixed("net.", raw),
+            "averaging_state": {"n_averaged": torch.tensor(3)},
+        },
+        "current_model_state.net",
+        "state_dict.net",
+    ),
+    "list": (
+        lambda raw, ema: {"model": raw, "ema": {"decay": 0.9, "shadow_params": listed(ema), "collected_params": None}},
+        "model",
+        "ema.shadow_params",
+    ),
+    "list in an optimiser": (
+        lambda raw, ema: {"state_dict": raw, "optimizer_states": [{"ema": tuple(listed(ema)), "state": {}}]},
+        "state_dict",
+        "optimizer_states.0.ema",
+    ),
+    "list in another order": (
+        lambda raw, ema: {"model": dict(reversed(raw.items())), "ema": list(reversed(listed(ema)))},
+        "model",
+        "ema",
+    ),
+    "list and what it stands in for": (
+        lambda raw, ema: {"model": raw, "ema": {"shadow_params": listed(ema), "collected_params": listed(raw)}},
+        "model",
+        "ema.shadow_params",
+    ),
+    "LitEma": (
+        lambda raw, ema: (
+            prefixed("model.net.", raw)
+            | dotless("model_ema.", ema)
+            | {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(3)}
+        ),
+        "model.net",
+        "model_ema",
+    ),
+    "deep": (
+        lambda raw, ema: {"a": [{"b": {"weights": raw, "weights_swa": ema}}]},
+        "a.0.b.weights",
+        "a.0.b.weights_swa",
+    ),
+}
+
+
+@pytest.mark.parametrize("title", TWO_SETS)
+def test_of_two_sets_the_averaged_one_is_taken_and_it_is_said(tmp_path: Path, title: str) -> None:
+    make, raw_key, ema_key = TWO_SETS[title]
+    raw, ema = random_state(), random_state()
+    path = write(tmp_path / "it.pth", torch_bytes(make(raw, ema)))
+    for which, state, key, kind in (
+        (None, ema, ema_key, "ema"),
+        ("ema", ema, ema_key, "ema"),
+        ("raw", raw, raw_key, "raw"),
+    ):
+        module, choice = weights.load(path, NAME, SCALE, which)
+        assert_holds(module, state)
+        assert (choice.which, choice.key) == (kind, key)
+        assert choice.record["others"] == [raw_key if kind == "ema" else ema_key]
+        assert str(path) in choice.remark
+        assert (key or "the top level") in choice.remark
+        assert "\n" not in choice.remark
+    assert_holds(networks.load_weights(path, NAME, SCALE), ema)
+    assert_holds(networks.load_weights(path, NAME, SCALE, "raw"), raw)
+    for key, state in ((raw_key, raw), (ema_key, ema)):
+        assert_holds(networks.load_weights(path, NAME, SCALE, key or "the top level"), state)
+
+
+def test_two_sets_in_one_safetensors_file(tmp_path: Path) -> None:
+    raw, ema = random_state(), random_state()
+    path = tmp_path / "it.safetensors"
+    safetensors.torch.save_file(prefixed("model.", raw) | prefixed("model_ema.", ema), path)
+    assert_holds(networks.load_weights(path, NAME, SCALE), ema)
+    assert_holds(networks.load_weights(path, NAME, SCALE, "raw"), raw)
+
+
+@pytest.mark.parametrize("form", ["dictionary", "list", "flat", "LitEma"])
+def test_averages_of_parameters_alone_get_the_raw_buffers(tmp_path: Path, form: str) -> None:
+    """Common averages skip buffers, such as the statistics of batch normalisation."""
+    raw, ema = random_state("ln_bn"), random_state("ln_bn")
+    learnt = {key for key, _ in networks.build("ln_bn", SCALE).named_parameters()}
+    assert learnt < raw.keys()
+    kept = {key: tensor for key, tensor in ema.items() if key in learnt}
+    content = {
+        "dictionary": {"model": raw, "ema": {"shadow": kept}},
+        "list": {"model": raw, "ema": {"shadow_params": listed(kept)}},
+        "flat": raw | prefixed("ema.", kept) | {"ema.decay": torch.tensor(0.9)},
+        "LitEma": prefixed("net.", raw) | dotless("net_ema.", kept),
+    }[form]
+    module, choice = weights.load(write(tmp_path / "it.pth", torch_bytes(content)), "ln_bn", SCALE)
+    assert_holds(module, raw | kept)
+    assert choice.which == "ema"
+    assert "its buffers are those of" in choice.remark
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda one, two: {"best": one, "last": two}, "best and last"),
+        (lambda one, two: prefixed("gen_a.", one) | prefixed("gen_b.", two), "gen_b and gen_a|gen_a and gen_b"),
+        (lambda one, two: {"student": one, "teacher": two}, "student and teacher"),
+        (lambda one, two: {"student": one, "momentum_encoder": two}, "student and momentum_encoder"),
+        (lambda one, two: {"student": one, "other": {k: v.half() for k, v in two.items()}}, "student and other"),
+        (lambda one, two: {"raw": one, "ema_0.9": two, "ema_0.99": one}, r"ema_0.9 \(averaged\) and ema_0.99"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused_with_both_names(tmp_path: Path, make, named: str) -> None:
+    one, two = random_state(), random_state()
+    path = write(tmp_path / "it.pth", torch_bytes(make(one, two)))
+    message = refusal(path)
+    assert re.search(named, message)
+    assert "--which KEY" in message
+    key = re.search(r"(best|gen_a|student|ema_0.99)\b", message)[0]
+    assert_holds(networks.load_weights(path, NAME, SCALE, key), one)
+
+
+def test_two_names_of_the_same_numbers_need_no_choice(tmp_path: Path) -> None:
+    state = random_state()
+    path = write(tmp_path / "it.pth", torch_bytes({"best": state, "last": {k: v.clone() for k, v in state.items()}}))
+    module, choice = weights.load(path, NAME, SCALE)
+    assert_holds(module, state)
+    assert (choice.which, choice.remark) == ("only", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "which", "expected"),
+    [
+        (lambda state: {"params": state}, "ema", "holds no averaged weights, only params"),
+        (lambda state: state, "ema", "holds no averaged weights, only the top level"),
+        (lambda state: {"params_ema": state}, "raw", "holds averaged weights only, params_ema"),
+        (averaged_model, "raw", "holds averaged weights only, module"),
+        (
+            lambda state: {"params": state},
+            "parms",
+            "holds no such weights as 'parms': --which takes raw, ema or one of: params",
+        ),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(tmp_path: Path, make, which: str, expected: str) -> None:
+    state = random_state()
+    path = write(tmp_path / "it.pth", torch_bytes(make(state)))
+    with pytest.raises(UserError, match=re.escape(expected)):
+        networks.load_weights(path, NAME, SCALE, which)
+    module, choice = weights.load(path, NAME, SCALE)
+    assert_holds(module, state)
+    assert (choice.which, choice.remark) == ("only", "")
+
+
+def test_averaged_weights_that_cannot_be_read_are_not_passed_over(tmp_path: Path) -> None:
+    raw = random_state()
+    ema = dict(list(random_state().items())[:-1])
+    path = write(tmp_path / "it.pth", torch_bytes({"model": raw, "ema": ema}))
+    message = refusal(path)
+    assert "averaged weights under ema that do not fit the network, and others under model" in message
+    module, choice = weights.load(path, NAME, SCALE, "raw")
+    assert_holds(module, raw)
+    assert (choice.which, choice.key) == ("raw", "model")
+
+
+def test_averages_of_something_else_do_not_matter(tmp_path: Path) -> None:
+    state = random_state()
+    content = {"g": state, "d_ema": DISCRIMINATOR, "optimizer": {"exp_avg": random_state(), "momentum": random_state()}}
+    module, choice = weights.load(write(tmp_path / "it.pth", torch_bytes(content)), NAME, SCALE)
+    assert_holds(module, state)
+    assert choice.which == "only"
+
+
+@pytest.mark.parametrize(("which", "averaged"), [("best", True), ("last", True), ("last_raw", False)])
+def test_files_of_this_project_say_which_they_are(tmp_path: Path, which: str, averaged: bool) -> None:
+    path = tmp_path / f"{which}.safetensors"
+    weights.save(random_state(), path, {"network": NAME, "scale": str(SCALE), "which": which})
+    networks.load_weights(path, NAME, SCALE, "ema" if averaged else "raw")
+    with pytest.raises(UserError, match=r"holds (no averaged|averaged weights only)"):
+        networks.load_weights(path, NAME, SCALE, "raw" if averaged else "ema")
+
+
+# Wrappers and prefixes
+
+
+def profiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What thop leaves in a network."""
+    counters = {"total_ops": torch.zeros(1, dtype=torch.float64), "total_params": torch.zeros(1, dtype=torch.float64)}
+    return state | counters | prefixed("first.", counters)
+
+
+def inserted(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Keys as they are where one layer is wrapped."""
+    return {key.replace("first.", f"first.{part}."): tensor for key, tensor in state.items()}
+
+
+WRAPPED = {
+    "any key": lambda state: {"model_state_dict": state, "epoch": 1},
+    "Lightning": lambda state: {"state_dict": prefixed("model.", state), "global_step": 10},
+    "Lightning with a loss": lambda state: {
+        "state_dict": prefixed("net.", state) | prefixed("loss.vgg.", DISCRIMINATOR)
+    },
+    "DeepSpeed": lambda state: {"module": state, "optimizer": None},
+    "generator and discriminator": lambda state: (
+        prefixed("generator.", state) | prefixed("discriminator.", DISCRIMINATOR)
+    ),
+    "below a part of the prefix": lambda state: prefixed("model.net.", state) | prefixed("model.loss.", DISCRIMINATOR),
+    "all at once": lambda state: [{"a": {"b": ({"c": prefixed("_orig_mod.module.model.", state)},)}}],
+    "thop": profiled,
+    "averaged by torch": averaged_model,
+    "FSDP": lambda state: {k.replace("first.", "first._fsdp_wrapped_module."): v for k, v in state.items()},
+    "checkpointed": lambda state: {
+        k.replace("first.", "first._checkpoint_wrapped_module."): v for k, v in state.items()
+    },
+    "one layer in DataParallel": lambda state: {k.replace("first.", "first.module."): v for k, v in state.items()},
+    "counted norms": lambda state: state | {"norm.num_batches_tracked": torch.tensor(5)},
+    "an optimiser beside": lambda state: {**state, "optimizer": {"state": {0: {"exp_avg": torch.rand(64, 3, 5, 5)}}}},
+    "records beside": lambda state: {
+        "net": state,
+        "args": argparse.Namespace(lr=0.1, out=Path("x")),
+        "best": np.float64(31.2),
+        "numpy_rng": np.random.default_rng(0).integers(0, 9, 5),
+        "when": datetime.datetime(2023, 1, 1),
+    },
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("title", WRAPPED)
+def test_wrappers_of_other_training_programs(tmp_path: Path, title: str, legacy: bool) -> None:
+    state = random_state()
+    path = write(tmp_path / "it.pth", torch_bytes(WRAPPED[title](state), legacy=legacy))
+    module, choice = weights.load(path, NAME, SCALE)
+    assert_holds(module, state)
+    assert (choice.which, choice.remark) == ("only", "")
+
+
+def test_wrappers_as_torch_makes_them(tmp_path: Path) -> None:
+    network = networks.build(NAME, SCALE)
+    state = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    for wrapped in (nn.DataParallel(network), torch.compile(network), torch.compile(nn.DataParallel(network))):
+        assert not wrapped.state_dict().keys() & state.keys()
+        path = write(tmp_path / "it.pth", torch_bytes(wrapped.state_dict()))
+        assert_holds(networks.load_weights(path, NAME, SCALE), state)
+
+
+@pytest.mark.parametrize("file", ["IMDN_x4.pth", "PANx4_DF2K.pth", "carn_m.pth"])
+def test_wrapped_files_of_the_authors(tmp_path: Path, checkpoints: Path, file: str) -> None:
+    """Their keys are not this project's in every case, so that a prefix is taken off before they are converted."""
+    name = {"IMDN_x4.pth": "imdn", "PANx4_DF2K.pth": "pan", "carn_m.pth": "carn_m"}[file]
+    theirs = torch.load(checkpoints / file, map_location="cpu", weights_only=True)
+    path = write(tmp_path / "it.ckpt", torch_bytes({"state_dict": prefixed("net_g.", theirs), "epoch": 3}))
+    assert_holds(networks.load_weights(path, name, 4), networks.load_weights(checkpoints / file, name, 4).state_dict())
+
+
+def test_converted_weights_below_a_prefix(tmp_path: Path) -> None:
+    state = random_state("edsr_baseline", 2)
+    theirs = {key: tensor for key, tensor in state.items() if key != "shift.mean"}
+    for side, sign in (("sub", -1), ("add", 1)):
+        theirs[f"{side}_mean.weight"] = torch.eye(3).view(3, 3, 1, 1)
+        theirs[f"{side}_mean.bias"] = sign * 255 * state["shift.mean"].flatten()
+    learnt = {key: 2 * tensor for key, tensor in theirs.items() if "_mean." not in key}
+    content = {"state_dict": prefixed("model.", theirs), "ema": prefixed("model.", learnt)}
+    path = write(tmp_path / "it.ckpt", torch_bytes(content))
+    found = networks.load_weights(path, "edsr_baseline", 2).state_dict()
+    raw = networks.load_weights(path, "edsr_baseline", 2, "raw").state_dict()
+    for key in state:
+        torch.testing.assert_close(raw[key], state[key])
+        torch.testing.assert_close(found[key], state[key] if key == "shift.mean" else 2 * state[key])
+
+
+def test_a_refusal_names_keys_and_prefix(tmp_path: Path) -> None:
+    state = random_state()
+    del state["last.bias"]
+    content = {"epoch": 3, "model": prefixed("net.", state) | {"net.more.weight": torch.zeros(2)}, "hyper": {}}
+    message = refusal(write(tmp_path / "it.pth", torch_bytes(content)))
+    assert "the file's keys: epoch, model, hyper" in message
+    assert "under model.net; missing: last.bias; not part of it: more.weight" in message
+    message = refusal(write(tmp_path / "it.pth", torch_bytes({"epoch": 3, "optimizer": {"lr": 1}})))
+    assert "holds no weights (keys: epoch, optimizer)" in message
+
+
+def test_a_layer_too_many_is_no_wrapper(tmp_path: Path) -> None:
+    """Twelve blocks hold all keys of four, and a counter's name does not make a whole tensor a counter."""
+    path = write(tmp_path / "it.pth", torch_bytes(prefixed("net.", random_state("blocks_12"))))
+    assert "seems to hold blocks_12 x2" in refusal(path, "blocks_4")
+    path = write(tmp_path / "it.pth", torch_bytes(random_state() | {"first.total_ops": torch.zeros(7)}))
+    assert "not part of it: first.total_ops" in refusal(path)
+
+
 # What is refused
 
 
@@ -203,9 +559,107 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, form: str, protocol: int) -> 
     assert sprung.exists()  # the trap works where code is run
 
 
-def test_torchscript_is_refused(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)), tmp_path / "it.pt")
-    assert "TorchScript" in refusal(tmp_path / "it.pt")
+class Call:
+    """Pickles as a call of a function with arguments."""
+
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def test_records_are_passed_over_and_never_made(tmp_path: Path) -> None:
+    """A function of a package whose records are passed over is not called either."""
+    state, sprung = random_state(), tmp_path / "sprung.npy"
+    content = {"model": state, "trap": Call(np.save, str(sprung), [1])}
+    assert_holds(networks.load_weights(write(tmp_path / "it.pth", torch_bytes(content)), NAME, SCALE), state)
+    assert not sprung.exists()
+    pickle.loads(pickle.dumps(content["trap"]))
+    assert sprung.exists()  # the trap works where code is run
+
+
+def archive(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(name.replace("__", "/"), content)
+    return buffer.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        entry = tarfile.TarInfo("it.pth")
+        entry.size = len(content)
+        file.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def written(write_to: object) -> bytes:
+    """What a function writes into a file that it is given."""
+    buffer = io.BytesIO()
+    write_to(buffer)
+    return buffer.getvalue()
+
+
+ARRAYS = {"first.weight": np.zeros((64, 1, 5, 5), np.float32)}
+OTHER_FORMATS = {
+    "npz": (lambda: written(lambda file: np.savez(file, **ARRAYS)), "a NumPy archive (.npz)"),
+    "npz, compressed": (lambda: written(lambda file: np.savez_compressed(file, **ARRAYS)), "a NumPy archive (.npz)"),
+    "npy": (lambda: written(lambda file: np.save(file, ARRAYS["first.weight"])), "a NumPy array (.npy)"),
+    **{
+        f"arrays, pickle protocol {protocol}": (
+            lambda protocol=protocol: pickle.dumps(ARRAYS, protocol),
+            "holds pickled NumPy arrays, not tensors",
+        )
+        for protocol in range(6)
+    },
+    "arrays by torch.save": (lambda: torch_bytes(ARRAYS), "holds pickled NumPy arrays, not tensors"),
+    "tensors by pickle.dump": (lambda: pickle.dumps(random_state()), "a bare pickle of tensors"),
+    "a bare pickle": (lambda: pickle.dumps({"a": [1, 2]}), "a Python pickle, not a PyTorch weight file"),
+    "TorchScript": (
+        lambda: written(
+            lambda file: torch.jit.save(torch.jit.trace(nn.Conv2d(1, 1, 1), torch.zeros(1, 1, 2, 2)), file)
+        ),
+        "a TorchScript program",
+    ),
+    "torch.export": (
+        lambda: written(
+            lambda file: torch.export.save(torch.export.export(nn.Conv2d(1, 1, 1), (torch.zeros(1, 1, 2, 2),)), file)
+        ),
+        "a program of torch.export (.pt2)",
+    ),
+    "lazy": (lambda: torch_bytes(nn.LazyConv2d(3, 3).state_dict()), "parameters of a lazy module that never ran"),
+    # As their specifications say that they begin; the programs that write them are not needed for these tests.
+    "ONNX": (lambda: b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\xb4\x01" + bytes(99), "an ONNX model"),
+    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file (Keras, TensorFlow, h5py or MATLAB)"),
+    "TFLite": (lambda: b"\x1c\0\0\0TFL3" + bytes(99), "a TensorFlow Lite model"),
+    "GGUF": (lambda: b"GGUF\x03\0\0\0" + bytes(99), "a GGUF file"),
+    "Keras": (lambda: archive(metadata=b"{}", **{"model.weights.h5": b""}), "a Keras model"),
+    "gzip": (lambda: gzip.compress(torch_bytes(random_state())), "packed with gzip: unpack it"),
+    "tar": (lambda: tarred(torch_bytes(random_state())), "a tar archive: unpack it"),
+    "zip": (lambda: archive(**{"a__it.pth": torch_bytes(random_state())}), "a zip archive with 'a/it.pth' in it"),
+    "another zip": (lambda: archive(a=b"", b=b""), "a zip archive without PyTorch weights, with 'a', 'b' in it"),
+    "text": (lambda: json.dumps({"weight_map": {"a": "b"}}).encode(), "a text file, not weights"),
+}
+
+
+@pytest.mark.parametrize("title", OTHER_FORMATS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_other_formats_are_called_what_they_are(tmp_path: Path, title: str) -> None:
+    make, expected = OTHER_FORMATS[title]
+    message = refusal(write(tmp_path / "it.pth", make()))
+    assert expected in message
+    assert "damaged" not in message
+
+
+def test_folders_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "__0_0.distcp").write_bytes(b"")
+    assert "is a distributed checkpoint: join it" in refusal(tmp_path)
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "model.safetensors").write_bytes(b"")
+    assert "is a folder with 'model.safetensors' in it" in refusal(tmp_path / "hub")
 
 
 def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
@@ -229,7 +683,7 @@ def test_missing_file_folder_and_empty_file(tmp_path: Path) -> None:
         (torch_bytes([1, 2, 3]), "holds a list"),
         (torch_bytes(torch.zeros(3)), "holds a Tensor"),
         (torch_bytes({"epoch": 3}), "no weights"),
-        (torch_bytes({1: torch.zeros(3)}), "no text"),
+        (torch_bytes({1: torch.zeros(3)}), "not part of it: 1"),
         (torch_bytes({"a": torch.zeros(3).to_sparse()}), "sparse"),
         (torch_bytes({"a": torch.zeros(3, dtype=torch.complex64)}), "complex"),
         (torch_bytes({"a": torch.zeros(3, device="meta")}), "absent"),
@@ -354,6 +808,19 @@ def test_zip_bombs(tmp_path: Path) -> None:
     worse = repacked(torch_bytes({}), zipfile.ZIP_DEFLATED, lambda name, text: text + bytes(40_000_000))
     assert len(worse) < 1_000_000
     assert "decompression bomb" in refusal(write(tmp_path / "it.pth", worse))
+
+
+def test_containers_within_containers_are_bounded(tmp_path: Path) -> None:
+    """A few hundred bytes that hold one another 2^60 times."""
+    item: object = {"a": torch.zeros(1)}
+    for _ in range(40):
+        item = [item, item]
+    assert "without end" in refusal(write(tmp_path / "it.pth", torch_bytes(item)))
+
+
+def test_tensors_as_keys_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "it.pth", torch_bytes(random_state() | {torch.zeros(3): 1}))
+    assert "a tensor where a key should be" in refusal(path)
 
 
 def test_container_that_contains_itself_ends(tmp_path: Path) -> None:
