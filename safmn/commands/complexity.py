@@ -10,7 +10,8 @@ HELP = (
     "Counts parameters (K), FLOPs (G, one multiply-add is one) and activations (M, elements that convolutions and "
     "linear layers put out) by the paper's convention: fvcore, eval mode, one LR image whose enlargement is 1280x720 "
     "pixels. Beside each stand the cells that the paper prints for it, and a verdict: exact, rounding (equal at the "
-    "print's precision), explained (another way of counting, computed here, gives the print) or contradicted."
+    "print's precision), explained (another way of counting, computed here, gives the print) or contradicted. What has "
+    "a cost but no rule (a Fourier transform, a library's own kernel) is named in a warning; >= marks the lower bound."
 )
 EXAMPLES = """examples:
   safmn complexity safmn                               the baseline at x4
@@ -20,7 +21,8 @@ EXAMPLES = """examples:
   safmn complexity imdn pan --scale all --out counts/  counts/imdn.json and counts/pan.json
 
 units:
-  params, flops and activations are numbers, not K, G or M, in JSON; input is [height, width] in pixels
+  params, flops and activations are numbers, not K, G or M, in JSON; input is [height, width] in pixels; uncounted lists
+  what has no rule, and lower_bound says whether there is any
 """
 
 COLUMNS = {"params": "K", "flops": "G", "activations": "M"}
@@ -54,8 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Counts each network at each scale, once."""
     import json
+    import sys
 
     from safmn import networks, provenance
+    from safmn.cost.complexity import warnings
     from safmn.files import write_json
     from safmn.report import counts
 
@@ -70,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
     for network in infos:
         own, judged = counts.judge(network, args.scale)
         records += own
+        for text in (text for record in own for text in warnings(record)):
+            print(f"safmn complexity: warning: {text}", file=sys.stderr)
         refused = counts.refusals(network.name, judged)
         contradictions += refused
         for cell, verdict in judged:
@@ -126,11 +132,12 @@ def _lines(records: list[dict[str, Any]], judged: list[tuple[Any, Any]]) -> list
     for record in records:
         for column, unit in COLUMNS.items():
             value = record[column]
+            at_least = ">= " if record["lower_bound"] and column != "params" else ""
             head = [
                 record["network"],
                 f"x{record['scale']}",
                 column,
-                f"{verdicts.rounded(value, unit):,} {unit}",
+                f"{at_least}{verdicts.rounded(value, unit):,} {unit}",
                 f"{value:,}",
             ]
             cells = [

@@ -37,6 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from safmn.device import lease
+
+    with lease.share(args.device):
+        _explain(args)
+
+
+def _explain(args: argparse.Namespace) -> None:
     from safmn import networks
     from safmn.errors import UserError
     from safmn.networks import mappings

@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch", type=int, default=64, help="LR pixels a side of a training patch (default 64)")
     parser.add_argument("--measure", action="store_true", help="measure on a CUDA device, held for this alone")
     parser.add_argument("--measure-if-cuda", action="store_true", help="measure where there is one, else only predict")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="cpu: measure nothing, only predict")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
 
@@ -42,9 +43,9 @@ def run(args: argparse.Namespace) -> None:
     from safmn.device import lease
 
     begun = provenance.begin()
-    if args.measure or args.measure_if_cuda:
+    if (args.measure or args.measure_if_cuda) and args.device != "cpu":
         # The lease comes before anything that starts CUDA.
-        with lease.hold(exclusive=True):
+        with lease.alone():
             record = _record(args)
     else:
         record = _record(args)
@@ -57,7 +58,7 @@ def _record(args: argparse.Namespace) -> dict[str, Any]:
     from safmn.cost import memory
     from safmn.device import description as device
 
-    measured = args.measure or (args.measure_if_cuda and torch.cuda.is_available())
+    measured = args.device != "cpu" and (args.measure or (args.measure_if_cuda and torch.cuda.is_available()))
     cuda = device.Cuda() if measured else None
     figures: dict[str, Any] = {}
     for name in args.names:

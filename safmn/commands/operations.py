@@ -31,20 +31,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="reference",
         help="LayerNorm step by step as the authors run it (default), or by torch's kernel",
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
 
 
 def run(args: argparse.Namespace) -> None:
     """Profiles and prints."""
-
     from safmn import provenance
     from safmn.cost import operations
     from safmn.device import lease
 
     begun = provenance.begin()
-    with lease.hold(exclusive=True):
-        record = operations.measure(args.images, args.scale, args.height, args.width, args.network, args.form)
+    with lease.alone(args.device):
+        record = operations.measure(
+            args.images, args.scale, args.height, args.width, args.network, args.form, args.device
+        )
     deliver(args, begun, record, _print)
 
 
@@ -64,3 +66,5 @@ def _print(record: dict[str, Any]) -> None:
     ]
     headers = ["operation", "calls", "ms, all images", "ms an image", "% of pass", "ms in kernels"]
     print(tabulate(rows, headers=headers[: len(rows[0])], floatfmt=".2f"))
+    if "kernels" in settings:
+        print(f"Kernels: {settings['kernels']}")

@@ -40,7 +40,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Calibrates, writes, prints."""
-    import contextlib
     import json
     import math
     from pathlib import Path
@@ -61,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     if args.data_root:
         study.content["data"]["root"] = args.data_root
     # Timed alone on the device; the lease comes before anything that starts CUDA.
-    with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=True):
+    with lease.alone(args.device):
         device = {"cpu": Cpu, "cuda": Cuda, None: present}[args.device]()
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)

@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-habit", action="store_true", help="leave out the pass without warm-up")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
     begun = provenance.begin()
-    with lease.hold(exclusive=True):
+    with lease.alone(args.device):
         record = runtime.measure(
             args.names,
             args.scale,
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
             height=args.height,
             width=args.width,
             habit=not args.no_habit,
+            device=args.device,
             say=lambda message: print(message, file=sys.stderr, flush=True),
         )
     deliver(args, begun, record, _print)

@@ -132,7 +132,7 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
         for use in ("train", "validation")
     )
     sharing = study.content["run"]["jobs_per_device"]
-    with contextlib.nullcontext() if args.device == "cpu" else lease.hold(exclusive=False, jobs_per_device=sharing):
+    with lease.share(args.device, sharing):
         if args.device == "cuda":
             Cuda()  # says so where there is none
         if told:

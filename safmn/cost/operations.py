@@ -21,7 +21,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from safmn import networks
 from safmn.cost import memory, runtime
-from safmn.device import description as devices
+from safmn.device import description
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.networks import ranges
 
@@ -36,6 +37,7 @@ TITLES = {
 """Name of a range -> the paper's name of the operation, in the order of Table 5."""
 
 WHOLE = ranges.PREFIX + "forward"
+NO_KERNELS = "not timed: the profiler saw no kernels (CUPTI is missing, or this user may not use it)"
 
 
 def measure(
@@ -45,16 +47,18 @@ def measure(
     width: int = 320,
     name: str = "safmn",
     form: str = "reference",
+    on: str | None = None,
 ) -> dict[str, Any]:
     """Profiles `name` over `images` images of noise (1 x 3 x height x width LR pixels) after a warm-up.
 
     Args:
         form: LayerNorm step by step as the authors run it ("reference"), or torch's kernel ("fused").
+        on: "cpu" or "cuda"; None takes CUDA where there is one.
 
     Returns:
         `provenance`, `settings` and `operations`: range name -> `title`, `calls` an image, `total_ms` over all images
         and `per_image_ms` (host), `share` of the whole pass (0-1, host); on CUDA also `kernel_ms` over all images and
-        `kernel_share`. `forward` has the whole pass.
+        `kernel_share`, or in `settings` why there are none (`kernels`). `forward` has the whole pass.
 
     Raises:
         UserError: no images, an image below 8 pixels, or no memory for it.
@@ -62,7 +66,7 @@ def measure(
     if images < 1:
         raise UserError(f"{images} images give no time: ask for 1 or more")
     memory.check_size(height, width)
-    device = devices.present()
+    device = description.present(on)
     try:
         network = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), form)
         batch = runtime.noise(name, images, height, width, device)
@@ -70,13 +74,15 @@ def measure(
             warm = runtime.warm_up(network, batch[0], device)
             found = profile_ranges(network, batch, device)
     except (RuntimeError, MemoryError) as error:
-        if not devices.ran_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = runtime.first_line(error)
         raise UserError(f"out of memory with an LR image of {width}x{height} ({reason}): give a smaller one") from error
     whole = found.pop(WHOLE)
+    # A profiler without CUPTI, or without the right to use it, sees the host alone.
+    blind = {"kernels": NO_KERNELS} if device.kind == "cuda" and not whole.kernel else {}
     return {
-        "provenance": devices.describe(device.kind),
+        "provenance": description.describe(device.kind),
         "settings": {
             "network": name,
             "form": form,
@@ -86,13 +92,14 @@ def measure(
             "width": width,
             "unit": "ms; total_ms and kernel_ms are over all images",
             "precision": "float32",
+            **blind,
             **warm,
         },
         "operations": {
-            key: {"title": title, **_figures(found.get(ranges.PREFIX + key, Spent()), whole, images, device.kind)}
+            key: {"title": title, **_figures(found.get(ranges.PREFIX + key, Spent()), whole, images)}
             for key, title in TITLES.items()
         },
-        "forward": _figures(whole, whole, images, device.kind),
+        "forward": _figures(whole, whole, images),
     }
 
 
@@ -105,19 +112,19 @@ class Spent:
     calls: int = 0
 
 
-def _figures(spent: Spent, whole: Spent, images: int, kind: str) -> dict[str, float]:
+def _figures(spent: Spent, whole: Spent, images: int) -> dict[str, float]:
     figures = {
         "calls": spent.calls / images,
         "total_ms": spent.host,
         "per_image_ms": spent.host / images,
-        "share": spent.host / whole.host,
+        "share": spent.host / whole.host if whole.host else 0.0,
     }
-    if kind == "cuda":
+    if whole.kernel:
         figures |= {"kernel_ms": spent.kernel, "kernel_share": spent.kernel / whole.kernel}
     return figures
 
 
-def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: devices.Device) -> dict[str, Spent]:
+def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: description.Device) -> dict[str, Spent]:
     """Range -> time spent in it over all passes; `WHOLE` is the passes themselves."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.kind == "cuda" else [])
     device.synchronise()

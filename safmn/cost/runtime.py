@@ -20,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,10 +29,12 @@ from torch import Tensor, nn
 
 from safmn import networks
 from safmn.cost import memory
-from safmn.device import description as devices
+from safmn.device import description
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 
 REFERENCE = "safmn"
+AT = "at "  # begins the lines by which a timing process says what it is at
 WINDOW = 300.0  # ms; warm-up ends when the medians of two windows in a row agree
 STABLE = 0.05  # to within 5 %
 LEAST_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
@@ -42,6 +45,14 @@ MOST_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded
 
 class Unavailable(Exception):
     """A mode cannot be timed here; the message says why."""
+
+
+class Failed(Exception):
+    """A mode failed on CUDA, which may leave the device unusable for this process: a failed capture does."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.reason = key, reason
 
 
 Forward = Callable[[Tensor], Tensor]
@@ -127,7 +138,7 @@ def tolerance(mode: str, tf32: bool) -> float:
 
 
 def prepare(
-    name: str, scale: int, mode: str, sample: Tensor, device: devices.Device, reference: Tensor | None
+    name: str, scale: int, mode: str, sample: Tensor, device: description.Device, reference: Tensor | None
 ) -> tuple[Forward, dict[str, Any]]:
     """A network in a mode, ready to be timed, and the record of the check against `reference`, the eager output.
 
@@ -136,8 +147,10 @@ def prepare(
     torch.manual_seed(0)  # the same weights in every mode
     network = networks.build(name, scale).eval().to(device.torch_device)
     forward = MODES[mode](network, sample)
-    if mode == "eager" or reference is None:
+    if mode == "eager":
         return forward, {}
+    if reference is None:
+        raise Unavailable("eager did not run, so that there is nothing to compare with")
     allowed = tolerance(mode, device.kind == "cuda" and torch.backends.cudnn.allow_tf32)
     difference = ((forward(sample) - reference).abs().max() / reference.abs().max()).item()
     # Written so that NaN fails.
@@ -149,7 +162,7 @@ def prepare(
 # --- Timing ----------------------------------------------------------------------------------------------------------
 
 
-def timed(forward: Forward, image: Tensor, device: devices.Device) -> float:
+def timed(forward: Forward, image: Tensor, device: description.Device) -> float:
     """Milliseconds of one pass: the device is idle at the start, and done when its marks are read."""
     device.synchronise()
     start = device.mark()
@@ -159,7 +172,7 @@ def timed(forward: Forward, image: Tensor, device: devices.Device) -> float:
     return device.elapsed(start, stop)
 
 
-def warm_up(forward: Forward, image: Tensor, device: devices.Device) -> dict[str, Any]:
+def warm_up(forward: Forward, image: Tensor, device: description.Device) -> dict[str, Any]:
     """Runs passes for 1 s at least, until two windows of 0.3 s in a row have medians within 5 %, for 30 s at most.
 
     A pass longer than a window is a window by itself.
@@ -181,26 +194,31 @@ def warm_up(forward: Forward, image: Tensor, device: devices.Device) -> dict[str
 
 
 def interleave(
-    contestants: dict[str, Forward], images: dict[str, Sequence[Tensor]], rounds: int, device: devices.Device
-) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Milliseconds an image of each contestant, taking turns; and the messages of those that ran out of memory.
+    contestants: dict[str, Forward],
+    images: dict[str, Sequence[Tensor]],
+    rounds: int,
+    device: description.Device,
+    at: Callable[[str], None] = lambda key: None,
+) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """Milliseconds an image of each contestant, taking turns; and the records of those that failed.
 
     Round r has images r, r + rounds, r + 2 rounds, ... The order of the contestants turns by one each round, and each
     turn begins with an untimed pass, so that none inherits the caches that its neighbour left.
     """
     times: dict[str, list[float]] = {key: [] for key in contestants}
-    failed: dict[str, str] = {}
+    failed: dict[str, dict[str, Any]] = {}
     order = list(contestants)
     for turn in range(rounds):
         for key in order:
             share = images[key][turn::rounds]
             if key in failed or not share:
                 continue
+            at(key)
             try:
                 contestants[key](share[0])
                 times[key] += [timed(contestants[key], image, device) for image in share]
-            except (RuntimeError, MemoryError) as error:
-                failed[key] = _memory_message(error)
+            except Exception as error:
+                failed[key] = _failure(key, error, device, share[0])
         order = order[1:] + order[:1]
     return {key: values for key, values in times.items() if key not in failed}, failed
 
@@ -225,7 +243,7 @@ def _quartiles(times: Sequence[float]) -> tuple[float, float]:
 # --- One process -----------------------------------------------------------------------------------------------------
 
 
-def noise(name: str, count: int, height: int, width: int, device: devices.Device) -> list[Tensor]:
+def noise(name: str, count: int, height: int, width: int, device: description.Device) -> list[Tensor]:
     """`count` images, 1 x C x height x width in [0, 1], on the device: no network's time depends on what it sees."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, networks.info(name).channels, height, width)
@@ -240,14 +258,23 @@ def run_interleaved(
     modes: Sequence[str] = ("eager",),
     height: int = 180,
     width: int = 320,
-    device: devices.Device | None = None,
+    device: description.Device | None = None,
+    failed: Mapping[str, str] = MappingProxyType({}),
+    at: Callable[[str], None] = lambda key: None,
 ) -> dict[str, dict[str, Any]]:
     """The interleaved protocol in this process: "network/mode" -> record.
 
     A record has `status` "timed" with the figures of `summary`, `warm_up` and the check against eager; "unavailable"
     with `reason`; or "out of memory" with the size that was asked for.
+
+    Args:
+        failed: "network/mode" -> reason, of what failed in an earlier process and is left out.
+        at: is told which "network/mode" begins, so that it is known where a process died.
+
+    Raises:
+        Failed: a mode failed on CUDA; a fresh process is needed to go on without it.
     """
-    device = device or devices.present()
+    device = device or description.present()
     contestants: dict[str, Forward] = {}
     inputs: dict[str, list[Tensor]] = {}
     records: dict[str, dict[str, Any]] = {}
@@ -257,6 +284,11 @@ def run_interleaved(
             reference: Tensor | None = None
             for mode in dict.fromkeys(("eager", *modes)):
                 key = f"{name}/{mode}"
+                if key in failed:
+                    records[key] = {"status": "unavailable", "reason": failed[key]}
+                    continue
+                networks.info(name)  # an unknown name is a mistake, not a failure
+                at(key)
                 try:
                     batch = batch or noise(name, images, height, width, device)
                     forward, check = prepare(name, scale, mode, batch[0], device, reference)
@@ -265,51 +297,66 @@ def run_interleaved(
                     warm = warm_up(forward, batch[0], device)
                 except Unavailable as error:
                     records[key] = {"status": "unavailable", "reason": str(error)}
-                except (RuntimeError, MemoryError) as error:
-                    records[key] = _out_of_memory(_memory_message(error), height, width)
+                except Exception as error:
+                    records[key] = _failure(key, error, device, height=height, width=width)
                 else:
                     contestants[key], inputs[key] = forward, batch
                     records[key] = {"status": "timed", **check, **warm}
-        times, failed = interleave(contestants, inputs, rounds, device)
+        times, dropped = interleave(contestants, inputs, rounds, device, at)
     for key, values in times.items():
         records[key] |= summary(values)
-    for key, message in failed.items():
-        records[key] = _out_of_memory(message, height, width)
-    return records
+    return records | dropped
 
 
 def run_habit(
-    name: str, scale: int, images: int, height: int = 180, width: int = 320, device: devices.Device | None = None
+    name: str,
+    scale: int,
+    images: int,
+    height: int = 180,
+    width: int = 320,
+    device: description.Device | None = None,
+    at: Callable[[str], None] = lambda key: None,
 ) -> dict[str, Any]:
     """The field's habit in this process: one pass over the images, first passes included, and the mean.
 
     The device is still synchronised: a print without that would be the time to launch, not to compute.
     """
-    device = device or devices.present()
+    device = device or description.present()
+    networks.info(name)
+    at(f"{name}/habit")
     try:
         with torch.inference_mode():
             batch = noise(name, images, height, width, device)
             forward = _eager(networks.build(name, scale).eval().to(device.torch_device), batch[0])
             times = [timed(forward, image, device) for image in batch]
-    except (RuntimeError, MemoryError) as error:
-        return _out_of_memory(_memory_message(error), height, width)
+    except Exception as error:
+        return _failure(f"{name}/habit", error, device, height=height, width=width)
     return {"status": "timed", "mean_ms": statistics.fmean(times), "first_ms": times[0], "images": len(times)}
 
 
-def _out_of_memory(message: str, height: int, width: int) -> dict[str, Any]:
-    return {"status": "out of memory", "requested_lr": {"height": height, "width": width}, "message": message}
+def _failure(
+    key: str, error: Exception, device: description.Device, image: Tensor | None = None, height: int = 0, width: int = 0
+) -> dict[str, Any]:
+    """The record of a contestant that failed: one that fails does not take the others with it.
 
-
-def _memory_message(error: BaseException) -> str:
-    """What a device that is full says; any other error goes on."""
-    if not devices.ran_out_of_memory(error):
+    Without the reference in eager mode nothing can be said about any, so that error goes on. `image` gives the size.
+    """
+    if image is not None:
+        height, width = image.shape[-2:]
+    if is_out_of_memory(error):
+        requested = {"height": height, "width": width}
+        return {"status": "out of memory", "requested_lr": requested, "message": first_line(error)}
+    if key == f"{REFERENCE}/eager" or isinstance(error, UserError):
         raise error
-    return first_line(error)
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    if device.kind == "cuda":
+        raise Failed(key, reason) from error
+    return {"status": "unavailable", "reason": reason}
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, at most 300 characters; its type where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------
@@ -325,6 +372,7 @@ def measure(
     height: int = 180,
     width: int = 320,
     habit: bool = True,
+    device: str | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Both protocols over all `names` (SAFMN is added, as the ratio's reference), each process on its own.
@@ -336,6 +384,7 @@ def measure(
         modes: keys of MODES beside "eager", which is always timed.
         height, width: LR pixels (the paper: 180 x 320).
         habit: also time each network in the field's habit, in a process of its own.
+        device: "cpu" or "cuda"; None takes CUDA where there is one.
         say: is told what begins.
 
     Returns:
@@ -362,14 +411,25 @@ def measure(
     rounds = min(rounds, images)
     size = {"scale": scale, "images": images, "height": height, "width": width}
 
-    runs = []
-    for index in range(processes):
-        say(f"process {index + 1} of {processes}: {len(names)} networks, {images} images in {rounds} rounds")
-        runs.append(_child({"protocol": "interleaved", "names": names, "rounds": rounds, "modes": modes, **size}))
+    request = {**size, "device": device}
+    interleaved = {"protocol": "interleaved", "names": names, "rounds": rounds, "modes": modes, **request}
+    runs: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    while len(runs) < processes:
+        say(f"process {len(runs) + 1} of {processes}: {len(names)} networks, {images} images in {rounds} rounds")
+        answer = _child({**interleaved, "failed": failed})
+        if "failed" in answer:
+            failed |= answer["failed"]
+            for key, reason in answer["failed"].items():
+                say(f"{key} failed ({reason}): again in a fresh process, without it")
+        else:
+            runs.append(answer)
     habits = {}
     for name in names if habit else ():
         say(f"one pass without warm-up: {name}")
-        habits[name] = _child({"protocol": "habit", "name": name, **size})["figures"]
+        answer = _child({"protocol": "habit", "name": name, **request})
+        reasons = answer.get("failed", {}).values()
+        habits[name] = answer.get("figures") or {"status": "unavailable", "reason": "; ".join(reasons)}
     return {
         "provenance": runs[0]["provenance"],
         "settings": {
@@ -422,15 +482,21 @@ def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> di
 
 
 def _child(request: dict[str, Any]) -> dict[str, Any]:
+    """What a process of its own answers: `figures` and `provenance`, or `failed`, "network/mode" -> reason."""
     request |= {"threads": torch.get_num_threads(), "parent": os.getpid()}
     command = [sys.executable, "-m", "safmn.cost.runtime"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        # A network that takes the process down (killed for memory, say) must be told apart from a mistake here.
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        what = request.get("name") or ", ".join(request["names"])
-        raise UserError(f"the timing process of {what} ended with status {done.returncode}: {last}")
-    return json.loads(done.stdout.splitlines()[-1])
+    lines = done.stdout.splitlines()
+    if done.returncode == 0:
+        return json.loads(lines[-1])
+    # A network that takes the process down (killed for memory, say) must be told apart from a mistake here.
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    reason = f"ended with status {done.returncode}: {last}"
+    begun = [line.removeprefix(AT) for line in lines if line.startswith(AT)]
+    if begun and begun[-1] != f"{REFERENCE}/eager" and begun[-1] not in request.get("failed", {}):
+        return {"failed": {begun[-1]: f"its process {reason}"}}
+    what = request.get("name") or ", ".join(request["names"])
+    raise UserError(f"the timing process of {what} {reason}")
 
 
 def _end_with(parent: int) -> None:
@@ -447,12 +513,18 @@ def _end_with(parent: int) -> None:
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
     _end_with(request.pop("parent"))
     torch.set_num_threads(request.pop("threads"))
-    protocol = request.pop("protocol")
-    figures = run_habit(**request) if protocol == "habit" else run_interleaved(**request)
+    protocol, device = request.pop("protocol"), description.present(request.pop("device", None))
+    run = run_habit if protocol == "habit" else run_interleaved
+    try:
+        figures = run(**request, device=device, at=lambda key: print(f"{AT}{key}", flush=True))
+    except Failed as failure:
+        return {"failed": {failure.key: failure.reason}}
     # Described afterwards, while the clocks are still those of the measurement.
-    return {"provenance": devices.describe(), "figures": figures}
+    return {"provenance": description.describe(device.kind), "figures": figures}
 
 
 if __name__ == "__main__":
-    answer = json.dumps(_serve(json.load(sys.stdin)))
-    sys.stdout.write(answer + os.linesep)
+    answer = _serve(json.load(sys.stdin))
+    print(json.dumps(answer), flush=True)
+    if "failed" in answer:
+        os._exit(0)  # a device that is unusable may take the rest of the way out down with it

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from safmn.device.memory import is_out_of_memory as ran_out_of_memory  # noqa: F401 - the name that others still use
 from safmn.errors import UserError
 
 
@@ -90,15 +91,9 @@ class Cuda:
         return torch.cuda.max_memory_allocated()
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so: CUDA has an exception for it, the CPU's allocator raises a RuntimeError like others."""
-    said = ("DefaultCPUAllocator", "allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
-
-
-def present() -> Cuda | Cpu:
-    """CUDA where there is one, else the CPU."""
-    return Cuda() if torch.cuda.is_available() else Cpu()
+def present(kind: str | None = None) -> Cuda | Cpu:
+    """The device called "cuda" or "cpu"; CUDA where there is one, else the CPU, if None. UserError without CUDA."""
+    return Cuda() if kind == "cuda" or (kind is None and torch.cuda.is_available()) else Cpu()
 
 
 def describe(kind: str | None = None) -> dict[str, Any]:

@@ -5,16 +5,22 @@ lease first, and sees only its own device through `CUDA_VISIBLE_DEVICES`. A timi
 training jobs may share one where the study says `jobs_per_device`.
 
 Each device has a gate and `SLOTS` slots, each a lock file. A sharing job passes the gate and keeps one slot of the
-first `jobs_per_device`. An exclusive job keeps the gate, so that nobody new enters, and all slots.
+first `jobs_per_device`, on the device with the fewest taken. An exclusive job keeps the gate, so that nobody new
+enters, and all slots.
+
+Commands take `share` or `alone`, which also make sure that torch can use what was leased: otherwise a job on a GPU
+machine would end well, days later, having used the CPU.
 """
 
 import contextlib
 import getpass
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +32,9 @@ SLOTS = 16
 FOLDER = "SAFMN_LEASE_DIR"
 LEASED = "SAFMN_LEASED_DEVICE"  # tells a child process that its parent holds the lease
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 POLL = 0.2  # seconds
+ON_CPU = "compute on the CPU with --device cpu (in Snakemake: set CUDA_VISIBLE_DEVICES to nothing)"
 
 
 @contextlib.contextmanager
@@ -76,13 +84,51 @@ def hold(
                     os.environ[name] = value
 
 
-def share(named: str | None) -> contextlib.AbstractContextManager[str | None]:
-    """`hold` of one of the devices that are there, beside other jobs that share it; of none for who names a device.
+@contextlib.contextmanager
+def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str = ON_CPU) -> Iterator[str | None]:
+    """`hold` of a device beside other jobs, for a command; of none for who names one (`cpu`, `cuda:1`).
 
     Args:
-        named: the device that was asked for, as `--device` has it; None leaves the choice.
+        named: the device that was asked for, as `--device` has it; None and `cuda` leave the choice.
+        instead: what a user can do whose torch cannot use the device, for the error.
+
+    Raises:
+        UserError: as `hold`; or torch cannot use the device.
     """
-    return contextlib.nullcontext() if named else hold(exclusive=False, jobs_per_device=SLOTS)
+    with contextlib.nullcontext() if named not in (None, "cuda") else hold(False, jobs_per_device) as device:
+        require_usable(device, instead)
+        yield device
+
+
+@contextlib.contextmanager
+def alone(named: str | None = None, instead: str = ON_CPU) -> Iterator[str | None]:
+    """As `share`, but alone on the device, as for timing."""
+    with contextlib.nullcontext() if named not in (None, "cuda") else hold(exclusive=True) as device:
+        require_usable(device, instead)
+        yield device
+
+
+def require_usable(device: str | None, instead: str = ON_CPU) -> None:
+    """UserError where a device was leased that torch cannot use, naming torch, its CUDA and the driver.
+
+    To be called under the lease: asking torch makes the driver read `CUDA_VISIBLE_DEVICES`, once and for all. It opens
+    no context on the device.
+    """
+    if device is None:
+        return
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return
+    built = torch.version.cuda or torch.version.hip
+    build = f"CUDA {built}" if built else "a build for CPUs only"
+    said = f" ({str(caught[-1].message).splitlines()[0]})" if caught else ""
+    raise UserError(
+        f"device {device} is there, but torch {torch.__version__} ({build}) cannot use it with driver {_driver()}"
+        f"{said}: install a torch built for this driver, or {instead}"
+    )
 
 
 def visible_devices() -> dict[str, str]:
@@ -98,11 +144,26 @@ def visible_devices() -> dict[str, str]:
         return {uuid: uuid for uuid in known.values()}
     chosen = {}
     for name in (name.strip() for name in preset.split(",")):
-        # As the driver reads it: the list ends at the first name that is no device, such as -1 or nothing.
-        if not name or name.startswith("-") or (name.isdigit() and known and name not in known):
+        card = _card(name, known)
+        # As the driver reads it: the list ends at the first name that is no device, -1, `NoDevFiles` or nothing.
+        if card is None:
             break
-        chosen[name] = known.get(name, name)
+        chosen[name] = card
     return chosen
+
+
+def _card(name: str, known: dict[str, str]) -> str | None:
+    """The card that a name in `CUDA_VISIBLE_DEVICES` stands for: an index, a UUID or the beginning of one, a part."""
+    if not known or not name:
+        return None
+    if name in known:
+        return known[name]
+    if name.startswith("MIG-"):  # a part of a card is leased by itself
+        return name
+    fitting = {card for card in known.values() if name.startswith("GPU-") and card.startswith(name)}
+    if name.startswith("GPU-") and not any(card.startswith("GPU-") for card in known.values()):
+        return name  # there are cards, and nobody who knows their UUIDs
+    return fitting.pop() if len(fitting) == 1 else None
 
 
 def folder() -> Path:
@@ -126,11 +187,12 @@ def _wait(
     gate = _Gate()
     try:
         while True:
-            for name, card in choices.items():
-                if exclusive and _take_alone(kept, card, gate):
-                    return name
-                if not exclusive and _take_slot(kept, card, jobs_per_device):
-                    return name
+            if exclusive:
+                taken = next((name for name, card in choices.items() if _take_alone(kept, card, gate)), None)
+            else:
+                taken = _take_slot(kept, choices, jobs_per_device)
+            if taken is not None:
+                return taken
             if deadline is not None and time.monotonic() >= deadline:
                 raise UserError(
                     f"no device came free in {timeout:g} s ({', '.join(choices)}; locks in {folder()}): wait for the "
@@ -181,19 +243,27 @@ def _take_alone(kept: contextlib.ExitStack, card: str, waiting: _Gate) -> bool:
     return False
 
 
-def _take_slot(kept: contextlib.ExitStack, card: str, jobs_per_device: int) -> bool:
-    gate = _try(card, "gate")
-    if gate is None:
-        return False
-    try:
-        for index in range(jobs_per_device):
-            slot = _try(card, f"slot{index}")
-            if slot is not None:
-                kept.callback(slot.release)
-                return True
-    finally:
-        gate.release()
-    return False
+def _take_slot(kept: contextlib.ExitStack, choices: dict[str, str], jobs_per_device: int) -> str | None:
+    """One slot of the device with the fewest taken; jobs choose one after the other, so that all see what is taken."""
+    with FileLock(folder() / "choice.lock"), contextlib.ExitStack() as looking:
+        free: dict[str, dict[int, FileLock]] = {}
+        for name, card in choices.items():
+            gate = _try(card, "gate")
+            if gate is None:
+                continue
+            looking.callback(gate.release)
+            slots = {index: slot for index in range(SLOTS) if (slot := _try(card, f"slot{index}"))}
+            for slot in slots.values():
+                looking.callback(slot.release)
+            if min(slots, default=SLOTS) < jobs_per_device:
+                free[name] = slots
+        if not free:
+            return None
+        name = max(free, key=lambda name: len(free[name]))  # of equals the first
+        slot = free[name][min(free[name])]
+        slot.acquire()  # once more, so that it stays when looking ends
+        kept.callback(slot.release)
+        return name
 
 
 def _try(card: str, part: str) -> FileLock | None:
@@ -216,6 +286,9 @@ def _installed() -> dict[str, str]:
             timeout=60,
             check=True,
         ).stdout
+    except subprocess.CalledProcessError as error:
+        # The cards are there, but the driver's parts are of different versions: nothing can use them until a restart.
+        return {"0": "0"} if "version mismatch" in error.stdout + error.stderr else _counted()
     except (OSError, subprocess.SubprocessError):
         return _counted()
     pairs = (line.split(",") for line in answer.splitlines() if line.count(",") == 1)
@@ -223,15 +296,25 @@ def _installed() -> dict[str, str]:
 
 
 def _counted() -> dict[str, str]:
-    import torch
-
-    if torch.version.cuda is None and torch.version.hip is None:
+    """Index -> index, where no `nvidia-smi` answers; empty, without importing torch, where there is no driver."""
+    if sys.platform == "linux" and not any(Path(file).exists() for file in DRIVERS):
         return {}
     # In a process of its own: counting starts the driver, which reads CUDA_VISIBLE_DEVICES once and for all.
     environment = {name: value for name, value in os.environ.items() if name != VISIBLE}
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
     return {str(index): str(index) for index in range(int(answer) if answer.isdigit() else 0)}
+
+
+def _driver() -> str:
+    """The driver's version, or what is known of it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        answer = ""
+    found = re.search(r"\d+(\.\d+)+", answer)
+    return found[0] if found else "of unknown version"
 
 
 def _must_be_early() -> None:

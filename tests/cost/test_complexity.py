@@ -1,5 +1,6 @@
 """Counts against the published figures, against fvcore run plainly, and the command that checks a variant."""
 
+import inspect
 import json
 from decimal import Decimal
 from types import SimpleNamespace
@@ -75,37 +76,37 @@ def shows(value: int, unit: int, text: str) -> bool:
 
 
 @pytest.fixture
-def traces(monkeypatch):
-    """How often fvcore traces a network, which is also how often it runs."""
-    calls = []
-    original = complexity.JitModelAnalysis._analyze.__globals__["_get_scoped_trace_graph"]
+def passes(monkeypatch):
+    """The devices on which networks ran, one entry a pass."""
+    devices = []
+    original = complexity._run
 
-    def counted(*arguments):
-        calls.append(arguments)
-        return original(*arguments)
+    def counted(network, image, recorder):
+        devices.append(image.device.type)
+        return original(network, image, recorder)
 
-    monkeypatch.setitem(complexity.JitModelAnalysis._analyze.__globals__, "_get_scoped_trace_graph", counted)
-    return calls
+    monkeypatch.setattr(complexity, "_run", counted)
+    return devices
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants_have_the_counts_of_their_rows(name, traces):
+def test_variants_have_the_counts_of_their_rows(name, passes):
     record = complexity.measure(name, 4)
     params, flops, activations = VARIANTS[name]
     assert shows(record["params"], 10**3, params)
     assert shows(record["flops"], 10**9, flops)
     assert shows(record["activations"], 10**6, activations)
-    assert len(traces) == 1
+    assert passes == ["meta"]
 
 
 @pytest.mark.parametrize(("name", "scale", "figures"), PUBLISHED_CASES)
-def test_published_networks_have_their_counts(name, scale, figures, traces):
+def test_published_networks_have_their_counts(name, scale, figures, passes):
     record = complexity.measure(name, scale)
     columns = (("params", 10**3), ("flops", 10**9), ("activations", 10**6))
     for (column, unit), text in zip(columns, figures.split("/"), strict=True):
         if text != "-":
             assert shows(record[column], unit, text), column
-    assert len(traces) == 1
+    assert passes == ["meta"]
 
 
 def test_every_network_of_the_paper_can_be_built():
@@ -118,7 +119,7 @@ def test_record_says_how_it_was_counted():
     assert record["channels"] == 3
     assert {"fvcore", "torch"} <= record["versions"].keys()
     assert all(isinstance(record[column], int) for column in ("params", "flops", "activations"))
-    assert record["uncounted"]["aten::pixel_shuffle"] == 1
+    assert (record["uncounted"], record["lower_bound"], record["value_reads"]) == ([], False, [])
     assert json.loads(json.dumps(record)) == record
 
 
@@ -202,15 +203,19 @@ class Odd(nn.Module):
         return nn.functional.interpolate(product[:, None], scale_factor=2, mode="bilinear")
 
 
-def test_convolutions_of_every_kind_equal_fvcore_called_plainly(use, traces):
+def test_convolutions_of_every_kind_equal_fvcore_called_plainly(use, passes):
     use(Odd)
     traced = complexity.trace("own", 4, size=(20, 31))
-    assert len(traces) == 1  # on the meta device, not once more on the CPU
-    assert (traced.params, traced.flops, traced.activations) == plainly(Odd(), traced.input)
+    assert passes == ["meta"]  # not once more on the CPU
+    params, flops, activations = plainly(Odd(), traced.input)
+    assert (traced.params, traced.activations) == (params, activations)
+    (product,) = (each.flops for each in traced.operations if each.kind == "aten::einsum")
+    # fvcore reads numpy's text, which has four digits.
+    assert traced.flops - product == flops - float(f"{2 * product:.3e}") // 2
 
 
 class Same(nn.Module):
-    """Asks for its padding by name, and looks at values: neither can be traced on the meta device."""
+    """Looks at values, which do not exist on the meta device."""
 
     def __init__(self):
         super().__init__()
@@ -221,11 +226,19 @@ class Same(nn.Module):
         return features if features.sum().item() > 0 else -features
 
 
-def test_what_needs_values_is_traced_on_the_cpu(use):
+def test_what_needs_values_runs_on_the_cpu_and_says_where_it_looks(use, passes):
     use(Same, colour="Y")
     traced = complexity.trace("own", 4, size=(9, 8))
+    assert passes == ["meta", "cpu"]
     assert traced.input == (1, 1, 9, 8)
-    assert (traced.params, traced.flops, traced.activations) == plainly(Same(), traced.input)
+    assert (traced.params, traced.flops, traced.activations) == (40, 4 * 9 * 72, 4 * 72)
+    line = inspect.getsourcelines(Same)[1] + inspect.getsource(Same).split("\n").index(
+        "        return features if features.sum().item() > 0 else -features"
+    )
+    assert traced.value_reads == (f"the network, test_complexity.py line {line}",)
+    (text,) = complexity.warnings(complexity.record(traced))
+    assert f"test_complexity.py line {line} looks at values of a tensor" in text
+    assert "counted on one random image" in text
 
 
 class Broken(nn.Module):
@@ -239,9 +252,25 @@ class Broken(nn.Module):
 
 def test_a_network_that_does_not_run_is_named(use):
     use(Broken)
-    with pytest.raises(UserError, match=r"^own x4 does not run on an image of 320x180 pixels with 3 channels") as error:
+    where = (
+        r"^own x4 does not run on an image of 320x180 pixels with 3 channels \(module conv, test_complexity.py line "
+    )
+    with pytest.raises(UserError, match=where + r"\d+: RuntimeError: Given groups=1, .*\): correct the net") as error:
         complexity.trace("own", 4)
     assert "\n" not in str(error.value)
+
+
+class Wordless(nn.Module):
+    """Fails with a message that says nothing by itself."""
+
+    def forward(self, image):
+        return {}["weights"]
+
+
+def test_a_refusal_says_what_kind_of_error_where(use):
+    use(Wordless)
+    with pytest.raises(UserError, match=r"\(the network, test_complexity.py line \d+: KeyError: 'weights'\)"):
+        complexity.trace("own", 4)
 
 
 class Parameters(nn.Module):

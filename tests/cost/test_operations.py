@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks
 from safmn.cost import memory, operations, runtime
-from safmn.device import description as devices
+from safmn.device import description
 from safmn.errors import UserError
 from safmn.networks import ranges
 from safmn.paper import NUMBERS
@@ -34,7 +34,7 @@ def test_operations_are_those_of_table_5() -> None:
 
 
 def test_ranges_are_counted_only_while_recording() -> None:
-    found = operations.profile_ranges(Toy(), [torch.ones(4)] * 5, devices.Cpu())
+    found = operations.profile_ranges(Toy(), [torch.ones(4)] * 5, description.Cpu())
     assert {name: spent.calls for name, spent in found.items()} == {
         "safmn::forward": 5,
         "safmn::product": 5,
@@ -71,7 +71,7 @@ def test_ranges_do_not_disturb_tracing_compiling_or_meta() -> None:
 def test_safmn_runs_every_operation_as_often_as_its_equations_say(form: str) -> None:
     network = memory.use_form(networks.build("safmn", 4).eval(), form)
     with torch.no_grad():
-        found = operations.profile_ranges(network, [torch.rand(1, 3, 16, 16)] * 2, devices.Cpu())
+        found = operations.profile_ranges(network, [torch.rand(1, 3, 16, 16)] * 2, description.Cpu())
     calls = {name.removeprefix(ranges.PREFIX): spent.calls / 2 for name, spent in found.items()}
     assert calls == {
         "forward": 1,
@@ -116,6 +116,28 @@ def test_an_image_that_is_too_large_for_the_memory_is_named(monkeypatch: pytest.
         UserError, match=r"out of memory with an LR image of 320x180 \(.*allocate.*\): give a smaller one"
     ):
         operations.measure(images=1)
+
+
+class WithoutCupti(description.Cpu):
+    """A GPU whose profiler sees the host alone."""
+
+    kind = "cuda"
+
+
+def test_a_profiler_that_sees_no_kernels_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(description, "present", lambda kind: WithoutCupti())
+    monkeypatch.setattr(description, "describe", lambda kind: {"device": kind, "gpu": "a card", "torch": "2"})
+    monkeypatch.setattr(operations, "profile", lambda activities: profile(activities=[ProfilerActivity.CPU]))
+    assert cli.main(["operations", "--images", "1", "--height", "8", "--width", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "Kernels: not timed: the profiler saw no kernels (CUPTI is missing" in said
+    assert "ms in kernels" not in said
+    record = operations.measure(images=1, height=8, width=8)
+    assert record["settings"]["kernels"] == operations.NO_KERNELS
+    assert all("kernel_ms" not in part for part in record["operations"].values())
+    assert record["forward"]["total_ms"] > 0
 
 
 def test_the_command_prints_what_it_writes(tmp_path, capsys: pytest.CaptureFixture) -> None:

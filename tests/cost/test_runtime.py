@@ -303,6 +303,54 @@ def test_an_error_that_has_nothing_to_do_with_memory_is_not_hidden(
         run(["safmn"], device)
 
 
+def broken(image: Tensor) -> Tensor:
+    raise RuntimeError("capture failed\nand much more")
+
+
+@pytest.mark.parametrize("when", ["when it is prepared", "in its turn"])
+def test_a_mode_that_fails_does_not_take_the_others_with_it(
+    when: str, device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mode(network: nn.Module, sample: Tensor) -> Callable[[Tensor], Tensor]:
+        left = iter(range(5 if when == "in its turn" else 0))
+        return lambda image: network(image) if next(left, None) is not None else broken(image)
+
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    monkeypatch.setitem(runtime.MODES, "fused", mode)
+    found = run(["safmn"], device, modes=["fused", "channels_last"])
+    assert found["safmn/fused"] == {"status": "unavailable", "reason": "RuntimeError: capture failed"}
+    assert [found[f"safmn/{each}"]["status"] for each in ("eager", "channels_last")] == ["timed"] * 2
+
+
+def test_a_network_that_fails_does_not_take_the_others_with_it(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]]
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return broken(image)
+
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    toys["other"] = Broken
+    found = run(["other", "safmn"], device, modes=["channels_last"])
+    assert found["other/eager"] == {"status": "unavailable", "reason": "RuntimeError: capture failed"}
+    assert found["other/channels_last"]["reason"].startswith("eager did not run")
+    assert found["safmn/eager"]["status"] == found["safmn/channels_last"]["status"] == "timed"
+    assert runtime.run_habit("other", 4, 2, 8, 8, device)["reason"] == "RuntimeError: capture failed"
+
+
+def test_on_cuda_a_failure_ends_the_process(
+    device: FakeDevice, toys: dict[str, Callable[[], nn.Module]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.kind = "cuda"
+    toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
+    monkeypatch.setitem(runtime.MODES, "cuda_graph", lambda network, sample: broken)
+    with pytest.raises(runtime.Failed, match="safmn/cuda_graph: RuntimeError: capture failed"):
+        run(["safmn"], device, modes=["cuda_graph"])
+    found = run(["safmn"], device, modes=["cuda_graph"], failed={"safmn/cuda_graph": "capture failed"})
+    assert found["safmn/cuda_graph"] == {"status": "unavailable", "reason": "capture failed"}
+    assert found["safmn/eager"]["status"] == "timed"
+
+
 # --- Several processes -----------------------------------------------------------------------------------------------
 
 
@@ -362,6 +410,48 @@ def test_every_repetition_and_every_habit_has_a_process_of_its_own(children: lis
     assert found["settings"]["rounds"] == 3
     runtime.measure(["safmn"], 4, images=3, processes=1, habit=False)
     assert [request["protocol"] for request in children[4:]] == ["interleaved"]
+
+
+def test_a_fresh_process_goes_on_without_the_mode_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[dict] = []
+    timed = {"status": "timed", "median_ms": 1.0, "mean_ms": 1.0, "iqr_ms": 0.0}
+
+    def child(request: dict) -> dict:
+        requests.append(json.loads(json.dumps(request)))
+        if "name" in request:
+            return {"failed": {"safmn/habit": "its process ended"}}
+        if not request["failed"]:
+            return {"failed": {"safmn/cuda_graph": "capture failed"}}
+        unavailable = {"status": "unavailable", "reason": request["failed"]["safmn/cuda_graph"]}
+        return {
+            "provenance": {"device": "fake"},
+            "figures": {"safmn/eager": timed, "safmn/cuda_graph": unavailable},
+        }
+
+    monkeypatch.setattr(runtime, "_child", child)
+    said: list[str] = []
+    found = runtime.measure(["safmn"], 4, images=3, processes=2, modes=["cuda_graph"], say=said.append)["networks"]
+    assert [request.get("failed") for request in requests[:3]] == [{}, *[{"safmn/cuda_graph": "capture failed"}] * 2]
+    assert found["safmn"]["cuda_graph"] == {"status": "unavailable", "reason": "capture failed"}
+    assert found["safmn"]["eager"]["median_ms"] == 1.0
+    assert found["safmn"]["eager"]["habit"] == {"status": "unavailable", "reason": "its process ended"}
+    assert "safmn/cuda_graph failed (capture failed): again in a fresh process, without it" in said
+
+
+def test_a_process_that_dies_in_a_mode_costs_that_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A network of somebody's own that ends the process, in evaluation.
+    (tmp_path / "deadly.py").write_text(
+        "import os\nfrom torch import nn\n\n\nclass Deadly(nn.Module):\n    def __init__(self, dim):\n"
+        "        super().__init__()\n\n    def forward(self, x):\n        os.kill(os.getpid(), 9)\n"
+    )
+    (tmp_path / "deadly.yaml").write_text("title: own\ndescription: own\nnetwork: {mixer: 'deadly:Deadly'}\n")
+    (tmp_path / "safmn.yaml").write_text("title: own\ndescription: own\n")
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    found = runtime.measure(["deadly"], 4, images=1, processes=1, height=8, width=8, device="cpu")["networks"]
+    assert found["deadly"]["eager"]["status"] == "unavailable"
+    assert found["deadly"]["eager"]["reason"].startswith("its process ended with status -9")
+    assert found["deadly"]["eager"]["habit"]["status"] == "unavailable"
+    assert found["safmn"]["eager"]["status"] == "timed"
 
 
 def test_one_process_shows_no_spread(children: list[dict]) -> None:

@@ -1,6 +1,7 @@
 """Leases on devices, with made-up device names and real processes."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from safmn.device import lease
 from safmn.errors import UserError
@@ -87,6 +89,66 @@ def test_training_jobs_share_a_device_up_to_the_number_that_was_asked_for() -> N
     with lease.hold(False, 2, ["0"], timeout=0) as device:
         assert device == "0"
     finish(jobs[1])
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_an_exclusive_job_waits_for_the_last_of_those_that_share(first_to_leave: int) -> None:
+    jobs = [holder("exclusive=False, jobs_per_device=2, devices=['0']") for _ in range(2)]
+    assert [job.stdout.readline().strip() for job in jobs] == ["0", "0"]
+    waiting = holder("exclusive=True, devices=['0']")
+    assert waiting.stderr.readline().startswith("waiting for a device: 0 in use")
+    finish(jobs.pop(first_to_leave))
+    with pytest.raises(UserError), lease.hold(exclusive=True, devices=["0"], timeout=0):
+        pass
+    assert not select.select([waiting.stdout], [], [], 5 * lease.POLL)[0], "it went on beside the other"
+    finish(jobs[0])
+    assert waiting.stdout.readline().strip() == "0"
+    finish(waiting)
+
+
+def test_an_exclusive_job_that_does_not_wait_is_refused_while_one_of_two_is_left() -> None:
+    for leaves in (0, 1):
+        jobs = [holder("exclusive=False, jobs_per_device=2, devices=['0']") for _ in range(2)]
+        assert [job.stdout.readline().strip() for job in jobs] == ["0", "0"]
+        finish(jobs.pop(leaves))
+        with pytest.raises(UserError), lease.hold(exclusive=True, devices=["0"], timeout=0):
+            pass
+        finish(jobs[0])
+
+
+def test_jobs_that_share_spread_over_the_devices_first() -> None:
+    arguments = "exclusive=False, jobs_per_device=2, devices=['0', '1', '2']"
+    jobs = [holder(arguments) for _ in range(6)]  # all at once
+    got = [job.stdout.readline().strip() for job in jobs]
+    assert sorted(got) == ["0", "0", "1", "1", "2", "2"]
+    with pytest.raises(UserError), lease.hold(False, 2, ["0", "1", "2"], timeout=0):
+        pass
+    on_1 = [job for job, device in zip(jobs, got, strict=True) if device == "1"]
+    finish(*on_1)
+    with lease.hold(False, 2, ["0", "1", "2"], timeout=0) as device:
+        assert device == "1"  # the empty one
+    finish(*(job for job in jobs if job not in on_1))
+
+
+def test_one_after_the_other_they_take_the_device_with_the_fewest() -> None:
+    arguments = "exclusive=False, jobs_per_device=16, devices=['0', '1']"
+    jobs = []
+    for expected in ("0", "1", "0", "1"):
+        jobs.append(holder(arguments))
+        assert jobs[-1].stdout.readline().strip() == expected
+    finish(jobs[0], jobs[2])
+    jobs.append(holder(arguments))
+    assert jobs[-1].stdout.readline().strip() == "0"
+    finish(jobs[1], jobs[3], jobs[4])
+
+
+def test_jobs_choose_one_after_the_other() -> None:
+    # Two that look at the same time would both see an empty first device.
+    with FileLock(lease.folder() / "choice.lock"):
+        job = holder("exclusive=False, jobs_per_device=2, devices=['0']")
+        assert not select.select([job.stdout], [], [], 5 * lease.POLL)[0]
+    assert job.stdout.readline().strip() == "0"
+    finish(job)
 
 
 def test_a_timing_job_holds_its_device_alone() -> None:

@@ -1,0 +1,250 @@
+"""What one operation counts: fvcore's rules, and rules in their spirit for what multiplies and has none there.
+
+A rule gets the operation's arguments by name and its first output, and gives (FLOPs, activations). One multiply-add is
+one FLOP. Where fvcore has a rule, the figures are its own: a test compares every network with fvcore. The others follow
+one principle: the same computation counts the same in whatever words it is asked for, so fused attention counts as the
+two products that it stands for, a recurrent layer as its linear layers at each step, `torch.mv` as a matrix product.
+Departures: fvcore gives `torch.mm` no activations (but `linear`, `matmul` and `bmm` their outputs), its `matmul` is
+wrong where the left operand is broadcast, and its `einsum` reads a number that numpy prints with four digits.
+
+Nothing counts what fvcore leaves out everywhere: element-wise operations, reductions and poolings (sums and maxima over
+a dimension or a window) and re-arrangements. What is none of these and has no rule (a Fourier transform, whose cost
+depends on the algorithm; bicubic interpolation, a cumulative sum, solvers, a library's own kernels) is not guessed: it
+is named as uncounted, and the total is a lower bound.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from math import prod
+from string import ascii_letters
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+Rule = Callable[[dict[str, Any], Tensor], tuple[int, int]]
+
+
+def _product(operand: str, inner: Callable[[torch.Size], int] = lambda shape: shape[-1]) -> Rule:
+    """Each element of the output is a sum of as many products as `inner` says of the operand's shape."""
+    return lambda given, out: (out.numel() * inner(given[operand].shape), out.numel())
+
+
+def _each(flops: int) -> Rule:
+    """So many FLOPs for each element of the output, and no activations."""
+    return lambda given, out: (flops * out.numel(), 0)
+
+
+def _norm(with_weight: int, without: int) -> Rule:
+    def rule(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+        return out.numel() * (without if given.get("weight") is None else with_weight), 0
+
+    return rule
+
+
+def _batch_norm(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    return (_norm(5, 4) if given.get("training") else _norm(2, 1))(given, out)
+
+
+def _convolution(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    """Every weight once at each position: of the output, or of the input of a transposed convolution."""
+    image = given["input"]
+    positions = (image if given["transposed"] else out).shape[2:]
+    return image.shape[0] * given["weight"].numel() * prod(positions), out.numel()
+
+
+def _einsum(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    """Half of what numpy's best order of contractions costs, as fvcore has it, but not rounded to four digits."""
+    terms, result = _terms(given["equation"].replace(" ", ""), [each.dim() for each in given["tensors"]])
+    shapes = [each.shape for each in given["tensors"]]
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    stand_ins = [np.broadcast_to(np.empty(()), tuple(shape)) for shape in shapes]
+    path = np.einsum_path(f"{','.join(terms)}->{result}", *stand_ins, optimize="optimal")[0][1:]
+    left, cost = [set(term) for term in terms], 0
+    for positions in path:
+        taken = [left.pop(position) for position in sorted(positions, reverse=True)]
+        letters = set().union(*taken)
+        kept = letters & set(result).union(*left)
+        cost += prod(sizes[letter] for letter in letters) * (max(1, len(taken) - 1) + (kept != letters))
+        left.append(kept)
+    return cost // 2, out.numel()
+
+
+def _terms(equation: str, dimensions: list[int]) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, with letters for `...` and for a result that is not written."""
+    inputs, arrow, result = equation.partition("->")
+    free = [letter for letter in ascii_letters if letter not in equation]
+    terms, widest = [], ""
+    for term, size in zip(inputs.split(","), dimensions, strict=True):
+        letters = "".join(free[: size - len(term.replace("...", ""))][::-1])
+        widest = max(widest, letters, key=len)
+        terms.append(term.replace("...", letters))
+    if not arrow:
+        once = sorted(letter for letter in set(inputs) if letter.isalpha() and inputs.count(letter) == 1)
+        result = "..." + "".join(once)
+    return terms, result.replace("...", widest)
+
+
+def _bilinear(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    """Every weight once for each pair of vectors, as fvcore counts linear layers."""
+    return given["input1"].shape[:-1].numel() * given["weight"].numel(), out.numel()
+
+
+def _attention(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    """N x L x S x E for the weights and N x L x S x Ev for the mix; a mask, causal or not, spares nothing."""
+    keys, rows = given["key"].shape[-2], out.shape[:-1].numel()
+    return rows * keys * (given["query"].shape[-1] + out.shape[-1]), rows * (keys + out.shape[-1])
+
+
+def _recurrent(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    """At every step of every sequence each weight once, as in the linear layers of the cells."""
+    sequence = given.get("input", given.get("data"))
+    steps = sequence.shape[:-1].numel()
+    weights = [each.shape for each in given["params"] if each.dim() == 2]
+    return steps * sum(map(prod, weights)), steps * sum(shape[0] for shape in weights)
+
+
+RULES: dict[str, Rule] = {
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "conv_tbc": _product("weight", lambda shape: shape[0] * shape[1]),
+    # Products of matrices and vectors.
+    "linear": _product("input"),
+    "matmul": _product("self"),
+    "mm": _product("self"),
+    "bmm": _product("self"),
+    "mv": _product("self"),
+    "dot": _product("self"),
+    "vdot": _product("self"),
+    "addmm": _product("mat1"),
+    "_addmm_activation": _product("mat1"),
+    "affine_grid_generator": _product("theta"),
+    "addmv": _product("mat"),
+    "baddbmm": _product("batch1"),
+    "addbmm": _product("batch1", lambda shape: shape[0] * shape[2]),
+    "outer": _each(1),
+    "ger": _each(1),
+    "addr": _each(1),
+    "kron": _each(1),
+    "einsum": _einsum,
+    "bilinear": _bilinear,
+    "_trilinear": _bilinear,
+    # Layers made of products.
+    "scaled_dot_product_attention": _attention,
+    "_scaled_dot_product_attention_math": _attention,
+    "_scaled_dot_product_flash_attention": _attention,
+    "_scaled_dot_product_flash_attention_for_cpu": _attention,
+    "_scaled_dot_product_efficient_attention": _attention,
+    "_scaled_dot_product_cudnn_attention": _attention,
+    "_scaled_dot_product_fused_attention_overrideable": _attention,
+    "flex_attention": _attention,
+    "lstm": _recurrent,
+    "gru": _recurrent,
+    "rnn_tanh": _recurrent,
+    "rnn_relu": _recurrent,
+    # What fvcore estimates by the element.
+    "batch_norm": _batch_norm,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "layer_norm": _norm(5, 4),
+    "native_layer_norm": _norm(5, 4),
+    "group_norm": _norm(5, 4),
+    "native_group_norm": _norm(5, 4),
+    "instance_norm": _norm(5, 4),
+    "adaptive_avg_pool2d": lambda given, out: (given["self"].numel(), 0),
+    "grid_sampler": _each(4),
+    "grid_sampler_2d": _each(4),
+    "grid_sampler_3d": _each(4),
+    "upsample_nearest1d": _each(1),
+    "upsample_nearest2d": _each(1),
+    "upsample_nearest3d": _each(1),
+    "_upsample_nearest_exact1d": _each(1),
+    "_upsample_nearest_exact2d": _each(1),
+    "_upsample_nearest_exact3d": _each(1),
+    "upsample_linear1d": _each(2),
+    "upsample_bilinear2d": _each(4),
+    "upsample_trilinear3d": _each(8),
+}
+"""Name of an operation of torch (`aten::NAME`) -> its rule."""
+
+# What torch itself marks as element-wise, as a reduction or as a view; and what it does not mark.
+_FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.inplace_view, torch.Tag.view_copy}
+_ELEMENTWISE = """
+    glu _prelu_kernel rrelu_with_noise native_dropout isin copysign complex polar view_as_complex
+    log_sigmoid_forward _masked_scale
+"""
+_REDUCTIONS = """
+    _softmax _safe_softmax _masked_softmax _log_softmax _weight_norm_interface norm native_norm renorm dist max min
+    aminmax argmax argmin median nanmedian mode kthvalue logsumexp count_nonzero std_mean var_mean avg_pool1d
+    avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d fractional_max_pool2d
+    fractional_max_pool3d scatter_add scatter_reduce index_add index_reduce cummax cummin equal trace
+"""
+_CONSTANTS = """
+    arange bernoulli empty_strided exponential eye full linspace normal ones rand randint randn random range uniform
+    zeros
+"""
+_MOVES = """
+    cat stack _stack narrow_copy clone copy _to_copy fill zero set resize resize_as index _unsafe_index index_put
+    _unsafe_index_put _index_put_impl index_select index_copy index_fill gather scatter select_scatter slice_scatter
+    diagonal_scatter as_strided_scatter take put masked_select masked_scatter nonzero nonzero_static embedding
+    constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
+    replication_pad3d roll flip pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat
+    repeat_interleave tril triu im2col col2im max_unpool2d max_unpool3d sort argsort topk searchsorted bucketize
+    _unique2 unique_dim unique_consecutive diag_embed _unsafe_view _reshape_alias lift_fresh lift alias rot90
+    unsafe_split unsafe_split_with_sizes unsafe_chunk _pack_padded_sequence _to_sparse _to_dense
+    _linalg_check_errors _assert_async _local_scalar_dense resolve_conj resolve_neg
+"""
+_FREE = set((_ELEMENTWISE + _REDUCTIONS + _CONSTANTS + _MOVES).split())
+
+
+def free(function: torch._ops.OpOverload) -> bool:
+    """Whether an operation counts nothing by convention: element-wise, a reduction, or a re-arrangement of values."""
+    namespace, _, name = function._schema.name.partition("::")
+    if function.is_view or not _FREE_TAGS.isdisjoint(function.tags) or namespace == "profiler":
+        return True
+    makes = not any("Tensor" in str(each.type) for each in function._schema.arguments)
+    return makes or (namespace == "aten" and _free_by_name(name))
+
+
+@cache
+def _free_by_name(name: str) -> bool:
+    plain = name.rstrip("_").removesuffix("_copy") or name
+    if plain in _FREE or name in _FREE or name.startswith(("_foreach_", "new_")) or plain.endswith("_like"):
+        return True
+    # Some overloads lack the mark of the others.
+    packet = getattr(torch.ops.aten, plain, None)
+    return packet is not None and any(
+        not _FREE_TAGS.isdisjoint(getattr(packet, each).tags) for each in packet.overloads()
+    )
+
+
+def count(
+    function: Any, name: str, arguments: tuple, keywords: dict[str, Any], output: Any
+) -> tuple[int, int, dict[str, Any]] | None:
+    """FLOPs and activations of an operation that has a rule, and its arguments by name; None where it has none.
+
+    torch's own table, which counts a multiply-add as two, serves for kernels that are not listed above.
+    """
+    out = next((each for each in tree_leaves(output) if isinstance(each, Tensor)), None)
+    if out is None or not has_rule(function, name):
+        return None
+    if name in RULES:
+        schema = getattr(function, "_schema", None)
+        names = [each.name for each in schema.arguments] if schema else ("query", "key", "value")
+        given = dict(zip(names, arguments, strict=False)) | keywords
+        return *RULES[name](given, out), given
+    other = flop_registry[getattr(function, "overloadpacket", function)]
+    return other(*arguments, **keywords, out_val=output) // 2, out.numel(), {}
+
+
+def has_rule(function: Any, name: str) -> bool:
+    """Whether `count` knows the operation."""
+    return name in RULES or getattr(function, "overloadpacket", function) in flop_registry
