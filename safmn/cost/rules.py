@@ -174,13 +174,18 @@ RULES: dict[str, Rule] = {
 }
 """Name of an operation of torch (`aten::NAME`) -> its rule."""
 
-# What torch itself marks as element-wise, as a reduction or as a view; and what it does not mark.
-_FREE_TAGS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.inplace_view, torch.Tag.view_copy}
+# What torch itself marks as element-wise, as a reduction (not in all versions) or as a view; and what it does not mark.
+_FREE_TAGS = {
+    getattr(torch.Tag, name)
+    for name in ("pointwise", "reduction", "inplace_view", "view_copy")
+    if hasattr(torch.Tag, name)
+}
 _ELEMENTWISE = """
     glu _prelu_kernel rrelu_with_noise native_dropout isin copysign complex polar view_as_complex
     log_sigmoid_forward _masked_scale
 """
 _REDUCTIONS = """
+    sum nansum mean nanmean prod std var amax amin all any linalg_vector_norm
     _softmax _safe_softmax _masked_softmax _log_softmax _weight_norm_interface norm native_norm renorm dist max min
     aminmax argmax argmin median nanmedian mode kthvalue logsumexp count_nonzero std_mean var_mean avg_pool1d
     avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d

@@ -70,18 +70,11 @@ def hold(
         yield None
         return
     _must_be_early()
-    before = {name: os.environ.get(name) for name in (VISIBLE, LEASED)}
     with contextlib.ExitStack() as kept:
         device = _wait(kept, choices, exclusive or jobs_per_device == 1, jobs_per_device, timeout)
-        os.environ[VISIBLE] = os.environ[LEASED] = device
-        try:
+        with _visible(device):
+            os.environ[LEASED] = device
             yield device
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -95,7 +88,7 @@ def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str =
     Raises:
         UserError: as `hold`; or torch cannot use the device.
     """
-    with contextlib.nullcontext() if named not in (None, "cuda") else hold(False, jobs_per_device) as device:
+    with _nothing(named) or hold(False, jobs_per_device) as device:
         require_usable(device, instead)
         yield device
 
@@ -103,9 +96,32 @@ def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str =
 @contextlib.contextmanager
 def alone(named: str | None = None, instead: str = ON_CPU) -> Iterator[str | None]:
     """As `share`, but alone on the device, as for timing."""
-    with contextlib.nullcontext() if named not in (None, "cuda") else hold(exclusive=True) as device:
+    with _nothing(named) or hold(exclusive=True) as device:
         require_usable(device, instead)
         yield device
+
+
+def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | None:
+    """What stands for a lease where none is asked for; None where one is."""
+    if named in (None, "cuda"):
+        return None
+    # On the CPU no card is to be seen: torch's Adam, for one, opens a context on whatever it sees.
+    return _visible("") if named == "cpu" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _visible(devices: str) -> Iterator[None]:
+    """`devices` are all that this process and its children see, unless CUDA has been initialised before."""
+    before = {name: os.environ.get(name) for name in (VISIBLE, LEASED)}
+    os.environ[VISIBLE] = devices
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def require_usable(device: str | None, instead: str = ON_CPU) -> None:

@@ -15,6 +15,7 @@ from safmn import cli
 from safmn.data import images
 from safmn.device import lease
 from safmn.errors import UserError
+from safmn.training import randomness
 from tests import small_study
 
 MINI = Path(__file__).parents[2] / "config" / "mini.yaml"
@@ -219,20 +220,33 @@ ON_CPU = {
 }
 
 
+def opened(*_: object) -> None:
+    raise AssertionError("a CUDA context was opened")
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says that there is a card, as long as `CUDA_VISIBLE_DEVICES` shows one; whatever touches it fails."""
+    seen = lambda: os.environ.get(lease.VISIBLE) != ""  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_available", seen)
+    for module in (torch.cuda, torch.cuda.random):
+        monkeypatch.setattr(module, "device_count", lambda: int(seen()))
+        monkeypatch.setattr(module, "_lazy_init", opened)
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: opened() if seen() else None)
+
+
 @pytest.mark.parametrize("name", ON_CPU)
 def test_a_command_on_the_cpu_leaves_the_gpu_alone(
     name: str, cards: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(*_: object) -> None:
-        raise AssertionError("a CUDA context was opened")
-
     study(tmp_path)
     cards(1)
-    # As far as torch says there is a card; whatever touches it fails.
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for module in (torch.cuda, torch.cuda.random):
-        monkeypatch.setattr(module, "device_count", lambda: 1)
-        monkeypatch.setattr(module, "_lazy_init", opened)
+    watch(monkeypatch)
     with contextlib.chdir(tmp_path):
         assert cli.main([*ON_CPU[name], "--device", "cpu"]) == 0
     assert not (tmp_path / "locks").exists()  # nothing was leased
+    assert lease.VISIBLE not in os.environ  # as before
+
+
+def test_the_generators_of_a_card_that_was_not_used_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch(monkeypatch)
+    assert randomness.state()["cuda"] == []
