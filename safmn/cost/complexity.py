@@ -25,7 +25,6 @@ from torch.utils._pytree import tree_leaves
 from safmn import networks
 from safmn.cost import rules
 from safmn.errors import UserError
-from safmn.networks import cpu
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
 CONVENTION = (
@@ -172,11 +171,6 @@ def trace(
     """
     network = networks.build(name, scale)
     counted = parameters(network)
-    cpu.plain(network)
-    for module in network.modules():
-        # fvcore counts the fused kernel as 5 FLOPs an element, the formula written out, as the authors have it, as 0.
-        if hasattr(module, "fused"):
-            module.fused = False
     channels = networks.info(name).channels
     shape = (1, channels, *(size or input_size(scale)))
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) if device != "meta" else torch.empty(shape)
