@@ -28,7 +28,6 @@ import turns
 from torch import nn
 
 from safmn import networks
-from safmn.cost import memory
 from safmn.data import packed, pairs
 from safmn.device.description import describe
 from safmn.quality import evaluation
@@ -84,23 +83,23 @@ class Way:
     """A way of evaluating: everything it needs, made from what was asked for.
 
     Args:
-        store: where the images were packed.
+        folder: where the images were packed.
         args: the command's.
     """
 
-    def __init__(self, store: Path, args: argparse.Namespace) -> None:
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         if args.threads:
             torch.set_num_threads(args.threads)
         cv2.setNumThreads(1)
         self.scale = args.scale
         self.device = choose_device(args.device)
-        self.store = packed.PackedPairs(store).select(slice(args.images))
+        self.dataset = packed.PackedPairs(folder).select(slice(args.images))
         torch.manual_seed(0)
-        self.network = networks.build(args.network, args.scale).eval().to(self.device)
+        self.network = networks.build(args.network, args.scale).eval().to(self.device)  # as its authors wrote it
         bicubic = networks.build("bicubic", args.scale)
         self.images = [
-            (evaluation.super_resolve(bicubic, self.store.lr(index)), np.array(self.store.hr(index)))
-            for index in range(min(METRICS_OF, len(self.store)))
+            (evaluation.super_resolve(bicubic, self.dataset.lr(index)), np.array(self.dataset.hr(index)))
+            for index in range(min(METRICS_OF, len(self.dataset)))
         ]
 
     def evaluation(self, part: slice) -> tuple[float, Figures]:
@@ -121,10 +120,9 @@ class Way:
 class Usual(Way):
     """Image by image, by numpy."""
 
-    def __init__(self, store: Path, args: argparse.Namespace) -> None:
-        super().__init__(store, args)
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        super().__init__(folder, args)
         self.found = pairs.find(args.data, args.scale)[: args.images]
-        memory.use_form(self.network, "reference")
         self.images = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in self.images]
 
     def evaluate(self, part: slice) -> Figures:
@@ -137,8 +135,9 @@ class Usual(Way):
 class Ours(Way):
     """As this project does it."""
 
-    def __init__(self, store: Path, args: argparse.Namespace) -> None:
-        super().__init__(store, args)
+    def __init__(self, folder: Path, args: argparse.Namespace) -> None:
+        super().__init__(folder, args)
+        networks.accelerate(self.network)
         self.images = [
             tuple(
                 torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device) for image in pair
@@ -147,7 +146,7 @@ class Ours(Way):
         ]
 
     def evaluate(self, part: slice) -> Figures:
-        found = evaluation.evaluate(self.network, self.store.select(part), self.scale)
+        found = evaluation.evaluate(self.network, self.dataset.select(part), self.scale)
         return [(score.psnr, score.ssim) for score in found.scores]
 
     def measure(self, part: slice) -> Figures:
@@ -201,10 +200,10 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     images = len(pairs.find(args.data, args.scale)[: args.images])
     kinds = {"usual, image by image": (Usual, turns.DEFAULT), "this project": (Ours, turns.TUNED)}
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        packed.pack(args.data.name, args.data.parent, args.scale, store)
-        with turns.opened(kinds, args.together, store, args) as ways:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "packed"
+        packed.pack(args.data.name, args.data.parent, args.scale, folder)
+        with turns.opened(kinds, args.together, folder, args) as ways:
             print(f"{args.network} x{args.scale}, random weights, {images} images of {args.data.name}")
             records = {
                 "evaluation": report("evaluation", in_turns(ways, "evaluation", images, args.rounds)),

@@ -31,7 +31,6 @@ import turns
 from torch import Tensor, nn
 
 from safmn import networks
-from safmn.cost import memory
 from safmn.data import images, packed
 from safmn.data.patches import PatchSampler
 from safmn.device import description as hardware
@@ -54,7 +53,7 @@ class ReferenceStep:
     """One iteration as the reference trainer does it."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
-        self.network = memory.use_form(network, "reference").to(device).train()
+        self.network = network.to(device).train()
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=False)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -103,11 +102,11 @@ def decode_batch(files: list[tuple[str, str]], batch: int, patch: int, seed: int
     return np.stack(lrs), np.stack(hrs)
 
 
-def sub_images(store: packed.PackedPairs, folder: Path, side: int = 480) -> list[tuple[str, str]]:
+def sub_images(pairs: packed.PackedPairs, folder: Path, side: int = 480) -> list[tuple[str, str]]:
     """PNG pairs cut as the authors cut theirs: HR 480x480, step 240."""
     files = []
-    for index, name in enumerate(store.names):
-        hr, lr = store.hr(index), store.lr(index)
+    for index, name in enumerate(pairs.names):
+        hr, lr = pairs.hr(index), pairs.lr(index)
         for top in range(0, hr.shape[0] - side + 1, side // 2):
             for left in range(0, hr.shape[1] - side + 1, side // 2):
                 pair = []
@@ -151,7 +150,7 @@ def learns_the_same(network: nn.Module, sampler: PatchSampler, steps: int, devic
         return lambda _, lr, hr: sum(step(lr.to(dtype) / 255, hr.to(dtype) / 255))
 
     def ours(dtype: torch.dtype) -> Callable[[int, Tensor, Tensor], float]:
-        step = TrainStep(copy.deepcopy(network).to(dtype), SETTINGS, device)
+        step = TrainStep(networks.accelerate(copy.deepcopy(network).to(dtype)), SETTINGS, device)
         return lambda iteration, lr, hr: float(step(iteration, lr, hr)[:2].sum())
 
     double = follow(reference(torch.float64), ours(torch.float64), batches)
@@ -178,8 +177,8 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 def convolutions_alone(network: nn.Module, lr: Tensor, device: torch.device, repeats: int = 10) -> float:
     """Seconds that the network's convolutions take forwards and backwards, each timed alone, in our layout.
 
-    As the network is written: SAFM's 1x1 convolution, which our step does level by level, at full resolution. But for
-    it and the gradients of biases both ways convolve alike: this is nearly a floor of the step.
+    SAFM's 1x1 convolution, which our step does level by level, at full resolution. But for it and the gradients of
+    biases both ways convolve alike: this is nearly a floor of the step.
     """
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
@@ -275,13 +274,13 @@ class ReferenceWay(Way):
 
 
 class OurWay(Way):
-    """As this project does it, batches drawn from a packed store."""
+    """As this project does it, batches drawn from a packed dataset."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         super().__init__(folder, args)
-        store = packed.PackedPairs(folder / "pack")
-        self.sampler = PatchSampler([store], args.batch, args.patch, SCALE, 0, self.device)
-        self.step = TrainStep(initial(), SETTINGS, self.device)
+        dataset = packed.PackedPairs(folder / "packed")
+        self.sampler = PatchSampler([dataset], args.batch, args.patch, SCALE, 0, self.device)
+        self.step = TrainStep(networks.accelerate(initial()), SETTINGS, self.device)
 
     def steps(self) -> None:
         for _ in range(self.args.steps):
@@ -307,10 +306,10 @@ def main() -> int:
     device = prepare(args)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        store = packed.pack("photographs", None, SCALE, folder / "pack")
+        dataset = packed.pack("photographs", None, SCALE, folder / "packed")
         (folder / "png").mkdir()
-        sub_images(store, folder / "png")
-        sampler = PatchSampler([store], args.batch, args.patch, SCALE, 0, device)
+        sub_images(dataset, folder / "png")
+        sampler = PatchSampler([dataset], args.batch, args.patch, SCALE, 0, device)
         if not learns_the_same(initial(), sampler, args.follow, device):
             print("the two do not learn the same thing: not timed", file=sys.stderr)
             return 1
@@ -323,7 +322,7 @@ def main() -> int:
                 for name, way in ways.items():
                     seconds[name].append(way.ask("block") / args.steps)
             most = {name: way.ask("memory") for name, way in ways.items()}
-        floor = convolutions_alone(initial().to(device), sampler.batch(0)[0], device)
+        floor = convolutions_alone(networks.accelerate(initial()).to(device), sampler.batch(0)[0], device)
         drawing = statistics.median(timed(lambda: sampler.batch(0), device) for _ in range(20))
 
     record = hardware.describe(device.type)

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from safmn import networks
-from safmn.cost import memory, rules
+from safmn.cost import rules
 from safmn.errors import UserError
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
@@ -171,8 +171,6 @@ def trace(
     """
     network = networks.build(name, scale)
     counted = parameters(network)
-    # fvcore counts a fused LayerNorm as 5 FLOPs an element, the formula written out, as the authors have it, as 0.
-    memory.use_form(network, "reference")
     channels = networks.info(name).channels
     shape = (1, channels, *(size or input_size(scale)))
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) if device != "meta" else torch.empty(shape)

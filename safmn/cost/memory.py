@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 from safmn import networks
 from safmn.device import description as devices
 from safmn.errors import UserError
-from safmn.networks import cpu
+from safmn.networks import acceleration
+from safmn.networks.safmn import LayerNorm2d
 from safmn.training import loss
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
@@ -205,24 +206,24 @@ def _measure_passes(
 
 
 def use_form(network: nn.Module, form: str) -> nn.Module:
-    """Sets every module that has a `fused` switch to the authors' written-out steps ("reference") or to "fused".
+    """Computes LayerNorm by the authors' written-out steps ("reference") or by torch's kernel ("fused"), in place.
 
-    For networks that are measured: from then on, in both forms, they take on a CPU the steps that they take on a GPU,
-    none of safmn/networks/cpu.py.
+    For networks that are measured: in both forms they take on a CPU the steps that they take on a GPU.
     """
     if form not in FORMS:
         raise UserError(f"form {form!r} is not known: choose {' or '.join(FORMS)}")
-    cpu.plain(network)
-    for module in network.modules():
-        if hasattr(module, "fused"):
-            module.fused = form == "fused"
-    return network
+    acceleration.plain(network)
+    return acceleration.fuse(network) if form == "fused" else network
 
 
 def forms(name: str, scale: int) -> tuple[str, ...]:
     """The forms that make a difference to network `name`: both, or only "reference" where it has no LayerNorm."""
-    has_switch = any(hasattr(module, "fused") for module in networks.build(name, scale).modules())
-    return FORMS if has_switch else FORMS[:1]
+    return FORMS if has_layer_norm(networks.build(name, scale)) else FORMS[:1]
+
+
+def has_layer_norm(network: nn.Module) -> bool:
+    """Whether the forms make a difference to it."""
+    return any(isinstance(module, LayerNorm2d) for module in network.modules())
 
 
 def check_size(height: int, width: int) -> None:

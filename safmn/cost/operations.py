@@ -128,7 +128,7 @@ def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: descrip
     """Range -> time spent in it over all passes; `WHOLE` is the passes themselves."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.kind == "cuda" else [])
     device.synchronise()
-    with ranges.recording(), profile(activities=activities) as profiler:
+    with ranges.recording(network), profile(activities=activities) as profiler:
         for image in images:
             with record_function(WHOLE):
                 network(image)

@@ -63,7 +63,7 @@ def _eager(network: nn.Module, sample: Tensor) -> Forward:
 
 
 def _fused(network: nn.Module, sample: Tensor) -> Forward:
-    if not any(hasattr(module, "fused") for module in network.modules()):
+    if not memory.has_layer_norm(network):
         raise Unavailable("the network has no LayerNorm to fuse: the same as eager")
     return memory.use_form(network, "fused")
 

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from safmn.errors import UserError
-from safmn.networks import cpu
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
@@ -17,49 +16,6 @@ def check_side(image: Tensor, least: int, network: str) -> None:
         raise UserError(
             f"an LR image of {width}x{height} pixels is too small for {network}: give at least {least}x{least}"
         )
-
-
-class Conv2d(nn.Conv2d):
-    """`nn.Conv2d` with stride 1 and one group in all but speed: in training on a CPU it is `cpu.Convolution`."""
-
-    cpu_form = True
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
-        super().__init__(inputs, outputs, kernel, padding=padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        plain = self.padding_mode == "zeros" and self.groups == 1 and self.stride == self.dilation == (1, 1)
-        if plain and cpu.in_training(self, x):
-            return cpu.Convolution.apply(x, self.weight, self.bias, self.padding)
-        return super().forward(x)
-
-
-class Conv1x1(Conv2d):
-    """A 1x1 convolution; on one CPU thread, in training or not, by rows where that is faster (`cpu.as_rows`)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = cpu.as_rows(x) if cpu.allowed(self, x) else None
-        return super().forward(x) if rows is None else cpu.from_rows(super().forward(rows), x)
-
-
-class PixelShuffle(nn.PixelShuffle):
-    """`nn.PixelShuffle` of N x C x H x W; on a CPU by one copy to contiguous images, there and back.
-
-    torch's own keeps channels-last, which whatever compares images copies once more.
-    """
-
-    cpu_form = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not cpu.allowed(self, x):
-            return super().forward(x)
-        images, channels, height, width = x.shape
-        factor = self.upscale_factor
-        pixels = x.unflatten(1, (channels // factor**2, factor, factor)).permute(0, 1, 4, 2, 5, 3)
-        return pixels.reshape(images, channels // factor**2, height * factor, width * factor)
 
 
 class RangeShift(nn.Module):

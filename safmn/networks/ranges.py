@@ -1,34 +1,65 @@
-"""Named ranges inside a network, so that a profiler can attribute time to the operations of the paper's Table 5.
+"""The operations of the paper's Table 5 inside a network, seen from outside as named ranges of `torch.profiler`.
 
-A network writes `with ranges.named("product"): ...` around an operation. Outside of `recording()` that is a null
-context, which tracing, compilation and the meta device do not see; inside it, the range appears under its name in
-`torch.profiler`. Kernel names would not do: an addition of SAFM and an addition of LayerNorm run the same kernel.
+Kernel names would not do: an addition of Eq. (4) and an addition inside LayerNorm run the same kernel. So the calls of
+torch's functions are named, but for those inside a normalisation, which is one operation as a whole.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.profiler import record_function
+
+from safmn.networks.safmn import FMM
 
 NAMES = ("layer_norm", "channel_splitting", "adaptive_max_pool", "nearest_interpolation", "product", "addition")
 PREFIX = "safmn::"
-
-_recording = False
+FUNCTIONS = {
+    Tensor.chunk: "channel_splitting",
+    F.adaptive_max_pool2d: "adaptive_max_pool",
+    F.interpolate: "nearest_interpolation",
+    Tensor.mul: "product",
+    Tensor.add: "addition",
+}
 
 
 @contextmanager
-def recording() -> Iterator[None]:
-    """Within it, named ranges are handed to the profiler. Not meant for compiled networks: they lose their ranges."""
-    global _recording
-    before, _recording = _recording, True
-    try:
-        yield
-    finally:
-        _recording = before
+def recording(network: nn.Module) -> Iterator[None]:
+    """Within it, the profiler sees under NAMES what `network` computes. Not meant for compiled networks."""
+    calls = _Calls()
+    with ExitStack() as stack:
+        for block in (module for module in network.modules() if isinstance(module, FMM)):
+            for norm in (part for name, part in block.named_children() if name.startswith("norm")):
+                for hook in (
+                    norm.register_forward_pre_hook(lambda *_: calls.enter_norm()),
+                    norm.register_forward_hook(lambda *_: calls.leave_norm(), always_call=True),
+                ):
+                    stack.callback(hook.remove)
+        with calls:
+            yield
 
 
-def named(name: str) -> AbstractContextManager:
-    """A range called `name` (one of NAMES) for the profiler while `recording()`, else nothing."""
-    if _recording:
-        return record_function(PREFIX + name)
-    return nullcontext()
+class _Calls(TorchFunctionMode):
+    """Names the calls of `FUNCTIONS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm: record_function | None = None  # the normalisation that is running
+
+    def enter_norm(self) -> None:
+        self.norm = record_function(PREFIX + "layer_norm")
+        self.norm.__enter__()
+
+    def leave_norm(self) -> None:
+        self.norm.__exit__(None, None, None)
+        self.norm = None
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = FUNCTIONS.get(function) if self.norm is None else None
+        if name is None:
+            return function(*args, **(kwargs or {}))
+        with record_function(PREFIX + name):
+            return function(*args, **(kwargs or {}))

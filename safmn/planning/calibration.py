@@ -199,7 +199,7 @@ def _stepping(
         device=where,
         resident=resident,
     )
-    one = TrainStep(networks.build(specification["network"], scale), settings, where)
+    one = TrainStep(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
     iteration = -1
 
     def work() -> object:
@@ -259,7 +259,7 @@ def predicted_memory(specification: dict[str, Any]) -> dict[str, Any]:
 def _in_eval(specification: dict[str, Any], device: Cpu | Cuda, count: int) -> tuple[torch.nn.Module, Noise, int]:
     scale = specification["scale"]
     height, width = PICTURE[device.kind]
-    network = networks.build(specification["network"], scale).to(device.torch_device).eval()
+    network = networks.accelerate(networks.build(specification["network"], scale)).to(device.torch_device).eval()
     return network, Noise(scale, height, width, count), scale
 
 

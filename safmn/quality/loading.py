@@ -39,7 +39,7 @@ def load_network(
         network, choice = weight_files.load(weights, name, scale, which)
         if choice.remark:
             print(choice.remark, file=sys.stderr)
-        return network, choice
+        return networks.accelerate(network), choice
     if which is not None:
         raise UserError("--which chooses among the weights of a file: give one, or leave it out")
     network = networks.build(name, scale)

@@ -100,7 +100,7 @@ class Training:
         configure(device, self.settings)
         randomness.seed_everything(specification["seed"])
         # Built on the CPU in every case: the initial weights do not depend on the device.
-        network = networks.build(specification["network"], self.scale)
+        network = networks.accelerate(networks.build(specification["network"], self.scale))
         self.step = TrainStep(network, self.settings, device)
         self.learn = CapturedStep(self.step) if run_settings["cuda_graph"] and device.type == "cuda" else self.step
         self.sampler = PatchSampler(

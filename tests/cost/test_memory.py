@@ -13,6 +13,7 @@ from safmn import cli, networks
 from safmn.cost import memory
 from safmn.device import description as devices
 from safmn.errors import UserError
+from safmn.networks.acceleration import FusedLayerNorm2d
 from safmn.networks.safmn import LayerNorm2d
 from safmn.paper import NUMBERS
 
@@ -145,8 +146,9 @@ def test_the_tracker_agrees_with_the_profiler_on_a_real_run(form: str) -> None:
 
 def test_both_forms_of_layer_norm_are_predicted() -> None:
     network = networks.build("safmn", 4)
-    assert all(not m.fused for m in memory.use_form(network, "reference").modules() if isinstance(m, LayerNorm2d))
-    assert all(m.fused for m in memory.use_form(network, "fused").modules() if isinstance(m, LayerNorm2d))
+    for form, expected in (("reference", LayerNorm2d), ("fused", FusedLayerNorm2d), ("reference", LayerNorm2d)):
+        norms = [type(m) for m in memory.use_form(network, form).modules() if isinstance(m, LayerNorm2d)]
+        assert norms == [expected] * 16
     assert memory.forms("safmn", 4) == ("reference", "fused")
     assert memory.forms("imdn", 4) == ("reference",)
     # Written out, LayerNorm keeps its steps for the backward pass.
@@ -168,7 +170,7 @@ def test_a_training_step_takes_what_a_real_one_takes() -> None:
 
     settings = {"learning_rate": 1e-3, "minimum_learning_rate": 1e-5, "betas": [0.9, 0.99], "ema": 0.999}
     settings |= {"ema_buffers": "track", "iterations": 10, "fft_weight": 0.05, "precision": "fp32"}
-    step = TrainStep(networks.build("blocks_4", 2), settings, torch.device("cpu"))
+    step = TrainStep(memory.use_form(networks.build("blocks_4", 2), "fused"), settings, torch.device("cpu"))
     low = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     high = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
     tracker = memory.PeakTracker("cpu")

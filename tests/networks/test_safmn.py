@@ -1,5 +1,8 @@
 """SAFMN and its switches, against the paper's equations written out and the authors' key names."""
 
+import copy
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import nn
 
 from safmn import networks
 from safmn.errors import UserError
-from safmn.networks import blocks, safmn, variants
+from safmn.networks import acceleration, safmn, switches, variants
 
 
 def test_the_baselines_keys_are_the_authors():
@@ -26,24 +29,32 @@ def test_the_baselines_keys_are_the_authors():
     assert {key.split(".")[1] for key in keys if key.startswith("feats.")} == {str(i) for i in range(8)}
 
 
-def test_layer_norm_is_the_same_fused_and_written_out():
+def formula(norm: nn.Module, x: torch.Tensor) -> np.ndarray:
+    """LayerNorm of N x C x H x W over C by numpy in float64, with the paper's epsilon."""
+    values = x.double().numpy()
+    centred = values - values.mean(1, keepdims=True)
+    normed = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-6)
+    weight, bias = (each.detach().double().numpy()[:, None, None] for each in (norm.weight, norm.bias))
+    return weight * normed + bias
+
+
+@pytest.mark.parametrize("lay_over", [acceleration.plain, acceleration.fuse, acceleration.accelerate])
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-5])
+@pytest.mark.parametrize("training", [True, False])
+def test_layer_norm_is_its_formula(lay_over, spread, training):
+    """A spread of 1e-3 has a variance of 1e-6: there the epsilon halves it."""
     torch.manual_seed(0)
-    norm = safmn.LayerNorm2d(12)
+    norm = lay_over(safmn.LayerNorm2d(12)).train(training)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
-    x = torch.randn(2, 12, 5, 7)
-    fused = norm(x)
-    norm.fused = False
-    torch.testing.assert_close(norm(x), fused, rtol=1e-5, atol=1e-6)
-    pixel = x[1, :, 3, 4].double().numpy()
-    expected = (pixel - pixel.mean()) / np.sqrt(pixel.var() + 1e-6)
-    expected = expected * norm.weight.detach().numpy() + norm.bias.detach().numpy()
-    np.testing.assert_allclose(fused[1, :, 3, 4].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    x = spread * torch.randn(3, 12, 56, 57)
+    np.testing.assert_allclose(norm(x).detach().numpy(), formula(norm, x), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_gradients_of_layer_norm_are_those_of_its_formula(memory_format, threads, torch_threads):
+@pytest.mark.parametrize("lay_over", [acceleration.fuse, acceleration.accelerate])
+def test_gradients_of_layer_norm_are_those_of_its_formula(memory_format, threads, lay_over, torch_threads):
     """In training the CPU has a backward pass of our own; autograd of the formula written out knows nothing of it."""
     torch_threads(threads)
     torch.manual_seed(0)
@@ -52,38 +63,30 @@ def test_gradients_of_layer_norm_are_those_of_its_formula(memory_format, threads
     nn.init.normal_(norm.bias)
     x = torch.randn(3, 6, 56, 57, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
     upstream = torch.randn(3, 6, 56, 57, dtype=torch.float64)
-    gradients = []
-    for fused in (True, False):
-        norm.fused = fused
-        gradients.append(torch.autograd.grad(norm(x), [x, norm.weight, norm.bias], upstream))
-    for ours, formula in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, formula, rtol=1e-10, atol=1e-10)
+    gradients = [
+        torch.autograd.grad(each(x), [x, *each.parameters()], upstream)
+        for each in (lay_over(copy.deepcopy(norm)), norm)
+    ]
+    for ours, written_out in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, written_out, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize(("images", "side"), [(1, 5), (2, 64), (15, 33), (16, 64)])
-def test_a_1x1_convolution_is_one_whatever_way_it_takes(memory_format, images, side, torch_threads):
-    torch_threads(1)
-    torch.manual_seed(0)
-    ours = blocks.Conv1x1(6, 9)
-    plain = nn.Conv2d(6, 9, 1)
-    plain.load_state_dict(ours.state_dict())
-    x = torch.randn(images, 6, side, side + 3).to(memory_format=memory_format).requires_grad_()
-    upstream = torch.randn(images, 9, side, side + 3)
-    results = []
-    for module in (ours, plain):
-        y = module(x)
-        results.append((y, *torch.autograd.grad(y, [x, *module.parameters()], upstream)))
-    for one, other in zip(*results, strict=True):
-        assert one.shape == other.shape
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+ACTIVATIONS = {
+    "gelu": lambda m: 0.5 * m * (1 + math.erf(m / math.sqrt(2))),
+    "none": lambda m: m,
+    "sigmoid": lambda m: 1 / (1 + math.exp(-m)),
+}
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 21), (16, 24)])
-def test_safm_is_equations_1_to_3(size):
+@pytest.mark.parametrize("activation", safmn.ACTIVATIONS)
+@pytest.mark.parametrize("lay_over", [acceleration.plain, acceleration.accelerate])
+def test_safm_is_equations_1_to_3(size, activation, lay_over):
     """Each level by loops: max over the region that adaptive pooling defines, convolution, nearest enlargement."""
     torch.manual_seed(0)
-    module = safmn.SAFM(8).double()
+    module = lay_over(safmn.SAFM(8, activation=activation).double())
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)  # so that the activation sees large values as well
     x = torch.randn(1, 8, *size, dtype=torch.float64)
     height, width = size
     levels = []
@@ -104,8 +107,12 @@ def test_safm_is_equations_1_to_3(size):
                 enlarged[..., i, j] = features[..., i * h // height, j * w // width]
         levels.append(enlarged)
     mixed = F.conv2d(torch.cat(levels, 1), module.aggr.weight, module.aggr.bias)
-    expected = 0.5 * mixed * (1 + torch.erf(mixed / 2**0.5)) * x
-    torch.testing.assert_close(module(x), expected)
+    assert mixed.min() < -4
+    assert mixed.max() > 4
+    expected = mixed.detach().clone().apply_(ACTIVATIONS[activation]) * x
+    torch.testing.assert_close(module(x).detach(), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected)
 
 
 def test_a_block_is_equation_4():
@@ -116,6 +123,18 @@ def test_a_block_is_equation_4():
     torch.testing.assert_close(block(x), block.ccm(block.norm2(y)) + y)
 
 
+def test_a_removed_branch_leaves_the_other_line_of_equation_4():
+    torch.manual_seed(0)
+    x = torch.randn(1, 36, 16, 16)
+    block = networks.build("safm_none", 2).feats[0]
+    torch.testing.assert_close(block(x), block.ccm(block.norm2(x)) + x)
+    block = networks.build("ccm_none", 2).feats[0]
+    torch.testing.assert_close(block(x), block.safm(block.norm1(x)) + x)
+    neither = safmn.SAFMN(2, dim=8, n_blocks=3, mixer="none", channel_mixer="none")
+    assert torch.equal(neither.feats(x), x)
+    assert [key for key in neither.state_dict() if key.startswith("feats")] == []
+
+
 @pytest.mark.parametrize(
     ("name", "gone"),
     [("safm_none", ("norm1", "safm")), ("ccm_none", ("norm2", "ccm")), ("no_fa", ("aggr",)), ("ln_none", ("norm",))],
@@ -123,6 +142,21 @@ def test_a_block_is_equation_4():
 def test_none_removes_and_takes_its_normalisation_along(name, gone):
     keys = networks.build(name, 4).state_dict()
     assert not [key for key in keys if any(part in key for part in gone)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (13, 21)])
+def test_other_poolings_are_what_their_names_say(height, width):
+    x = torch.randn(1, 2, height, width, dtype=torch.float64)
+    size = (height // 4, width // 4)
+    averages, nearest = (torch.empty(1, 2, *size, dtype=torch.float64) for _ in range(2))
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows = slice(i * height // size[0], -(-(i + 1) * height // size[0]))
+            columns = slice(j * width // size[1], -(-(j + 1) * width // size[1]))
+            averages[..., i, j] = x[..., rows, columns].mean((-2, -1))
+            nearest[..., i, j] = x[..., i * height // size[0], j * width // size[1]]
+    torch.testing.assert_close(safmn.POOLINGS["average"](x, size), averages)
+    torch.testing.assert_close(safmn.POOLINGS["nearest"](x, size), nearest)
 
 
 def test_without_modulation_the_input_is_not_multiplied():
@@ -135,11 +169,11 @@ def test_without_modulation_the_input_is_not_multiplied():
 
 def test_l2_normalised_positions_have_unit_norm():
     x = torch.randn(2, 36, 4, 4) * 100
-    torch.testing.assert_close(safmn.L2Norm2d(36)(x).norm(dim=1), torch.ones(2, 4, 4))
+    torch.testing.assert_close(switches.L2Norm2d(36)(x).norm(dim=1), torch.ones(2, 4, 4))
 
 
 def test_frozen_batch_norm_has_no_parameters_and_never_changes():
-    norm = safmn.FrozenBatchNorm2d(4).train()
+    norm = switches.FrozenBatchNorm2d(4).train()
     x = torch.randn(8, 4, 3, 3) * 5 + 2
     before = {key: value.clone() for key, value in norm.state_dict().items()}
     out = norm(x)
