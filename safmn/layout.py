@@ -11,10 +11,12 @@ FINISHED = "finished"
 CELLS = "cells.csv"
 PAGE = "report.html"
 PROVENANCE = "provenance.json"
+PLAN = "plan.json"
 
 DATA = "data"
 INDEX, PIXELS, MANIFEST = "index.json", "pixels.u8", "manifest.json"  # of a packed dataset
 RUN, HISTORY, FAILURE, STATE = "run.json", "history.csv", "failure.txt", "state"  # of a training run
+SCALARS = "tensorboard"  # likewise
 EVALUATION = "evaluation.json"
 WEIGHTS = ("best", "last", "last_raw")
 """What a training run leaves: the best and the last averaged weights, and the last that were not averaged."""
@@ -39,7 +41,12 @@ def run_name(network: str, scale: int | str, seed: int | str) -> str:
 
 def weights(network: str, scale: int | str, seed: int | str, which: str) -> str:
     """A file of trained weights; `which` is one of WEIGHTS."""
-    return f"{run(network, scale, seed)}/{which}.safetensors"
+    return f"{run(network, scale, seed)}/{weights_file(which)}"
+
+
+def weights_file(which: str) -> str:
+    """Its name in the run's folder."""
+    return f"{which}.safetensors"
 
 
 def trained(seed: int | str, which: str) -> str:

@@ -1,5 +1,6 @@
 """Fixtures that all tests share: where real images and weights are, one thread, nothing written outside tmp_path."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,12 @@ def datasets() -> Path:
 def checkpoints() -> Path:
     """The folder with weights as their authors published them."""
     return _folder("SAFMN_CHECKPOINTS", "the authors' published weights")
+
+
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lines of progress, which come where a machine is slow: a message can then be asked to be the only line."""
+    monkeypatch.setattr("safmn.quality.progress.PATIENCE", math.inf)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`safmn plan`: sizes against real files, disk against a real run, arithmetic against its definition."""
 
+import itertools
 import json
 import statistics
 
@@ -9,13 +10,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safmn import paths
+from safmn import layout, paths
 from safmn.cli import main
 from safmn.data import packed, sources
 from safmn.device.description import Cpu
 from safmn.planning import calibration, disk, plan, sizes
 from safmn.planning.wallclock import makespan, spoken, with_days
 from safmn.study import Run, Study
+from safmn.training import capture
 
 MICRO = {
     "name": "micro",
@@ -28,6 +30,8 @@ MICRO = {
     "training": {"iterations": 6, "batch": 2, "patch": 16, "validate_every": 4, "ema": 0.5},
     "run": {"log_every": 2, "save_every": 0},
 }
+
+RUN = {"cuda_graph": False}
 
 
 def study(**changes):
@@ -77,15 +81,15 @@ def test_rows_of_a_history(iterations, log_every, validate_every):
 # --- sizes ---
 
 
-def test_size_of_a_store_before_and_after_it_is_packed(tmp_path, monkeypatch):
+def test_size_of_a_dataset_before_and_after_it_is_packed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     this = study()
     before = sizes.Sizes(this).dataset("photographs", 3)
-    store = packed.pack("photographs", None, 3, sizes.Sizes(this).pack("photographs", 3))
+    store = packed.pack("photographs", None, 3, this.results / layout.packed("photographs", 3))
     after = sizes.Sizes(this).dataset("photographs", 3)
     assert (before.origin, after.origin) == ("headers", "packed")
     assert before.shapes == after.shapes
-    assert before.bytes == (store.path / packed.PIXELS).stat().st_size
+    assert before.bytes == (store.path / layout.PIXELS).stat().st_size
     part = sizes.Sizes(this).selection("photographs[1:3]", 3)
     assert part.hr_pixels == sum(store.hr(i).shape[0] * store.hr(i).shape[1] for i in (1, 2))
 
@@ -133,11 +137,11 @@ def test_disk_of_a_run_that_is_there(tmp_path, monkeypatch):
         assert size == pytest.approx(expected[part], rel=0.25), part
 
 
-def test_stores_and_downloads_of_the_paper():
+def test_datasets_and_downloads_of_the_paper():
     this = Study.load(paths.ROOT / "config" / "paper.yaml")
-    stores = {(each["dataset"], each["scale"]) for each in disk.packs(this, sizes.Sizes(this))}
+    datasets = {(each["dataset"], each["scale"]) for each in disk.packed(this, sizes.Sizes(this))}
     names = ("DIV2K", "Flickr2K", "DIV2K_val", "Set5", "Set14", "B100", "Urban100", "Manga109")
-    assert stores == {(name, scale) for name in names for scale in (2, 3, 4)}
+    assert datasets == {(name, scale) for name in names for scale in (2, 3, 4)}
     fetched = disk.downloads(["DIV2K", "Set5", "B100", "Manga109"])
     assert list(fetched) == ["DIV2K_train_HR.zip", "benchmark.tar"]
     assert fetched["DIV2K_train_HR.zip"] == 3530603713
@@ -193,19 +197,60 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
         return original(self, iteration, lr, hr)
 
     monkeypatch.setattr(calibration.TrainStep, "__call__", watched)
-    whole = calibration.step(specification, Cpu(), 60.0 / calibration.MOST, 1)
+    whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MOST, 1)
     assert (whole.measured_batch, whole.reason) == (2, "")
     assert whole.seconds == whole.timing.seconds
     assert seen[-1][:3] == ((2, 3, 16, 16), (2, 3, 64, 64), torch.uint8)
     assert max(iteration for *_, iteration in seen) < 6  # the learning rate has no meaning beyond the last
     monkeypatch.setattr(calibration, "free_memory", lambda device: 1000.0)
-    part = calibration.step(specification, Cpu(), 0.5, 1200)
+    part = calibration.step(specification, RUN, Cpu(), 0.5, 1200)
     assert (part.measured_batch, part.batch) == (1, 2)
     assert part.seconds == 2 * part.timing.seconds
     assert "GiB" in part.reason
     specification["training"]["batch"] = 24
-    slow = calibration.step(specification, Cpu(), 1e-6, 1)
+    slow = calibration.step(specification, RUN, Cpu(), 1e-6, 1)
     assert (slow.measured_batch, slow.seconds) == (calibration.FEWEST, 24 / calibration.FEWEST * slow.timing.seconds)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), MemoryError()],
+    ids=str,
+)
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch, error):
+    original = calibration.TrainStep.__call__
+
+    def full(self, iteration, lr, hr):
+        if len(lr) > 1:
+            raise error
+        return original(self, iteration, lr, hr)
+
+    monkeypatch.setattr(calibration.TrainStep, "__call__", full)
+    specification = study().specification(Run("ccm_none", 4, 0))
+    found = calibration.step(specification, RUN, Cpu(), 0.1, 1)
+    assert (found.measured_batch, found.reason) == (1, "2 patches do not fit into this device's memory")
+
+
+def test_a_recorded_step_is_what_is_timed(monkeypatch):
+    """Where a study records its steps: they are recorded before the first one that is timed."""
+    done = []
+
+    def recorded(step, run_settings):
+        if not run_settings["cuda_graph"]:
+            return step
+        kinds = itertools.chain(["aside"] * capture.WARM_UP, ["record"], itertools.repeat("replay"))
+        return lambda *batch: done.append(next(kinds)) or step(*batch)
+
+    monkeypatch.setattr(capture, "as_asked", recorded)
+    specification = study().specification(Run("ccm_none", 4, 0))
+    warm_up = calibration.once_warm
+    monkeypatch.setattr(calibration, "once_warm", lambda work, device: done.append("warm-up") or warm_up(work, device))
+    timing = calibration.step(specification, {"cuda_graph": True}, Cpu(), 0.0, 1).timing
+    assert done[: capture.WARM_UP + 2] == ["aside"] * capture.WARM_UP + ["record", "warm-up"]
+    assert done[capture.WARM_UP + 2 :] == ["replay"] * (calibration.WARM_UP + 1 + timing.repetitions)
+    done.clear()
+    calibration.step(specification, {"cuda_graph": False}, Cpu(), 0.0, 1)
+    assert done == ["warm-up"]
 
 
 def test_training_flags_are_put_back():
@@ -263,8 +308,8 @@ def test_a_plan_adds_up(quick, capsys):
     assert totals["seconds"] == pytest.approx(sum(each["seconds"] for each in record["runs"]))
     rounding = 1e-9 * totals["seconds"]  # the two add up in another order
     assert totals["seconds"] / 2 - rounding <= totals["wall_clock_seconds"] < totals["seconds"]
-    assert record["disk"]["total"] == sum(record["disk"][key] for key in ("packs", *run["bytes"]))
-    assert record["disk"]["packs"] == shapes.dataset("photographs", 4).bytes
+    assert record["disk"]["total"] == sum(record["disk"][key] for key in ("packed", *run["bytes"]))
+    assert record["disk"]["packed"] == shapes.dataset("photographs", 4).bytes
     assert record["disk"]["present"] == 0
     assert record["provenance"]["device"] == "cpu"
     assert network["memory"]["peak"] > network["memory"]["weights"]

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   safmn memory safmn imdn --scale 4                        # Table 2: 320x180 LR pixels
   safmn memory safmn --scale 2 --height 512 --width 512 --json
   safmn memory safmn --scale 4 --training --batch 64 --patch 64
+  safmn memory ln_bn --training --study config/t291.yaml   # as the study trains it: batch, patch, precision, averages
   safmn memory safmn --scale 4 --measure --out results/gpu/cost/memory/safmn.json
 
 Units: sizes in LR pixels; printed in MiB (2^20 bytes), in bytes in JSON. float32, one image. Weights and input are
@@ -27,8 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=180, help="LR pixels (default 180)")
     parser.add_argument("--width", type=int, default=320, help="LR pixels (default 320)")
     parser.add_argument("--training", action="store_true", help="predict a training step, too")
-    parser.add_argument("--batch", type=int, default=64, help="patches in a training step (default 64)")
-    parser.add_argument("--patch", type=int, default=64, help="LR pixels a side of a training patch (default 64)")
+    parser.add_argument("--study", metavar="FILE", help="predict its training step (default: the paper's)")
+    parser.add_argument("--batch", type=int, help="patches in a training step (default: the study's, else 64)")
+    parser.add_argument("--patch", type=int, help="LR pixels a side of a patch (default: the study's, else 64)")
     parser.add_argument("--measure", action="store_true", help="measure on a CUDA device, held for this alone")
     parser.add_argument("--measure-if-cuda", action="store_true", help="measure where there is one, else only predict")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cpu: measure nothing, only predict")
@@ -58,19 +60,6 @@ def _record(args: argparse.Namespace) -> dict[str, Any]:
     from safmn.cost import memory
     from safmn.device import description as device
 
-    measured = args.device != "cpu" and (args.measure or (args.measure_if_cuda and torch.cuda.is_available()))
-    cuda = device.Cuda() if measured else None
-    figures: dict[str, Any] = {}
-    for name in args.names:
-        size = (name, args.scale, args.height, args.width)
-        forms = memory.forms(name, args.scale)
-        figures[name] = {"predicted": {form: memory.predict_details(*size, form) for form in forms}}
-        if args.training:
-            figures[name]["training"] = memory.predict_training(name, args.scale, args.batch, args.patch)
-        if cuda is not None:
-            figures[name]["measured"] = {form: memory.measure(*size, form, cuda) for form in forms}
-        elif args.measure_if_cuda:
-            figures[name]["measured"] = {"status": "not measured", "reason": "no CUDA device is usable here"}
     settings: dict[str, Any] = {
         "scale": args.scale,
         "height": args.height,
@@ -78,13 +67,41 @@ def _record(args: argparse.Namespace) -> dict[str, Any]:
         "unit": "bytes",
         "convention": memory.CONVENTION,
     }
-    if args.training:
-        settings |= {"batch": args.batch, "patch": args.patch}
+    if args.training or args.study:
+        settings["training"] = {name: _training(args, name) for name in args.names}
+    measured = args.device != "cpu" and (args.measure or (args.measure_if_cuda and torch.cuda.is_available()))
+    cuda = device.Cuda() if measured else None
+    figures: dict[str, Any] = {}
+    for name in args.names:
+        size = (name, args.scale, args.height, args.width)
+        forms = memory.forms(name, args.scale)
+        figures[name] = {"predicted": {form: memory.predict_details(*size, form) for form in forms}}
+        if "training" in settings:
+            figures[name]["training"] = memory.predict_training(name, args.scale, settings["training"][name])
+        if cuda is not None:
+            figures[name]["measured"] = {form: memory.measure(*size, form, cuda) for form in forms}
+        elif args.measure_if_cuda:
+            figures[name]["measured"] = {"status": "not measured", "reason": "no CUDA device is usable here"}
     return {
         "provenance": device.describe("cuda" if measured else "meta"),
         "settings": settings,
         "networks": figures,
     }
+
+
+def _training(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """How the network is trained: as the study says, or by the paper's settings in float32."""
+    from safmn.study import Run, Study
+
+    if args.study:
+        settings = Study.load(args.study).specification(Run(name, args.scale, 0))["training"]
+    else:
+        paper = {"iterations": 500_000, "batch": 64, "patch": 64, "validate_every": 5000}
+        data = {"train": ["DIV2K"], "validation": ["DIV2K_val"], "test": []}
+        content = {"name": "paper", "description": "", "scales": [4], "seeds": [0], "data": data, "training": paper}
+        settings = Study(content, "safmn memory").specification(Run(name, args.scale, 0))["training"]
+    asked = {key: getattr(args, key) for key in ("batch", "patch")}
+    return settings | {key: value for key, value in asked.items() if value is not None}
 
 
 def _print(record: dict[str, Any]) -> None:
@@ -105,8 +122,9 @@ def _print(record: dict[str, Any]) -> None:
             else:
                 print(f"  measured,  {form:<10}{part['status']}: {part['message']}")
         if "training" in figures:
-            part = figures["training"]
-            what = f"training step of {settings['batch']} patches of {settings['patch']}x{settings['patch']}"
+            part, training = figures["training"], settings["training"][name]
+            what = f"training step of {training['batch']} patches of {training['patch']}x{training['patch']}"
+            what += f" in {training['precision']}"
             print(f"  predicted, {what}: {_mib(part['peak']).strip()}  peak at {_place(part)}")
 
 

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     import math
     from pathlib import Path
 
+    from safmn import layout
     from safmn.device import lease
     from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         device = {"cpu": Cpu, "cuda": Cuda, None: present}[args.device]()
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
-    out = Path(args.out) if args.out else study.results / "plan.json"
+    out = Path(args.out) if args.out else study.results / layout.PLAN
     write_json(out, record)
     if args.json:
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
@@ -132,11 +133,11 @@ def _print(record: dict[str, Any]) -> None:
 
 def _disk(disk: dict[str, Any]) -> str:
     parts = [f"{disk['total'] / 1e9:,.2f} GB"]
-    stores: dict[int, int] = {}
-    for each in disk["stores"]:
-        stores[each["scale"]] = stores.get(each["scale"], 0) + (each["bytes"] or 0)
-    scales = ", ".join(f"x{scale} {size / 1e9:,.2f}" for scale, size in sorted(stores.items()))
-    parts.append(f"packed images {disk['packs'] / 1e9:,.2f} ({scales})")
+    packed: dict[int, int] = {}
+    for each in disk["datasets"]:
+        packed[each["scale"]] = packed.get(each["scale"], 0) + (each["bytes"] or 0)
+    scales = ", ".join(f"x{scale} {size / 1e9:,.2f}" for scale, size in sorted(packed.items()))
+    parts.append(f"packed images {disk['packed'] / 1e9:,.2f} ({scales})")
     parts.append(f"states {disk['states'] / 1e9:,.2f}")
     parts.append(f"weights {disk['weights'] / 1e9:,.3f}")
     parts.append(f"histories and scalars {(disk['history'] + disk['scalars']) / 1e9:,.3f}")

@@ -32,7 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iterations", type=int, metavar="N", help="instead of the study's number of iterations")
     parser.add_argument("--data-root", metavar="DIR", help="instead of the study's data.root")
     parser.add_argument(
-        "--packs", type=Path, metavar="DIR", help="packed datasets, made if missing (default results/<study>/data)"
+        "--packed",
+        "--packs",
+        type=Path,
+        metavar="DIR",
+        help="packed datasets, made if missing (default results/<study>/data)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
     parser.add_argument("--no-check", action="store_true", help="do not compare complexity with the paper's row first")
@@ -59,10 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, told: list[int]) -> int:
+    from safmn import layout
     from safmn.errors import UserError
     from safmn.files import write_text
 
-    failure = args.out / "failure.txt"
+    failure = args.out / layout.FAILURE
     try:
         status = _train(args, told)
     except Exception as error:
@@ -103,13 +108,14 @@ def _status(number: int) -> int:
 def _train(args: argparse.Namespace, told: list[int]) -> int:
     import torch
 
+    from safmn import layout
     from safmn.data.packed import open_selection
     from safmn.device import lease
     from safmn.device.description import Cuda
     from safmn.errors import UserError
     from safmn.report import counts
     from safmn.study import Run, Study
-    from safmn.training import loop
+    from safmn.training import loop, stopping
 
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: give 0 to {2**32 - 1}")
@@ -125,10 +131,10 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
         specification["training"] = settings
     if not args.no_check:
         counts.check(args.network, args.scale)
-    packs = args.packs or study.results / "data"
+    packed = args.packed or study.results / layout.DATA
     data = study.data
     train, validate = (
-        [open_selection(text, args.scale, packs, study.roots, data["folders"]) for text in data[use]]
+        [open_selection(text, args.scale, packed, study.roots, data["folders"]) for text in data[use]]
         for use in ("train", "validation")
     )
     sharing = study.content["run"]["jobs_per_device"]
@@ -148,7 +154,7 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
                 restart=args.restart,
                 time_limit=args.time_limit,
             )
-        except loop.Interrupted as interrupted:
+        except stopping.Interrupted as interrupted:
             print(f"safmn train: {args.network}: {interrupted}", file=sys.stderr)
             return _status(interrupted.number)
     best = record["best"]

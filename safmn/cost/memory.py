@@ -19,10 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 from safmn import networks
 from safmn.device import description as devices
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.networks import acceleration
 from safmn.networks.safmn import LayerNorm2d
-from safmn.training import loss
+from safmn.training.step import TrainStep
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
 SMALLEST_SIDE = 8  # LR pixels: SAFM pools to one eighth
@@ -77,58 +78,47 @@ def predict_details(name: str, scale: int, height: int, width: int, form: str = 
     }
 
 
-def predict_training(name: str, scale: int, batch: int, patch: int, form: str = "fused") -> dict[str, Any]:
+def predict_training(name: str, scale: int, settings: dict[str, Any], form: str = "fused") -> dict[str, Any]:
     """Peak memory in bytes of one training step, so that a user sees whether a batch fits before submitting a job.
 
-    The step is that of `safmn.training.step`: uint8 patches on the device become float32, forward, L1 plus L1 between
-    the spectra, backward, Adam with both its moments, and a second set of weights for the moving average (EMA).
+    The real step (`safmn.training.step`) runs on the meta device, with whatever a study's settings choose.
 
     Args:
-        batch: patches an iteration (the paper's 64).
-        patch: LR pixels a side (the paper's 64); HR patches have `scale` times as many.
+        settings: the `training` section of a specification; its patches have `patch` LR pixels a side, times `scale`
+            in HR.
         form: as for `predict_details`; training runs "fused".
 
     Returns:
         `peak`, `weights`, `gradients`, `optimiser` (Adam's moments), `ema` and `batch` in bytes; `activations` is what
         else is live at the peak (kept for backward, and temporaries); `layer` and `operation` say where the peak is.
     """
+    batch, patch = settings["batch"], settings["patch"]
     if batch < 1:
         raise UserError(f"a batch of {batch} patches cannot be trained on: give 1 or more")
     check_size(patch, patch)
-    network = _build(name, scale, form).train().to("meta")
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if not parameters:
+    network = _build(name, scale, form)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{name} has no weights to train: only its inference can be predicted")
-    average = [torch.empty_like(tensor) for tensor in _weights(network)]
-    side = patch * scale
-    low = torch.empty(batch, networks.info(name).channels, patch, patch, dtype=torch.uint8, device="meta")
-    high = torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
-    optimiser = torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99), foreach=False)
-
+    step = TrainStep(network, settings, torch.device("meta"))
+    low, high = (
+        torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
+        for side in (patch, patch * scale)
+    )
     tracker = PeakTracker("meta")
     parts = {
-        "weights": tracker.hold(_weights(network)),
-        "ema": tracker.hold(average),
+        "weights": tracker.hold(_weights(step.network)),
+        "ema": tracker.hold(_weights(step.average.network)),
         "batch": tracker.hold([low, high]),
     }
-    with tracker, tracker.layers_of(network):
+    with tracker, tracker.layers_of(step.network, afterwards="loss and backward"):
         # The first step allocates Adam's moments; from the second on, forward and backward find them in place.
-        for _ in range(2):
-            image = low.float().div_(255)
-            output = network(image)
-            with tracker.named("loss"):
-                mean_absolute, frequency = loss.terms(output, high.float().div_(255))
-                total = mean_absolute + 0.05 * frequency
-            optimiser.zero_grad(set_to_none=True)
-            with tracker.named("backward"):
-                total.backward()
-            with tracker.named("optimiser"):
-                optimiser.step()
-            del image, output, mean_absolute, frequency, total
-    moments = [t for state in optimiser.state.values() for t in state.values() if t.device.type == "meta"]
-    parts["optimiser"] = _size(moments)
+        for iteration in range(2):
+            step(iteration, low, high)
+    parts["optimiser"] = _size(
+        t for state in step.optimiser.state.values() for t in state.values() if t.device.type == "meta"
+    )
     # A network may hold weights that this scale does not use: they get no gradient.
-    parts["gradients"] = _size(parameter.grad for parameter in parameters if parameter.grad is not None)
+    parts["gradients"] = _size(parameter.grad for parameter in step.network.parameters() if parameter.grad is not None)
     return {
         "peak": tracker.peak,
         **parts,
@@ -165,8 +155,10 @@ def measure(
     record: dict[str, Any] = {"form": form, "requested_lr": {"height": height, "width": width}, "predicted": predicted}
     try:
         return {"status": "measured", **record, **_measure_passes(name, scale, height, width, form, device, predicted)}
-    except torch.OutOfMemoryError as error:
-        message = str(error).splitlines()[0]
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = (str(error).splitlines() or [type(error).__name__])[0]
     # Outside the handler: the traceback there keeps every tensor of the failed pass alive.
     device.empty()
     return {"status": "out of memory", **record, "message": message}
@@ -253,7 +245,7 @@ class PeakTracker(TorchDispatchMode):
         self.peak = 0
         self.peak_layer = self.peak_operation = ""
         self._live: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._path: list[str] = []
+        self._path = [""]  # modules that are running, each within the one before
 
     @property
     def live(self) -> int:
@@ -275,13 +267,13 @@ class PeakTracker(TorchDispatchMode):
         live = self.live
         if live > self.peak:
             self.peak, self.peak_operation = live, str(func.overloadpacket)
-            self.peak_layer = self._path[-1] if self._path else ""
+            self.peak_layer = self._path[-1]
         return result
 
     @contextmanager
-    def layers_of(self, network: nn.Module) -> Iterator[None]:
-        """Within it, the tracker knows which module of `network` is running."""
-        hooks = []
+    def layers_of(self, network: nn.Module, afterwards: str = "") -> Iterator[None]:
+        """Within it, the tracker knows which module of `network` is running; what it calls what comes `afterwards`."""
+        hooks = [network.register_forward_hook(lambda *_: self._go_on(afterwards))]
         for path, module in network.named_modules():
             hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._path.append(path)))
             hooks.append(module.register_forward_hook(lambda *_: self._leave()))
@@ -291,17 +283,11 @@ class PeakTracker(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
 
-    @contextmanager
-    def named(self, phase: str) -> Iterator[None]:
-        """Within it, a peak outside of every module is said to be in `phase`."""
-        self._path.append(phase)
-        try:
-            yield
-        finally:
-            self._path.pop()
-
     def _leave(self) -> None:
         self._path.pop()
+
+    def _go_on(self, phase: str) -> None:
+        self._path[0] = phase
 
     def _remember(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:

@@ -1,9 +1,9 @@
 """Training batches: which patches, and how their pixels reach the device.
 
-What is drawn depends on seed, iteration, the images selected, batch and patch size, and on nothing else: each iteration
-has a random stream of its own (Philox, a counter-based generator, keyed by seed and iteration), so a run can be resumed
-at any iteration, and workers, threads, device and kind of store cannot change it. Only raw 64-bit words of the
-generator are used, which NumPy keeps the same from version to version.
+What is drawn depends on seed, iteration, the images selected, batch and patch size and the kind of draw (`draws`), and
+on nothing else: each iteration has a random stream of its own (Philox, a counter-based generator, keyed by seed and
+iteration), so a run can be resumed at any iteration, and workers, threads, device and the way that pixels travel cannot
+change it. Only raw 64-bit words of the generator are used, which NumPy keeps the same from version to version.
 
 How pixels travel, with identical bytes either way:
 
@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safmn.data.draws import DRAWS
 from safmn.data.packed import PackedPairs
 from safmn.errors import UserError
 
-SAMPLINGS = ("area", "image")
 SMALL = ("refuse", "skip", "mirror")
-_WORDS = 3  # random words a patch: image, position, flips
+_WORDS = 3  # random words a patch: one in reserve, place, flips
 _BLOCK = 64  # iterations whose indices are computed and sent to the device at once
 _AHEAD = 4  # batches that the thread prepares
 _STREAM = 0x7061746368  # sets these draws apart from others made from the same seed ("patch" in ASCII)
@@ -63,18 +63,18 @@ class PatchSampler:
         names: of the images that are drawn from, in the order that `Draw.image` counts.
         backend: "device" or "host", see the module's docstring.
         bytes: of these images, LR and HR.
-        skipped: names of images that are smaller than a patch.
+        skipped: names of images that are too small to be drawn from.
     """
 
     def __init__(
         self,
-        stores: Sequence[PackedPairs],
+        datasets: Sequence[PackedPairs],
         batch: int,
         patch: int,
         scale: int,
         seed: int,
         device: torch.device | str = "cpu",
-        sampling: str = "area",
+        draw: str = "area",
         resident: bool | None = None,
         ahead: int | None = None,
         small: str = "refuse",
@@ -82,50 +82,48 @@ class PatchSampler:
         """Sets up the draw; uploads the images if they are to be resident.
 
         Args:
-            stores: packed datasets, or selections of their images (`PackedPairs.select`).
+            datasets: packed datasets, or selections of their images (`PackedPairs.select`).
             batch: patches a batch, N.
             patch: side of an LR patch in pixels, p; HR patches have side p * scale.
-            scale: HR size / LR size; that of all stores.
+            scale: HR size / LR size; that of all datasets.
             seed: from 0 to 2**64 - 1.
             device: where batches are wanted.
-            sampling: "area": every position of every image is equally likely, as when training on equal sub-images of a
-                regular grid, which is how the authors do; "image": every image is equally likely.
+            draw: "area": every position of every image is equally likely; "subimages": as the authors draw, see
+                `draws.Subimages`.
             resident: whether images lie on the device; None decides by device and free memory.
             ahead: batches prepared by a thread (host backend); None: 4 on a GPU, else 0, that is none.
-            small: images smaller than a patch: "refuse" them, "skip" them (they are then in `skipped`), or "mirror"
-                them: continue them to the size of a patch with their own mirror image, LR and HR alike.
+            small: images smaller than a patch (or a sub-image): "refuse" them, "skip" them (they are then in
+                `skipped`), or "mirror" them: continue them to that size with their own mirror image, LR and HR alike.
 
         Raises:
-            UserError: a store of another scale, or an image smaller than a patch, which is named.
+            UserError: a dataset of another scale, an image that is too small, which is named, or a patch larger than a
+                sub-image.
             ValueError: an argument out of range.
         """
-        if batch < 1 or patch < 1 or not 0 <= seed < 2**64 or not stores:
-            raise ValueError(f"batch {batch}, patch {patch}, seed {seed} or the number of stores is out of range")
-        if sampling not in SAMPLINGS or small not in SMALL:
-            raise ValueError(f"sampling {sampling!r} is not one of {SAMPLINGS}, or small {small!r} not one of {SMALL}")
-        for store in stores:
-            if store.scale != scale:
-                raise UserError(f"{store.path} was packed for x{store.scale}, not x{scale}: pack it for x{scale}")
-        self.batch_size, self.patch, self.scale, self.seed, self.sampling = batch, patch, scale, seed, sampling
+        if batch < 1 or patch < 1 or not 0 <= seed < 2**64 or not datasets:
+            raise ValueError(f"batch {batch}, patch {patch}, seed {seed} or the number of datasets is out of range")
+        if draw not in DRAWS or small not in SMALL:
+            raise ValueError(f"draw {draw!r} is not one of {tuple(DRAWS)}, or small {small!r} not one of {SMALL}")
+        for packed in datasets:
+            if packed.scale != scale:
+                raise UserError(f"{packed.path} was packed for x{packed.scale}, not x{scale}: pack it for x{scale}")
+        self.batch_size, self.patch, self.scale, self.seed = batch, patch, scale, seed
         self.device = torch.device(device)
+        side = DRAWS[draw].side(patch, scale)
         images = [
-            (name, store.lr(index), store.hr(index)) for store in stores for index, name in enumerate(store.names)
+            (name, packed.lr(index), packed.hr(index)) for packed in datasets for index, name in enumerate(packed.names)
         ]
         if small == "mirror":
-            images = [(name, _mirrored(lr, patch), _mirrored(hr, patch * scale)) for name, lr, hr in images]
-        fitting = [image for image in images if min(image[1].shape[:2]) >= patch]
+            images = [(name, _mirrored(lr, side), _mirrored(hr, side * scale)) for name, lr, hr in images]
+        fitting = [image for image in images if min(image[1].shape[:2]) >= side]
         if len(fitting) < len(images) and (small == "refuse" or not fitting):
-            raise _too_small(images, patch, scale)
+            raise _too_small(images, side, scale, draw)
         self.names = [name for name, _, _ in fitting]
-        self.skipped = [name for name, lr, _ in images if min(lr.shape[:2]) < patch]
+        self.skipped = [name for name, lr, _ in images if min(lr.shape[:2]) < side]
         self._lr = [lr for _, lr, _ in fitting]
         self._hr = [hr for _, _, hr in fitting]
         self.bytes = sum(image.size for image in chain(self._lr, self._hr))
-
-        free_rows = np.array([image.shape[0] - patch + 1 for image in self._lr], np.int64)
-        self._free_columns = np.array([image.shape[1] - patch + 1 for image in self._lr], np.int64)
-        self._positions = free_rows * self._free_columns  # an image
-        self._positions_end = np.cumsum(self._positions)
+        self._draws = DRAWS[draw]([image.shape[:2] for image in self._lr], patch, scale, seed)
 
         if resident is None:
             resident = self.device.type == "cuda" and self.bytes <= torch.cuda.mem_get_info(self.device)[0] // 2
@@ -136,27 +134,16 @@ class PatchSampler:
         self._ahead = _Ahead(self._from_host, ahead, self.device) if ahead and not resident else None
 
     def draw(self, iteration: int) -> Draw:
-        """The batch of an iteration (from 0); a pure function of the seed and `iteration`.
-
-        Of two samplers that differ in batch size only, the smaller one's batch is the beginning of the larger one's.
-        """
+        """The batch of an iteration (from 0); a pure function of the seed and `iteration`."""
         if iteration < 0:
             raise ValueError(f"iteration {iteration} is negative")
         generator = np.random.Philox(
             key=np.array([self.seed, iteration], np.uint64), counter=np.array([0, 0, 0, _STREAM], np.uint64)
         )
-        # A remainder favours small values by less than positions / 2**64: 1 part in 10**10 on all of DF2K.
-        which, where, flips = generator.random_raw(_WORDS * self.batch_size).reshape(-1, _WORDS).T
-        if self.sampling == "area":
-            position = (where % np.uint64(self._positions_end[-1])).astype(np.int64)
-            image = np.searchsorted(self._positions_end, position, side="right")
-            position -= self._positions_end[image] - self._positions[image]
-        else:
-            image = (which % np.uint64(len(self._lr))).astype(np.int64)
-            position = (where % self._positions[image].astype(np.uint64)).astype(np.int64)
-        columns = self._free_columns[image]
+        _, where, flips = generator.random_raw(_WORDS * self.batch_size).reshape(-1, _WORDS).T
+        image, top, left = self._draws.places(iteration, where)
         hflip, vflip, transpose = ((flips >> np.uint64(bit) & np.uint64(1)).astype(bool) for bit in (61, 62, 63))
-        return Draw(image, position // columns, position % columns, hflip, vflip, transpose)
+        return Draw(image, top, left, hflip, vflip, transpose)
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         """The pixels of `draw(iteration)`.
@@ -197,14 +184,14 @@ class PatchSampler:
         return batches[0], batches[1]
 
 
-def _too_small(images: Sequence[tuple[str, np.ndarray, np.ndarray]], patch: int, scale: int) -> UserError:
+def _too_small(images: Sequence[tuple[str, np.ndarray, np.ndarray]], side: int, scale: int, draw: str) -> UserError:
     sides = [min(lr.shape[:2]) for _, lr, _ in images]
-    small = [image for image, side in zip(images, sides, strict=True) if side < patch]
+    small = [image for image, length in zip(images, sides, strict=True) if length < side]
     name, _, hr = small[0]
-    need = patch * scale
+    kind, need = DRAWS[draw], side * scale
     return UserError(
-        f"image {name} is {hr.shape[1]}x{hr.shape[0]}, smaller than an HR patch of {need}x{need} "
-        f"({len(small)} of {len(images)} images are): leave them out, or use LR patches of at most {min(sides)}"
+        f"image {name} is {hr.shape[1]}x{hr.shape[0]}, smaller than {kind.what} of {need}x{need} ({len(small)} of "
+        f"{len(images)} images are): leave them out, or {kind.instead.format(least=min(sides))}"
     )
 
 

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from safmn import networks
-from safmn.cost import memory
 from safmn.data.patches import PatchSampler
 from safmn.device.description import Cpu, Cuda, describe
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
-from safmn.training import loop, validation
+from safmn.training import capture, loop, validation
 from safmn.training.step import TrainStep
 
 WARM_UP = 2
@@ -74,7 +74,7 @@ class Step:
 
 
 class Noise:
-    """Pictures of noise with the interface of a packed store: `count` of HR size `height` x `width`."""
+    """Pictures of noise with the interface of a packed dataset: `count` of HR size `height` x `width`."""
 
     def __init__(self, scale: int, height: int, width: int, count: int) -> None:
         draw = np.random.Generator(np.random.Philox(0))
@@ -141,11 +141,17 @@ def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
 
 
 def step(
-    specification: dict[str, Any], device: Cpu | Cuda, budget: float, peak: int, resident: bool | None = None
+    specification: dict[str, Any],
+    run_settings: dict[str, Any],
+    device: Cpu | Cuda,
+    budget: float,
+    peak: int,
+    resident: bool | None = None,
 ) -> Step:
     """Times the training step of a specification; to be called within `as_in_training`.
 
     Args:
+        run_settings: the study's `run` section, which says whether a step is recorded as a CUDA graph.
         budget: seconds, about.
         peak: bytes that a step of the whole batch needs, as `memory.predict_training` says.
         resident: whether training images lie on the device; None as the sampler decides.
@@ -160,7 +166,7 @@ def step(
         measured = _power_of_two(int(batch * room / peak))
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
     if device.kind == "cpu" and measured > FEWEST:  # a GPU takes a whole batch in the time of a few patches
-        with _stepping(specification, 1, device, resident) as work:
+        with _stepping(specification, run_settings, 1, device, resident) as work:
             one = once_warm(work, device)
         affordable = max(FEWEST, _power_of_two(int(budget / (one * (WARM_UP + 1 + LEAST)))))
         if affordable < measured:
@@ -168,10 +174,12 @@ def step(
             reason = f"more would take longer than the {budget:g} s for the steps of a network"
     while True:
         try:
-            with _stepping(specification, measured, device, resident) as work:
+            with _stepping(specification, run_settings, measured, device, resident) as work:
                 timing = timed(work, device, budget)
             return Step(timing.seconds * batch / measured, batch, measured, timing, reason)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             if measured == 1:
                 raise UserError(
                     f"{specification['network']}: not even one patch fits into the memory of this device: plan on "
@@ -184,30 +192,31 @@ def step(
 
 @contextmanager
 def _stepping(
-    specification: dict[str, Any], batch: int, device: Cpu | Cuda, resident: bool | None
+    specification: dict[str, Any],
+    run_settings: dict[str, Any],
+    batch: int,
+    device: Cpu | Cuda,
+    resident: bool | None,
 ) -> Iterator[Callable[[], object]]:
-    """Yields a function that makes one batch and one step, as the training loop does."""
+    """Yields a function that makes one batch and one step, as the training loop does, recorded if that does."""
     settings, scale = specification["training"], specification["scale"]
     side = 2 * settings["patch"] * scale
-    where = device.torch_device
-    sampler = PatchSampler(
-        [Noise(scale, side, side, NOISE_PICTURES)],
-        batch,
-        settings["patch"],
-        scale,
-        seed=0,
-        device=where,
-        resident=resident,
-    )
+    where, pictures = device.torch_device, Noise(scale, side, side, NOISE_PICTURES)
+    # Where patches are drawn from takes no time: these pictures are too small for sub-images.
+    sampler = PatchSampler([pictures], batch, settings["patch"], scale, seed=0, device=where, resident=resident)
     one = TrainStep(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
+    learn = capture.as_asked(one, run_settings)
     iteration = -1
 
     def work() -> object:
         nonlocal iteration
         iteration = (iteration + 1) % settings["iterations"]
-        return one(iteration, *sampler.batch(iteration))
+        return learn(iteration, *sampler.batch(iteration))
 
     with sampler:
+        if learn is not one:  # recorded before anything is timed
+            for _ in range(capture.WARM_UP + 1):
+                work()
         yield work
 
 
@@ -246,14 +255,6 @@ def free_memory(device: Cpu | Cuda) -> float:
     except (OSError, ValueError, IndexError):
         pass
     return float("inf")
-
-
-def predicted_memory(specification: dict[str, Any]) -> dict[str, Any]:
-    """Peak memory of the training step in bytes, with its parts."""
-    settings = specification["training"]
-    return memory.predict_training(
-        specification["network"], specification["scale"], settings["batch"], settings["patch"]
-    )
 
 
 def _in_eval(specification: dict[str, Any], device: Cpu | Cuda, count: int) -> tuple[torch.nn.Module, Noise, int]:

@@ -1,50 +1,54 @@
 """What a study writes, in bytes: packed datasets, and each run's states, weights, history and scalars."""
 
-import io
 import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from safmn import networks
+from safmn import layout, networks
 from safmn.data import catalogue
-from safmn.data.packed import PIXELS
 from safmn.planning.sizes import Sizes
 from safmn.study import Study
-from safmn.training import randomness, state
+from safmn.training import state
 from safmn.training.history import COLUMNS
+from safmn.training.kept import Kept
 from safmn.training.step import TrainStep
 
-HISTORY_ROW = 95  # bytes of a line of history.csv: an iteration and five numbers with every digit
-STATE_ROW = 70  # of the same row in a saved state
-SCALAR = 55  # of one value in an event file: its name, step and value in a framed record
-WEIGHT_FILES = 3  # best, last, last_raw
+SAMPLE = 1000  # rows of a history from which longer ones are projected
+SCALAR = 55  # bytes of one value in an event file: its name, step and value in a framed record
 
 
 def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[str, int]:
     """Bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
 
-    A state is serialised to be measured, from fresh weights: the bytes do not depend on their values. What is written
-    is a little less, since a state keeps weights once that are best and sound alike. While one is saved there are
-    three.
+    What a run keeps after a real step on the meta device is serialised with zeros for values, of which the bytes do not
+    depend. What is written is a little less, since a state keeps weights once that are best and sound alike. While one
+    is saved there are three.
     """
-    settings = specification["training"]
-    step = TrainStep(networks.build(specification["network"], specification["scale"]), settings, torch.device("cpu"))
-    for parameter in step.network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    step.optimiser.step()  # makes Adam's moments
-    weights = step.network.state_dict()
-    kept = [{key: value.clone() for key, value in weights.items()} for _ in range(3)]
-    content = {"step": step.state(), "randomness": randomness.state(), "best, sound (averaged and not)": kept}
+    settings, scale = specification["training"], specification["scale"]
+    step = TrainStep(networks.build(specification["network"], scale), settings, torch.device("meta"))
+    patches = (torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta") for side in (8, 8 * scale))
+    step(0, *patches)  # makes the optimiser's moments
+    kept = Kept(step)
+    kept.best["weights"], _ = kept.weights()  # not the sound ones
+    empty = len(_state(kept))
     rows = history_rows(settings, run_settings)
+    sample = min(rows, SAMPLE)
     validations = math.ceil(settings["iterations"] / settings["validate_every"])
+    for row in range(sample):
+        psnr = 100 / 3 if row % max(1, rows // validations) == 0 else None
+        values = dict.fromkeys(COLUMNS[1:-1], 0.1 / 3)
+        kept.history.add(iteration=settings["iterations"], **values, validation_psnr_rgb=psnr)
     return {
-        "states": state.GENERATIONS * (_serialised(content) + rows * STATE_ROW),
-        "weights": WEIGHT_FILES * _serialised(weights),
-        "history": rows * HISTORY_ROW,
+        "states": state.GENERATIONS * (empty + (len(_state(kept)) - empty) * rows // sample),
+        "weights": sum(len(safetensors.torch.save(_zeros(each))) for each in (*kept.weights(), kept.best["weights"])),
+        "history": len(kept.history.text()) * rows // sample,
         "scalars": (rows * (len(COLUMNS) - 2) + validations) * SCALAR,
     }
 
@@ -56,14 +60,17 @@ def history_rows(settings: dict[str, Any], run_settings: dict[str, Any]) -> int:
     return due + (total % log != 0 and total % validate != 0)
 
 
-def _serialised(value: Any) -> int:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getbuffer().nbytes
+def _state(kept: Kept) -> bytes:
+    return state.serialised("0" * 64, 0, _zeros(kept.state()))
 
 
-def packs(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
-    """Every packed store that the study needs: dataset, scale, bytes, whether it is there, where its size is from.
+def _zeros(value: Any) -> Any:
+    """The same with tensors that have data."""
+    return tree_map(lambda each: torch.zeros(each.shape, dtype=each.dtype) if isinstance(each, Tensor) else each, value)
+
+
+def packed(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
+    """Every packed dataset that the study needs: name, scale, bytes, whether it is there, where its size is from.
 
     Training and validation images at the scales that are trained, test images at all; `bytes` is None where nothing
     is known about a dataset.
@@ -77,7 +84,7 @@ def packs(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
                 "scale": scale,
                 "images": len(size.shapes),
                 "bytes": size.bytes if size.shapes else None,
-                "present": (sizes.pack(name, scale) / PIXELS).exists(),
+                "present": (study.results / layout.packed(name, scale) / layout.PIXELS).exists(),
                 "origin": size.origin,
                 "remark": size.remark,
             }

@@ -11,6 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from safmn import layout
+from safmn.training import state as states
+
 LIST = Path("/proc/locks")
 SIGN_OF_LIFE = 300.0  # seconds; scalars are flushed every two minutes
 
@@ -38,7 +41,7 @@ def holder(run: Path, save_every: float) -> Holder | None:
         save_every: seconds between its saved states.
     """
     try:
-        lock = (run / "state" / "lock").stat()
+        lock = (run / layout.STATE / states.LOCK).stat()
     except OSError:
         return None
     owner = _owner(run)
@@ -61,7 +64,7 @@ def holder(run: Path, save_every: float) -> Holder | None:
 def _owner(run: Path) -> int | None:
     """The process that took the folder last."""
     try:
-        return int((run / "state" / "owner").read_text(encoding="ascii"))
+        return int((run / layout.STATE / states.OWNER).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 
@@ -97,7 +100,7 @@ def _is_alive(pid: int) -> bool:
 
 def _machine(run: Path, pid: int | None) -> str:
     """The machine of process `pid`, by its event file events.out.tfevents.<time>.<machine>.<pid>.<n>; "" if unknown."""
-    for file in (run / "tensorboard").glob(f"events.out.tfevents.*.{pid}.*"):
+    for file in (run / layout.SCALARS).glob(f"events.out.tfevents.*.{pid}.*"):
         parts = file.name.split(".")
         if len(parts) > 6 and parts[-2] == str(pid):
             return ".".join(parts[4:-2])
@@ -105,7 +108,8 @@ def _machine(run: Path, pid: int | None) -> str:
 
 
 def _last_sign(run: Path) -> float:
-    signs = [*(run / "state").glob("*.state"), run / "state" / "owner", *(run / "tensorboard").glob("events.*")]
+    state = run / layout.STATE
+    signs = [*state.glob("*.state"), state / states.OWNER, *(run / layout.SCALARS).glob("events.*")]
     times = []
     for file in signs:
         try:

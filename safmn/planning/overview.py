@@ -4,10 +4,11 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safmn import layout
 from safmn.data.sources import parse_selection
 from safmn.errors import UserError
 from safmn.planning.locks import holder
@@ -18,7 +19,7 @@ from safmn.study import Run, Study
 from safmn.training import state as states
 
 STATES = ("done", "collapsed", "running", "interrupted", "failed", "stale", "not started", "unreadable")
-FINAL = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv")
+FINAL = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY)
 PROGRESS = re.compile(rb": (\d+)/\d+  ([0-9.]+) it/s")
 _OF = "specification, code or data"
 TAIL = 4096  # bytes of a log that are looked at
@@ -33,9 +34,9 @@ class Status:
         state: one of STATES.
         iteration: iterations done that count, of `iterations`.
         seconds: spent by the sessions that led there, as far as they were saved; a running one's until now.
-        rate: seconds for each iteration of its own, None if it made none.
-        remaining: expected seconds until it is done, None if nothing tells.
-        basis: where `remaining` is from: "own rate", "plan", "other runs", or "".
+        seconds_per_iteration: its own, None if it made none.
+        remaining_seconds: expected until it is done, None if nothing tells.
+        remaining_from: what tells: "own rate", "plan", "other runs", or "".
         remarks: whatever else there is to say.
     """
 
@@ -44,27 +45,15 @@ class Status:
     iterations: int
     iteration: int = 0
     seconds: float = 0.0
-    rate: float | None = None
-    remaining: float | None = None
-    basis: str = ""
+    seconds_per_iteration: float | None = None
+    remaining_seconds: float | None = None
+    remaining_from: str = ""
     remarks: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """As plain data."""
-        return {
-            "folder": self.run.folder,
-            "variant": self.run.variant,
-            "scale": self.run.scale,
-            "seed": self.run.seed,
-            "state": self.state,
-            "iteration": self.iteration,
-            "iterations": self.iterations,
-            "seconds": round(self.seconds, 3),
-            "seconds_per_iteration": self.rate,
-            "remaining_seconds": self.remaining,
-            "remaining_from": self.basis,
-            "remarks": self.remarks,
-        }
+        plain = asdict(self)
+        return {"folder": self.run.folder, **plain.pop("run"), **plain, "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ def look(
     """
     remarks = _other_study(study, folder)
     expected, plan, trouble = _plan(study, folder)
-    today = Today(study, folder / "data")
+    today = Today(study, folder)
     runs = study.runs()
     found = []
     for run in runs:
@@ -129,40 +118,40 @@ def _guarded(study: Study, run: Run, folder: Path, today: Today) -> Status:
 
 
 def _status(study: Study, run: Run, folder: Path, today: Today) -> Status:
-    place = folder / "training" / run.folder
-    status = Status(run, "not started", today.specification(run)["training"]["iterations"])
+    place = _place(folder, run)
+    status = Status(run, "not started", study.specification(run)["training"]["iterations"])
     record = Results(folder).record(run)
-    failure = first_line(place / "failure.txt")
+    failure = first_line(place / layout.FAILURE)
     process = holder(place, study.content["run"]["save_every"])
     stale: list[str] | None = []
     if isinstance(record, Absent):
         status.remarks += [record.reason] if record.reason else []
     else:
-        stale = changes(today, run, record, _when(place / "run.json"))
+        stale = changes(today, run, record, _when(place / layout.RUN))
         if not process and not stale and _is_complete(place, status):
             _finished(status, record)
             if stale is None:
                 status.remarks.append("its packed data is not here, so whether code or data changed is not known")
             return status
-    saved = _newest(place / "state", status.remarks)
+    saved = _newest(place / layout.STATE, status.remarks)
     outdated = saved is not None and today.key(run) not in (None, saved.key)
     if saved is not None and not outdated:
-        status.iteration, status.seconds, status.rate = saved.iteration, *_spent(saved.sessions)
+        status.iteration, status.seconds, status.seconds_per_iteration = saved.iteration, *_spent(saved.sessions)
     if process:
         status.state = "running"
         where = f"on {process.machine}, last sign {process.seen:.0f} s ago" if process.machine else ""
         status.remarks.append(f"process {process.pid} {where}".strip())
         _go_on(status, run, folder, saved)
-    elif failure and (saved is None or _when(place / "failure.txt") >= saved.when):
+    elif failure and (saved is None or _when(place / layout.FAILURE) >= saved.when):
         status.state = "failed"
         status.remarks.insert(0, failure)
     elif stale or outdated:
         old = record.get("sessions") if stale else saved.sessions
         what = "; ".join(stale) if stale else f"its state at iteration {saved.iteration} belongs to another {_OF}"
         status.state, status.iteration = "stale", 0
-        status.seconds, status.rate = _spent(old)  # it was spent, even if it has to be spent again
-        if not stale or not _trains_alike(record, today.specification(run)):
-            status.rate = None
+        status.seconds, status.seconds_per_iteration = _spent(old)  # it was spent, even if it has to be spent again
+        if not stale or not _trains_alike(record, study.specification(run)):
+            status.seconds_per_iteration = None
         status.remarks.insert(0, what)
     elif saved is not None:
         status.state = "interrupted"
@@ -180,8 +169,8 @@ def _finished(status: Status, record: dict[str, Any]) -> None:
     collapse = record.get("collapse")
     status.state = "collapsed" if record.get("outcome") == "collapsed" else "done"
     status.iteration = status.iterations
-    status.seconds, status.rate = _spent(record.get("sessions"))
-    status.remaining = 0.0
+    status.seconds, status.seconds_per_iteration = _spent(record.get("sessions"))
+    status.remaining_seconds = 0.0
     if status.state == "collapsed" and isinstance(collapse, dict):
         status.iteration = min(status.iterations, int(_number(collapse.get("iteration"))))
         status.remarks.append(f"{collapse.get('reason', 'no reason kept')}, at iteration {status.iteration}")
@@ -213,11 +202,10 @@ def _newest(folder: Path, remarks: list[str]) -> Saved | None:
 
 def _go_on(status: Status, run: Run, folder: Path, saved: Saved | None) -> None:
     """What a running process did since its last saved state: its log is fresher."""
-    place = folder / "training" / run.folder
-    began = _when(place / "state" / "owner")
+    began = _when(_place(folder, run) / layout.STATE / states.OWNER)
     since = max(began, saved.when if saved and status.iteration else 0.0)
     status.seconds += max(0.0, time.time() - since) if since else 0.0
-    log = folder / "logs" / "train" / f"{run.variant}_x{run.scale}_seed{run.seed}.log"
+    log = folder / layout.log("train", f"{run.variant}_x{run.scale}_seed{run.seed}")
     try:
         if log.stat().st_mtime < began:
             return
@@ -229,7 +217,7 @@ def _go_on(status: Status, run: Run, folder: Path, saved: Saved | None) -> None:
     if lines:
         iteration, rate = int(lines[-1][0]), float(lines[-1][1])
         status.iteration = max(status.iteration, min(iteration, status.iterations))
-        status.rate = 1 / rate if rate else status.rate
+        status.seconds_per_iteration = 1 / rate if rate else status.seconds_per_iteration
 
 
 def _spent(sessions: Any) -> tuple[float, float | None]:
@@ -250,26 +238,26 @@ def _expect(found: list[Status], plan: dict[str, float]) -> None:
     """Fills in `remaining`: the run's own rate knows its device best, then the plan, then runs of the same scale."""
     rates: dict[int, list[float]] = {}
     for each in found:
-        if each.rate is not None:
-            rates.setdefault(each.run.scale, []).append(each.rate)
+        if each.seconds_per_iteration is not None:
+            rates.setdefault(each.run.scale, []).append(each.seconds_per_iteration)
     for each in found:
-        if each.remaining is not None:
+        if each.remaining_seconds is not None:
             continue
         others = rates.get(each.run.scale, [])
-        if each.rate is not None:
-            rate, each.basis = each.rate, "own rate"
+        if each.seconds_per_iteration is not None:
+            rate, each.remaining_from = each.seconds_per_iteration, "own rate"
         elif each.run.folder in plan:
-            rate, each.basis = plan[each.run.folder], "plan"
+            rate, each.remaining_from = plan[each.run.folder], "plan"
         elif others:
-            rate, each.basis = sum(others) / len(others), "other runs"
+            rate, each.remaining_from = sum(others) / len(others), "other runs"
         else:
             continue
-        each.remaining = max(0, each.iterations - each.iteration) * rate
+        each.remaining_seconds = max(0, each.iterations - each.iteration) * rate
 
 
 def _plan(study: Study, folder: Path) -> tuple[dict[str, float], dict[str, Any] | None, list[str]]:
     """Run's folder -> seconds for each iteration, as plan.json expects; what it was made on; what is wrong with it."""
-    file = folder / "plan.json"
+    file = folder / layout.PLAN
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
         rates = {each["folder"]: float(each["seconds_per_iteration"]) for each in plan["runs"]}
@@ -286,7 +274,7 @@ def _plan(study: Study, folder: Path) -> tuple[dict[str, float], dict[str, Any] 
 
 
 def _totals(found: list[Status]) -> dict[str, Any]:
-    known = [each.remaining for each in found if each.remaining is not None]
+    known = [each.remaining_seconds for each in found if each.remaining_seconds is not None]
     running = sum(each.state == "running" for each in found)
     return {
         "runs": len(found),
@@ -306,7 +294,7 @@ def _totals(found: list[Status]) -> dict[str, Any]:
 
 def _other_study(study: Study, folder: Path) -> list[str]:
     """A remark where Snakemake ran the study with other settings than the file that is looked at."""
-    file = folder / "study.json"
+    file = folder / layout.STUDY
     try:
         departures = differences(Study.load(file).content, study.content)
     except UserError:  # none there, or one of another version, which the next run of Snakemake replaces
@@ -322,20 +310,24 @@ def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     tests = {parse_selection(text)[0] for text in study.data["test"]}
     names = dict.fromkeys([*study.variants, *study.networks])
     wanted = {
-        "data": [f"data/{name}/x{scale}/index.json" for name, scale in study.stores()],
+        layout.DATA: [f"{layout.packed(*each)}/{layout.INDEX}" for each in study.stores()],
         "quality": [
-            f"quality/{run.variant}/x{run.scale}/seed{run.seed}_{which}/{name}.csv"
+            layout.scores(run.variant, run.scale, layout.trained(run.seed, which), name)
             for run in study.runs()
             for which in ("best", "last")
             for name in tests
         ],
         "cost": [
-            *(f"cost/complexity/{name}.json" for name in names),
-            *(f"cost/{name}.json" for name in ("memory", "runtime", "operations")),
+            *map(layout.complexity, names),
+            *map(layout.cost, ("memory", "runtime", "operations")),
         ],
-        "tables": [f"tables/table{number}.{form}" for number in range(1, 6) for form in ("md", "csv", "tex")],
+        "tables": [layout.table(number, form) for number in range(1, 6) for form in layout.FORMS],
     }
     return {stage: [sum((folder / file).is_file() for file in files), len(files)] for stage, files in wanted.items()}
+
+
+def _place(folder: Path, run: Run) -> Path:
+    return folder / layout.run(run.variant, run.scale, run.seed)
 
 
 def _when(file: Path) -> float:

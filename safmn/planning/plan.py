@@ -1,10 +1,12 @@
 """Hours, memory and disk of a study, from a short calibration of each of its networks."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from safmn.cost import memory
 from safmn.device.description import Cpu, Cuda, describe
 from safmn.files import digest
 from safmn.planning import calibration, disk
@@ -41,22 +43,20 @@ def make(
     sizes = Sizes(study)
     groups = alike(study)
     steps = len(groups) * 3 + bool(groups)
-    done = 0
+    ticks = itertools.count()
 
     def advance() -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, steps)
+        on_progress(next(ticks), steps)
 
-    on_progress(0, steps)
+    advance()
     found: list[dict[str, Any]] = []
     if groups:
         first = study.specification(groups[0][0])
-        memory = [calibration.predicted_memory(study.specification(group[0])) for group in _telling(groups, advance)]
+        peaks = [_memory(study.specification(group[0])) for group in _telling(groups, advance)]
         with as_in_training(device.torch_device, first["training"]):
             # Here, since it holds what decides a figure: threads, precision, kernels.
             provenance = describe(device.kind)
-            for group, peak in zip(_telling(groups, advance), memory, strict=True):
+            for group, peak in zip(_telling(groups, advance), peaks, strict=True):
                 found.append(_calibrate(study, group, device, budget, peak, sizes))
         for group, figures in zip(_telling(groups, advance), found, strict=True):
             specification = study.specification(group[0])
@@ -74,7 +74,12 @@ def make(
         "study": study.name,
         "training": study.training,
         "provenance": provenance,
-        "settings": {"device": device.kind, "seconds_per_variant": budget, "parallel": parallel},
+        "settings": {
+            "device": device.kind,
+            "seconds_per_variant": budget,
+            "parallel": parallel,
+            "cuda_graph": device.kind == "cuda" and study.content["run"]["cuda_graph"],
+        },
         "process_start_seconds": start,
         "networks": found,
         "runs": runs,
@@ -102,25 +107,30 @@ def _telling(groups: list[list[Run]], advance: Callable[[], None]) -> Iterator[l
 
 
 def _calibrate(
-    study: Study, group: list[Run], device: Cpu | Cuda, budget: float, memory: dict[str, Any], sizes: Sizes
+    study: Study, group: list[Run], device: Cpu | Cuda, budget: float, needs: dict[str, Any], sizes: Sizes
 ) -> dict[str, Any]:
     run = group[0]
     specification = study.specification(run)
     resident = None
     if device.kind == "cuda":  # as the sampler decides with the study's own images
         resident = 2 * _training_bytes(sizes, run.scale) <= calibration.free_memory(device)
-    step: Step = calibration.step(specification, device, budget / 2, memory["peak"], resident)
+    run_settings = study.content["run"]
+    step: Step = calibration.step(specification, run_settings, device, budget / 2, needs["peak"], resident)
     return {
         "variants": list(dict.fromkeys(each.variant for each in group)),
         "scale": run.scale,
         "runs": len(group),
         "step": step.record(),
         "images_on_device": resident,
-        "memory": memory,
-        "fits_memory": _fits(study, memory["peak"], _training_bytes(sizes, run.scale) if resident else 0, device),
-        "bytes_a_run": disk.of_run(specification, study.content["run"]),
+        "memory": needs,
+        "fits_memory": _fits(study, needs["peak"], _training_bytes(sizes, run.scale) if resident else 0, device),
+        "bytes_a_run": disk.of_run(specification, run_settings),
         "validation_seconds_per_pixel": calibration.validating(specification, device, budget / 4),
     }
+
+
+def _memory(specification: dict[str, Any]) -> dict[str, Any]:
+    return memory.predict_training(specification["network"], specification["scale"], specification["training"])
 
 
 def _fits(study: Study, peak: int, images: int, device: Cpu | Cuda) -> bool | None:
@@ -173,13 +183,13 @@ def _totals(runs: list[dict[str, Any]], parallel: int) -> dict[str, Any]:
 
 
 def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, Any]:
-    stores = disk.packs(study, sizes)
-    missing = [each["dataset"] for each in stores if each["origin"] == "facts"]
+    datasets = disk.packed(study, sizes)
+    missing = [each["dataset"] for each in datasets if each["origin"] == "facts"]
     # By hand, HR images are enough; the workflow takes the publishers' LR images as well.
     fetched = disk.downloads(list(dict.fromkeys(missing)), study.scales if study.data["download"] else ())
     parts = {key: sum(run["bytes"][key] for run in runs) for key in ("states", "weights", "history", "scalars")}
-    parts["packs"] = sum(each["bytes"] or 0 for each in stores)
-    there = sum(each["bytes"] or 0 for each in stores if each["present"])
+    parts["packed"] = sum(each["bytes"] or 0 for each in datasets)
+    there = sum(each["bytes"] or 0 for each in datasets if each["present"])
     total = sum(parts.values())
     return {
         **parts,
@@ -187,7 +197,7 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
         "present": there,
         "free": disk.free(study.results),
         "fits": total - there <= disk.free(study.results),
-        "stores": stores,
+        "datasets": datasets,
         "downloads": fetched,
         "download_bytes": sum(size or 0 for size in fetched.values()),
     }
@@ -196,9 +206,10 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
 def _measured(record: dict[str, Any]) -> list[str]:
     if not record["networks"]:
         return []
+    graph = "recorded as a CUDA graph, " if record["settings"]["cuda_graph"] else ""
     said = [
-        f"the training step of {len(record['networks'])} networks (median after warm-up, the data's draw included), "
-        "their validation and evaluation for each HR pixel, and the start of a process, one thing at a time"
+        f"the training step of {len(record['networks'])} networks ({graph}median after warm-up, the data's draw "
+        "included), their validation and evaluation for each HR pixel, and the start of a process, one thing at a time"
     ]
     scaled = [each["step"] for each in record["networks"] if each["step"]["measured_batch"] < each["step"]["batch"]]
     if scaled:
@@ -220,7 +231,7 @@ def _measured(record: dict[str, Any]) -> list[str]:
 def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
     said = []
     origins: dict[str, list[str]] = {}
-    for each in record["disk"]["stores"]:
+    for each in record["disk"]["datasets"]:
         origins.setdefault(each["origin"], []).append(each["dataset"])
     for origin in ("facts", "unknown"):
         names = ", ".join(dict.fromkeys(origins.get(origin, [])))
@@ -230,7 +241,7 @@ def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
             said.append(f"nothing is known about {names}: counted as nothing")
     if record["runs"]:
         said.append("every run goes on to its last iteration (one that collapses is shorter)")
-        said.append("memory is the peak of a training step on CUDA, predicted in float32, without cuDNN's workspaces")
+        said.append("memory is the peak of a training step on CUDA, predicted, without cuDNN's workspaces")
         shared = study.content["run"]["jobs_per_device"]
         if shared > 1:
             said.append(f"{shared} jobs that share a device are no faster together than one after the other")

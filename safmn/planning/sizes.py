@@ -1,11 +1,11 @@
-"""How many pixels a dataset has: from its packed store or its images' headers; from known facts where it is absent."""
+"""How many pixels a dataset has: as packed, by its images' headers, or by known facts where it is absent."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from safmn import layout
 from safmn.data import images, pairs, sources
-from safmn.data.packed import PIXELS, open_pairs
+from safmn.data.packed import open_pairs
 from safmn.errors import UserError
 from safmn.study import Study
 
@@ -31,7 +31,7 @@ class Size:
 
     Attributes:
         shapes: (LR, HR) pixels of each image.
-        origin: "packed" (its store), "headers" (of its files), "facts" (about a dataset that is not here), "unknown".
+        origin: "packed", "headers" (of its files), "facts" (about a dataset that is not here), "unknown".
         remark: why the images themselves could not be looked at; "" if they could.
     """
 
@@ -45,7 +45,7 @@ class Size:
 
     @property
     def bytes(self) -> int:
-        """Of its packed store: uint8, three channels, LR and HR."""
+        """Packed: uint8, three channels, LR and HR."""
         return 3 * sum(lr + hr for lr, hr in self.shapes)
 
     def select(self, part: slice) -> "Size":
@@ -59,7 +59,7 @@ class Sizes:
     def __init__(self, study: Study) -> None:
         self._data = study.data
         self._roots = study.roots
-        self._packs = study.results / "data"
+        self._results = study.results
         self._known: dict[tuple[str, int], Size] = {}
 
     def dataset(self, name: str, scale: int) -> Size:
@@ -77,15 +77,12 @@ class Sizes:
         """Those of `data.train`, `data.validation` or `data.test`."""
         return [self.selection(text, scale) for text in self._data[use]]
 
-    def pack(self, name: str, scale: int) -> Path:
-        """The folder of a dataset's packed store."""
-        return self._packs / name / f"x{scale}"
-
     def _look(self, name: str, scale: int) -> Size:
-        if (self.pack(name, scale) / PIXELS).exists():
+        place = self._results / layout.packed(name, scale)
+        if (place / layout.PIXELS).exists():
             try:
-                store: Any = open_pairs(self.pack(name, scale), scale)
-                shapes = [(_pixels(store.lr(i)), _pixels(store.hr(i))) for i in range(len(store))]
+                packed: Any = open_pairs(place, scale)
+                shapes = [(_pixels(packed.lr(i)), _pixels(packed.hr(i))) for i in range(len(packed))]
                 return Size(shapes, "packed")
             except UserError:
                 pass  # it is packed again when it is needed

@@ -3,74 +3,68 @@
 from pathlib import Path
 from typing import Any
 
+from safmn import layout
 from safmn.data import sources
-from safmn.data.packed import INDEX, PackedPairs, open_pairs
+from safmn.data.packed import PackedPairs, open_pairs
+from safmn.data.patches import PatchSampler
 from safmn.errors import UserError
 from safmn.study import Run, Study
 from safmn.training import loop
 
 
 class Today:
-    """The study's runs as they would be trained now. Reads packed stores, makes none.
+    """The study's runs as they would be trained now. Reads packed datasets, makes none.
 
     Args:
         study: the study.
-        packs: the folder of its packed datasets.
+        folder: its results, `results/<study>`.
     """
 
-    def __init__(self, study: Study, packs: Path) -> None:
+    def __init__(self, study: Study, folder: Path) -> None:
         self.study = study
-        self._packs = packs
-        self._stores: dict[int, list[PackedPairs] | None] = {}
-
-    def specification(self, run: Run) -> dict[str, Any]:
-        """As `Study.specification`."""
-        return self.study.specification(run)
+        self._folder = folder
+        self._known: dict[int, list[PackedPairs] | None] = {}
 
     def key(self, run: Run, specification: dict[str, Any] | None = None) -> str | None:
         """The key that its state and record would have (with another specification); None where data is not packed."""
-        stores = self.stores(run.scale)
-        if stores is None:
+        datasets = self.datasets(run.scale)
+        if datasets is None:
             return None
-        return loop.key_of(specification or self.specification(run), [store.fingerprint for store in stores])
+        return loop.key_of(specification or self.study.specification(run), [packed.fingerprint for packed in datasets])
 
-    def stores(self, scale: int) -> list[PackedPairs] | None:
-        """Training and validation images at a scale; None where one is not packed."""
-        if scale not in self._stores:
+    def datasets(self, scale: int) -> list[PackedPairs] | None:
+        """Training and validation images at a scale; None where some are not packed."""
+        if scale not in self._known:
             try:
-                self._stores[scale] = [self._open(text, scale) for use in _USES for text in self.study.data[use]]
+                self._known[scale] = [self._open(text, scale) for use in _USES for text in self.study.data[use]]
             except UserError:
-                self._stores[scale] = None
-        return self._stores[scale]
+                self._known[scale] = None
+        return self._known[scale]
 
     def patches(self, run: Run) -> tuple[int, int]:
-        """(images, bytes) that a run draws its patches from, as run.json records them."""
-        settings = self.specification(run)["training"]
-        patch, small = settings["patch"], settings["small_images"]
-        count = pixels = 0
-        for store in (self.stores(run.scale) or [])[: len(self.study.data["train"])]:
-            for index in range(len(store)):
-                height, width = store.lr(index).shape[:2]
-                if small == "mirror":
-                    height, width = max(height, patch), max(width, patch)
-                if min(height, width) >= patch:
-                    count += 1
-                    pixels += height * width * (1 + run.scale**2)
-        return count, 3 * pixels
+        """(images, bytes) that a run draws its patches from, as run.json records them; (0, 0) if it cannot."""
+        settings = self.study.specification(run)["training"]
+        train = (self.datasets(run.scale) or [])[: len(self.study.data["train"])]
+        try:
+            sampler = PatchSampler(
+                train, 1, settings["patch"], run.scale, 0, draw=settings["draw"], small=settings["small_images"]
+            )
+        except UserError:
+            return 0, 0
+        return len(sampler.names), sampler.bytes
 
     def packed_since(self, run: Run, when: float) -> bool:
         """Whether a dataset of the run was packed after a time, in seconds since the epoch."""
-        stores = self.stores(run.scale) or []
-        return any((store.path / INDEX).stat().st_mtime > when for store in stores)
+        return any((packed.path / layout.INDEX).stat().st_mtime > when for packed in self.datasets(run.scale) or [])
 
     def _open(self, text: str, scale: int) -> PackedPairs:
         name, part = sources.parse_selection(text)
-        folder = self._packs / name / f"x{scale}"
-        if not (folder / INDEX).is_file():
+        folder = self._folder / layout.packed(name, scale)
+        if not (folder / layout.INDEX).is_file():
             raise UserError(f"{name} is not packed")
-        store = open_pairs(folder, scale)
-        assert isinstance(store, PackedPairs)
-        return store.select(part)
+        packed = open_pairs(folder, scale)
+        assert isinstance(packed, PackedPairs)
+        return packed.select(part)
 
 
 _USES = ("train", "validation")
@@ -86,7 +80,7 @@ def changes(today: Today, run: Run, record: dict[str, Any], finished: float) -> 
     Returns:
         Empty if nothing changed; None if that cannot be told, since the data is not packed any more.
     """
-    asked, had = today.specification(run), record.get("specification")
+    asked, had = today.study.specification(run), record.get("specification")
     key = today.key(run)
     differing = differences(had, asked)
     if key is None:

@@ -1,9 +1,21 @@
 """A training step as one CUDA graph: some 500 kernels sent off by one call instead of one by one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from safmn.device.memory import is_out_of_memory
+from safmn.errors import UserError
 from safmn.training.step import TrainStep
+
+WARM_UP = 3  # iterations that are not replayed
+
+
+def as_asked(step: TrainStep, run_settings: dict[str, Any]) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """How a study's `run` section wants iterations to be done: by the step itself, or recorded."""
+    return CapturedStep(step) if run_settings["cuda_graph"] and step.device.type == "cuda" else step
 
 
 class CapturedStep:
@@ -16,24 +28,27 @@ class CapturedStep:
 
     Args:
         step: at its initial weights or restored.
-        warm_up: iterations that are not replayed.
     """
 
-    def __init__(self, step: TrainStep, warm_up: int = 3) -> None:
+    def __init__(self, step: TrainStep) -> None:
         self.step = step
-        self.warm_up = warm_up
+        self._left = WARM_UP
         self._stream = torch.cuda.Stream(step.device)
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, iteration: int, lr: Tensor, hr: Tensor) -> Tensor:
-        """As `TrainStep.__call__`; every batch must have the shape of the first."""
+        """As `TrainStep.__call__`; every batch must have the shape of the first.
+
+        Raises:
+            UserError: the step cannot be recorded.
+        """
         lr, hr = (pixels.to(self.step.device, non_blocking=True) for pixels in (lr, hr))
         self.step.set_rate(iteration)
         if self._graph is None:
-            if self.warm_up:
-                self.warm_up -= 1
+            if self._left:
+                self._left -= 1
                 return self._aside(lr, hr)
-            self._record(lr, hr)
+            self._graph = self._recorded(lr, hr)
         self._lr.copy_(lr)
         self._hr.copy_(hr)
         self._graph.replay()
@@ -48,11 +63,25 @@ class CapturedStep:
         present.wait_stream(self._stream)
         return values
 
-    def _record(self, lr: Tensor, hr: Tensor) -> None:
-        """Records without running: the weights stay as they are."""
+    def _recorded(self, lr: Tensor, hr: Tensor) -> torch.cuda.CUDAGraph:
+        """The step as a graph, which has not run: the weights stay as they are.
+
+        Where that fails, the run ends: torch does not say in what state a recording that broke off leaves generators
+        and memory, so going on in the same process could give other bits. Little is lost, since it fails at once.
+        """
         self._lr, self._hr = lr.clone(), hr.clone()
         self.step.optimiser.zero_grad(set_to_none=True)  # gradients are to lie in the graph's own memory
-        self._graph = torch.cuda.CUDAGraph()
-        # Only this thread is recorded: another one may be reading ahead into pinned memory.
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._values = self.step.learn(self._lr, self._hr)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Only this thread is recorded: another one may be reading ahead into pinned memory.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._values = self.step.learn(self._lr, self._hr)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UserError(
+                f"the training step cannot be recorded as a CUDA graph ({reason}): set run.cuda_graph: false, which "
+                "changes no result, and run the same command"
+            ) from error
+        return graph

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safmn.files import write_text
-
 COLUMNS = ("iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm", "validation_psnr_rgb")
 
 
@@ -27,13 +25,13 @@ class History:
         """Adds one row; `values` by column, missing ones stay empty."""
         self.rows.append([values.get(column) for column in COLUMNS])
 
-    def write(self, file: Path) -> None:
-        """Writes all rows, floats with every digit."""
+    def text(self) -> str:
+        """All rows, floats with every digit."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([["" if value is None else repr(value) for value in row] for row in self.rows])
-        write_text(file, buffer.getvalue())
+        return buffer.getvalue()
 
 
 class Scalars:

@@ -1,32 +1,29 @@
 """One training run from its first iteration, or from where it was killed, to its weights."""
 
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from safmn import fingerprint, networks, provenance
+from safmn import fingerprint, layout, networks
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
-from safmn.device import description as hardware
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
-from safmn.files import digest, remove_strays, write_json
-from safmn.networks import parameters, weights
-from safmn.training import loss, randomness, schedule, validation
-from safmn.training.capture import CapturedStep
+from safmn.files import digest, remove_strays
+from safmn.networks import parameters
+from safmn.training import capture, loss, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse, CollapseWatch
-from safmn.training.history import History, Progress, Scalars
+from safmn.training.history import Progress, Scalars
+from safmn.training.kept import Kept
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
+from safmn.training.stopping import Interrupted, stop_signals
 
 # What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
 # quality stage are not among it: editing them retrains nothing.
@@ -40,15 +37,7 @@ SEMANTIC = (
     CollapseWatch,
 )
 LOOK_EVERY = 100  # iterations between looks at the losses, at most; fixed, since a collapse leaves a look's weights
-WRITTEN = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv", "run.json", "failure.txt")
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved and the same command goes on from there."""
-
-    def __init__(self, iteration: int, number: int) -> None:
-        super().__init__(f"stopped at iteration {iteration}; the state is saved, run the same command to go on")
-        self.number = number
+WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY, layout.RUN, layout.FAILURE)
 
 
 def code_fingerprint(name: str) -> str:
@@ -68,7 +57,7 @@ def key_of(specification: dict[str, Any], data: list[str]) -> str:
 
 
 class Training:
-    """The state of one run and what happens at its iterations.
+    """What happens at the iterations of one run.
 
     Args:
         specification: from `Study.specification`.
@@ -87,22 +76,19 @@ class Training:
         run_settings: dict[str, Any],
         device: torch.device,
     ) -> None:
-        self.specification = specification
         self.settings = specification["training"]
         self.run_settings = run_settings
         self.out = out
         self.total = self.settings["iterations"]
         self.scale = specification["scale"]
-        self.begun = provenance.begin()
-        data = [store.fingerprint for store in train + validate]
-        self.data = dict(zip(specification["train"] + specification["validation"], data, strict=True))
-        self.key = key_of(specification, data)
+        data = [packed.fingerprint for packed in train + validate]
+        self.identity = record.Identity(specification, data, key_of(specification, data), device.type)
         configure(device, self.settings)
         randomness.seed_everything(specification["seed"])
         # Built on the CPU in every case: the initial weights do not depend on the device.
         network = networks.accelerate(networks.build(specification["network"], self.scale))
-        self.step = TrainStep(network, self.settings, device)
-        self.learn = CapturedStep(self.step) if run_settings["cuda_graph"] and device.type == "cuda" else self.step
+        self.kept = Kept(TrainStep(network, self.settings, device))
+        self.learn = capture.as_asked(self.kept.step, run_settings)
         self.sampler = PatchSampler(
             train,
             self.settings["batch"],
@@ -110,181 +96,91 @@ class Training:
             self.scale,
             specification["seed"],
             device,
+            self.settings["draw"],
             small=self.settings["small_images"],
         )
-        self.pairs = [(store.lr(i), store.hr(i)) for store in validate for i in range(len(store))]
-        self.watch = CollapseWatch()
-        self.history = History()
-        self.iteration = 0
-        # One row of (l1, frequency, gradient norm) an iteration: not yet looked at, and not yet in the history.
-        self.pending: list[Tensor] = []
-        self.unwritten: list[list[float]] = []
-        self.best: dict[str, Any] = {"iteration": 0, "psnr": None, "weights": self._average()}
-        self.sound: dict[str, Any] = {"iteration": 0, "weights": self._average(), "raw": self._raw()}
-        self.collapse: Collapse | None = None
-        self.sessions: list[dict[str, Any]] = []
-
-    # --- the loop ---
+        self.pairs = [(packed.lr(i), packed.hr(i)) for packed in validate for i in range(len(packed))]
 
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
         """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
-        began, start, earlier = time.monotonic(), self.iteration, self.sessions
-        where = self.begun.session(hardware.describe(self.step.device.type))
+        kept = self.kept
+        began, start, earlier = time.monotonic(), kept.iteration, kept.sessions
+        where = self.identity.session()
 
         def save() -> None:
             # One entry a process: what it did of the run, with what code, on what device, and how fast.
-            done = {"from": start, "to": self.iteration, "seconds": round(time.monotonic() - began, 3)}
-            self.sessions = [*earlier, done | where] if self.iteration > start else earlier
-            states.save(self.iteration, self.state())
+            done = {"from": start, "to": kept.iteration, "seconds": round(time.monotonic() - began, 3)}
+            kept.sessions = [*earlier, done | where] if kept.iteration > start else earlier
+            states.save(kept.iteration, kept.state())
 
-        label = f"{self.specification['network']} x{self.scale} seed {self.specification['seed']}"
-        progress = Progress(label, self.total, start)
-        scalars = Scalars(self.out / "tensorboard", start)
+        progress = Progress(self.identity.label, self.total, start)
+        scalars = Scalars(self.out / layout.SCALARS, start)
         saved = began
         try:
-            while self.iteration < self.total and self.collapse is None:
-                self.pending.append(self.learn(self.iteration, *self.sampler.batch(self.iteration)))
-                self.iteration += 1
+            while kept.iteration < self.total and kept.collapse is None:
+                kept.pending.append(self.learn(kept.iteration, *self.sampler.batch(kept.iteration)))
+                kept.iteration += 1
                 if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings["log_every"]):
                     self._look(progress, scalars)
                 number = should_stop()
                 if number is not None or time.monotonic() - saved >= self.run_settings["save_every"]:
                     save()
                     saved = time.monotonic()
-                if number is not None and self.iteration < self.total and self.collapse is None:
-                    raise Interrupted(self.iteration, number)
+                if number is not None and kept.iteration < self.total and kept.collapse is None:
+                    raise Interrupted(kept.iteration, number)
         finally:
             self.sampler.close()
             scalars.close()
         save()
 
     def _is_due(self, *every: int) -> bool:
-        return self.iteration == self.total or any(self.iteration % each == 0 for each in every)
+        return self.kept.iteration == self.total or any(self.kept.iteration % each == 0 for each in every)
 
     def _look(self, progress: Progress, scalars: Scalars) -> None:
         """Reads the losses since the last look (the only wait for the device), validates, keeps what is best and sound.
 
         Where it is due for the history alone, nothing is kept: how often one logs must not change a result.
         """
-        rows = torch.stack(self.pending).cpu().double().tolist()
-        first = self.iteration - len(rows) + 1
-        self.pending = []
-        self.unwritten += rows
+        kept = self.kept
+        rows = torch.stack(kept.pending).cpu().double().tolist()
+        first = kept.iteration - len(rows) + 1
+        kept.pending = []
+        kept.unwritten += rows
         for offset, (l1, frequency, norm) in enumerate(rows):
-            self.collapse = self.watch.look(first + offset, l1, frequency, norm)
-            if self.collapse is not None:
+            kept.collapse = kept.watch.look(first + offset, l1, frequency, norm)
+            if kept.collapse is not None:
                 break
         psnr = None
-        if self.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
+        if kept.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
             psnr = self._keep(l1 + frequency, norm)
-        l1, frequency, norm = torch.tensor(self.unwritten, dtype=torch.float64).mean(0).tolist()
-        progress.tell(self.iteration, l1=l1, fft=frequency, psnr=psnr)
-        if self.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings["log_every"]):
+        l1, frequency, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
+        progress.tell(kept.iteration, l1=l1, fft=frequency, psnr=psnr)
+        if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings["log_every"]):
             return
-        self.unwritten = []
+        kept.unwritten = []
         rate = schedule.learning_rate(
-            self.iteration - 1, self.total, self.settings["learning_rate"], self.settings["minimum_learning_rate"]
+            kept.iteration - 1, self.total, self.settings["learning_rate"], self.settings["minimum_learning_rate"]
         )
         values = {"l1_loss": l1, "fft_loss": frequency, "gradient_norm": norm, "validation_psnr_rgb": psnr}
-        self.history.add(iteration=self.iteration, learning_rate=rate, **values)
-        scalars.add(self.iteration, learning_rate=rate, **values)
+        kept.history.add(iteration=kept.iteration, learning_rate=rate, **values)
+        scalars.add(kept.iteration, learning_rate=rate, **values)
 
     def _keep(self, total_loss: float, norm: float) -> float | None:
-        """Keeps the present weights as sound and, if they validate best, as best; their PSNR if it was measured.
+        """Validates if that is due, keeps the present weights if they are good; their PSNR if it was measured.
 
         Weights can overflow in a step whose loss and gradients were finite, as the last one's were: a collapse, too.
         """
-        average, raw, psnr = self._average(), self._raw(), None
+        average, raw = self.kept.weights()
+        psnr = None
         finite = all(bool(value.isfinite().all()) for value in (*average.values(), *raw.values()))
         if finite and self._is_due(self.settings["validate_every"]):
-            psnr = validation.rgb_psnr(self.step.average.network, self.pairs, self.scale)
+            psnr = validation.rgb_psnr(self.kept.step.average.network, self.pairs, self.scale)
         if not finite or (psnr is not None and not math.isfinite(psnr)):
             what = "validation PSNR is" if finite else "weights are"
-            self.collapse = Collapse(self.iteration, f"the {what} not finite", total_loss, norm)
+            self.kept.collapse = Collapse(self.kept.iteration, f"the {what} not finite", total_loss, norm)
             return None
-        if self.watch.sound:
-            self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
-            if psnr is not None and (self.best["psnr"] is None or psnr > self.best["psnr"]):
-                self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
+        self.kept.keep(average, raw, psnr)
         return psnr
-
-    def _average(self) -> dict[str, Tensor]:
-        return _copied(self.step.average.network)
-
-    def _raw(self) -> dict[str, Tensor]:
-        return _copied(self.step.network)
-
-    # --- what is kept ---
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next iteration and the final files depend on, as tensors and plain data."""
-        return {
-            "step": self.step.state(),
-            "randomness": randomness.state(),
-            "watch": self.watch.state(),
-            "history": self.history.rows,
-            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 3),
-            "unwritten": self.unwritten,
-            "best": self.best,
-            "sound": self.sound,
-            "collapse": self.collapse.record() if self.collapse else None,
-            "sessions": self.sessions,
-        }
-
-    def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        """Continues after `iteration` iterations from what `state` returned."""
-        self.iteration = iteration
-        self.step.restore(state["step"])
-        randomness.restore(state["randomness"])
-        self.watch.restore(state["watch"])
-        self.history = History(state["history"])
-        self.pending = list(state["pending"].to(self.step.device))
-        self.unwritten = state["unwritten"]
-        self.best = state["best"]
-        self.sound = state["sound"]
-        self.collapse = Collapse(**state["collapse"]) if state["collapse"] else None
-        self.sessions = state["sessions"]
-
-    def write(self) -> dict[str, Any]:
-        """Writes weights, history and run.json, the record last; returns the record."""
-        last = {"iteration": self.iteration, "weights": self._average(), "raw": self._raw()}
-        if self.collapse:
-            last = self.sound
-        if self.best["psnr"] is None:  # collapsed before the first validation, or never sound at one
-            self.best = {"psnr": None, **self.sound}
-        name = self.specification["network"]
-        kept = {"best": self.best["weights"], "last": last["weights"], "last_raw": last["raw"]}
-        for which, tensors in kept.items():
-            facts = {"network": name, "scale": str(self.scale), "which": which}
-            weights.save(tensors, self.out / f"{which}.safetensors", facts)
-        self.history.write(self.out / "history.csv")
-        seconds = round(sum(each["seconds"] for each in self.sessions), 3)
-        record = {
-            "outcome": "collapsed" if self.collapse else "finished",
-            "collapse": self.collapse.record() if self.collapse else None,
-            "best": {"iteration": self.best["iteration"], "validation_psnr_rgb": self.best["psnr"]},
-            "last": {"iteration": last["iteration"]},
-            "specification": self.specification,
-            "key": self.key,
-            "patches": {
-                "images": len(self.sampler.names),
-                "skipped": self.sampler.skipped,
-                "bytes": self.sampler.bytes,
-                "store": self.sampler.backend,
-            },
-            "sessions": self.sessions,
-            "seconds": seconds,
-            "provenance": self.begun.result(
-                hardware.describe(self.step.device.type),
-                specification=self.specification,
-                data=self.data,
-                seed=self.specification["seed"],
-                started=self.sessions[0].get("started") if self.sessions else None,
-                seconds=seconds,
-            ),
-        }
-        write_json(self.out / "run.json", record)
-        return record
 
 
 def train(
@@ -318,7 +214,7 @@ def train(
     _check_trainable(specification)
     _check_disjoint(train, validate)
     training = Training(specification, train, validate, out, run_settings, device)
-    states = StateFolder(out / "state", training.key)
+    states = StateFolder(out / layout.STATE, training.identity.key)
     states.acquire()
     try:
         for name in WRITTEN:
@@ -330,23 +226,23 @@ def train(
             print(f"{out}: {remark}", file=sys.stderr)
         if state:
             try:
-                training.restore(iteration, state)
+                training.kept.restore(iteration, state)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
                 raise UserError(
                     f"{states.folder} has a state that does not fit ({reason}): start anew with --restart"
                 ) from error
             print(f"{out}: going on from iteration {iteration} of {training.total}", file=sys.stderr)
-        with _stop_signals(time_limit) as should_stop:
+        with stop_signals(time_limit) as should_stop:
             training.run(states, should_stop)
-        return training.write()
+        return record.leave(out, training.identity, training.kept, training.sampler)
     except (MemoryError, RuntimeError) as error:
-        if not hardware.ran_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         batch, patch = training.settings["batch"], training.settings["patch"]
         raise UserError(
             f"{specification['network']}: {batch} patches of {patch}x{patch} do not fit the memory: lower "
-            f"training.batch, or see `safmn memory {specification['network']} --training`"
+            f"training.batch, or see `safmn memory {specification['network']} --training` ({_first_line(error)})"
         ) from error
     finally:
         states.release()
@@ -368,50 +264,27 @@ def configure(device: torch.device, settings: dict[str, Any]) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
-
-
 def _check_trainable(specification: dict[str, Any]) -> None:
     name = specification["network"]
     if networks.info(name).colour != "RGB":
         raise UserError(f"{name} works on Y alone: only networks that take RGB are trained here")
     with torch.device("meta"):
         network = networks.build(name, specification["scale"])
-    if not any(True for _ in network.parameters()):
-        raise UserError(f"{name} has no parameters: there is nothing to train")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"{name} has no parameters to train")
     parameters.check_real(network, networks.defined_in(name))
 
 
 def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> None:
     """Weights chosen on images that were trained on say nothing; compares contents, so a copy is found too."""
-    seen = {value for store in train for value in store.sha256}
-    for store in validate:
-        for name, value in zip(store.names, store.sha256, strict=True):
+    seen = {value for packed in train for value in packed.sha256}
+    for packed in validate:
+        for name, value in zip(packed.names, packed.sha256, strict=True):
             if value in seen:
                 raise UserError(
                     f"data.validation: image {name} is in the training data too: take it out of one of them"
                 )
 
 
-@contextmanager
-def _stop_signals(time_limit: float | None) -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the signal's number once the run should stop, else None."""
-    received: list[int] = []
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    def should_stop() -> int | None:
-        if deadline is not None and time.monotonic() >= deadline:
-            return signal.SIGUSR1
-        return received[0] if received else None
-
-    watched = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, note) for number in watched}
-    try:
-        yield should_stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

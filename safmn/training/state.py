@@ -15,6 +15,7 @@ import torch
 from safmn.errors import UserError
 from safmn.files import atomic
 
+LOCK, OWNER = "lock", "owner"  # files in the folder: what is locked, and the number of the process that did
 GENERATIONS = 2
 FORMAT = 2  # of the content; a state of another format is set aside, as one of another run is
 DIGEST = hashlib.sha256().digest_size
@@ -31,7 +32,7 @@ class StateFolder:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.key = key
-        self._lock = filelock.FileLock(folder / "lock")
+        self._lock = filelock.FileLock(folder / LOCK)
         self._proved = False
 
     def acquire(self) -> None:
@@ -42,7 +43,7 @@ class StateFolder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-            (self.folder / "owner").write_text(f"{os.getpid()}\n")
+            (self.folder / OWNER).write_text(f"{os.getpid()}\n")
         except filelock.Timeout as error:
             raise UserError(
                 f"{self.folder} is in use by process {self._owner()}: another run trains here; wait for it or end it"
@@ -57,7 +58,7 @@ class StateFolder:
 
     def _owner(self) -> str:
         try:
-            return (self.folder / "owner").read_text().strip()
+            return (self.folder / OWNER).read_text().strip()
         except OSError:
             return "unknown"
 
@@ -66,11 +67,8 @@ class StateFolder:
 
         A kill at any moment leaves the previous generation whole: the new one appears under its name when it is synced.
         """
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, "key": self.key, "iteration": iteration, "content": content}, buffer)
-        payload = buffer.getvalue()
         with atomic(self._file(iteration)) as temporary:
-            temporary.write_bytes(hashlib.sha256(payload).digest() + payload)
+            temporary.write_bytes(serialised(self.key, iteration, content))
         if not self._proved:
             read(self._file(iteration))  # raises if a resume could not read it: better now than then
             self._proved = True
@@ -117,6 +115,14 @@ class StateFolder:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("iteration-*.state"))
+
+
+def serialised(key: str, iteration: int, content: dict[str, Any]) -> bytes:
+    """The bytes of one generation: a digest of what follows, and that."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "key": key, "iteration": iteration, "content": content}, buffer)
+    payload = buffer.getvalue()
+    return hashlib.sha256(payload).digest() + payload
 
 
 def read(file: Path) -> dict[str, Any] | None:

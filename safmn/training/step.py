@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from safmn.training import loss
 from safmn.training.average import Average
+from safmn.training.precision import computing
 from safmn.training.schedule import learning_rate
 
 
@@ -16,7 +17,7 @@ class TrainStep:
     Args:
         network: at its initial weights, on `device`.
         settings: the `training` section of a specification.
-        device: where everything lives.
+        device: where everything lives; "meta" tells what a step takes on CUDA, without data.
     """
 
     def __init__(self, network: nn.Module, settings: dict[str, Any], device: torch.device) -> None:
@@ -29,8 +30,8 @@ class TrainStep:
         self.optimiser = torch.optim.Adam(
             self.network.parameters(),
             lr=settings["learning_rate"],
-            betas=tuple(settings["betas"]),
-            fused=True,
+            betas=tuple(float(beta) for beta in settings["betas"]),
+            fused=device.type != "meta",  # there torch has no fused form: a parameter's temporaries come on top
             capturable=device.type == "cuda",
         )
         # On a GPU the rate is a tensor that stays where it is: a recorded step (capture.py) reads the present one.
@@ -65,7 +66,7 @@ class TrainStep:
         """As a call, at the rate that is set: the same kernels each time, with nothing that waits for the device."""
         settings = self.settings
         lr = self._image(lr).to(memory_format=self.layout)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
+        with computing(self.device, settings["precision"]):
             sr = self.network(lr)
         l1, frequency = loss.terms(sr, self._image(hr))
         frequency = settings["fft_weight"] * frequency
@@ -89,7 +90,12 @@ class TrainStep:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` returned."""
+        """Continues from what `state` returned, on whatever device it was."""
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        # How Adam works depends on where it works now: of a saved group, only which weights it has is taken.
+        saved, present = state["optimiser"], self.optimiser.state_dict()["param_groups"]
+        groups = [
+            here | {"params": there["params"]} for here, there in zip(present, saved["param_groups"], strict=True)
+        ]
+        self.optimiser.load_state_dict(saved | {"param_groups": groups})

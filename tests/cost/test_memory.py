@@ -1,8 +1,10 @@
 """Memory: predicted against the print, against counts by hand and against torch's own profiler; measured in order."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ from safmn.errors import UserError
 from safmn.networks.acceleration import FusedLayerNorm2d
 from safmn.networks.safmn import LayerNorm2d
 from safmn.paper import NUMBERS
+from safmn.training import loss, precision
+from safmn.training.step import TrainStep
 
 MIB = 2**20
 TABLE_2 = {"CARN-M": "carn_m", "CARN": "carn", "EDSR-baseline": "edsr_baseline", "IMDN": "imdn", "LAPAR-A": "lapar_a"}
@@ -152,7 +156,7 @@ def test_both_forms_of_layer_norm_are_predicted() -> None:
     assert memory.forms("safmn", 4) == ("reference", "fused")
     assert memory.forms("imdn", 4) == ("reference",)
     # Written out, LayerNorm keeps its steps for the backward pass.
-    steps, fused = (memory.predict_training("safmn", 4, 4, 32, form)["peak"] for form in memory.FORMS)
+    steps, fused = (memory.predict_training("safmn", 4, training(4, 32), form)["peak"] for form in memory.FORMS)
     assert steps > 1.1 * fused
 
 
@@ -165,12 +169,22 @@ def test_every_network_can_be_predicted(name: str) -> None:
 # --- A training step -------------------------------------------------------------------------------------------------
 
 
-def test_a_training_step_takes_what_a_real_one_takes() -> None:
-    from safmn.training.step import TrainStep
-
+def training(batch: int, patch: int, **changes: Any) -> dict[str, Any]:
+    """A study's `training` section."""
     settings = {"learning_rate": 1e-3, "minimum_learning_rate": 1e-5, "betas": [0.9, 0.99], "ema": 0.999}
-    settings |= {"ema_buffers": "track", "iterations": 10, "fft_weight": 0.05, "precision": "fp32"}
-    step = TrainStep(memory.use_form(networks.build("blocks_4", 2), "fused"), settings, torch.device("cpu"))
+    settings |= {"ema_buffers": "track", "iterations": 10, "fft_weight": 0.05, "precision": "float32"}
+    return settings | {"batch": batch, "patch": patch} | changes
+
+
+# Of the network whose types autocast on a CPU and on CUDA treat alike: convolutions and products with a mask.
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("blocks_4", {}), ("ln_none", {}), ("ln_none", {"precision": "bf16"}), ("ln_bn", {"ema_buffers": "frozen"})],
+)
+def test_a_training_step_takes_what_a_real_one_takes(name: str, changes: dict[str, Any]) -> None:
+    settings = training(4, 32, **changes)
+    network = memory.use_form(networks.build(name, 2), "fused")
+    step = TrainStep(network, settings, torch.device("cpu"))
     low = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     high = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
     tracker = memory.PeakTracker("cpu")
@@ -178,24 +192,85 @@ def test_a_training_step_takes_what_a_real_one_takes() -> None:
     with tracker:
         for iteration in range(2):
             step(iteration, low, high)
-    predicted = memory.predict_training("blocks_4", 2, 4, 32)
+    predicted = memory.predict_training(name, 2, settings)
     assert predicted["peak"] == pytest.approx(tracker.peak, rel=0.02)
 
 
 def test_a_training_step_is_made_of_its_parts() -> None:
-    found = memory.predict_training("safmn", 4, 2, 16)
+    found = memory.predict_training("safmn", 4, training(2, 16))
     weights = memory.predict_details("safmn", 4, 16, 16)["weights"]
     assert found["weights"] == found["ema"] == found["gradients"] == weights
     assert found["optimiser"] == 2 * weights
     assert found["batch"] == 2 * 3 * 16 * 16 + 2 * 3 * 64 * 64
     assert found["peak"] == sum(found[k] for k in ("weights", "ema", "gradients", "optimiser", "batch", "activations"))
-    double = memory.predict_training("safmn", 4, 4, 16)
+    double = memory.predict_training("safmn", 4, training(4, 16))
     assert double["activations"] == pytest.approx(2 * found["activations"], rel=0.05)
-    assert found["layer"]
+    assert found["layer"] == "loss and backward"
+
+
+class Doubled(torch.optim.Adam):
+    """An optimiser with a third moment."""
+
+    def step(self) -> None:
+        super().step()
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter].setdefault("third", torch.zeros_like(parameter))
+
+
+def test_it_is_the_step_that_is_trained_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the step does counts: another optimiser, another loss, another average."""
+    usual = memory.predict_training("safmn", 4, training(2, 16))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Doubled)
+        found = memory.predict_training("safmn", 4, training(2, 16))
+    assert found["optimiser"] == usual["optimiser"] + usual["weights"]
+    kept, terms = [], loss.terms
+
+    def hoarding(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        kept.append(torch.empty(2**22, dtype=torch.uint8, device="meta"))
+        return terms(sr, hr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loss, "terms", hoarding)
+        found = memory.predict_training("safmn", 4, training(2, 16))
+    assert found["peak"] == usual["peak"] + 2 * 2**22  # of two steps
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "set_rate", lambda step, _: seen.append(step.settings))
+        settings = training(2, 16, fft_weight=0.7, ema=0.5, betas=[0.5, 0.6])
+        memory.predict_training("safmn", 4, settings)
+    assert seen == [settings] * 2
+
+
+def test_half_precision_keeps_less() -> None:
+    usual, half = (memory.predict_training("imdn", 4, training(2, 32, precision=p)) for p in ("float32", "bf16"))
+    assert 0.45 * usual["activations"] < half["activations"] < 0.75 * usual["activations"]
+    for part in ("weights", "ema", "gradients", "optimiser", "batch"):
+        assert half[part] == usual[part]
+    tf32 = memory.predict_training("imdn", 4, training(2, 32, precision="tf32"))
+    assert tf32 == usual
+
+
+def test_what_half_precision_casts_is_what_torch_registers() -> None:
+    """Every function of the two lists that torch has under this name has a kernel of CUDA's autocast."""
+
+    def registered(name: str) -> bool:
+        overloads = getattr(torch.ops.aten, name).overloads()
+        for full in (f"aten::{name}" if each == "default" else f"aten::{name}.{each}" for each in overloads):
+            with contextlib.suppress(RuntimeError):  # one that only TorchScript knows
+                if torch._C._dispatch_has_kernel_for_dispatch_key(full, "AutocastCUDA"):
+                    return True
+        return False
+
+    assert not precision.HALF & precision.SINGLE
+    written_in_python = {"__matmul__", "__pow__", "interpolate", "normalize"}
+    assert [name for name in (precision.HALF | precision.SINGLE) - written_in_python if not registered(name)] == []
+    # What this project's networks do without a cast, torch does, too.
+    assert not any(map(registered, ("gelu", "sigmoid", "mul", "add", "mean", "max_pool2d", "batch_norm", "sqrt")))
 
 
 def test_unused_weights_get_no_gradient() -> None:
-    found = memory.predict_training("carn_m", 4, 1, 8)  # holds the upsamplers of three scales
+    found = memory.predict_training("carn_m", 4, training(1, 8))  # holds the upsamplers of three scales
     assert found["gradients"] < found["weights"]
 
 
@@ -210,11 +285,11 @@ def test_an_image_too_small_for_the_pooling_is_refused(size: tuple[int, int]) ->
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(UserError, match="give 1 or more"):
-        memory.predict_training("safmn", 4, 0, 64)
+        memory.predict_training("safmn", 4, training(0, 64))
     with pytest.raises(UserError, match="give at least 8x8"):
-        memory.predict_training("safmn", 4, 1, 4)
+        memory.predict_training("safmn", 4, training(1, 4))
     with pytest.raises(UserError, match="no weights to train"):
-        memory.predict_training("bicubic", 4, 1, 8)
+        memory.predict_training("bicubic", 4, training(1, 8))
     with pytest.raises(UserError, match="choose reference or fused"):
         memory.predict_details("safmn", 4, 8, 8, form="quick")
     with pytest.raises(UserError, match="there is no network"):
@@ -306,19 +381,43 @@ def test_a_difference_above_ten_percent_is_flagged(
     assert found["difference_percent"] == pytest.approx(100 * (factor - 1), abs=0.1)
 
 
-def test_running_out_of_memory_is_a_result(watched: Callable[[int], FakeCuda], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nmore lines"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED\nmore lines"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+    ids=str,
+)
+def test_running_out_of_memory_is_a_result(
+    error: Exception, watched: Callable[[int], FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = watched(1)
 
     def fail() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nmore lines")
+        raise error
 
     monkeypatch.setattr(device, "run", fail)
     found = memory.measure("espcn", 4, 16, 24, device=device)
     assert found["status"] == "out of memory"
     assert found["requested_lr"] == {"height": 16, "width": 24}
-    assert found["message"] == "CUDA out of memory. Tried to allocate 9.00 GiB."
+    assert found["message"] == str(error).splitlines()[0]
     assert found["predicted"] > 0
     assert device.calls[-1] == "empty"
+
+
+def test_another_error_while_measuring_is_none(
+    watched: Callable[[int], FakeCuda], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = watched(1)
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(device, "run", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        memory.measure("espcn", 4, 16, 24, device=device)
 
 
 def test_measuring_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,13 +456,33 @@ def test_the_command_prints_what_it_writes(tmp_path, capsys: pytest.CaptureFixtu
     record = json.loads(capsys.readouterr().out)
     assert record == json.loads(out.read_text(encoding="utf-8"))
     assert record["networks"]["safmn"]["predicted"]["reference"]["peak"] == memory.predict("safmn", 4, 16, 24)
-    assert record["networks"]["espcn"]["training"] == memory.predict_training("espcn", 4, 2, 8)
+    settings = record["settings"]["training"]["espcn"]
+    assert settings.items() >= {"batch": 2, "patch": 8, "precision": "float32", "fft_weight": 0.05}.items()
+    assert record["networks"]["espcn"]["training"] == memory.predict_training("espcn", 4, settings)
     assert set(record["networks"]["espcn"]["predicted"]) == {"reference"}
     assert "measured" not in record["networks"]["safmn"]
     assert record["provenance"]["device"] == "meta"
     assert record["settings"]["unit"] == "bytes"
     assert cli.main(command) == 0
     assert "safmn" in capsys.readouterr().out
+
+
+def test_the_command_takes_the_step_of_a_study(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    """With what the variant changes; --batch and --patch come before both."""
+    section = {"iterations": 4, "batch": 3, "patch": 16, "validate_every": 4, "precision": "bf16", "fft_weight": 0.3}
+    content = {"name": "s", "description": "", "scales": [4], "seeds": [0], "training": section}
+    content["data"] = {"train": ["photographs[1:]"], "validation": ["photographs[:1]"], "test": []}
+    (tmp_path / "s.yaml").write_text(json.dumps(content))
+    command = ["memory", "ln_bn_reference_ema", "--height", "16", "--width", "16", "--study", str(tmp_path / "s.yaml")]
+    assert cli.main([*command, "--patch", "8", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    settings = record["settings"]["training"]["ln_bn_reference_ema"]
+    expected = section | {"patch": 8, "ema_buffers": "frozen"}
+    assert settings.items() >= expected.items()
+    found = record["networks"]["ln_bn_reference_ema"]["training"]
+    assert found == memory.predict_training("ln_bn_reference_ema", 4, settings)
+    assert cli.main(command) == 0
+    assert "training step of 3 patches of 16x16 in bf16" in capsys.readouterr().out
 
 
 def test_without_cuda_the_command_says_that_nothing_was_measured(

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safmn.data import images, packed
+from safmn.data import draws, images, packed
 from safmn.data.patches import Draw, PatchSampler
 from safmn.errors import UserError
 
@@ -40,6 +40,15 @@ def stores(folder) -> dict[int, list[packed.PackedPairs]]:
     }
 
 
+@pytest.fixture(scope="module")
+def small_cuts():
+    """Sub-images of 12 HR pixels, one each 6, for the small images of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "HR_SIDE", 12)
+        patch.setattr(draws, "HR_STEP", 6)
+        yield
+
+
 def sliced(image: np.ndarray, draw: Draw, n: int, patch: int, scale: int) -> np.ndarray:
     """One patch by the definition in Draw's docstring."""
     top, left, side = draw.top[n] * scale, draw.left[n] * scale, patch * scale
@@ -56,15 +65,15 @@ def sliced(image: np.ndarray, draw: Draw, n: int, patch: int, scale: int) -> np.
     batch=st.integers(1, 5),
     seed=st.integers(0, 2**64 - 1),
     iteration=st.integers(0, 2**40),
-    sampling=st.sampled_from(["area", "image"]),
+    draw=st.sampled_from(["area", "subimages"]),
 )
-def test_both_back_ends_are_plain_slices(stores, scale, patch, batch, seed, iteration, sampling):
+def test_both_back_ends_are_plain_slices(stores, small_cuts, scale, patch, batch, seed, iteration, draw):
     all_images = [(store.lr(i), store.hr(i)) for store in stores[scale] for i in range(len(store))]
     results = []
     for resident in (False, True):
-        sampler = PatchSampler(stores[scale], batch, patch, scale, seed, sampling=sampling, resident=resident)
+        sampler = PatchSampler(stores[scale], batch, patch, scale, seed, draw=draw, resident=resident)
         assert sampler.backend == ("device" if resident else "host")
-        draw = sampler.draw(iteration)
+        drawn = sampler.draw(iteration)
         results.append(sampler.batch(iteration))
     for lr, hr in results:
         assert lr.shape == (batch, 3, patch, patch)
@@ -72,8 +81,8 @@ def test_both_back_ends_are_plain_slices(stores, scale, patch, batch, seed, iter
         assert lr.dtype == hr.dtype == torch.uint8
         assert hr.is_contiguous(memory_format=torch.channels_last)
         for n in range(batch):
-            for image, tensor, factor in zip(all_images[draw.image[n]], (lr, hr), (1, scale), strict=True):
-                expected = sliced(image, draw, n, patch, factor)
+            for image, tensor, factor in zip(all_images[drawn.image[n]], (lr, hr), (1, scale), strict=True):
+                expected = sliced(image, drawn, n, patch, factor)
                 np.testing.assert_array_equal(tensor[n].permute(1, 2, 0).numpy(), expected)
 
 
@@ -99,12 +108,16 @@ def words(draw: Draw) -> bytes:
     return b"".join(np.ascontiguousarray(value).tobytes() for value in vars(draw).values())
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 300), min_size=1, max_size=8), st.integers(0, 2**64 - 1))
-def test_the_draw_depends_on_seed_and_iteration_only(stores, order, seed):
-    sampler = PatchSampler(stores[4], 4, 2, 4, seed)
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["area", "subimages"]),
+    st.lists(st.integers(0, 3000), min_size=1, max_size=8),
+    st.integers(0, 2**64 - 1),
+)
+def test_the_draw_depends_on_seed_and_iteration_only(stores, small_cuts, draw, order, seed):
+    sampler = PatchSampler(stores[4], 4, 2, 4, seed, draw=draw)
     first = {iteration: words(sampler.draw(iteration)) for iteration in order}
-    again = PatchSampler(stores[4], 4, 2, 4, seed, resident=True)
+    again = PatchSampler(stores[4], 4, 2, 4, seed, draw=draw, resident=True)
     torch.manual_seed(1)
     for iteration in sorted(order, reverse=True):
         again.batch(iteration)
@@ -139,9 +152,8 @@ def test_the_draw_is_the_one_of_earlier_versions(stores):
         assert flips.tolist() == [bool(raw[n * 3 + 2] >> shift & 1) for n in range(4)]
 
 
-@pytest.mark.parametrize("sampling", ["area", "image"])
-def test_positions_and_flips_are_uniform(stores, sampling):
-    sampler = PatchSampler(stores[4], 1000, 2, 4, 0, sampling=sampling)
+def test_positions_and_flips_are_uniform(stores):
+    sampler = PatchSampler(stores[4], 1000, 2, 4, 0)
     draws = [sampler.draw(iteration) for iteration in range(20)]
     image, top, left, hflip, vflip, transpose = (
         np.concatenate([getattr(draw, field) for draw in draws]) for field in Draw.__dataclass_fields__
@@ -149,8 +161,7 @@ def test_positions_and_flips_are_uniform(stores, sampling):
     positions = [
         (store.lr(i).shape[0] - 1) * (store.lr(i).shape[1] - 1) for store in stores[4] for i in range(len(store))
     ]
-    share = np.array(positions) / sum(positions) if sampling == "area" else np.full(6, 1 / 6)
-    _check_uniform(np.bincount(image, minlength=6), share)
+    _check_uniform(np.bincount(image, minlength=6), np.array(positions) / sum(positions))
     _check_uniform(np.bincount(hflip + 2 * vflip + 4 * transpose, minlength=8), np.full(8, 1 / 8))
     inside = image == 0  # 16 x 15 LR pixels: 15 x 14 positions
     _check_uniform(np.bincount(top[inside] * 14 + left[inside], minlength=15 * 14), np.full(15 * 14, 1 / (15 * 14)))
@@ -170,13 +181,16 @@ SCRIPT = """if True:
     from safmn.data.patches import PatchSampler
     torch.set_num_threads(int(sys.argv[2]))
     torch.manual_seed(int(sys.argv[2]))
-    with PatchSampler([PackedPairs(sys.argv[1])], 5, 3, 4, 3, resident=sys.argv[3] == "device",
-                      ahead=int(sys.argv[4])) as sampler:
-        digest = hashlib.sha256()
-        for iteration in range(70):
-            for part in sampler.batch(iteration):
-                digest.update(part.permute(0, 2, 3, 1).numpy())
-    print(digest.hexdigest())
+    from safmn.data import draws
+    draws.HR_SIDE, draws.HR_STEP = 12, 6
+    for draw in ("area", "subimages"):
+        with PatchSampler([PackedPairs(sys.argv[1])], 5, 3, 4, 3, draw=draw, resident=sys.argv[3] == "device",
+                          ahead=int(sys.argv[4])) as sampler:
+            digest = hashlib.sha256()
+            for iteration in range(70):
+                for part in sampler.batch(iteration):
+                    digest.update(part.permute(0, 2, 3, 1).numpy())
+        print(digest.hexdigest())
 """
 
 
@@ -220,7 +234,7 @@ def test_the_thread_ends_where_it_was_told(stores):
     sampler.start(4, 9)
     thread = prefetching()[0]  # alive: it may be two batches ahead, not five
     batches = [sampler.batch(iteration) for iteration in range(4, 9)]
-    thread.join(timeout=20)
+    thread.join(timeout=600)
     assert not thread.is_alive()
     assert torch.equal(sampler.batch(8)[0], batches[4][0])
     assert sampler.batch(9)[0].shape == (3, 3, 2, 2)  # beyond the end, too
@@ -270,11 +284,12 @@ def test_small_images_can_be_skipped_or_mirrored(stores):
     with pytest.raises(UserError, match="6 of 6"):
         PatchSampler(stores[4], 2, 99, 4, 0, small="skip")
 
-    mirroring = PatchSampler(stores[4], 64, 4, 4, 0, small="mirror", sampling="image")
+    mirroring = PatchSampler(stores[4], 64, 4, 4, 0, small="mirror")
     assert (len(mirroring.names), mirroring.skipped) == (6, [])
-    resident = PatchSampler(stores[4], 64, 4, 4, 0, small="mirror", sampling="image", resident=True)
-    draw, (lr, hr) = mirroring.draw(0), mirroring.batch(0)
-    for one, other in zip(resident.batch(0), (lr, hr), strict=True):
+    resident = PatchSampler(stores[4], 64, 4, 4, 0, small="mirror", resident=True)
+    iteration = next(i for i in range(100) if 1 in mirroring.draw(i).image)
+    draw, (lr, hr) = mirroring.draw(iteration), mirroring.batch(iteration)
+    for one, other in zip(resident.batch(iteration), (lr, hr), strict=True):
         assert torch.equal(one, other)
     n = int(np.flatnonzero(draw.image == 1)[0])  # "patch": 3 x 3 LR, so that a 4th row and column mirror the 3rd
     for image, tensor, scale in ((stores[4][0].lr(1), lr, 1), (stores[4][0].hr(1), hr, 4)):
@@ -288,7 +303,7 @@ def test_a_store_of_another_scale(stores):
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch": 0}, {"patch": 0}, {"seed": -1}, {"seed": 2**64}, {"sampling": "x"}, {"small": "x"}]
+    "change", [{"batch": 0}, {"patch": 0}, {"seed": -1}, {"seed": 2**64}, {"draw": "x"}, {"small": "x"}]
 )
 def test_arguments_out_of_range(stores, change):
     arguments = {"batch": 2, "patch": 2, "scale": 4, "seed": 0} | change

@@ -18,7 +18,7 @@ import torch.utils.tensorboard  # noqa: F401
 from safmn import cli, files
 from safmn.commands import train as command  # noqa: F401
 from safmn.cost import complexity  # noqa: F401
-from safmn.training import loop, state, validation
+from safmn.training import record, state, validation
 from safmn.training.step import TrainStep
 
 
@@ -31,9 +31,13 @@ def main(arguments: list[str], variants: str, fault: tuple[str, int] | None) -> 
     )
     os.dup2(log, 1)
     os.dup2(log, 2)
+    PLACE.append(Path(arguments[arguments.index("--out") + 1]).with_suffix(".pause"))
     if fault is not None:
         FAULTS[fault[0]](fault[1])
     sys.exit(cli.main(arguments))
+
+
+PLACE: list[Path] = []  # the folder in which a process that pauses says so, and is told to go on
 
 
 def kill() -> None:
@@ -77,13 +81,13 @@ def _half_written(number: int) -> None:
 
 def _during_final_files(number: int) -> None:
     """Kills before the rename of final file `number`: best, last, last_raw, history, run.json."""
-    original = loop.Training.write
+    original = record.leave
 
-    def write(self: loop.Training) -> Any:
+    def leave(*args: Any) -> Any:
         _on_call(Path, "replace", number)
-        return original(self)
+        return original(*args)
 
-    loop.Training.write = write
+    record.leave = leave
 
 
 def _full_disk(number: int) -> None:
@@ -114,8 +118,24 @@ def _jumping_clock(number: int) -> None:
     time.time_ns = lambda: int(leap() * 1e9)
 
 
+def _pause(number: int) -> None:
+    """Waits before step `number` until it is told to go on."""
+    original, calls, place = TrainStep.__call__, 0, PLACE[0]
+
+    def wrapper(self: TrainStep, *args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            place.mkdir()
+            while not (place / "go").exists():
+                time.sleep(0.01)
+        return original(self, *args)
+
+    TrainStep.__call__ = wrapper
+
+
 def _slowly(number: int) -> None:
-    """Iterations of at least `number` milliseconds, so that a signal finds the run in the middle."""
+    """Iterations of at least `number` milliseconds, so that a kill may find the run in the middle."""
     original = TrainStep.__call__
 
     def wrapper(self: TrainStep, *args: Any) -> Any:
@@ -137,6 +157,7 @@ FAULTS: dict[str, Callable[[int], None]] = {
     "before a final file": _during_final_files,
     "full disk": _full_disk,
     "jumping clock": _jumping_clock,
+    "pause before step": _pause,
     "slowly": _slowly,
 }
 assert files.atomic  # what the faults above strike

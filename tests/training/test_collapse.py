@@ -164,7 +164,7 @@ def test_a_high_learning_rate_ends_as_a_result(workshop, tmp_path):
     assert record["collapse"]["gradient_norm"] > 0
     assert record["best"] == {"iteration": 0, "validation_psnr_rgb": None}
     start = safetensors.torch.load_file(tmp_path / "run" / "best.safetensors")
-    for name, value in workshop.training(tmp_path / "new").step.network.state_dict().items():
+    for name, value in workshop.training(tmp_path / "new").kept.step.network.state_dict().items():
         assert torch.equal(value, start[name]), name
 
 

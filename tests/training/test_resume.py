@@ -15,12 +15,13 @@ from functools import partial
 import pytest
 import torch
 
+from safmn.data import draws
 from safmn.training import validation
 from safmn.training.capture import CapturedStep
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 
-from .workshop import contents, strays
+from .workshop import contents, strays, until
 
 
 class Killed(BaseException):
@@ -136,9 +137,15 @@ def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, network, numbe
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
 
 
-@pytest.mark.parametrize("changes", [{"threads": 2}, {"precision": "bf16"}, {"ema_buffers": "frozen"}], ids=str)
-def test_other_ways_to_compute(workshop, tmp_path, monkeypatch, changes):
-    """More threads than one, half precision, statistics that are not averaged: a kill costs no bit of these, either."""
+WAYS = [{"threads": 2}, {"precision": "bf16"}, {"ema_buffers": "frozen"}, {"draw": "subimages"}]
+
+
+@pytest.mark.parametrize("changes", WAYS, ids=str)
+def test_other_ways_to_train(workshop, tmp_path, monkeypatch, changes):
+    """More threads than one, half precision, statistics that are not averaged, the authors' draw in several rounds."""
+    monkeypatch.setattr(draws, "HR_SIDE", 40)
+    monkeypatch.setattr(draws, "HR_STEP", 8)
+    monkeypatch.setattr(draws, "ENLARGED", 1)
     changes = {**changes, "iterations": 20, "run": {"save_every": 0}}
     try:
         workshop.train(tmp_path / "straight", "batch_normed", **changes)
@@ -239,9 +246,9 @@ def random_kills(workshop, tmp_path, straight, wanted, seed):
         folder, attempts = folder + 1, 0
         while True:
             process = workshop.child(workshop.arguments(out, study=tmp_path / "study.yaml"), ("slowly", 10))
-            # As long as the run takes when it is left alone, roughly; longer and longer, lest a slow machine never end.
+            # As long as the run takes when it is left alone, roughly; longer and longer, so that a slow machine ends.
             attempts += 1
-            process.join(generator.uniform(0, 0.5 + 0.02 * attempts))
+            process.join(generator.uniform(0, 0.5 * 1.05**attempts))
             if process.exitcode is None:
                 process.kill()
             process.join()
@@ -272,7 +279,7 @@ def test_the_command_itself_killed_at_random_moments(workshop, tmp_path, straigh
             if number < 2:
                 time.sleep(generator.uniform(0, 1))
             else:
-                wait_for_states(out, process)
+                wait_for_a_state(out, process)
             process.kill()
             process.communicate()
             if process.returncode == 0:
@@ -287,12 +294,7 @@ def test_the_command_itself_killed_at_random_moments(workshop, tmp_path, straigh
     same(out, straight)
 
 
-def wait_for_states(out, process, seconds=60):
-    """Until a state that was not there is saved."""
+def wait_for_a_state(out, process):
+    """Until one that was not there is saved, or the process has ended."""
     before = set((out / "state").glob("iteration-*.state"))
-    end = time.monotonic() + seconds
-    while set((out / "state").glob("iteration-*.state")) <= before:
-        assert time.monotonic() < end
-        if process.poll() is not None:
-            return
-        time.sleep(0.005)
+    until(lambda: set((out / "state").glob("iteration-*.state")) - before or process.poll() is not None)

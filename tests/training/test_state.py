@@ -297,19 +297,20 @@ def test_a_state_that_claims_a_huge_tensor(tmp_path):
 # --- a second process, and what kills leave ---
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from safmn.training.state import StateFolder
 states = StateFolder(Path(sys.argv[1]), "a" * 64)
 states.acquire()
 print("held", flush=True)
-time.sleep(60)
+sys.stdin.readline()
 """
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
     filled(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         states = StateFolder(tmp_path, KEY)
         with pytest.raises(UserError, match=f"in use by process {holder.pid}"):

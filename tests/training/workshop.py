@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "drawing": SMALL | {"mixer": "workshop_layers:Drawing"},
     "explosive": SMALL | {"mixer": "workshop_layers:Explosive"},
     "overflowing": SMALL | {"mixer": "workshop_layers:Overflowing"},
+    "pausing": SMALL | {"mixer": "workshop_layers:Pausing"},
+    "lazy": SMALL | {"mixer": "workshop_layers:Lazy"},
+    "complex": SMALL | {"mixer": "workshop_layers:Complex"},
 }
 LAYERS = '''
+import os
 import random
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -81,7 +89,45 @@ class Overflowing(nn.Module):
                     self.gain.fill_(torch.inf)
                 return x
         return x * self.gain
+
+
+class Lazy(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.mix = nn.LazyConv2d(dim, 1)
+
+    def forward(self, x):
+        return self.mix(x)
+
+
+class Complex(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim, 1, 1, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x * self.gain).real
+
+
+class Pausing(nn.Module):
+    """In training pass PAUSE_AT of this process it says in PAUSE_IN that it is there, and waits to be told to go on."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(dim, 1, 1))
+        self.calls = 0
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+            if self.calls == int(os.environ.get("PAUSE_AT", 0)):
+                folder = Path(os.environ["PAUSE_IN"])
+                (folder / "paused").touch()
+                while not (folder / "go").exists():
+                    time.sleep(0.01)
+        return x * self.gain
 '''
+PATIENCE = 3600  # seconds; no machine is that slow
 
 
 class Workshop:
@@ -181,6 +227,15 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([faults.__name__])
     return context
+
+
+def until(there: Callable[[], Any], running: Callable[[], bool] = lambda: True) -> None:
+    """Waits for something to be there, on however slow a machine; fails where nobody is left to bring it."""
+    end = time.monotonic() + PATIENCE
+    while not there():
+        assert running() or there(), "it ended before"
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def contents(out: Path) -> dict[str, bytes]:

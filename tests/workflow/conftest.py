@@ -56,12 +56,16 @@ def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
     )
 
 
+PATIENCE = 3600  # seconds; no machine is that slow
+
+
 def wait_for(there: Callable[[], object], running: subprocess.Popen[bytes]) -> None:
     """Until something is there that can only be seen while a process runs."""
-    deadline = time.monotonic() + 120
-    while not there() and time.monotonic() < deadline and running.poll() is None:
+    deadline = time.monotonic() + PATIENCE
+    while not there():
+        assert running.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-    assert running.poll() is None, "it ended before it could be killed"
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
             text=True,
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
         )
 

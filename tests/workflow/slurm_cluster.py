@@ -23,9 +23,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.workflow.conftest import PATIENCE
+
 NODE = "node0"
 CARDS = {"0": "GPU-fake-0", "1": "GPU-fake-1"}  # index, as CUDA_VISIBLE_DEVICES has it -> UUID
-LIFETIME = 1800  # seconds after which it ends, whatever happens to the tests
+LIFETIME = 2 * PATIENCE  # seconds after which it ends, whatever happens to the tests
 ETC = Path("/etc/slurm")
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 NAMESPACES = ("--mount", "--pid", "--net", "--uts")
@@ -115,7 +117,7 @@ class Cluster:
         self.process.wait()
         self.process.stdin.close()
         # Its first process went with it, and that takes all others along.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while self.space and any(True for _ in self.processes()):
             assert time.monotonic() < deadline, f"left behind: {[each.words for each in self.processes()]}"
             time.sleep(0.05)
@@ -127,7 +129,8 @@ class Cluster:
 
     def run(self, *words: str | Path, **options: Any) -> str:
         """Runs a command inside; returns what it prints."""
-        told = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=60, check=False, **options)
+        options |= {"capture_output": True, "text": True, "timeout": PATIENCE}
+        told = subprocess.run(self.command(*words), check=False, **options)
         assert told.returncode == 0, f"{words}: {told.stderr}"
         return told.stdout
 
@@ -150,9 +153,8 @@ class Cluster:
 
     def node_state(self) -> str | None:
         """As `sinfo` says, e.g. idle, mixed, down; None where there is no answer."""
-        told = subprocess.run(
-            self.command("sinfo", "--noheader", "--format=%T"), capture_output=True, text=True, timeout=60, check=False
-        )
+        command = self.command("sinfo", "--noheader", "--format=%T")
+        told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         return told.stdout.strip() or None
 
     def processes(self) -> Iterator["Process"]:
@@ -180,7 +182,7 @@ class Cluster:
         return "\n---\n".join(tails)
 
     def _wait(self, what: str, done: Any) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not done():
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError(f"SLURM: {what} did not come up\n{self.logs()}")

@@ -25,7 +25,7 @@ from tests.data import served_datasets
 from tests.data.loopback import Answer, Site
 from tests.data.pictures import edsr_folder
 from tests.data.served_datasets import NAMES, hr, layouts, pack, paths
-from tests.workflow.conftest import ROOT, start, wait_for
+from tests.workflow.conftest import PATIENCE, ROOT, start, wait_for
 
 EVALUATION = {
     "name": "served",
@@ -291,7 +291,7 @@ def test_a_study_from_nothing_to_its_tables(site, study, snakemake, tmp_path):
 @pytest.mark.slow
 def test_a_download_that_is_killed_is_resumed(site, study, snakemake, tmp_path):
     path = paths()["benchmark.tar"]
-    site.always[path] = Answer(pause=0.3)
+    site.always[path] = Answer(cut=len(site.archives["benchmark.tar"]) // 2, stall=PATIENCE)
     target = "results/served/data/Set5/x4/index.json"
     running = start(tmp_path, target, "--configfile", study())
     part = tmp_path / "down loads/archives/benchmark.tar.part"

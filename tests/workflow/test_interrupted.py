@@ -60,7 +60,7 @@ def test_a_study_in_pieces_ends_with_the_same_bytes(study, straight, tmp_path):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     pieces = 0
     while pieces < 20:
-        minutes = 0.1 + 0.05 * pieces
+        minutes = 0.1 * 1.3**pieces
         pieces += 1
         command = [ROOT / "scripts/in_pieces", f"{minutes:.2f}", *arguments]
         told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from safmn.data import images
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import PATIENCE, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -71,7 +71,7 @@ def test_the_readmes_commands_run_in_its_order(place):
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
         assert told.returncode == 0, f"{command}\n{told.stdout[-2000:]}{told.stderr[-2000:]}"

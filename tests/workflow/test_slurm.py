@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.workflow.conftest import MICRO, ROOT
+from tests.workflow.conftest import MICRO, PATIENCE, ROOT
 from tests.workflow.slurm_cluster import CARDS, Cluster, Process, unavailable
 
 pytestmark = pytest.mark.slurm
@@ -31,7 +31,7 @@ from snakemake.cli import main
 plugin.Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, value: None)
 main()
 """
-LIMIT = 240  # seconds that anything may take
+LIMIT = PATIENCE  # seconds that anything may take
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_real_images_a_few_iterations(cluster, datasets, tmp_path):
     overrides += ["extra_seeds=none", "networks=bicubic", "images=1", "rounds=1", "processes=1"]
     command = submit(cluster, tmp_path, "--configfile", ROOT / "config/t291.yaml", "--config", *overrides)
     with running(command, cluster, log) as process:
-        process.wait(timeout=3 * LIMIT)
+        process.wait(timeout=LIMIT)
     print(log.read_text())
     assert process.returncode == 0, log.read_text()[-6000:] + cluster.logs()
     with open(tmp_path / "results/t291-slurm/cells.csv", encoding="utf-8", newline="") as handle:

@@ -1,0 +1,100 @@
+"""What of a run is kept: all that its next iteration, a resume and its final files depend on."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from safmn.training import randomness
+from safmn.training.collapse import Collapse, CollapseWatch
+from safmn.training.history import History
+from safmn.training.step import TrainStep
+
+Weights = dict[str, Tensor]
+
+
+class Kept:
+    """A run at one of its iterations.
+
+    Args:
+        step: at its initial weights.
+
+    Attributes:
+        iteration: how many are done.
+        pending: (L1, frequency, gradient norm) of each iteration that was not looked at yet, on the device.
+        unwritten: the same of those that were, but are not in the history yet.
+        best: iteration, validation PSNR (None before the first) and averaged weights of the best validation.
+        sound: iteration and weights, averaged and raw, of the last look at which nothing pointed to a collapse.
+        collapse: None while there is none.
+        sessions: what each process did of the run.
+    """
+
+    def __init__(self, step: TrainStep) -> None:
+        self.step = step
+        self.iteration = 0
+        self.watch = CollapseWatch()
+        self.history = History()
+        self.pending: list[Tensor] = []
+        self.unwritten: list[list[float]] = []
+        average, raw = self.weights()
+        self.best: dict[str, Any] = {"iteration": 0, "psnr": None, "weights": average}
+        self.sound: dict[str, Any] = {"iteration": 0, "weights": average, "raw": raw}
+        self.collapse: Collapse | None = None
+        self.sessions: list[dict[str, Any]] = []
+
+    def weights(self) -> tuple[Weights, Weights]:
+        """Copies of the present weights on the CPU: averaged, and as they are."""
+        return _copied(self.step.average.network), _copied(self.step.network)
+
+    def keep(self, average: Weights, raw: Weights, psnr: float | None) -> None:
+        """Keeps present weights as sound, if they are, and as best, if they validate at least as well as those before.
+
+        Of equal PSNR the later ones stay, as with the authors' trainer.
+        """
+        if not self.watch.sound:
+            return
+        self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
+        if psnr is not None and (self.best["psnr"] is None or psnr >= self.best["psnr"]):
+            self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
+
+    def final(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the run leaves as `best` and as `last`, the latter before the collapse if there was one."""
+        average, raw = self.weights()
+        last = self.sound if self.collapse else {"iteration": self.iteration, "weights": average, "raw": raw}
+        # Collapsed before the first validation, or never sound at one.
+        best = self.best if self.best["psnr"] is not None else {"psnr": None, **self.sound}
+        return best, last
+
+    def state(self) -> dict[str, Any]:
+        """All of it as tensors and plain data."""
+        return {
+            "step": self.step.state(),
+            "randomness": randomness.state(),
+            "watch": self.watch.state(),
+            "history": self.history.rows,
+            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 3),
+            "unwritten": self.unwritten,
+            "best": self.best,
+            "sound": self.sound,
+            "collapse": self.collapse.record() if self.collapse else None,
+            "sessions": self.sessions,
+        }
+
+    def restore(self, iteration: int, state: dict[str, Any]) -> None:
+        """Continues after `iteration` iterations from what `state` returned."""
+        self.iteration = iteration
+        self.step.restore(state["step"])
+        randomness.restore(state["randomness"])
+        self.watch.restore(state["watch"])
+        self.history = History(state["history"])
+        self.pending = list(state["pending"].to(self.step.device))
+        self.unwritten = state["unwritten"]
+        self.best = state["best"]
+        self.sound = state["sound"]
+        self.collapse = Collapse(**state["collapse"]) if state["collapse"] else None
+        self.sessions = state["sessions"]
+
+
+def _copied(network: nn.Module) -> Weights:
+    tensors = ((name, value.detach()) for name, value in network.state_dict().items())
+    return {name: value.clone() if value.is_meta else value.to("cpu", copy=True) for name, value in tensors}

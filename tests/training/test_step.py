@@ -1,0 +1,262 @@
+"""One step, and five, against a trainer that is written out here: loss, schedule, Adam, average; and its recording."""
+
+import contextlib
+import copy
+import math
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from safmn.errors import UserError
+from safmn.training import capture
+from safmn.training.capture import CapturedStep
+from safmn.training.step import TrainStep
+
+USUAL = {
+    "iterations": 50,
+    "learning_rate": 1e-2,
+    "minimum_learning_rate": 1e-4,
+    "betas": [0.9, 0.99],
+    "fft_weight": 0.05,
+    "ema": 0.999,
+    "ema_buffers": "track",
+    "precision": "float32",
+}
+CPU = torch.device("cpu")
+
+
+def network() -> nn.Module:
+    """Something to train in double precision, where no sign is left to rounding: x2."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 6, 3, padding=1), nn.GELU(), nn.Conv2d(6, 12, 3, padding=1), nn.PixelShuffle(2)
+    return nn.Sequential(*layers).double()
+
+
+def batches(count: int = 5) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        tuple(torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator) for side in (8, 16))
+        for _ in range(count)
+    ]
+
+
+class Reference:
+    """Section 4.1 and the papers that it names, number by number."""
+
+    def __init__(self, trained: nn.Module, settings: dict) -> None:
+        self.network, self.settings = copy.deepcopy(trained), settings
+        self.parameters = list(self.network.parameters())
+        self.first = [torch.zeros_like(each) for each in self.parameters]
+        self.second = [torch.zeros_like(each) for each in self.parameters]
+        self.average = [each.detach().clone() for each in self.parameters]
+
+    def __call__(self, iteration: int, lr: Tensor, hr: Tensor) -> list[float]:
+        """Trains on one batch; L1 term, weighted frequency term, gradient norm."""
+        settings = self.settings
+        sr, hr = self.network(lr.double() / 255), hr.double() / 255
+        l1 = (sr - hr).abs().mean()
+        spectra = [torch.fft.rfft2(image) for image in (sr, hr)]
+        gap = spectra[0] - spectra[1]
+        frequency = settings["fft_weight"] * (gap.real.abs().mean() + gap.imag.abs().mean()) / 2
+        gradients = torch.autograd.grad(l1 + frequency, self.parameters)
+        highest, lowest = settings["learning_rate"], settings["minimum_learning_rate"]
+        rate = lowest + (highest - lowest) * (1 + math.cos(math.pi * iteration / settings["iterations"])) / 2
+        one, two = settings["betas"]
+        t = iteration + 1
+        with torch.no_grad():
+            for parameter, gradient, m, v, mean in zip(
+                self.parameters, gradients, self.first, self.second, self.average, strict=True
+            ):
+                m.mul_(one).add_((1 - one) * gradient)
+                v.mul_(two).add_((1 - two) * gradient**2)
+                parameter -= rate * (m / (1 - one**t)) / ((v / (1 - two**t)).sqrt() + 1e-8)
+                # The average follows the weights that the step has just made.
+                mean.mul_(settings["ema"]).add_((1 - settings["ema"]) * parameter)
+        norm = math.sqrt(sum((gradient**2).sum().item() for gradient in gradients))
+        return [l1.item(), frequency.item(), norm]
+
+
+def both(changes: dict, steps: int = 5) -> tuple[TrainStep, Reference, list[tuple[list[float], list[float]]]]:
+    """The step and the reference after the same batches, and what each said of them."""
+    settings = USUAL | changes
+    step, reference = TrainStep(network(), settings, CPU), Reference(network(), settings)
+    said = [
+        (step(iteration, lr, hr).tolist(), reference(iteration, lr, hr))
+        for iteration, (lr, hr) in enumerate(batches(steps))
+    ]
+    return step, reference, said
+
+
+def check_equal(found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.013, 0.05, 1.7])
+def test_the_weight_of_the_frequency_term_is_the_studys(weight):
+    """In what is said of the loss, and in what is learnt from it."""
+    step, reference, said = both({"fft_weight": weight})
+    for found, expected in said:
+        assert found == pytest.approx(expected, rel=1e-5)  # the values are float32 or better
+    check_equal(list(step.network.parameters()), reference.parameters)
+    if weight != 0.05:
+        other, _, _ = both({})
+        assert not torch.allclose(next(other.network.parameters()), next(step.network.parameters()), rtol=1e-4)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.3, 0.9, 0.999])
+def test_the_average_after_five_steps_is_the_references(ema):
+    """Updated after the optimiser's step: before it, the average would lag by one iteration."""
+    step, reference, _ = both({"ema": ema})
+    check_equal(list(step.average.network.parameters()), reference.average)
+    lagging = Reference(network(), USUAL | {"ema": ema})
+    means = [each.clone() for each in lagging.average]
+    for iteration, (lr, hr) in enumerate(batches()):
+        for mean, parameter in zip(means, lagging.parameters, strict=True):
+            mean.mul_(ema).add_((1 - ema) * parameter.detach())
+        lagging(iteration, lr, hr)
+    found, late = (
+        torch.cat([each.flatten() for each in step.average.network.parameters()]),
+        torch.cat([each.flatten() for each in means]),
+    )
+    assert (found - late).abs().max() > 1e-7  # the comparison above tells the two apart
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.5, 0.9), (0.0, 0.99), (0.9, 0.999), (0, 0.5)])
+def test_adam_has_the_studys_betas(betas):
+    step, reference, _ = both({"betas": list(betas)})
+    check_equal(list(step.network.parameters()), reference.parameters)
+    check_equal([step.optimiser.state[each]["exp_avg"] for each in step.network.parameters()], reference.first)
+    check_equal([step.optimiser.state[each]["exp_avg_sq"] for each in step.network.parameters()], reference.second)
+
+
+def test_all_of_it_together():
+    changes = {"fft_weight": 0.4, "betas": [0.7, 0.95], "ema": 0.6, "learning_rate": 3e-3, "iterations": 9}
+    step, reference, said = both(changes, steps=9)
+    check_equal(list(step.network.parameters()), reference.parameters)
+    check_equal(list(step.average.network.parameters()), reference.average)
+    assert [found for found, _ in said] == [pytest.approx(expected, rel=1e-5) for _, expected in said]
+
+
+# --- going on on another device ---
+
+
+def test_a_state_goes_on_by_the_rules_of_the_device_that_is_there():
+    """Saved on a GPU, its groups say capturable; saved on a CPU, they do not, and a graph could not be recorded."""
+    for capturable, fused in ((True, True), (False, False), (None, None)):
+        step = TrainStep(network(), USUAL, CPU)
+        saved = copy.deepcopy(step.state())
+        lr, hr = batches(1)[0]
+        step(0, lr, hr)
+        saved = copy.deepcopy(step.state())
+        for group in saved["optimiser"]["param_groups"]:
+            group |= {"capturable": capturable, "fused": fused, "lr": torch.tensor(0.5), "foreach": True}
+            if capturable is None:
+                del group["capturable"], group["fused"], group["foreach"]  # of a torch that did not know them
+        other = TrainStep(network(), USUAL, CPU)
+        other.restore(saved)
+        (present,), (fresh,) = other.optimiser.param_groups, TrainStep(network(), USUAL, CPU).optimiser.param_groups
+        assert {key: value for key, value in present.items() if key != "params"} == {
+            key: value for key, value in fresh.items() if key != "params"
+        }
+        assert torch.equal(other(1, lr, hr), step(1, lr, hr))
+        for one, two in zip(other.network.parameters(), step.network.parameters(), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_on_cuda_a_state_of_a_cpu_can_be_recorded():
+    """`capturable` is as on a GPU afterwards; the device itself is not needed to see that."""
+    saved = TrainStep(network(), USUAL, CPU).state()
+    assert saved["optimiser"]["param_groups"][0]["capturable"] is False
+    other = TrainStep(network(), USUAL, CPU)
+    other.optimiser.param_groups[0]["capturable"] = True  # as a TrainStep on CUDA is made
+    other.restore(saved)
+    assert other.optimiser.param_groups[0]["capturable"] is True
+
+
+# --- recording, with stand-ins for what CUDA does ---
+
+
+class Graph:
+    """A recording that repeats what was done within it."""
+
+    made: ClassVar[list["Graph"]] = []
+
+    def __init__(self) -> None:
+        self.replayed = 0
+        Graph.made.append(self)
+
+    def replay(self) -> None:
+        self.replayed += 1
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Streams and graphs that do nothing; `refuse` makes the next recordings end with an error."""
+    said = SimpleNamespace(refuse=None)
+
+    @contextlib.contextmanager
+    def recording(graph, **_):
+        yield
+        if said.refuse is not None:
+            raise said.refuse
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
+    Graph.made = []
+    return said
+
+
+def test_a_step_is_recorded_once_and_then_replayed(cuda):
+    captured = CapturedStep(TrainStep(network(), USUAL, CPU))
+    for iteration, (lr, hr) in enumerate(batches(8)):
+        captured(iteration, lr, hr)
+    assert [graph.replayed for graph in Graph.made] == [8 - capture.WARM_UP]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("operation not permitted when stream is capturing\nmore"), ValueError()]
+)
+def test_a_recording_that_fails_is_told_and_leaves_no_half_graph(cuda, error):
+    captured = CapturedStep(TrainStep(network(), USUAL, CPU))
+    cuda.refuse = error
+    lr, hr = batches(1)[0]
+    for iteration in range(capture.WARM_UP):
+        captured(iteration, lr, hr)
+    for _ in range(2):  # asked again, it does not replay what was not recorded
+        with pytest.raises(
+            UserError, match=r"cannot be recorded as a CUDA graph .* set run.cuda_graph: false"
+        ) as caught:
+            captured(capture.WARM_UP, lr, hr)
+        assert "\n" not in str(caught.value)
+    assert [graph.replayed for graph in Graph.made] == [0, 0]
+
+
+def test_a_recording_that_runs_out_of_memory_says_that(cuda):
+    captured = CapturedStep(TrainStep(network(), USUAL, CPU))
+    cuda.refuse = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+    lr, hr = batches(1)[0]
+    for iteration in range(capture.WARM_UP):
+        captured(iteration, lr, hr)
+    with pytest.raises(torch.OutOfMemoryError):
+        captured(capture.WARM_UP, lr, hr)
+
+
+def test_what_is_recorded_is_asked_for_by_the_study():
+    step = SimpleNamespace(device=CPU)
+    assert capture.as_asked(step, {"cuda_graph": True}) is step
+    assert capture.as_asked(step, {"cuda_graph": False}) is step
+
+
+def test_a_study_that_asks_for_it_gets_a_recorded_step(cuda):
+    step = TrainStep(network(), USUAL, CPU)
+    step.device = torch.device("cuda")
+    assert isinstance(capture.as_asked(step, {"cuda_graph": True}), CapturedStep)
+    assert capture.as_asked(step, {"cuda_graph": False}) is step
