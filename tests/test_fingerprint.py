@@ -6,6 +6,7 @@ Edits are made to the syntax tree, by the name of what they change, so that they
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,21 +30,20 @@ VARIANTS = [
 ]
 NETWORKS = [*VARIANTS, "imdn", "edsr_baseline", "mine"]
 
-# Fingerprints of all NETWORKS in each of the folders given, in one process: torch is imported once, the project anew.
+# Fingerprints of all NETWORKS in each of the folders given, in one process: the project is imported anew for each.
 SCRIPT = """
 import json, sys
-import torch
 names, folders = json.loads(sys.argv[1]), sys.argv[2:]
 found = {}
 for folder in folders:
     for module in list(sys.modules):
-        if module.partition(".")[0] in ("safmn", "my_layers", "my_helpers", "my_late"):
+        if module.partition(".")[0] == "safmn":
             del sys.modules[module]
     sys.path.insert(0, folder)
-    from safmn.training import loop
-    found[folder] = {name: loop.code_fingerprint(name) for name in names}
+    from safmn.training import identity
+    found[folder] = {name: identity.code_fingerprint(name) for name in names}
     sys.path.remove(folder)
-    sys.path[:] = [entry for entry in sys.path if not entry.endswith("/ablations")]
+assert not {"torch", "numpy", "my_layers", "my_helpers", "my_late"} & set(sys.modules)
 print(json.dumps(found))
 """
 
@@ -250,7 +250,16 @@ def with_comments(text: str) -> str:
     return "\n".join(lines) + "\n\n# the end\n"
 
 
-SAFMN = "safmn/networks/safmn.py"
+def place(name: str) -> str:
+    """The module of SAFMN or its switches that defines a class, a function or a table."""
+    for module in ("safmn", "switches"):
+        file = ROOT / f"safmn/networks/{module}.py"
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+        if re.search(rf"^(class |def )?{name.partition('.')[0]}\b", text, re.MULTILINE):
+            return str(file.relative_to(ROOT))
+    raise AssertionError(f"nothing defines {name} any more: correct this test")
+
+
 ALL = set(NETWORKS)
 OURS = {*VARIANTS, "mine"}
 
@@ -282,22 +291,25 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "the collapse": (assign("safmn/training/collapse.py", "FACTOR", "4.0"), ALL),
     "precision and threads": (change("safmn/training/loop.py", "configure"), ALL),
     # The architecture: only the variants concerned.
-    "FMM": (change(SAFMN, "FMM"), OURS),
-    "SAFMN": (change(SAFMN, "SAFMN.forward"), OURS),
-    "levels": (assign(SAFMN, "LEVELS", "3"), OURS),
-    "SAFM": (change(SAFMN, "SAFM.forward"), OURS - {"safm_none", "mine"}),
-    "CCM": (change(SAFMN, "CCM"), OURS - {"ccm_none"}),
-    "squeeze and excitation": (change(SAFMN, "SqueezeExcitation"), {"ccm_se"}),
-    "LayerNorm": (change(SAFMN, "LayerNorm2d"), OURS - {"ln_bn", "ln_fbn", "ln_l2", "ln_none"}),
-    "frozen batch norm": (change(SAFMN, "FrozenBatchNorm2d"), {"ln_fbn"}),
-    "L2 norm": (change(SAFMN, "L2Norm2d"), {"ln_l2"}),
-    "no norm": (change(SAFMN, "NoNorm"), {"ln_none"}),
-    "average pooling": (change(SAFMN, "average_pool"), {"avg_pool"}),
-    "max pooling": (change(SAFMN, "max_pool"), OURS - {"safm_none", "avg_pool", "mine"}),
-    "GELU": (change(SAFMN, "gelu"), OURS - {"safm_none", "gelu_sigmoid", "mine"}),
-    "another function of torch": (entry(SAFMN, "ACTIVATIONS", "sigmoid", "torch.tanh"), {"gelu_sigmoid"}),
-    "another layer of torch": (entry(SAFMN, "NORMS", "batch_norm", "nn.InstanceNorm2d"), {"ln_bn"}),
-    "a new norm": (entry(SAFMN, "NORMS", "new", "nn.InstanceNorm2d"), set()),
+    "FMM": (change(place("FMM"), "FMM"), OURS),
+    "SAFMN": (change(place("SAFMN.forward"), "SAFMN.forward"), OURS),
+    "levels": (assign(place("LEVELS"), "LEVELS", "3"), OURS),
+    "SAFM": (change(place("SAFM.forward"), "SAFM.forward"), OURS - {"safm_none", "mine"}),
+    "CCM": (change(place("CCM"), "CCM"), OURS - {"ccm_none"}),
+    "squeeze and excitation": (change(place("SqueezeExcitation"), "SqueezeExcitation"), {"ccm_se"}),
+    "LayerNorm": (change(place("LayerNorm2d"), "LayerNorm2d"), OURS - {"ln_bn", "ln_fbn", "ln_l2", "ln_none"}),
+    "frozen batch norm": (change(place("FrozenBatchNorm2d"), "FrozenBatchNorm2d"), {"ln_fbn"}),
+    "L2 norm": (change(place("L2Norm2d"), "L2Norm2d"), {"ln_l2"}),
+    "no norm": (change(place("NoNorm"), "NoNorm"), {"ln_none"}),
+    "average pooling": (change(place("average_pool"), "average_pool"), {"avg_pool"}),
+    "max pooling": (change(place("max_pool"), "max_pool"), OURS - {"safm_none", "avg_pool", "mine"}),
+    "GELU": (change(place("gelu"), "gelu"), OURS - {"safm_none", "gelu_sigmoid", "mine"}),
+    "another function of torch": (
+        entry(place("ACTIVATIONS"), "ACTIVATIONS", "sigmoid", "torch.tanh"),
+        {"gelu_sigmoid"},
+    ),
+    "another layer of torch": (entry(place("NORMS"), "NORMS", "batch_norm", "nn.InstanceNorm2d"), {"ln_bn"}),
+    "a new norm": (entry(place("NORMS"), "NORMS", "new", "nn.InstanceNorm2d"), set()),
     "a published network": (change("safmn/networks/imdn.py", "IMDN"), {"imdn"}),
     "a block of some": (change("safmn/networks/blocks.py", "RangeShift"), {"edsr_baseline"}),
     # A user's own layer.

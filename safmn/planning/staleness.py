@@ -7,7 +7,7 @@ from safmn.data import sources
 from safmn.data.packed import INDEX, PackedPairs, open_pairs
 from safmn.errors import UserError
 from safmn.study import Run, Study
-from safmn.training import loop
+from safmn.training import identity
 
 
 class Today:
@@ -32,7 +32,7 @@ class Today:
         stores = self.stores(run.scale)
         if stores is None:
             return None
-        return loop.key_of(specification or self.specification(run), [store.fingerprint for store in stores])
+        return identity.key_of(specification or self.specification(run), [store.fingerprint for store in stores])
 
     def stores(self, scale: int) -> list[PackedPairs] | None:
         """Training and validation images at a scale; None where one is not packed."""

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,31 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safmn import fingerprint, networks, provenance
+from safmn import networks, provenance
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
 from safmn.device import description as hardware
 from safmn.errors import UserError
-from safmn.files import digest, remove_strays, write_json
+from safmn.files import remove_strays, write_json
 from safmn.networks import weights
-from safmn.training import loss, randomness, schedule, validation
+from safmn.training import randomness, schedule, validation
 from safmn.training.capture import CapturedStep
 from safmn.training.collapse import Collapse, CollapseWatch
 from safmn.training.history import History, Progress, Scalars
+from safmn.training.identity import key_of
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 
-# What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
-# quality stage are not among it: editing them retrains nothing.
-SEMANTIC = (
-    randomness.seed_everything,
-    PatchSampler,
-    TrainStep,
-    loss.terms,
-    schedule.learning_rate,
-    validation.rgb_psnr,
-    CollapseWatch,
-)
 LOOK_EVERY = 100  # iterations between looks at the losses, at most; fixed, since a collapse leaves a look's weights
 WRITTEN = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv", "run.json", "failure.txt")
 
@@ -49,22 +38,6 @@ class Interrupted(Exception):
     def __init__(self, iteration: int, number: int) -> None:
         super().__init__(f"stopped at iteration {iteration}; the state is saved, run the same command to go on")
         self.number = number
-
-
-def code_fingerprint(name: str) -> str:
-    """The fingerprint of the code that training `name` executes."""
-    return digest([_recipe(), fingerprint.of_network(name)])
-
-
-@cache
-def _recipe() -> str:
-    return fingerprint.code(*SEMANTIC, configure)
-
-
-def key_of(specification: dict[str, Any], data: list[str]) -> str:
-    """What a saved state must agree with: specification, semantic code and data."""
-    code = code_fingerprint(specification["network"])
-    return digest({"specification": specification, "code": code, "data": data})
 
 
 class Training:
