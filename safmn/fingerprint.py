@@ -189,7 +189,7 @@ class _Walk:
             self._visit_all(statements, Scope(module))
 
     def _follow_body(self, module: Module, node: ast.ClassDef, known: Mapping[str, Any]) -> None:
-        scope = Scope(module, imports=syntax.imports_in([node], module), choosing=self._choosing)
+        scope = Scope(module, imports=module.facts(node).imports, choosing=self._choosing)
         constructed = any(syntax.is_definition(each) and each.name == "__init__" for each in node.body)
         for base in node.bases:
             value = self.meaning.value(base, scope)
@@ -206,18 +206,16 @@ class _Walk:
 
     def _scope(self, module: Module, node: Any, known: Mapping[str, Any]) -> Scope:
         """The scope of a function: an argument that gets another value is not known, a name that gets one may be."""
-        imports = syntax.imports_in([node], module)
+        facts = module.facts(node)
+        imports, times = facts.imports, facts.times
         if not self._choosing:
             return Scope(module, imports=imports)
-        arguments = syntax.arguments(node)
-        times = syntax.bound([node])
         kept = {name: value for name, value in known.items() if times[name] == 1}
         self._follow_all(value for name, value in known.items() if name not in kept)
-        local = frozenset({*times, *arguments} - kept.keys() - {name for name in imports if times[name] == 1})
-        scope = Scope(module, kept, local, imports, choosing=True)
-        for each in (part for part in ast.walk(node) if isinstance(part, ast.Assign)):
-            name = each.targets[0].id if len(each.targets) == 1 and isinstance(each.targets[0], ast.Name) else None
-            value = self.meaning.value(each.value, scope) if name and times[name] == 1 else UNKNOWN
+        local = times.keys() - kept.keys() - {name for name in imports if times[name] == 1}
+        scope = Scope(module, kept, frozenset(local), imports, choosing=True)
+        for name, given in facts.assignments:
+            value = self.meaning.value(given, scope) if times[name] == 1 else UNKNOWN
             if chooses(value) or isinstance(value, Definition):
                 scope = replace(scope, known={**scope.known, name: value}, local=scope.local - {name})
         return scope

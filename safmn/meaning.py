@@ -71,7 +71,7 @@ class Scope:
     module: Module
     known: Mapping[str, Any] = field(default_factory=dict)
     local: frozenset[str] = frozenset()
-    imports: Mapping[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    imports: syntax.Imports = field(default_factory=dict)
     choosing: bool = False
 
 

@@ -12,11 +12,10 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
-from safmn import paths
-
 PROJECT = "safmn"
 UNWRITTEN = object()
 """The value of what is not written out."""
+Imports = dict[str, list[tuple[str, str | None]]]
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 _CHANGES = {"update", "setdefault", "pop", "popitem", "clear"}  # methods that change a table
 
@@ -86,7 +85,7 @@ class Module:
         ]
 
     @cached_property
-    def imports(self) -> dict[str, list[tuple[str, str | None]]]:
+    def imports(self) -> Imports:
         """As `imports_in`, of what stands outside of classes and functions."""
         return imports_in([node for node in self.tree.body if not is_definition(node)], self)
 
@@ -132,12 +131,49 @@ class Module:
     def _texts(self) -> dict[str, str]:
         return {}
 
+    def facts(self, node: ast.AST) -> "Facts":
+        """What the code of a class or function imports and gives values to."""
+        if node not in self._facts:
+            self._facts[node] = Facts.of(node, self)
+        return self._facts[node]
+
+    @cached_property
+    def _facts(self) -> dict[ast.AST, "Facts"]:
+        return {}
+
     @cached_property
     def uses_torch(self) -> bool:
         """Whether it imports torch anywhere, so that layers may be made in it."""
         return any(
             origin.partition(".")[0] == "torch" for each in imports_in([self.tree], self).values() for origin, _ in each
         )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands anywhere in a piece of code.
+
+    Attributes:
+        imports: as `imports_in`.
+        times: name -> how often it gets a value, as `bound`.
+        assignments: name -> value, of those that assign one name.
+    """
+
+    imports: Imports
+    times: Counter[str]
+    assignments: list[tuple[str, ast.expr]]
+
+    @classmethod
+    def of(cls, tree: ast.AST, module: Module) -> "Facts":
+        """Reads them."""
+        facts = cls({}, Counter(), [])
+        for node in ast.walk(tree):
+            facts.times.update(_bound_by(node))
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                _add_import(facts.imports, node, module)
+            elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                facts.assignments.append((node.targets[0].id, node.value))
+        return facts
 
 
 class Library:
@@ -182,8 +218,10 @@ class Library:
     def _find(self, name: str) -> Path | None:
         top, *rest = name.split(".")
         if top == PROJECT:
-            stem = paths.ROOT.joinpath(PROJECT, *rest)
-            return next((file for file in (stem / "__init__.py", stem.with_suffix(".py")) if file.is_file()), None)
+            stem = Path(__file__).resolve().parent.joinpath(*rest)
+            return next(
+                (file for file in (stem / "__init__.py", stem.parent / f"{stem.name}.py") if file.is_file()), None
+            )
         spec = self._spec(name)
         if spec is None or spec.origin is None or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
             return None
@@ -287,33 +325,32 @@ def text(node: Any) -> str:
     return f"{type(node).__name__}({','.join(fields)})"
 
 
-def arguments(node: Any) -> set[str]:
-    """The names of a function's own arguments."""
-    given = node.args
-    rest = [each for each in (given.vararg, given.kwarg) if each]
-    return {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs, *rest)}
-
-
-def imports_in(trees: list[ast.AST], module: Module) -> dict[str, list[tuple[str, str | None]]]:
+def imports_in(nodes: Iterable[ast.AST], module: Module) -> Imports:
     """Name -> (module, attribute or None) of the imports in a piece of code; several where conditions decide.
 
     What `from x import *` brings stands under "*".
     """
-    found: dict[str, list[tuple[str, str | None]]] = {}
-    for node in (each for tree in trees for each in ast.walk(tree)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                name = alias.asname or alias.name.partition(".")[0]
-                found.setdefault(name, []).append((alias.name if alias.asname else name, None))
-        elif isinstance(node, ast.ImportFrom):
-            relative = "." * node.level + (node.module or "")
-            try:
-                origin = resolve_name(relative, module.package) if node.level else relative
-            except ImportError:
-                continue
-            for alias in node.names:
-                found.setdefault(alias.asname or alias.name, []).append((origin, alias.name))
+    found: Imports = {}
+    for tree in nodes:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                _add_import(found, node, module)
     return found
+
+
+def _add_import(found: Imports, node: ast.Import | ast.ImportFrom, module: Module) -> None:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            name = alias.asname or alias.name.partition(".")[0]
+            found.setdefault(name, []).append((alias.name if alias.asname else name, None))
+        return
+    relative = "." * node.level + (node.module or "")
+    try:
+        origin = resolve_name(relative, module.package) if node.level else relative
+    except ImportError:
+        return
+    for alias in node.names:
+        found.setdefault(alias.asname or alias.name, []).append((origin, alias.name))
 
 
 def plain_value(node: ast.AST) -> Any:

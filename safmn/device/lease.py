@@ -27,6 +27,7 @@ FOLDER = "SAFMN_LEASE_DIR"
 LEASED = "SAFMN_LEASED_DEVICE"  # tells a child process that its parent holds the lease
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 POLL = 0.2  # seconds
+DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 
 
 @contextlib.contextmanager
@@ -223,9 +224,8 @@ def _installed() -> dict[str, str]:
 
 
 def _counted() -> dict[str, str]:
-    import torch
-
-    if torch.version.cuda is None and torch.version.hip is None:
+    """Index -> index, where no `nvidia-smi` answers; empty, without importing torch, where there is no driver."""
+    if sys.platform == "linux" and not any(Path(file).exists() for file in DRIVERS):
         return {}
     # In a process of its own: counting starts the driver, which reads CUDA_VISIBLE_DEVICES once and for all.
     environment = {name: value for name, value in os.environ.items() if name != VISIBLE}

@@ -322,7 +322,7 @@ def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     tests = {parse_selection(text)[0] for text in study.data["test"]}
     names = dict.fromkeys([*study.variants, *study.networks])
     wanted = {
-        "data": [f"data/{name}/x{scale}/index.json" for name, scale in study.stores()],
+        "data": [f"data/{name}/x{scale}/index.json" for name, scale in study.packed_datasets()],
         "quality": [
             f"quality/{run.variant}/x{run.scale}/seed{run.seed}_{which}/{name}.csv"
             for run in study.runs()
