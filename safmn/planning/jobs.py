@@ -19,8 +19,9 @@ from safmn.study import Run, Study
 from safmn.training import identity as training
 
 _PACKING = ("safmn.data.pairs:read_pair",)
-_EVALUATING = ("safmn.quality.evaluation:evaluate", "safmn.networks.checkpoints:read")
-_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest")
+_READING = "safmn.networks.checkpoints:read"
+_EVALUATING = ("safmn.quality.evaluation:evaluate", _READING)
+_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING)
 
 
 class Jobs:
