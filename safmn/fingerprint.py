@@ -456,36 +456,35 @@ def _pattern(node: ast.AST) -> str:
     return "*"
 
 
-_CODE = (
-    ".py",
-    ".pyc",
-    ".yaml",
-    ".yml",
-)  # followed as code, or variants; files of theirs count where they are named whole
-_LONGEST = 200  # characters of a file's name
+_CODE = (".py", ".pyc")  # followed as code
+_VARIANTS = (".yaml", ".yml")  # no data of a pattern that does not say so
+_LONGEST = 200  # bytes of a file's name
+_LARGEST = 2**28  # bytes of a file whose content is read
 
 
 def _files(text: str, folder: Path, whole: bool) -> list[Path]:
     """The files that a text may name below a folder; `whole`: not by a pattern."""
-    text = re.sub(r"^(\*/)+", "", text)  # an unknown folder before it: this one
+    joined, text = "/" in text, re.sub(r"^(\*/)+", "", text)  # an unknown folder before it: this one
     if re.fullmatch(r"\.\w+", text):
         text = f"*{text}"  # with_suffix(".csv")
-    if not text or len(text) > _LONGEST or not text.isprintable():
+    if not text or len(text.encode(errors="replace")) > _LONGEST or not text.isprintable():
         return []
     if not re.search(r"[*?\[]", text):
         found = [folder / text]
-        found += sorted(found[0].rglob("*")) if "/" in text and not whole and found[0].is_dir() else []
-        return [file for file in found if file.suffix not in (".py", ".pyc") and file.is_file()]
+        found += sorted(found[0].rglob("*")) if joined and not whole and found[0].is_dir() else []
+        return [file for file in found if file.suffix not in _CODE and file.is_file()]
     if whole or ".." in text or text.startswith("/") or not ("." in text or text == "*"):
         return []
-    named = text.rpartition(".")[2] in ("yaml", "yml")
+    others = _CODE if text.endswith(_VARIANTS) else (*_CODE, *_VARIANTS)
     try:
-        return [file for file in sorted(folder.glob(text)) if (named or file.suffix not in _CODE) and file.is_file()]
+        return [file for file in sorted(folder.glob(text)) if file.suffix not in others and file.is_file()]
     except (ValueError, OSError, NotImplementedError):
         return []
 
 
 @cache
-def _digest(file: Path, *_: int) -> str:
+def _digest(file: Path, modified: int, size: int) -> str:
+    if size > _LARGEST:
+        return f"{size} bytes of {modified}"
     with open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

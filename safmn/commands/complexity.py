@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         _print(lines, notes)
     if args.check and contradictions:
-        raise counts.refusal(contradictions)
+        failures.append(str(counts.refusal(contradictions)))
     if failures:
         raise UserError("; ".join(map(one_line, failures)))
     if args.record:

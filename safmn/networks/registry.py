@@ -89,7 +89,7 @@ def _in_file(file: Path, tree: ast.Module) -> list[Network]:
     found = []
     for node in filter(syntax.is_definition, tree.body):
         for each in node.decorator_list:
-            if isinstance(each, ast.Call) and syntax.dotted(each.func) == published.__name__:
+            if isinstance(each, ast.Call) and syntax.dotted(each.func) == "published":
                 factory = partial(_build, module, node.name)
                 found.append(_network(factory, f"{module}:{node.name}", each, constants, f"{file}, line {each.lineno}"))
     return found

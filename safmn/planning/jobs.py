@@ -41,11 +41,18 @@ class Jobs:
         folders = study.data["folders"]
         self.tested = [text for text in study.data["test"] if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
+        self._codes: dict[str, str] = {}
         self.counts = {name: cost.of_counts(name) for name in (*study.variants, *study.networks)}
 
     def at(self, place: str) -> str:
         """A place of `safmn.layout`, from where Snakemake runs."""
         return f"{self.study.results}/{place}"
+
+    def _code(self, network: str) -> str:
+        """The fingerprint of a network's code."""
+        if network not in self._codes:
+            self._codes[network] = of_network(network)
+        return self._codes[network]
 
     # --- a run of Snakemake as a whole ---
 
@@ -142,7 +149,7 @@ class Jobs:
 
     def evaluation(self, network: str) -> str:
         """The code that makes a PSNR out of weights and images, that of the network among it."""
-        return digest([self._evaluating, of_network(network)])
+        return digest([self._evaluating, self._code(network)])
 
     @cached_property
     def _evaluating(self) -> str:
@@ -198,7 +205,7 @@ class Jobs:
 
     def inspection(self, network: str) -> str:
         """The code that chooses where to look, and looks, and what it looks into; not that which writes files."""
-        return digest([self._looking, of_network(network)])
+        return digest([self._looking, self._code(network)])
 
     @cached_property
     def _looking(self) -> str:
