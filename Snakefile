@@ -33,17 +33,18 @@ rule all:
         rules.tables.output,
 
 
+# From here until `tables` has run, nothing says that the tables are those of a finished study.
 onstart:
-    write_json(STUDY, study.content)
+    jobs.begin()
 
 
 onsuccess:
     print(
-        f"Tables: {RESULTS}/tables/   page to read: {RESULTS}/report.html",
+        f"Tables: {jobs.at('tables')}/   page to read: {jobs.at(layout.PAGE)}",
         file=sys.stderr,
     )
 
 
 onerror:
     # One failed variant does not keep the others from the tables; its cells say why they are missing.
-    shell(f"rm -f {FINISHED} && python -m safmn tables --study {STUDY}")
+    shell(f"python -m safmn tables --study {STUDY}")

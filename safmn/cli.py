@@ -1,5 +1,7 @@
 """`safmn`: every stage of the DAG as a command.
 
+`safmn COMMAND ... then COMMAND ...` runs several in one process, which starts once, until one of them fails.
+
 A command is a module of `safmn.commands` with `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`; it is imported
 only when it is called, so that `safmn --help` does not wait for torch.
 """
@@ -7,6 +9,7 @@ only when it is called, so that `safmn --help` does not wait for torch.
 import argparse
 import importlib
 import sys
+from itertools import pairwise
 
 from safmn.errors import UserError, one_line
 
@@ -33,8 +36,17 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status (0 done, 2 a mistake of the user's, 130 interrupted)."""
+    """Runs commands; returns the exit status (0 done, 2 a mistake of the user's, 130 interrupted)."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    ends = [place for place, words in enumerate(pairwise(arguments)) if words[0] == "then" and words[1] in COMMANDS]
+    for start, end in zip([0, *(place + 1 for place in ends)], [*ends, len(arguments)], strict=True):
+        status = _run(arguments[start:end])
+        if status:
+            return status
+    return 0
+
+
+def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="safmn", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)

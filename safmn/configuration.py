@@ -153,8 +153,14 @@ def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """The .yaml files of a folder by name; UserError where the folder is missing."""
+    """The .yaml and .yml files of a folder by name; UserError where it is missing, or two of them have one name."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one YAML file a variant")
     # Hidden ones are an editor's or a file system's, not a person's.
-    yield from sorted(file for file in folder.glob("*.yaml") if not file.name.startswith("."))
+    files = [file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml") and file.name[0] != "."]
+    by_name: dict[str, Path] = {}
+    for file in sorted(files):
+        if file.stem in by_name:
+            raise UserError(f"{by_name[file.stem]} and {file.name} beside it give one name: remove or rename one")
+        by_name[file.stem] = file
+    yield from by_name.values()

@@ -3,389 +3,488 @@
 Snakemake sees when a rule changes but not when a module does that the rule's command imports. The fingerprint of what
 a training run executes goes into the rule's parameters, so that an edited loss retrains and an edited comment does not.
 
-Code is followed by name: from a function to the functions, classes and constants that it mentions, as long as they are
-this project's or the user's own. What comes from an installed package is not, unless it is one that a network's layers
-come from; versions are recorded beside each result.
+Code is read, never imported, and followed by name: from a function to the functions, classes and constants that it
+mentions, as long as they are this project's or the user's own. What comes from an installed package is not, unless it
+is one that a network's layers come from; versions are recorded beside each result.
+
+A network is followed from its class and the switches that it is built with. What they do not choose is passed over:
+the other entries of `TABLE[switch]`, the branches of `if switch == "none"` that are not taken. Where that cannot be
+told, everything is followed: too much costs a training, too little gives a wrong number.
 """
 
 import ast
-import functools
 import hashlib
-import importlib
-import importlib.util
-import inspect
-import json
-import sys
-import sysconfig
-from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import torch
-from torch import nn
+from safmn import syntax
+from safmn.errors import UserError
+from safmn.meaning import UNKNOWN, Constant, Definition, Meaning, Scope, Table, chooses, is_plain
+from safmn.syntax import Library, Module
+
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # "package.module:Class"
+_LOOKS_UP = {"globals", "eval", "exec", "__subclasses__", "import_module", "__import__"}  # names by text
+_LISTS = {"iterdir", "listdir", "scandir", "walk", "glob", "rglob"}  # the files of a folder
 
 
-def code(*roots: Any) -> str:
-    """A sha256 over classes and functions and everything of one's own that they refer to by name."""
-    walk = _Walk(in_network=False)
+def code(*roots: str, apart: Collection[str] = ()) -> str:
+    """A sha256 over classes and functions, given as "module:name", and everything of one's own that they refer to.
+
+    `apart` are modules whose code counts elsewhere: networks', which the fingerprint of each network holds.
+    """
+    walk = _Walk(Library(), choosing=False, apart=apart)
     for root in roots:
-        walk.follow(root)
+        walk.start(root, {})
     return walk.digest()
 
 
-def network(module: nn.Module) -> str:
-    """The fingerprint of the code that a built network consists of.
+def network(root: str, switches: Mapping[str, Any], beside: Path | None = None, words: bool = False) -> str:
+    """The fingerprint of the code that a network consists of.
 
-    What a constructor chooses from, classes of modules and tables of functions, is not followed by name: the chosen
-    ones are found in the network itself, and an edit of another choice concerns other networks only.
+    Args:
+        root: the class or function that builds it, as "module:name"; its first argument is the scale.
+        switches: the further arguments. A text such as "module:Class" among them is followed, too; numbers choose
+            nothing.
+        beside: the folder of the variant, where a user's modules and data may lie.
+        words: whether a word among the switches that is in none of the tables it is looked up in is a mistake.
+
+    Raises:
+        UserError: a class that a switch names is not there, or see `words`.
     """
-    packages = {_top(type(part).__module__) for part in module.modules()} - {"torch"}
-    walk = _Walk(in_network=True, packages=packages)
-    for path, part in module.named_modules():
-        walk.follow(type(part))
-        if walk.is_own(type(part).__module__):
-            # Switches are attributes of the module they act in: numbers, or functions such as a pooling.
-            for name, value in vars(part).items():
-                walk.follow_attribute(f"{path}.{name}", value)
-        else:
-            walk.found[path] = f"{_name(type(part))}({part.extra_repr()})"
+    packages: frozenset[str] = frozenset()
+    while True:
+        walk = _Walk(Library(beside), choosing=True, packages=packages)
+        walk.start(root, switches)
+        if walk.packages == packages:
+            break
+        packages = walk.packages  # layers turned out to come from there: all that is met of it is followed
+    for name, value in switches.items():
+        if words and value in walk.meaning.missing and not _CLASS.fullmatch(value):
+            raise UserError(f"{name}: {value!r} is not known: correct it, or name a class as 'package.module:Class'")
     return walk.digest()
-
-
-_of_variants: dict[str, str] = {}  # switches -> fingerprint
-
-
-def of_network(name: str) -> str:
-    """The fingerprint of the code of the network `name`.
-
-    Blocks all run the same code and a specification holds their number, so a variant is built with one of them: a study
-    of a thousand variants is looked at in seconds.
-    """
-    from safmn import networks
-    from safmn.networks import variants
-
-    variant = variants.discover().get(name)
-    with torch.device("meta"):
-        if variant is None:
-            return network(networks.build(name, networks.info(name).scales[-1]))
-        switches = {key: value for key, value in variant.switches.items() if key != "n_blocks"}
-        key = json.dumps([str(variant.file.parent), switches], sort_keys=True)
-        if key not in _of_variants:
-            _of_variants[key] = network(variant.build(4, n_blocks=1))
-        return _of_variants[key]
 
 
 class _Walk:
-    """From one piece of code to the next, collecting name -> meaning."""
+    """From one piece of code to the next, collecting name -> what it says."""
 
-    def __init__(self, in_network: bool, packages: Set[str] = frozenset()) -> None:
-        self.found: dict[str, str] = {}
-        self._in_network = in_network
-        self._packages = packages  # followed though they may be installed
-        self._done: set[tuple[str, bool]] = set()
+    def __init__(
+        self,
+        library: Library,
+        choosing: bool,
+        packages: frozenset[str] = frozenset(),
+        apart: Collection[str] = (),
+    ) -> None:
+        self.packages = packages  # installed ones that are followed
+        self.meaning = Meaning(library, foreign=choosing)
+        self._found: dict[str, str] = {}
+        self._library = library
+        self._choosing = choosing
+        self._apart = apart
+        self._done: set[tuple[Any, ...]] = set()
 
     def digest(self) -> str:
-        joined = "\n".join(f"{name}={text}" for name, text in sorted(self.found.items()))
+        lines = sorted((self._found | self.meaning.used).items())
+        joined = "\n".join(f"{name}={text}" for name, text in lines)
         return hashlib.sha256(joined.encode(errors="surrogatepass")).hexdigest()
 
-    def is_own(self, module: str | None) -> bool:
-        """Whether the code of a module is followed."""
-        return module is not None and (_is_own(module) or _top(module) in self._packages)
+    def start(self, root: str, switches: Mapping[str, Any]) -> None:
+        """Follows "module:name", built with switches."""
+        module_name, _, name = root.partition(":")
+        module = self._library.module(module_name)
+        if module is None or name not in module.definitions:
+            raise UserError(f"{root} is not found in Python source: is it still there?")
+        target = Definition(module, name)
+        named = {key: value if chooses(value) else UNKNOWN for key, value in switches.items()}
+        self._follow(target, self._given(target, [UNKNOWN], named))
+        for key, value in switches.items():
+            for text in _texts(value):
+                if _CLASS.fullmatch(text):
+                    self._follow_class(text, key)
+                elif self._library.beside:
+                    self._follow_files(text, self._library.beside)
 
-    def follow(self, value: Any, constructing: bool = False) -> None:
-        """Adds a class or function, unless it is a library's, and what it refers to.
+    # --- from name to name ---
+
+    def _is_followed(self, module: Module) -> bool:
+        top = module.name.partition(".")[0]
+        if module.name in self._apart:
+            return False
+        if top in self.packages or self._library.is_own(module.name):
+            return True
+        if self._choosing and not syntax.is_fixed(top) and module.uses_torch:
+            self.packages |= {top}
+            return True
+        return False
+
+    def _follow_class(self, path: str, switch: str = "") -> None:
+        """Adds what "module:Class" names; UserError where a switch names one that is not there."""
+        module_name, _, name = path.partition(":")
+        module = self._library.module(module_name)
+        if switch and not syntax.is_fixed(module_name):
+            self._check_class(module, path, switch)
+        if module is None or not (switch or self._library.is_own(module.name)) or syntax.is_fixed(module_name):
+            return
+        if not self._library.is_own(module.name):
+            self.packages |= {module_name.partition(".")[0]}
+        self._follow_all(self.meaning.targets(name, Scope(module)))
+
+    def _check_class(self, module: Module | None, path: str, switch: str) -> None:
+        module_name, _, name = path.partition(":")
+        if module is None:
+            if not self._library.exists(module_name):
+                raise UserError(
+                    f"{switch}: {path!r} cannot be imported: is its module beside the variant or installed?"
+                )
+            file = self._library.file(module_name)
+            if file is not None:
+                raise UserError(f"{switch}: {path!r} cannot be imported: {syntax.why_unreadable(file)}")
+        elif not self.meaning.targets(name, Scope(module)) and not module.is_dynamic:
+            imported = name in module.imports
+            if not imported:
+                raise UserError(f"{switch}: {path!r} cannot be imported: {module.file} has no {name}")
+
+    def _follow_all(self, targets: Iterable[Any]) -> None:
+        for target in targets:
+            if isinstance(target, Definition):
+                self._follow(target, {})
+            elif isinstance(target, Constant):
+                self._follow_statements(target.module, target.name, target.nodes)
+            elif isinstance(target, Module):  # passed around, or looked into by text: nothing tells what is used
+                self._follow_statements(target, "*", target.tree.body)
+
+    def _follow(self, target: Definition, known: Mapping[str, Any]) -> None:
+        """Adds a class or function, and what it refers to.
 
         Args:
-            value: the class or function.
-            constructing: whether it is only known to serve the constructor of a network that is at hand.
+            target: which one.
+            known: those of its (or its constructor's) arguments whose value is known.
         """
-        if isinstance(value, MethodType):
-            value = value.__func__
-        if not isinstance(value, type):
-            value = inspect.unwrap(value)
-        if not self.is_own(getattr(value, "__module__", None)) or not hasattr(value, "__qualname__"):
+        module = target.module
+        if not self._is_new(module, target.name, tuple(sorted(known.items(), key=lambda item: item[0]))):
             return
-        name = _name(value)
-        if (name, constructing) in self._done:
-            return
-        self._done.add((name, constructing))
-        meaning = _meaning(value)
-        self.found[name] = meaning.text
-        for path in sorted(meaning.names):
-            in_constructor = self._in_network and path not in meaning.names_outside_constructor
-            self._follow_name(path, value.__module__, meaning, constructing or in_constructor)
-        for base in getattr(value, "__bases__", ()):
-            self.follow(base)
+        self._found[f"{module.name}.{target.name}"] = module.text_of(target.name)
+        for node in target.nodes:
+            if isinstance(node, ast.ClassDef):
+                self._follow_body(module, node, known)
+            else:
+                self._visit_function(node, self._scope(module, node, known))
 
-    def _follow_name(self, path: str, module: str, meaning: "_Meaning", constructing: bool) -> None:
-        """Adds what a dotted name, mentioned in `module`, stands for."""
-        owner, name, target = _resolve(path, module, meaning.imports, self.is_own)
-        if target is None or isinstance(target, ModuleType) or not self.is_own(owner):
-            return
-        if isinstance(target, type):
-            if not (constructing and issubclass(target, nn.Module)):
-                self.follow(target, constructing)
-            return
-        if isinstance(target, FunctionType | MethodType) or hasattr(target, "__wrapped__"):
-            self.follow(target, constructing)
-            return
-        if constructing and isinstance(target, dict) and any(callable(each) for each in target.values()):
-            return
-        constant = _constants(owner).get(name)
-        if constant is None or (f"{owner}.{name}", constructing) in self._done:
-            return
-        self._done.add((f"{owner}.{name}", constructing))
-        self.found[f"{owner}.{name}"] = constant.text
-        for each in sorted(constant.names):
-            self._follow_name(each, owner, constant, constructing)
-
-    def follow_attribute(self, name: str, value: Any) -> None:
-        """Adds a function or a number that a module of the network holds; passes over anything else."""
-        if isinstance(value, functools.partial):
-            words = sorted((word, _plain(each)) for word, each in value.keywords.items())
-            self.found[name] = f"partial({[_plain(each) for each in value.args]}, {words})"
-            self.follow_attribute(f"{name}.func", value.func)
-        elif isinstance(value, FunctionType | MethodType | BuiltinFunctionType):
-            self.found[name] = _name(value)
-            self.follow(value)
-        elif isinstance(value, bool | int | float | str):
-            self.found[name] = repr(value)
-
-
-def _plain(value: Any) -> str:
-    return repr(value) if isinstance(value, bool | int | float | str | tuple | None) else type(value).__qualname__
-
-
-def _resolve(
-    path: str, module: str, imports: dict[str, tuple[str, str | None]], is_own: Callable[[str | None], bool]
-) -> tuple[str, str, Any]:
-    """The module that owns what a dotted name stands for, its name there, and itself, which is None if unknown."""
-    first, *rest = path.split(".")
-    owner, name = module, first
-    target = None
-    if first in imports and is_own(imports[first][0]):
-        origin, attribute = imports[first]
-        owner, name = origin, attribute or ""
-        target = _imported(origin, attribute)
-    elif first not in imports:
-        target = getattr(sys.modules.get(module), first, None)
-    for part in rest:
-        if not isinstance(target, ModuleType):
-            break  # an attribute of a class or object: the object as a whole is followed
-        owner, name, target = target.__name__, part, getattr(target, part, None)
-    # Through `from x import y` to where y is made.
-    while is_own(owner) and not isinstance(target, ModuleType):
-        if name in _constants(owner) or name not in _imports(owner):
-            break
-        origin, attribute = _imports(owner)[name]
-        if attribute is None or origin not in sys.modules:
-            break
-        owner, name = origin, attribute
-    return owner, name, target
-
-
-def _imported(module: str, attribute: str | None) -> Any:
-    try:
-        found = importlib.import_module(module)
-        if attribute is None:
-            return found
-        if not hasattr(found, attribute):
-            return importlib.import_module(f"{module}.{attribute}")
-        return getattr(found, attribute)
-    except ImportError:
-        return None
-
-
-def _top(module: str) -> str:
-    return module.partition(".")[0]
-
-
-@cache
-def _is_own(module: str) -> bool:
-    """Whether a module is this project's or the user's own: any that is not installed and not Python's."""
-    top = _top(module)
-    if top == _top(__name__):
+    def _is_new(self, module: Module, *what: Any) -> bool:
+        """Whether to follow something in a module now; what happens when the module is imported comes with it."""
+        if not self._is_followed(module) or (module, *what) in self._done:
+            return False
+        self._done.add((module, *what))
+        if module.effects and what != ("<import>",):
+            self._follow_statements(module, "<import>", module.effects)
         return True
-    if top in sys.stdlib_module_names:
-        return False
-    place = getattr(sys.modules.get(module), "__file__", None) or _place(top)
-    return place is not None and not any(Path(place).resolve().is_relative_to(folder) for folder in _INSTALLED)
 
+    def _follow_statements(self, module: Module, name: str, statements: list[ast.stmt]) -> None:
+        """Adds statements at the top of a module."""
+        if self._is_new(module, name):
+            self._found[f"{module.name}.{name}"] = syntax.text(statements)
+            self._visit_all(statements, Scope(module))
 
-def _place(top: str) -> str | None:
-    """Where a module lies that need not have been imported yet."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    return None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or []), None)
+    def _follow_body(self, module: Module, node: ast.ClassDef, known: Mapping[str, Any]) -> None:
+        scope = Scope(module, imports=module.facts(node).imports, choosing=self._choosing)
+        constructed = any(syntax.is_definition(each) and each.name == "__init__" for each in node.body)
+        for base in node.bases:
+            value = self.meaning.value(base, scope)
+            if isinstance(value, Definition):
+                self._follow(value, {} if constructed else known)
+            else:
+                self._visit(base, scope)
+        self._visit_all([*node.keywords, *node.decorator_list], scope)
+        for each in node.body:
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._visit_function(each, self._scope(module, each, known if each.name == "__init__" else {}))
+            else:
+                self._visit(each, scope)
 
+    def _scope(self, module: Module, node: Any, known: Mapping[str, Any]) -> Scope:
+        """The scope of a function: an argument that gets another value is not known, a name that gets one may be."""
+        facts = module.facts(node)
+        imports, times = facts.imports, facts.times
+        if not self._choosing:
+            return Scope(module, imports=imports)
+        kept = {name: value for name, value in known.items() if times[name] == 1}
+        self._follow_all(value for name, value in known.items() if name not in kept)
+        local = times.keys() - kept.keys() - {name for name in imports if times[name] == 1}
+        scope = Scope(module, kept, frozenset(local), imports, choosing=True)
+        for name, given in facts.assignments:
+            value = self.meaning.value(given, scope) if times[name] == 1 else UNKNOWN
+            if chooses(value) or isinstance(value, Definition):
+                scope = replace(scope, known={**scope.known, name: value}, local=scope.local - {name})
+        return scope
 
-_INSTALLED = {Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")} | {
-    Path(torch_file).resolve().parents[1] for torch_file in [sys.modules["torch"].__file__] if torch_file
-}
+    # --- through one piece ---
 
+    def _visit_all(self, nodes: Iterable[ast.AST], scope: Scope) -> None:
+        for node in nodes:
+            self._visit(node, scope)
 
-def _name(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
+    def _visit_function(self, node: Any, scope: Scope) -> None:
+        self._visit_all([*node.decorator_list, node.args], scope)
+        self._visit_block(node.body, scope)
 
+    def _visit_block(self, statements: list[ast.stmt], scope: Scope) -> bool:
+        """Visits what of a block may run; returns whether what follows the block may run, too."""
+        if scope.choosing and statements and isinstance(statements[-1], ast.Raise):
+            self._pass_over(statements, scope)  # a network that was built did not come through here
+            return False
+        for place, statement in enumerate(statements):
+            goes_on = not isinstance(statement, ast.Return | ast.Raise | ast.Continue | ast.Break)
+            if isinstance(statement, ast.If):
+                goes_on = self._visit_if(statement, scope)
+            elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._visit_function(statement, scope)
+            else:
+                self._visit(statement, scope)
+            if not goes_on and scope.choosing:
+                self._pass_over(statements[place + 1 :], scope)
+                return False
+        return True
 
-# --- The meaning of one piece ---
+    def _visit_if(self, node: ast.If, scope: Scope) -> bool:
+        test = self.meaning.test(node.test, scope)
+        if test is UNKNOWN:
+            self._visit(node.test, scope)
+            ways = [self._visit_block(each, scope) for each in (node.body, node.orelse)]
+            return any(ways)
+        taken, other = (node.body, node.orelse) if test else (node.orelse, node.body)
+        self._pass_over(other, scope)
+        return self._visit_block(taken, scope)
 
+    def _visit(self, node: ast.AST, scope: Scope) -> None:
+        """Follows the names that are evaluated in a piece of code."""
+        if isinstance(node, ast.IfExp) and (test := self.meaning.test(node.test, scope)) is not UNKNOWN:
+            taken, other = (node.body, node.orelse) if test else (node.orelse, node.body)
+            self._visit(taken, scope)
+            self._pass_over([other], scope)
+        elif isinstance(node, ast.Compare) and self.meaning.test(node, scope) is not UNKNOWN:
+            pass
+        elif isinstance(node, ast.Subscript) and (choice := self.meaning.choice(node, scope)):
+            self._follow_entry(*choice)
+        elif isinstance(node, ast.Assign) and self._names_a_choice(node, scope):
+            self._visit_chosen(node.value, scope)
+        elif isinstance(node, ast.Call):
+            self._visit_call(node, scope)
+        elif path := syntax.dotted(node):
+            self._visit_path(path, scope)
+        elif not syntax.is_docstring(node):
+            self._visit_text(node, scope)
+            self._visit_parts(node, scope)
 
-@dataclass(frozen=True)
-class _Meaning:
-    """Code as text, the dotted names in it (also those outside constructors), and what it imports itself."""
-
-    text: str
-    names: frozenset[str]
-    names_outside_constructor: frozenset[str]
-    imports: dict[str, tuple[str, str | None]]
-
-
-@cache
-def _meaning(value: Any) -> _Meaning:
-    """The meaning of one class or function."""
-    nodes = _definitions(value.__module__).get(value.__qualname__, [])
-    if isinstance(value, FunctionType) and len(nodes) > 1:  # defined under a condition, or redefined
-        line = value.__code__.co_firstlineno
-        nodes = [node for node in nodes if line in (node.lineno, *(each.lineno for each in node.decorator_list))]
-    if not nodes:
-        # A lambda, or made at run time: nothing tells where it ends, so its whole module stands for it.
-        module = _tree(value.__module__)
-        nodes = [] if module is None else module.body
-    return _read(nodes, value.__module__)
-
-
-def _read(trees: Iterable[ast.AST], module: str) -> _Meaning:
-    trees = list(trees)
-    imports = _imports_in(trees, module)
-    return _Meaning(_text(trees), frozenset(_names(trees)), frozenset(_names(trees, constructors=False)), imports)
-
-
-def _names(nodes: Iterable[ast.AST], constructors: bool = True) -> set[str]:
-    """The dotted names that are evaluated: not those in annotations, and those in `__init__` only if asked for."""
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not constructors:
-            continue
-        path = _dotted(node)
-        if path:
-            found.add(path)
-        children = (
-            child
-            for field, value in ast.iter_fields(node)
-            if field not in ("annotation", "returns")
-            for child in (value if isinstance(value, list) else [value])
-            if isinstance(child, ast.AST)
-        )
-        found |= _names(children, constructors)
-    return found
-
-
-def _dotted(node: ast.AST) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        front = _dotted(node.value)
-        return f"{front}.{node.attr}" if front else None
-    return None
-
-
-def _imports_in(trees: Iterable[ast.AST], module: str) -> dict[str, tuple[str, str | None]]:
-    """Name -> (module, attribute or None) of the imports in a piece of code."""
-    package = getattr(sys.modules.get(module), "__package__", None) or ""
-    found: dict[str, tuple[str, str | None]] = {}
-    for node in (each for tree in trees for each in ast.walk(tree)):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                name = alias.asname or alias.name.partition(".")[0]
-                found[name] = (alias.name if alias.asname else name, None)
-        elif isinstance(node, ast.ImportFrom):
-            relative = "." * node.level + (node.module or "")
-            try:
-                origin = importlib.util.resolve_name(relative, package) if node.level else relative
-            except ImportError:
+    def _visit_parts(self, node: ast.AST, scope: Scope) -> None:
+        inside = replace(scope, choosing=False) if isinstance(node, ast.Try) else scope  # what is raised may be caught
+        for name, value in ast.iter_fields(node):
+            if name in ("annotation", "returns", "type_params"):
                 continue
-            found |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
-    return found
+            if (
+                isinstance(value, list)
+                and value
+                and isinstance(value[0], ast.stmt)
+                and not isinstance(node, ast.ClassDef)
+            ):
+                self._visit_block(value, inside if name == "body" else scope)
+            elif isinstance(value, ast.AST | list):
+                parts = value if isinstance(value, list) else [value]
+                self._visit_all((each for each in parts if isinstance(each, ast.AST)), scope)
+
+    def _visit_path(self, path: str, scope: Scope) -> None:
+        first, last = path.split(".")[0], path.split(".")[-1]
+        if first in scope.known:
+            self._follow_all([scope.known[first]])
+        elif not ("." in path and is_plain(self.meaning.value(_parsed(path), scope))):
+            self._follow_all(self.meaning.targets(path, scope))
+        if last in _LOOKS_UP and self._is_users(scope.module):
+            self._follow_all([scope.module])
+
+    def _follow_entry(self, table: Table, key: Any, alone: bool = False) -> None:
+        """Adds one entry of a table, and what it refers to unless it is wanted alone."""
+        if self.meaning.has(table, key):
+            entry = table.entries[key]
+            self._found[f"{table.module.name}.{table.name}[{key!r}]"] = syntax.text(entry)
+            if not alone:
+                self._visit(entry, Scope(table.module))
+
+    def _names_a_choice(self, node: ast.Assign, scope: Scope) -> bool:
+        target = node.targets[0]
+        return len(node.targets) == 1 and isinstance(target, ast.Name) and target.id in scope.known
+
+    def _visit_chosen(self, node: ast.AST, scope: Scope) -> None:
+        """A value that got a name: what it is is followed where the name is used, with its arguments."""
+        if isinstance(node, ast.IfExp):
+            taken, other = (node.body, node.orelse) if self.meaning.test(node.test, scope) else (node.orelse, node.body)
+            self._visit_chosen(taken, scope)
+            self._pass_over([other], scope)
+        elif isinstance(node, ast.Subscript):
+            self._follow_entry(*self.meaning.choice(node, scope), alone=True)
+
+    def _visit_call(self, node: ast.Call, scope: Scope) -> None:
+        """Follows what is called, with those of its arguments whose value is known."""
+        self._visit_text(node, scope)
+        arguments = [*node.args, *(each.value for each in node.keywords)]
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in _LISTS and self._is_users(scope.module):
+            self._follow_files("*", scope.module.file.parent)
+        if name in ("import_module", "__import__"):
+            texts = [each.value for each in arguments if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            self._follow_all(filter(None, [self._library.module(text) for text in texts]))
+        if self._visit_get(node, scope):
+            return
+        called = self.meaning.value(node.func, scope)
+        if not isinstance(called, Definition):
+            self._visit_all([node.func, *arguments], scope)
+            return
+        if isinstance(node.func, ast.Subscript):
+            self._follow_entry(*self.meaning.choice(node.func, scope), alone=True)
+        if any(isinstance(each, ast.Starred) for each in node.args) or any(each.arg is None for each in node.keywords):
+            self._follow(called, {})
+            self._visit_all(arguments, scope)
+            return
+        values = {each: self.meaning.value(each, scope) for each in arguments}
+        named = {each.arg: values[each.value] for each in node.keywords if each.arg}
+        known = self._given(called, [values[each] for each in node.args], named)
+        self._follow(called, known)
+        tables = {id(value) for value in known.values() if isinstance(value, Table)}  # followed by what is called
+        self._visit_all((each for each in arguments if id(values[each]) not in tables), scope)
+
+    def _visit_get(self, node: ast.Call, scope: Scope) -> bool:
+        """`TABLE.get(key)` with a known key, as `TABLE[key]`; returns whether it is one."""
+        if not (isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args):
+            return False
+        table, key = (self.meaning.value(each, scope) for each in (node.func.value, node.args[0]))
+        if not isinstance(table, Table) or not chooses(key):
+            return False
+        self._follow_entry(table, key)
+        self._visit_all(node.args[1:], scope)
+        return True
+
+    def _given(self, target: Definition, values: list[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call whose value is known, given by place, by name or by default."""
+        function = self._function(target)
+        if function is None or function.decorator_list or not self._choosing:
+            return {}
+        skipped = int(isinstance(target.nodes[0], ast.ClassDef))
+        by_place = [each.arg for each in (*function.args.posonlyargs, *function.args.args)][skipped:]
+        by_name = [each.arg for each in function.args.kwonlyargs]
+        given = dict(zip(reversed(by_place), reversed(function.args.defaults), strict=False))
+        given |= dict(zip(by_name, function.args.kw_defaults, strict=True))
+        given = {name: each.value if isinstance(each, ast.Constant) else UNKNOWN for name, each in given.items()}
+        given |= dict(zip(by_place, values, strict=False)) | dict(named)
+        return {name: value for name, value in given.items() if name in {*by_place, *by_name} and chooses(value)}
+
+    def _function(self, target: Definition) -> Any:
+        """The function that a call runs: the constructor of a class or of its only base; None where it is not seen."""
+        node = target.nodes[0]
+        if len(target.nodes) > 1 or not isinstance(node, ast.ClassDef):
+            return None if len(target.nodes) > 1 else node
+        own = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+        if own or len(node.bases) != 1:
+            return own[-1] if own else None
+        base = self.meaning.value(node.bases[0], Scope(target.module, choosing=True))
+        return self._function(base) if isinstance(base, Definition) else None
+
+    def _pass_over(self, nodes: Iterable[ast.AST], scope: Scope) -> None:
+        """What never runs chooses no code, but constants in it count: whoever edits a number means what it is for."""
+        for node in (each for tree in nodes for each in ast.walk(tree) if isinstance(each, ast.Name)):
+            if node.id not in scope.known:
+                targets = self.meaning.targets(node.id, scope)
+                self._follow_all(each for each in targets if isinstance(each, Constant) and not isinstance(each, Table))
+
+    # --- texts in a user's code: classes and files that they name ---
+
+    def _is_users(self, module: Module) -> bool:
+        top = module.name.partition(".")[0]
+        return top != syntax.PROJECT and top not in self.packages and self._choosing
+
+    def _visit_text(self, node: ast.AST, scope: Scope) -> None:
+        if self._is_users(scope.module):
+            for text in filter(re.compile(r"\w").search, _paths(node)):
+                if _CLASS.fullmatch(text):
+                    self._follow_class(text)
+                folder = scope.module.file.parent
+                for each in filter(None, (folder, self._library.beside)):
+                    self._follow_files(text, each)
+                for each in (folder.parent, Path.cwd()):
+                    self._follow_files(text, each, whole=True)
+
+    def _follow_files(self, text: str, folder: Path, whole: bool = False) -> None:
+        """Adds the files below a folder that a text names; with `whole`, not those of patterns.
+
+        They stand by name and content: the same study in another place is the same.
+        """
+        for file in _files(text, folder, whole):
+            self._found[f"file {file.name} {_digest(file, *syntax.version(file))}"] = ""
 
 
-@cache
-def _tree(module: str) -> ast.Module | None:
-    """A module as Python reads it; None where it has no source."""
+def _parsed(path: str) -> ast.expr:
+    return ast.parse(path, mode="eval").body
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _paths(node: ast.AST) -> list[str]:
+    """The file names that an expression may write out, `*` for what is not written."""
+    if isinstance(node, ast.Constant):
+        return [node.value] if isinstance(node.value, str) else []
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div)):
+        return [_pattern(node)]
+    if isinstance(node, ast.Call) and len(node.args) > 1:  # os.path.join(folder, "tables", "x.csv"), joinpath
+        return ["/".join(map(_pattern, node.args))]
+    return []
+
+
+def _pattern(node: ast.AST) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(_pattern, node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+        return ("/" if isinstance(node.op, ast.Div) else "").join(map(_pattern, (node.left, node.right)))
+    return "*"
+
+
+_CODE = (".py", ".pyc")  # followed as code
+_VARIANTS = (".yaml", ".yml")  # no data of a pattern that does not say so
+_LONGEST = 200  # bytes of a file's name
+_LARGEST = 2**28  # bytes of a file whose content is read
+
+
+def _files(text: str, folder: Path, whole: bool) -> list[Path]:
+    """The files that a text may name below a folder; `whole`: not by a pattern."""
+    joined, text = "/" in text, re.sub(r"^(\*/)+", "", text)  # an unknown folder before it: this one
+    if re.fullmatch(r"\.\w+", text):
+        text = f"*{text}"  # with_suffix(".csv")
+    if not text or len(text.encode(errors="replace")) > _LONGEST or not text.isprintable():
+        return []
+    if not re.search(r"[*?\[]", text):
+        found = [folder / text]
+        found += sorted(found[0].rglob("*")) if joined and not whole and found[0].is_dir() else []
+        return [file for file in found if file.suffix not in _CODE and file.is_file()]
+    if whole or ".." in text or text.startswith("/") or not ("." in text or text == "*"):
+        return []
+    others = _CODE if text.endswith(_VARIANTS) else (*_CODE, *_VARIANTS)
     try:
-        return ast.parse(inspect.getsource(sys.modules[module]))
-    except (KeyError, OSError, TypeError, SyntaxError):
-        return None
+        return [file for file in sorted(folder.glob(text)) if file.suffix not in others and file.is_file()]
+    except (ValueError, OSError, NotImplementedError):
+        return []
 
 
 @cache
-def _definitions(module: str) -> dict[str, list[Any]]:
-    """Qualified name -> the classes and functions of that name in a module."""
-    found: dict[str, list[Any]] = {}
-
-    def visit(node: ast.AST, prefix: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if not _is_definition(child):
-                visit(child, prefix)
-                continue
-            found.setdefault(prefix + child.name, []).append(child)
-            visit(child, f"{prefix}{child.name}." + ("" if isinstance(child, ast.ClassDef) else "<locals>."))
-
-    tree = _tree(module)
-    if tree is not None:
-        visit(tree, "")
-    return found
-
-
-@cache
-def _imports(module: str) -> dict[str, tuple[str, str | None]]:
-    tree = _tree(module)
-    return {} if tree is None else _imports_in([node for node in tree.body if not _is_definition(node)], module)
-
-
-@cache
-def _constants(module: str) -> dict[str, _Meaning]:
-    """Name -> the statements at the top of a module that give it its value."""
-    tree = _tree(module)
-    statements: dict[str, list[ast.AST]] = {}
-    for node in tree.body if tree else []:
-        if not _is_definition(node):
-            for name in {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and _is_stored(each)}:
-                statements.setdefault(name, []).append(node)
-    return {name: _read(nodes, module) for name, nodes in statements.items()}
-
-
-def _is_definition(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-
-
-def _is_stored(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Store)
-
-
-def _text(node: Any) -> str:
-    """A syntax tree without positions, docstrings, annotations' absence or other empty fields.
-
-    Not ast.dump, whose output differs between versions of Python: a new interpreter should not retrain a study.
-    """
-    if isinstance(node, list):
-        return "[" + ",".join(_text(each) for each in node) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = []
-    for name, value in ast.iter_fields(node):
-        if name == "body" and _is_definition(node):
-            value = [each for each in value if not _is_docstring(each)]
-        if name in ("ctx", "kind", "type_comment", "returns", "annotation") or value is None or value == []:
-            continue
-        fields.append(f"{name}={_text(value)}")
-    return f"{type(node).__name__}({','.join(fields)})"
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _digest(file: Path, modified: int, size: int) -> str:
+    if size > _LARGEST:
+        return f"{size} bytes of {modified}"
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

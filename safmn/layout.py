@@ -13,7 +13,7 @@ PAGE = "report.html"
 PROVENANCE = "provenance.json"
 PLAN = "plan.json"
 
-DATA = "data"
+DATA, COMPLEXITY = "data", "cost/complexity"
 INDEX, PIXELS, MANIFEST = "index.json", "pixels.u8", "manifest.json"  # of a packed dataset
 RUN, HISTORY, FAILURE, STATE = "run.json", "history.csv", "failure.txt", "state"  # of a training run
 SCALARS = "tensorboard"  # likewise
@@ -71,11 +71,11 @@ def evaluation(network: str, scale: int | str, which: str) -> str:
 
 def complexity(network: str) -> str:
     """The counts of a network at all its scales."""
-    return f"cost/complexity/{network}.json"
+    return f"{COMPLEXITY}/{network}.json"
 
 
 def cost(what: str) -> str:
-    """A measurement of several networks: `memory`, `runtime` or `operations`."""
+    """A measurement of several networks: `memory`, `runtime` or `operations`; `complexity` says which were counted."""
     return f"cost/{what}.json"
 
 

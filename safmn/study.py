@@ -52,6 +52,7 @@ class Study:
     def __init__(self, content: Any, where: str | Path) -> None:
         self.content: dict[str, Any] = check(content, "study", where)
         self.where = str(where)
+        self._expand_home()
         self._check_names()
         self._check_data()
         self._check_training()
@@ -186,8 +187,8 @@ class Study:
             Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds(name)
         ]
 
-    def stores(self) -> list[tuple[str, int]]:
-        """(dataset, scale) of each packed store that is needed: to train on where there are runs, to test on at all."""
+    def packed_datasets(self) -> list[tuple[str, int]]:
+        """(dataset, scale) of each that is packed: to train on where there are runs, to test on at all."""
         from safmn.data.sources import parse_selection
 
         trained = sorted({run.scale for run in self.runs()})
@@ -202,9 +203,9 @@ class Study:
         """What is to be downloaded: source -> dataset -> scales; see `safmn.data.supply`."""
         from safmn.data import supply
 
-        root, download = (Path(self.data[key]).expanduser() if self.data[key] else None for key in ("root", "download"))
+        root, download = (Path(self.data[key]) if self.data[key] else None for key in ("root", "download"))
         try:
-            return supply.to_fetch(self.stores(), root, self.data["folders"], download)
+            return supply.to_fetch(self.packed_datasets(), root, self.data["folders"], download)
         except UserError as error:
             raise UserError(f"{self.where}: {error}") from error
 
@@ -251,6 +252,19 @@ class Study:
             "validation": self.data["validation"],
             "training": self.training | changes,
         }
+
+    def _expand_home(self) -> None:
+        """Makes `~` the home folder in every folder that the study names."""
+        data, weights = self.content["data"], self.content["weights"]
+        places = [(data, key, f"data.{key}") for key in ("root", "download")]
+        places += [(weights, key, f"weights.{key}") for key in ("root", "download")]
+        places += [(data["folders"], name, f"data.folders.{name}") for name in data["folders"]]
+        for section, key, where in places:
+            try:
+                if section[key] and section[key].startswith("~"):
+                    section[key] = str(Path(section[key]).expanduser())
+            except RuntimeError as error:
+                raise UserError(f"{self.where}: {where}: {section[key]!r}: {error}") from error
 
     # --- what must hold beyond the schema ---
 

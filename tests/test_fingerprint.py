@@ -30,21 +30,20 @@ VARIANTS = [
 ]
 NETWORKS = [*VARIANTS, "imdn", "edsr_baseline", "mine"]
 
-# Fingerprints of all NETWORKS in each of the folders given, in one process: torch is imported once, the project anew.
+# Fingerprints of all NETWORKS in each of the folders given, in one process: the project is imported anew for each.
 SCRIPT = """
 import json, sys
-import torch
 names, folders = json.loads(sys.argv[1]), sys.argv[2:]
 found = {}
 for folder in folders:
     for module in list(sys.modules):
-        if module.partition(".")[0] in ("safmn", "my_layers", "my_helpers", "my_late"):
+        if module.partition(".")[0] == "safmn":
             del sys.modules[module]
     sys.path.insert(0, folder)
-    from safmn.training import loop
-    found[folder] = {name: loop.code_fingerprint(name) for name in names}
+    from safmn.training import identity
+    found[folder] = {name: identity.code_fingerprint(name) for name in names}
     sys.path.remove(folder)
-    sys.path[:] = [entry for entry in sys.path if not entry.endswith("/ablations")]
+assert not {"torch", "numpy", "my_layers", "my_helpers", "my_late"} & set(sys.modules)
 print(json.dumps(found))
 """
 

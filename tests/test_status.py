@@ -21,7 +21,7 @@ from safmn.files import write_json
 from safmn.planning import locks, overview
 from safmn.planning.staleness import differences
 from safmn.study import Run, Study
-from safmn.training import loop
+from safmn.training import identity
 from safmn.training.history import Progress
 from safmn.training.state import StateFolder
 
@@ -90,7 +90,7 @@ def unfinish(iteration=4):
     shutil.rmtree(RUN / "state")
     shutil.rmtree(RUN / "tensorboard")
     study = Study(CONTENT, "micro.yaml")
-    key = loop.key_of(study.specification(Run("ccm_none", 4, 0)), fingerprints())
+    key = identity.key_of(study.specification(Run("ccm_none", 4, 0)), fingerprints())
     folder = StateFolder(RUN / "state", key)
     folder.acquire()
     sessions = [{"from": 0, "to": 2, "seconds": 3.0}, {"from": 2, "to": iteration, "seconds": 1.0}]
@@ -177,7 +177,7 @@ def test_another_specification(place):
 
 
 def test_other_code(place, monkeypatch):
-    monkeypatch.setattr(loop, "code_fingerprint", lambda *_: "other")
+    monkeypatch.setattr(identity, "code_fingerprint", lambda *_: "other")
     found = of(look())
     assert found["remarks"] == ["code"]
     assert found["remaining_seconds"] == pytest.approx(found["seconds"])

@@ -286,6 +286,21 @@ def test_the_content_given_is_left_alone():
     assert content == MINIMAL
 
 
+def test_the_home_folder_in_every_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    places = {"root": "~/a", "download": "~/b", "folders": {"Set5": "~/c d", "own": "/e/~", "~": "f"}}
+    content = {**MINIMAL, "data": MINIMAL["data"] | places, "weights": {"root": "~", "download": "~/g"}}
+    study = Study(content, "x")
+    assert study.roots == [Path("/home/somebody/a"), Path("/home/somebody/b")]
+    assert study.data["folders"] == {"Set5": "/home/somebody/c d", "own": "/e/~", "~": "f"}
+    assert study.weights_roots == [Path("/home/somebody"), Path("/home/somebody/g")]
+    assert content["data"]["folders"]["Set5"] == "~/c d"  # what was given is left alone
+
+
+def test_the_home_folder_of_nobody():
+    refused(changed("data.folders", {"own": "~nobody_of_that_name/x"}), "data.folders.own", "nobody_of_that_name")
+
+
 # --- what it asks for ---
 
 
@@ -457,6 +472,19 @@ def test_names_that_are_no_variants(tmp_path, name):
 def test_a_published_networks_name(tmp_path):
     variant(tmp_path, "imdn", PLAIN)
     with pytest.raises(UserError, match=r"imdn\.yaml: a published network has this name: rename the file"):
+        variants.discover(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gated.yml", "gated.YAML", "gated.yaml"])
+def test_either_suffix_of_yaml(tmp_path, name):
+    (tmp_path / name).write_text(json.dumps(PLAIN))
+    assert variants.discover(tmp_path)["gated"].file == tmp_path / name
+
+
+def test_two_files_of_one_name(tmp_path):
+    for name in ("gated.yml", "gated.yaml"):
+        (tmp_path / name).write_text(json.dumps(PLAIN))
+    with pytest.raises(UserError, match=r"gated\.yaml and gated\.yml beside it give one name: remove or rename one"):
         variants.discover(tmp_path)
 
 

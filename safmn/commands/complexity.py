@@ -51,6 +51,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fail (exit status 2, no file) where a count contradicts the row of the paper that the network stands for",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="do not count again what a file in the folder of --out holds, counted by the same code; shows the others",
+    )
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE.json", help="write which code each network was counted by, once all are"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,19 +68,36 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import networks, provenance
     from safmn.cost.complexity import warnings
+    from safmn.cost.identity import of_counts
+    from safmn.errors import one_line
     from safmn.files import write_json
-    from safmn.report import counts
 
     begun = provenance.begin()
     infos = [networks.info(name) for name in dict.fromkeys(args.names)]
+    keys = {each.name: of_counts(each.name) for each in infos}
     if args.out is not None and args.out.suffix == ".json" and len(infos) > 1:
         raise UserError(f"--out {args.out} is one file but {len(infos)} networks are asked for: name a folder")
+    if args.keep:
+        infos = [each for each in infos if not _is_counted(args.out, each, keys[each.name])]
+    if not infos:
+        if args.record:
+            write_json(args.record, keys)
+        return
+    from safmn.report import counts
+
     contradictions: list[str] = []
+    failures: list[str] = []
     records: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     notes: list[str] = []
     for network in infos:
-        own, judged = counts.judge(network, args.scale)
+        try:
+            own, judged = counts.judge(network, args.scale)
+        except UserError as error:
+            if len(infos) == 1:
+                raise
+            failures.append(str(error))  # the others are counted all the same
+            continue
         records += own
         for text in (text for record in own for text in warnings(record)):
             print(f"safmn complexity: warning: {text}", file=sys.stderr)
@@ -88,13 +113,27 @@ def run(args: argparse.Namespace) -> None:
             if args.check and refused:
                 file.unlink(missing_ok=True)  # an earlier count of the same name does not hold any more
             else:
-                write_json(file, _document(network.name, own, begun))
-    if args.json:
+                write_json(file, _document(network.name, own, begun) | {"key": keys[network.name]})
+    if args.json and records:
         print(json.dumps(records[0] if len(records) == 1 else records, indent=2, ensure_ascii=False))
     else:
         _print(lines, notes)
     if args.check and contradictions:
-        raise counts.refusal(contradictions)
+        failures.append(str(counts.refusal(contradictions)))
+    if failures:
+        raise UserError("; ".join(map(one_line, failures)))
+    if args.record:
+        write_json(args.record, keys)
+
+
+def _is_counted(folder: Path | None, network: Any, key: str) -> bool:
+    from safmn.files import read_json
+
+    try:
+        content = read_json(folder / f"{network.name}.json") if folder else {}
+    except UserError:
+        return False
+    return isinstance(content, dict) and content.get("key") == key and len(content["scales"]) == len(network.scales)
 
 
 def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import difflib
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from safmn.errors import UserError
 from safmn.networks import parameters, variants
 from safmn.networks.registry import Network, published_networks
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def all_networks() -> dict[str, Network]:
@@ -31,7 +33,7 @@ def info(name: str) -> Network:
     return network
 
 
-def build(name: str, scale: int) -> nn.Module:
+def build(name: str, scale: int) -> "nn.Module":
     """Builds the network `name` for `scale`, weights at their initial values.
 
     Input and output are N x C x H x W in [0, 1], RGB (C = 3) or Y (C = 1) as `info(name).colour` says.
@@ -51,7 +53,7 @@ def defined_in(name: str) -> str:
     return str(variant.file) if variant else name
 
 
-def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> nn.Module:
+def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> "nn.Module":
     """Builds `name` and loads this project's `.safetensors`, its authors' file or any checkpoint; in eval mode.
 
     Of several sets of weights the averaged (EMA) one is taken, or the one that `which` asks for: "ema", "raw" or a key

@@ -15,6 +15,7 @@ from safmn.networks.registry import Network, published_networks
 from safmn.paper import NUMBERS
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+CODE = "safmn.networks.safmn:SAFMN"
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
 
 
@@ -52,7 +53,7 @@ def load(file: Path) -> Variant:
     switches = content["network"]
 
     rows = {int(table): str(row) for table, row in content["rows"].items()}
-    network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE)
+    network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE, CODE)
     return Variant(network, switches, content["training"], content["description"], file, content["beside"])
 
 

@@ -76,7 +76,7 @@ def packed(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
     is known about a dataset.
     """
     found = []
-    for name, scale in study.stores():
+    for name, scale in study.packed_datasets():
         size = sizes.dataset(name, scale)
         found.append(
             {

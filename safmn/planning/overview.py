@@ -310,7 +310,7 @@ def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     tests = {parse_selection(text)[0] for text in study.data["test"]}
     names = dict.fromkeys([*study.variants, *study.networks])
     wanted = {
-        layout.DATA: [f"{layout.packed(*each)}/{layout.INDEX}" for each in study.stores()],
+        layout.DATA: [f"{layout.packed(*each)}/{layout.INDEX}" for each in study.packed_datasets()],
         "quality": [
             layout.scores(run.variant, run.scale, layout.trained(run.seed, which), name)
             for run in study.runs()

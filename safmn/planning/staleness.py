@@ -9,7 +9,7 @@ from safmn.data.packed import PackedPairs, open_pairs
 from safmn.data.patches import PatchSampler
 from safmn.errors import UserError
 from safmn.study import Run, Study
-from safmn.training import loop
+from safmn.training import identity
 
 
 class Today:
@@ -30,7 +30,9 @@ class Today:
         datasets = self.datasets(run.scale)
         if datasets is None:
             return None
-        return loop.key_of(specification or self.study.specification(run), [packed.fingerprint for packed in datasets])
+        return identity.key_of(
+            specification or self.study.specification(run), [packed.fingerprint for packed in datasets]
+        )
 
     def datasets(self, scale: int) -> list[PackedPairs] | None:
         """Training and validation images at a scale; None where some are not packed."""

@@ -4,56 +4,29 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from safmn import fingerprint, layout, networks
+from safmn import layout, networks
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
-from safmn.files import digest, remove_strays
+from safmn.files import remove_strays
 from safmn.networks import parameters
-from safmn.training import capture, loss, randomness, record, schedule, validation
-from safmn.training.collapse import Collapse, CollapseWatch
+from safmn.training import capture, randomness, record, schedule, validation
+from safmn.training.collapse import Collapse
 from safmn.training.history import Progress, Scalars
+from safmn.training.identity import key_of
 from safmn.training.kept import Kept
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 from safmn.training.stopping import Interrupted, stop_signals
 
-# What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
-# quality stage are not among it: editing them retrains nothing.
-SEMANTIC = (
-    randomness.seed_everything,
-    PatchSampler,
-    TrainStep,
-    loss.terms,
-    schedule.learning_rate,
-    validation.rgb_psnr,
-    CollapseWatch,
-)
 LOOK_EVERY = 100  # iterations between looks at the losses, at most; fixed, since a collapse leaves a look's weights
 WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY, layout.RUN, layout.FAILURE)
-
-
-def code_fingerprint(name: str) -> str:
-    """The fingerprint of the code that training `name` executes."""
-    return digest([_recipe(), fingerprint.of_network(name)])
-
-
-@cache
-def _recipe() -> str:
-    return fingerprint.code(*SEMANTIC, configure)
-
-
-def key_of(specification: dict[str, Any], data: list[str]) -> str:
-    """What a saved state must agree with: specification, semantic code and data."""
-    code = code_fingerprint(specification["network"])
-    return digest({"specification": specification, "code": code, "data": data})
 
 
 class Training:

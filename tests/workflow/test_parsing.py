@@ -1,5 +1,6 @@
 """What happens before anything runs: names, validation, dry runs, style."""
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -75,6 +76,43 @@ def test_a_study_that_must_fail_is_refused_by_a_dry_run(snakemake, micro, change
     message = next(line for line in (told.stdout + told.stderr).splitlines() if words[0] in line)
     assert all(word in message for word in words), message
     assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("title: Gated\n", ("gated.yaml", "description")),
+        ("title: [\n", ("gated.yaml", "not valid YAML")),
+        ("title: x\ndescription: x\nnetwork: {mixer: nowhere:Gated}\n", ("gated.yaml", "mixer", "nowhere:Gated")),
+        (
+            "title: x\ndescription: x\nnetwork: {mixer: broken:Gated}\n",
+            ("gated.yaml", "mixer", "SyntaxError", "line 2"),
+        ),
+        ("title: x\ndescription: x\nnetwork: {mixer: 'sound:Gate'}\n", ("gated.yaml", "mixer", "has no Gate")),
+        ("title: x\ndescription: x\nnetwork: {norm: layer_nrom}\n", ("gated.yaml", "norm", "'layer_nrom'")),
+    ],
+)
+def test_a_variant_that_is_wrong_is_one_line_of_a_dry_run(snakemake, micro, tmp_path, text, words):
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    shutil.copyfile(ROOT / "ablations/safmn.yaml", folder / "safmn.yaml")
+    (folder / "gated.yaml").write_text(text)
+    (folder / "broken.py").write_text("x = 1\ndef (\n")
+    (folder / "sound.py").write_text("class Gated: ...\n")
+    told = snakemake("--dry-run", "--configfile", micro(variants=["safmn", "gated"]), SAFMN_ABLATIONS=str(folder))
+    assert told.returncode != 0
+    (message,) = (line for line in (told.stdout + told.stderr).splitlines() if words[0] in line and words[1] in line)
+    assert all(word in message for word in words), message
+    assert "Traceback" not in told.stderr
+
+
+def test_reading_the_rules_waits_for_neither_torch_nor_matplotlib(snakemake, micro):
+    """Seconds of each start of Snakemake, and of each job on a cluster."""
+    told = snakemake("--dry-run", "--configfile", micro(), PYTHONPROFILEIMPORTTIME="1")
+    assert told.returncode == 0, told.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.stderr.splitlines() if "|" in line}
+    assert {"snakemake", "safmn", "yaml"} <= imported
+    assert not {"torch", "matplotlib", "scipy"} & imported
 
 
 def test_another_study_replaces_the_default_one(snakemake, micro):

@@ -1,38 +1,42 @@
 # Cost: what a network needs. Counts and predicted memory need no GPU; times are taken on the device that is there.
 
-TIMED = ["safmn"] + [name for name in study.networks if 2 in networks.info(name).rows]
 # All cores on a CPU: a job beside it would be part of what is measured. (`workflow.cores` is unknown to --report.)
 TIMING_THREADS = 1 if GPU else os.cpu_count() or 1
 
 
+# One job for all networks, since a count takes less than the start of a process. The networks' own files are not
+# declared: a failed job would lose them all. What did not change is not counted again.
 rule complexity:
     output:
-        f"{RESULTS}/cost/complexity/{{network}}.json",
+        jobs.at(layout.cost("complexity")),
     log:
-        f"{RESULTS}/logs/complexity/{{network}}.log",
+        jobs.at(layout.log("complexity")),
+    localrule: True
     conda:
         "../../environment.yml"
     params:
-        scales=lambda wildcards: networks.info(wildcards.network).scales,
-        fingerprint=lambda wildcards: cost_fingerprint("complexity", wildcards.network),
+        networks=list(jobs.counts),
+        folder=jobs.at(layout.COMPLEXITY),
+        fingerprint=digest(jobs.counts),
     message:
-        "Count parameters, FLOPs and activations of {wildcards.network} and compare them with the paper's print."
+        "Count parameters, FLOPs and activations of all networks and compare them with the paper's print."
     shell:
-        "python -m safmn complexity {wildcards.network} --scale {params.scales} --check --out {output:q} > {log:q} 2>&1"
+        "python -m safmn complexity {params.networks} --scale all --check --keep --out {params.folder:q}"
+        " --record {output:q} > {log:q} 2>&1"
 
 
 rule memory:
     output:
-        f"{RESULTS}/cost/memory.json",
+        jobs.at(layout.cost("memory")),
     log:
-        f"{RESULTS}/logs/memory.log",
+        jobs.at(layout.log("memory")),
     conda:
         "../../environment.yml"
     resources:
         gpu_share=GPU,
     params:
-        networks=TIMED,
-        fingerprint=digest([cost_fingerprint("memory", name) for name in TIMED]),
+        networks=jobs.timed,
+        fingerprint=jobs.memory(),
     message:
         "Peak memory of inference at x4: predicted, and measured where there is a GPU."
     shell:
@@ -42,16 +46,16 @@ rule memory:
 
 rule runtime:
     output:
-        f"{RESULTS}/cost/runtime.json",
+        jobs.at(layout.cost("runtime")),
     log:
-        f"{RESULTS}/logs/runtime.log",
+        jobs.at(layout.log("runtime")),
     conda:
         "../../environment.yml"
     threads: TIMING_THREADS
     resources:
         gpu_share=GPU,
     params:
-        networks=TIMED,
+        networks=jobs.timed,
         images=study.content["efficiency"]["images"],
         # The other ways are for the GPU; on a CPU they would take hours to say what no table prints.
         modes=study.content["efficiency"]["modes"] if GPU else "eager",
@@ -66,9 +70,9 @@ rule runtime:
 
 rule operations:
     output:
-        f"{RESULTS}/cost/operations.json",
+        jobs.at(layout.cost("operations")),
     log:
-        f"{RESULTS}/logs/operations.log",
+        jobs.at(layout.log("operations")),
     conda:
         "../../environment.yml"
     threads: TIMING_THREADS

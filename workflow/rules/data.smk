@@ -1,23 +1,23 @@
-# Data: downloaded if the study says so and it is nowhere else, and each dataset decoded once into a packed store.
+# Data: downloaded if the study says so and it is nowhere else, and each dataset decoded once into a packed dataset.
 # The downloads are jobs of the machine where Snakemake runs: a cluster's compute nodes rarely reach the web.
 
 
-for source, wanted in TO_FETCH.items():
+for source, wanted in jobs.to_fetch.items():
 
     rule:
         name:
             f"fetch_{source}"
         output:
-            [marker(name, scale) for name, scales in wanted.items() for scale in scales],
+            jobs.markers(source),
         log:
-            f"{RESULTS}/logs/fetch/{source}.log",
+            jobs.at(layout.log("fetch", source)),
         # The command has its own patience with bad connections; a wrong checksum does not pass by itself.
         retries: 0
         localrule: True
         conda:
             "../../environment.yml"
         resources:
-            room_for=" ".join(FETCHED),
+            room_for=" ".join(jobs.fetched),
         params:
             names=list(wanted),
             scales=sorted({scale for scales in wanted.values() for scale in scales}),
@@ -32,23 +32,23 @@ for source, wanted in TO_FETCH.items():
             " --record {params.record:q} --room-for {resources.room_for} 2>&1 | tee {log:q}"
 
 
-if FETCHED_WEIGHTS:
+if jobs.fetched_weights:
 
     rule fetch_weights:
         output:
-            f"{WEIGHTS}/{{weights}}",
+            f"{jobs.weights_folder}/{{weights}}",
         log:
-            f"{RESULTS}/logs/fetch/{{weights}}.log",
+            jobs.at(layout.log("fetch", "{weights}")),
         wildcard_constraints:
-            weights="|".join(map(re.escape, FETCHED_WEIGHTS)),
+            weights="|".join(map(re.escape, jobs.fetched_weights)),
         # As above.
         retries: 0
         localrule: True
         conda:
             "../../environment.yml"
         params:
-            network=lambda wildcards: FETCHED_WEIGHTS[wildcards.weights][0],
-            scale=lambda wildcards: FETCHED_WEIGHTS[wildcards.weights][1],
+            network=lambda wildcards: jobs.fetched_weights[wildcards.weights][0],
+            scale=lambda wildcards: jobs.fetched_weights[wildcards.weights][1],
             to=subpath(output[0], parent=True),
         message:
             "Download the published weights of {params.network}, verified."
@@ -59,13 +59,8 @@ if FETCHED_WEIGHTS:
 # On the machine with the network: `snakemake --cores 4 fetch`. The other jobs need none.
 rule fetch:
     input:
-        [
-            marker(name, scale)
-            for source in TO_FETCH.values()
-            for name, scales in source.items()
-            for scale in scales
-        ],
-        [WEIGHTS / name for name in FETCHED_WEIGHTS],
+        jobs.markers(),
+        [jobs.weights_folder / name for name in jobs.fetched_weights],
     localrule: True
     message:
         "All that the study downloads is there."
@@ -73,19 +68,19 @@ rule fetch:
 
 rule pack:
     input:
-        images=images,
+        images=lambda wildcards: jobs.images(wildcards.dataset, int(wildcards.scale)),
     output:
-        index=f"{RESULTS}/data/{{dataset}}/x{{scale}}/index.json",
-        pixels=f"{RESULTS}/data/{{dataset}}/x{{scale}}/pixels.u8",
-        manifest=f"{RESULTS}/data/{{dataset}}/x{{scale}}/manifest.json",
+        index=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.INDEX}"),
+        pixels=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.PIXELS}"),
+        manifest=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.MANIFEST}"),
     log:
-        f"{RESULTS}/logs/pack/{{dataset}}_x{{scale}}.log",
+        jobs.at(layout.log("pack", "{dataset}_x{scale}")),
     conda:
         "../../environment.yml"
     params:
-        where=lambda wildcards: where(wildcards.dataset),
+        where=lambda wildcards: jobs.where(wildcards.dataset),
         folder=subpath(output.index, parent=True),
-        fingerprint=pack_fingerprint(),
+        fingerprint=jobs.packing,
     message:
         "Pack {wildcards.dataset} at x{wildcards.scale}: HR and LR as uint8, LR made where it is missing."
     shell:

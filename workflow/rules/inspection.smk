@@ -1,17 +1,21 @@
 # Inspection: what Figures 2, 5 and 6 show, network by network, computed from weights and images of the test sets.
 
+STEM = jobs.at(layout.inspection("{network}", "{scale}", "{weights}"))
+
 
 rule inspect:
     input:
-        weights=inspected_weights,
-        packs=lambda wildcards: packs(
-            [scene["test"] for scene in SCENES], wildcards.scale
+        weights=lambda wildcards: jobs.inspected_weights(
+            wildcards.network, int(wildcards.scale), wildcards.weights
+        ),
+        packed=lambda wildcards: jobs.packed(
+            [scene["test"] for scene in jobs.scenes], wildcards.scale
         ),
     output:
-        numbers=f"{RESULTS}/inspection/{{network}}/x{{scale}}/{{weights}}.json",
-        pictures=f"{RESULTS}/inspection/{{network}}/x{{scale}}/{{weights}}.npz",
+        numbers=f"{STEM}.json",
+        pictures=f"{STEM}.npz",
     log:
-        f"{RESULTS}/logs/inspect/{{network}}_x{{scale}}_{{weights}}.log",
+        jobs.at(layout.log("inspect", "{network}_x{scale}_{weights}")),
     wildcard_constraints:
         weights="published|seed[0-9]+_best",
     conda:
@@ -19,15 +23,13 @@ rule inspect:
     resources:
         gpu_share=GPU,
     params:
-        weights=lambda wildcards, input: (
-            f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
-        ),
-        scenes=lambda wildcards: scene_options(wildcards.scale),
+        weights=lambda wildcards, input: weights_option(input.weights),
+        scenes=lambda wildcards: jobs.scene_options(wildcards.scale),
         settings=" ".join(
             f"--{name} {study.content['figures'][name]}"
             for name in ("crop", "window", "patch", "sigma", "steps", "block")
         ),
-        fingerprint=lambda wildcards: inspection_fingerprint(wildcards.network),
+        fingerprint=lambda wildcards: jobs.inspection(wildcards.network),
     message:
         "Look into {wildcards.network} x{wildcards.scale}, {wildcards.weights}, for Figures 2, 5 and 6."
     shell:

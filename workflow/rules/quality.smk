@@ -1,74 +1,89 @@
-# Quality: PSNR-Y and SSIM-Y of every image of every test set, for best and last weights alike.
-
-# Beside the CSV files of a job: what was evaluated, on which images, where and when.
-RECORD = "evaluation.json"
+# Quality: PSNR-Y and SSIM-Y of every image of every test set. Beside the CSV files of an evaluation lies what was
+# evaluated, on which images, where and when.
 
 
 rule evaluate:
     input:
-        weights=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/{{which}}.safetensors",
-        packs=lambda wildcards: packs(TESTED, wildcards.scale),
+        best=jobs.at(layout.weights("{network}", "{scale}", "{seed}", "best")),
+        last=jobs.at(layout.weights("{network}", "{scale}", "{seed}", "last")),
+        packed=lambda wildcards: jobs.packed(jobs.tested, wildcards.scale),
     output:
-        scores=quality_files("{network}", "{scale}", "seed{seed}_{which}"),
-        record=f"{RESULTS}/quality/{{network}}/x{{scale}}/seed{{seed}}_{{which}}/{RECORD}",
+        best=jobs.scores("{network}", "{scale}", layout.trained("{seed}", "best")),
+        last=jobs.scores("{network}", "{scale}", layout.trained("{seed}", "last")),
+        best_record=jobs.at(
+            layout.evaluation("{network}", "{scale}", layout.trained("{seed}", "best"))
+        ),
+        last_record=jobs.at(
+            layout.evaluation("{network}", "{scale}", layout.trained("{seed}", "last"))
+        ),
     log:
-        f"{RESULTS}/logs/evaluate/{{network}}_x{{scale}}_seed{{seed}}_{{which}}.log",
+        jobs.at(layout.log("evaluate", "{network}_x{scale}_seed{seed}")),
     conda:
         "../../environment.yml"
     resources:
         gpu_share=GPU,
     params:
-        data=lambda wildcards: test_sets(wildcards.scale),
-        fingerprint=quality_fingerprint(),
+        what=lambda wildcards: f"--network {wildcards.network} --scale {wildcards.scale}",
+        data=lambda wildcards: jobs.test_sets(wildcards.scale),
+        fingerprint=lambda wildcards: jobs.evaluation(wildcards.network),
     message:
-        "Evaluate the {wildcards.which} weights of {wildcards.network} x{wildcards.scale}, seed {wildcards.seed}."
+        "Evaluate the best and the last weights of {wildcards.network} x{wildcards.scale}, seed {wildcards.seed}."
+    shell:
+        "python -m safmn evaluate {params.what} --data {params.data:q}"
+        " --weights {input.best:q} --out {output.best:q} --record {output.best_record:q}"
+        " then evaluate {params.what} --data {params.data:q}"
+        " --weights {input.last:q} --out {output.last:q} --record {output.last_record:q} > {log:q} 2>&1"
+
+
+rule evaluate_published:
+    input:
+        weights=lambda wildcards: jobs.published_file(
+            wildcards.network, int(wildcards.scale)
+        )
+        or [],
+        packed=lambda wildcards: jobs.packed(jobs.tested, wildcards.scale),
+    output:
+        scores=jobs.scores("{network}", "{scale}", "published"),
+        record=jobs.at(layout.evaluation("{network}", "{scale}", "published")),
+    log:
+        jobs.at(layout.log("evaluate", "{network}_x{scale}_published")),
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu_share=GPU,
+    params:
+        data=lambda wildcards: jobs.test_sets(wildcards.scale),
+        fingerprint=lambda wildcards: jobs.evaluation(wildcards.network),
+    message:
+        "Evaluate the published weights of {wildcards.network} x{wildcards.scale}."
     shell:
         "python -m safmn evaluate --network {wildcards.network} --scale {wildcards.scale} --weights {input.weights:q}"
         " --data {params.data:q} --out {output.scores:q} --record {output.record:q} > {log:q} 2>&1"
 
 
-rule evaluate_published:
-    input:
-        weights=lambda wildcards: published_file(wildcards.network, wildcards.scale)
-        or [],
-        packs=lambda wildcards: packs(TESTED, wildcards.scale),
-    output:
-        scores=quality_files("{network}", "{scale}", "published"),
-        record=f"{RESULTS}/quality/{{network}}/x{{scale}}/published/{RECORD}",
-    log:
-        f"{RESULTS}/logs/evaluate/{{network}}_x{{scale}}_published.log",
-    conda:
-        "../../environment.yml"
-    resources:
-        gpu_share=GPU,
-    params:
-        weights=lambda wildcards, input: (
-            f"--weights {shlex.quote(str(input.weights))}" if input.weights else ""
-        ),
-        data=lambda wildcards: test_sets(wildcards.scale),
-        fingerprint=quality_fingerprint(),
-    message:
-        "Evaluate the published weights of {wildcards.network} x{wildcards.scale}."
-    shell:
-        "python -m safmn evaluate --network {wildcards.network} --scale {wildcards.scale} {params.weights}"
-        " --data {params.data:q} --out {output.scores:q} --record {output.record:q} > {log:q} 2>&1"
+ruleorder: evaluate_bicubic > evaluate_published
 
 
-rule evaluate_legacy:
+rule evaluate_bicubic:
     input:
-        packs=lambda wildcards: packs(TESTED, wildcards.scale),
+        packed=lambda wildcards: jobs.packed(jobs.tested, wildcards.scale),
     output:
-        scores=quality_files("bicubic", "{scale}", "legacy"),
-        record=f"{RESULTS}/quality/bicubic/x{{scale}}/legacy/{RECORD}",
+        present=jobs.scores("bicubic", "{scale}", "published"),
+        legacy=jobs.scores("bicubic", "{scale}", "legacy"),
+        present_record=jobs.at(layout.evaluation("bicubic", "{scale}", "published")),
+        legacy_record=jobs.at(layout.evaluation("bicubic", "{scale}", "legacy")),
     log:
-        f"{RESULTS}/logs/evaluate/bicubic_x{{scale}}_legacy.log",
+        jobs.at(layout.log("evaluate", "bicubic_x{scale}")),
     conda:
         "../../environment.yml"
     params:
-        data=lambda wildcards: test_sets(wildcards.scale),
-        fingerprint=quality_fingerprint(),
+        what=lambda wildcards: f"--network bicubic --scale {wildcards.scale}",
+        data=lambda wildcards: jobs.test_sets(wildcards.scale),
+        fingerprint=jobs.evaluation("bicubic"),
     message:
-        "Evaluate bicubic x{wildcards.scale} by the older protocol, which Table 1's first row follows."
+        "Evaluate bicubic x{wildcards.scale}, by the protocol of today and by the older one of Table 1's first row."
     shell:
-        "python -m safmn evaluate --network bicubic --scale {wildcards.scale} --protocol legacy"
-        " --data {params.data:q} --out {output.scores:q} --record {output.record:q} > {log:q} 2>&1"
+        "python -m safmn evaluate {params.what} --data {params.data:q}"
+        " --out {output.present:q} --record {output.present_record:q}"
+        " then evaluate {params.what} --data {params.data:q} --protocol legacy"
+        " --out {output.legacy:q} --record {output.legacy_record:q} > {log:q} 2>&1"

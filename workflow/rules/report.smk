@@ -8,10 +8,7 @@ if study.training:
 
 rule tables:
     input:
-        complexity=expand(
-            f"{RESULTS}/cost/complexity/{{network}}.json",
-            network=[*study.variants, *study.networks],
-        ),
+        complexity=rules.complexity.output,
         memory=rules.memory.output,
         runtime=rules.runtime.output,
         operations=rules.operations.output,
@@ -19,27 +16,27 @@ rule tables:
             path
             for run in study.runs()
             for which in ("best", "last")
-            for path in quality_files(
-                run.variant, run.scale, f"seed{run.seed}_{which}"
+            for path in jobs.scores(
+                run.variant, run.scale, layout.trained(run.seed, which)
             )
         ],
-        published=published_quality(),
-        inspection=[f"{RESULTS}/{subject.stem}.json" for subject in inspected()],
+        published=jobs.published_scores(),
+        inspection=[f"{stem}.json" for stem in jobs.inspected()],
     output:
-        cells=f"{RESULTS}/cells.csv",
+        cells=jobs.at(layout.CELLS),
         tables=[
             report(
-                f"{RESULTS}/tables/table{number}.{form}",
+                jobs.at(layout.table(number, form)),
                 category=f"Table {number}",
                 labels={"table": str(number), "format": form},
                 caption="../report/table.rst",
             )
             for number in (1, 2, 3, 4, 5)
-            for form in ("md", "csv", "tex")
+            for form in layout.FORMS
         ],
         claims=[
             report(
-                f"{RESULTS}/tables/claims.{form}",
+                jobs.at(layout.table("claims", form)),
                 category="Claims",
                 caption="../report/claims.rst",
             )
@@ -47,29 +44,29 @@ rule tables:
         ],
         figures=[
             report(
-                f"{RESULTS}/figures/{name}.{form}",
+                jobs.at(layout.figure(name, form)),
                 category="Figures",
                 caption="../report/figure.rst",
             )
             for name in FIGURES
-            for form in ("svg", "png")
+            for form in layout.PICTURES
         ],
         figure_numbers=[
             report(
-                f"{RESULTS}/figures/{name}.csv",
+                jobs.at(layout.figure(name, "csv")),
                 category="Figures",
                 caption="../report/figure.rst",
             )
             for name in ("figure2", "figure6")
         ],
         page=report(
-            f"{RESULTS}/report.html", category="Report", caption="../report/page.rst"
+            jobs.at(layout.PAGE), category="Report", caption="../report/page.rst"
         ),
-        provenance=f"{RESULTS}/provenance.json",
-        # Only this rule makes it; see onerror.
-        finished=touch(FINISHED),
+        provenance=jobs.at(layout.PROVENANCE),
+        # Only this rule makes it; each start of Snakemake takes it away.
+        finished=touch(jobs.at(layout.FINISHED)),
     log:
-        f"{RESULTS}/logs/tables.log",
+        jobs.at(layout.log("tables")),
     localrule: True
     conda:
         "../../environment.yml"

@@ -1,19 +1,32 @@
 # Training: one job a variant, scale and seed; `train_<variant>` is the target of all runs of a variant.
 
+RUN = layout.run("{network}", "{scale}", "{seed}")
+
+
+def training_fingerprint(wildcards):
+    """What a run's result depends on; a target that is no network's is refused by name."""
+    try:
+        return jobs.training(
+            wildcards.network, int(wildcards.scale), int(wildcards.seed)
+        )
+    except UserError as error:
+        raise WorkflowError(one_line(str(error))) from None
+
 
 rule train:
     input:
-        packs=lambda wildcards: packs(
+        packed=lambda wildcards: jobs.packed(
             study.data["train"] + study.data["validation"], wildcards.scale
         ),
     output:
-        best=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/best.safetensors",
-        last=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/last.safetensors",
-        raw=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/last_raw.safetensors",
-        history=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/history.csv",
-        record=f"{RESULTS}/training/{{network}}/x{{scale}}_seed{{seed}}/run.json",
+        **{
+            which: jobs.at(layout.weights("{network}", "{scale}", "{seed}", which))
+            for which in layout.WEIGHTS
+        },
+        history=jobs.at(f"{RUN}/{layout.HISTORY}"),
+        record=jobs.at(f"{RUN}/{layout.RUN}"),
     log:
-        f"{RESULTS}/logs/train/{{network}}_x{{scale}}_seed{{seed}}.log",
+        jobs.at(layout.log("train", "{network}_x{scale}_seed{seed}")),
     conda:
         "../../environment.yml"
     threads: study.training["threads"] if study.training else 1
@@ -22,10 +35,8 @@ rule train:
     params:
         study=STUDY,
         folder=subpath(output.best, parent=True),
-        packs=f"{RESULTS}/data",
-        fingerprint=lambda wildcards: training_fingerprint(
-            wildcards.network, int(wildcards.scale), int(wildcards.seed)
-        ),
+        packed=jobs.at(layout.DATA),
+        fingerprint=training_fingerprint,
     message:
         "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
     # `safmn train` first compares the network's counts with its printed row: one that contradicts it costs no GPU-hour.
@@ -33,7 +44,7 @@ rule train:
     # `exec`: a shell in between would die of the signals that make `safmn train` save, and take it along.
     shell:
         "exec python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --packs {params.packs:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --packs {params.packed:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 for name in study.variants if study.training else []:
@@ -43,7 +54,7 @@ for name in study.variants if study.training else []:
             f"train_{name}"
         input:
             [
-                f"{RESULTS}/training/{run.folder}/best.safetensors"
+                jobs.at(layout.weights(name, run.scale, run.seed, "best"))
                 for run in study.runs(name)
             ],
         message:

@@ -1,0 +1,31 @@
+"""What a count or a prediction depends on beside the study: the code that makes it, and that of the network."""
+
+from functools import cache
+
+from safmn import fingerprint
+from safmn.files import digest
+from safmn.networks import variants
+from safmn.networks.identity import modules, of_network
+
+_COUNTING = ("safmn.cost.complexity:measure", "safmn.cost.conventions:alternatives")
+_PREDICTING = ("safmn.cost.memory:predict", "safmn.cost.memory:measure")
+
+
+def of_counts(name: str) -> str:
+    """The digest of what the counts of the network `name` depend on."""
+    return _of(name, _COUNTING)
+
+
+def of_memory(name: str) -> str:
+    """The digest of what the peak memory of the network `name` depends on."""
+    return _of(name, _PREDICTING)
+
+
+def _of(name: str, roots: tuple[str, ...]) -> str:
+    variant = variants.discover().get(name)  # its numbers do not show in the code
+    return digest([_code(roots), of_network(name), variant and variant.switches])
+
+
+@cache
+def _code(roots: tuple[str, ...]) -> str:
+    return fingerprint.code(*roots, apart=modules())

@@ -1,0 +1,38 @@
+"""What a training run is: the key that its saved states and its record must agree with. Imports no torch."""
+
+from functools import cache
+from typing import Any
+
+from safmn import fingerprint
+from safmn.files import digest
+from safmn.networks.identity import modules, of_network
+
+# What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
+# quality stage are not among it: editing them retrains nothing.
+SEMANTIC = (
+    "safmn.training.randomness:seed_everything",
+    "safmn.data.patches:PatchSampler",
+    "safmn.training.step:TrainStep",
+    "safmn.training.loss:terms",
+    "safmn.training.schedule:learning_rate",
+    "safmn.training.validation:rgb_psnr",
+    "safmn.training.collapse:CollapseWatch",
+    "safmn.training.loop:configure",
+    "safmn.networks.acceleration:accelerate",
+)
+
+
+def code_fingerprint(name: str) -> str:
+    """The fingerprint of the code that training `name` executes."""
+    return digest([_recipe(), of_network(name)])
+
+
+@cache
+def _recipe() -> str:
+    return fingerprint.code(*SEMANTIC, apart=modules())
+
+
+def key_of(specification: dict[str, Any], data: list[str]) -> str:
+    """What a saved state must agree with: specification, semantic code and data (digests of packed datasets)."""
+    code = code_fingerprint(specification["network"])
+    return digest({"specification": specification, "code": code, "data": data})
