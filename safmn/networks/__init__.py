@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safmn.errors import UserError
-from safmn.networks import parameters, variants
+from safmn.networks import variants
 from safmn.networks.registry import Network, published_networks
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def build(name: str, scale: int) -> "nn.Module":
     if scale not in network.scales:
         scales = ", ".join(f"x{each}" for each in network.scales)
         raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
+    from safmn.networks import parameters
+
     module = network.factory(scale)
     parameters.check_sized(module, defined_in(name))
     return module
