@@ -1,21 +1,108 @@
-"""Where the project's own files are."""
+"""Where files are: the harness's own, in a checkout or in an installed package, and those of a user's project.
+
+In a checkout, `Snakefile`, `workflow/`, `ablations/`, `config/` and `environment.yml` lie beside the package; a wheel
+carries them inside it, as `safmn/project/` (see setup.py). A user's project is a folder that `safmn init` wrote: its
+variants stand beside the paper's.
+"""
 
 import os
+import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from safmn import __version__
+from safmn.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (PACKAGE / "project").is_dir()
+"""Whether this is an installed package, not a checkout."""
+ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
+"""The folder with `Snakefile`, `workflow/`, `ablations/` and `config/`."""
+SNAKEFILE = ROOT / "Snakefile"
 SCHEMAS = ROOT / "workflow" / "schemas"
-NUMBERS = ROOT / "safmn" / "paper" / "numbers"
+NUMBERS = PACKAGE / "paper" / "numbers"
+MADE_WITH = ".safmn-version"
+"""The file of a user's project that holds the version of the package that it was made with."""
 
 
 def ablations() -> Path:
-    """The folder of variants: the project's own, or the one that the environment variable SAFMN_ABLATIONS names."""
+    """The folder of the paper's variants, or the one that the environment variable SAFMN_ABLATIONS names instead."""
     return Path(os.environ.get("SAFMN_ABLATIONS") or ROOT / "ablations")
 
 
+def own_ablations() -> Path | None:
+    """The folder of the variants of the user's project.
+
+    None outside of a project, and where SAFMN_ABLATIONS replaces all folders; UserError where the project lacks it.
+    """
+    if os.environ.get("SAFMN_ABLATIONS"):
+        return None
+    folder = project()
+    if folder is None:
+        return None
+    if not (folder / "ablations").is_dir():
+        raise UserError(f"{folder / 'ablations'} is not a folder: a project keeps its variants there; make it")
+    return folder / "ablations"
+
+
+def study(file: str | Path) -> Path:
+    """The file of a study; a name alone, such as `mini`, is one of the package's, unless a file here has it."""
+    packaged = ROOT / "config" / f"{file}.yaml"
+    is_name = re.fullmatch("[A-Za-z0-9_-]+", str(file)) is not None
+    return packaged if is_name and not Path(file).exists() and packaged.is_file() else Path(file)
+
+
+def project() -> Path | None:
+    """The user's project that is worked in: named by SAFMN_PROJECT, or the nearest around the present folder, or None.
+
+    UserError where it is not whole, or was made with another version of the package.
+    """
+    named = os.environ.get("SAFMN_PROJECT")
+    if named:
+        return _whole(Path(named))
+    here = Path.cwd()
+    found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), None)
+    if found is not None:
+        return _whole(found)
+    # A checkout, or a copy of one, has the same folders and code of its own.
+    if (here / "Snakefile").is_file() and (here / "ablations").is_dir() and not (here / "workflow").is_dir():
+        return _whole(here)
+    return None
+
+
+def enter_project(snakefile: str | Path) -> None:
+    """Makes the folder of the main Snakefile the project of this process and its children, unless that is our own."""
+    if not os.path.samefile(snakefile, SNAKEFILE):
+        here = Path(snakefile).absolute().parent
+        found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), here)
+        os.environ["SAFMN_PROJECT"] = str(_whole(found))
+
+
+def _whole(folder: Path) -> Path:
+    """The folder of a project; UserError where the version that it was made with is unknown or another."""
+    file = folder / MADE_WITH
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a text"
+        raise UserError(
+            f"cannot read {file} ({reason}), which says what version of safmn-harness the project was made with: write "
+            f"{__version__} into it if that is this one, or make a new project with `safmn init`"
+        ) from error
+    if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}(\.[0-9A-Za-z.+-]{1,40})?", text):
+        raise UserError(f"{file} holds no version such as {__version__}: write the one that the project was made with")
+    if text.split(".")[:2] != __version__.split(".")[:2]:
+        raise UserError(
+            f"{folder} was made with safmn-harness {text}, and this is {__version__}: install {text}, or compare the "
+            f"project with what `safmn init` writes now and put {__version__} into {file}"
+        )
+    return folder
+
+
 def reach_from_child_processes() -> None:
-    """Makes `python -m safmn` in a child process mean this checkout, run by this Python or one that goes before it."""
-    front = {"PATH": Path(sys.executable).parent, "PYTHONPATH": ROOT}
-    for name, folder in front.items():
-        os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+    """Makes `python -m safmn` in a child process mean this code, run by this Python or one that goes before it."""
+    # A conda environment's Python must find this package, and nothing else of what it is installed beside.
+    code = ROOT / "workflow" / "reach" if INSTALLED else ROOT
+    front = {"PATH": (Path(sys.executable).parent, os.defpath), "PYTHONPATH": (code, None)}
+    for name, (folder, default) in front.items():
+        os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name, default)]))

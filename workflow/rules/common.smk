@@ -9,7 +9,10 @@ from importlib import import_module
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(workflow.basedir))
+# A checkout's own package goes before an installed one. An installed one has none beside its rules.
+HOUSE = os.path.dirname(os.path.dirname(workflow.current_basedir))
+if os.path.isdir(os.path.join(HOUSE, "safmn")):
+    sys.path.insert(0, HOUSE)
 
 from safmn import fingerprint, networks, paths
 from safmn.device import allocator
@@ -23,7 +26,10 @@ from safmn.study import Study
 from safmn.files import digest
 
 try:
-    study = Study.from_snakemake(config, workflow.overwrite_configfiles)
+    paths.enter_project(workflow.main_snakefile)
+    study = Study.from_snakemake(
+        config, workflow.overwrite_configfiles or workflow.configfiles
+    )
     TO_FETCH = study.to_fetch()
 except UserError as error:
     raise WorkflowError(one_line(str(error))) from None
