@@ -64,10 +64,7 @@ def project() -> Path | None:
     found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), None)
     if found is not None:
         return _whole(found)
-    # A checkout, or a copy of one, has the same folders and code of its own.
-    if (here / "Snakefile").is_file() and (here / "ablations").is_dir() and not (here / "workflow").is_dir():
-        return _whole(here)
-    return None
+    return _whole(here) if _is_half(here) else None
 
 
 def enter_project(snakefile: str | Path) -> None:
@@ -76,6 +73,16 @@ def enter_project(snakefile: str | Path) -> None:
         here = Path(snakefile).absolute().parent
         found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), here)
         os.environ["SAFMN_PROJECT"] = str(_whole(found))
+
+
+def _is_half(folder: Path) -> bool:
+    """Whether a folder looks like a project that lost its version; a checkout has a `workflow/` of its own."""
+    if (folder / "workflow").is_dir() or not (folder / "ablations").is_dir():
+        return False
+    try:
+        return "safmn.paths" in (folder / "Snakefile").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def _whole(folder: Path) -> Path:
