@@ -60,27 +60,31 @@ def project() -> Path | None:
     named = os.environ.get("SAFMN_PROJECT")
     if named:
         return _whole(Path(named))
-    here = Path.cwd()
-    found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), None)
-    if found is not None:
-        return _whole(found)
-    return _whole(here) if _is_half(here) else None
+    try:
+        here = Path.cwd()
+    except OSError:  # removed meanwhile
+        return None
+    found = _around(here)
+    return _whole(found or here) if found or _takes_the_workflow(here / "Snakefile") else None
 
 
 def enter_project(snakefile: str | Path) -> None:
     """Makes the folder of the main Snakefile the project of this process and its children, unless that is our own."""
-    if not os.path.samefile(snakefile, SNAKEFILE):
+    if os.path.exists(snakefile) and not os.path.samefile(snakefile, SNAKEFILE):
         here = Path(snakefile).absolute().parent
-        found = next((folder for folder in (here, *here.parents) if (folder / MADE_WITH).exists()), here)
-        os.environ["SAFMN_PROJECT"] = str(_whole(found))
+        os.environ["SAFMN_PROJECT"] = str(_whole(_around(here) or here))
 
 
-def _is_half(folder: Path) -> bool:
-    """Whether a folder looks like a project that lost its version; a checkout has a `workflow/` of its own."""
-    if (folder / "workflow").is_dir() or not (folder / "ablations").is_dir():
-        return False
+def _around(folder: Path) -> Path | None:
+    """The nearest of a folder and those above it that holds the mark of a project."""
+    # Not Path.exists, which raises where a folder above may not be looked into.
+    return next((each for each in (folder, *folder.parents) if os.path.lexists(each / MADE_WITH)), None)
+
+
+def _takes_the_workflow(snakefile: Path) -> bool:
+    """Whether a Snakefile is a project's: its folder is one, though it lost its mark."""
     try:
-        return "safmn.paths" in (folder / "Snakefile").read_text(encoding="utf-8", errors="replace")
+        return b"safmn.paths" in snakefile.read_bytes()
     except OSError:
         return False
 
@@ -89,7 +93,8 @@ def _whole(folder: Path) -> Path:
     """The folder of a project; UserError where the version that it was made with is unknown or another."""
     file = folder / MADE_WITH
     try:
-        text = file.read_text(encoding="utf-8").strip()
+        with open(file, "rb") as handle:
+            text = handle.read(100).decode().strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text"
         raise UserError(

@@ -24,21 +24,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes beside DIR and renames: the project is whole or absent."""
+    """Writes under another name and renames: the project is whole or absent."""
     folder = args.folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    there = folder.exists()
+    if there and (not folder.is_dir() or any(folder.iterdir())):
         what = "a folder with files in it" if folder.is_dir() else "a file"
         raise UserError(f"{args.folder} is {what}: name a new folder, or an empty one")
     staged: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        staged = Path(tempfile.mkdtemp(prefix=".safmn-init.", dir=folder if there else folder.parent))
         shutil.copytree(paths.ROOT / "workflow" / "template", staged, dirs_exist_ok=True, ignore=_ignored)
         (staged / "gitignore").rename(staged / ".gitignore")
         shutil.copytree(paths.ROOT / "profiles" / "default", staged / "profiles" / "default")
         (staged / paths.MADE_WITH).write_text(f"{__version__}\n", encoding="utf-8")
-        staged.chmod(0o755)
-        staged.replace(folder)
+        if there:  # somebody's shell may be in it, or it is a mount: it stays, and is filled; what marks it comes last
+            for file in sorted(staged.iterdir(), key=lambda file: file.name == paths.MADE_WITH):
+                file.rename(folder / file.name)
+            staged.rmdir()
+        else:
+            staged.chmod(0o755)
+            staged.rename(folder)
         staged = None
         sync_folder(folder.parent)
     except OSError as error:

@@ -39,6 +39,9 @@ def test_a_project_trains_its_variant_beside_the_papers(anywhere, tmp_path):
     assert int(jobs["tables"]) == 1
     for name in ("gated", "no_fm"):
         assert f"Train {name} x4 with seed 0." in planned
+    elsewhere = ("--snakefile", mine / "Snakefile", "--directory", tmp_path / "elsewhere")
+    planned = anywhere("snakemake", "--dry-run", "--cores", "1", "train_gated", *elsewhere, cwd=tmp_path).stdout
+    assert "Train gated x4 with seed 0." in planned
     anywhere("snakemake", "--cores", "1", "train_gated", *FEW, cwd=mine)
     assert (mine / "results/own/training/gated/x4_seed0/best.safetensors").is_file()
     anywhere("safmn", "tables", "--study", "results/own/study.json", cwd=mine)
@@ -118,6 +121,13 @@ def test_a_name_of_the_papers_is_refused(project, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "mine/ablations/no_fm.yaml" in line
     assert "rename" in line
+
+
+def test_a_present_folder_that_is_gone_is_no_project(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert paths.project() is None
 
 
 def test_somebody_elses_workflow_is_no_project(tmp_path, monkeypatch):
@@ -217,7 +227,19 @@ def test_init_takes_an_empty_folder_and_makes_those_above(tmp_path):
         assert main(["init", str(tmp_path / name)]) == 0
         assert (tmp_path / name / "ablations/gated.yaml").is_file()
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o755
-        assert not list((tmp_path / name).parent.glob(f".{Path(name).name}*"))
+        assert not list(tmp_path.rglob(".safmn-init*"))
+
+
+def test_init_fills_the_present_folder(tmp_path, monkeypatch):
+    """A shell that stands in it must not be left in a folder that is gone."""
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    assert main(["init", "."]) == 0
+    assert tmp_path.stat().st_ino == before
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *(".gitignore", ".safmn-version", "README.md", "Snakefile", "ablations", "config", "profiles")
+    }
+    assert "gated" in variants.discover()
 
 
 def test_an_init_that_cannot_finish_leaves_nothing(tmp_path, monkeypatch, capsys):
