@@ -113,14 +113,14 @@ def test_a_run_names_its_seed_its_images_and_what_was_asked(made):
 
 
 def digest_of(results, names):
-    """The digest of a manifest by its definition, from the image files: PPM by OpenCV, LR from the store."""
+    """The digest of a manifest by its definition, from the image files: PPM by OpenCV, LR as packed."""
     from safmn.data.packed import PackedPairs
 
-    store = PackedPairs(results / "data/mine/x4")
+    packed = PackedPairs(results / "data/mine/x4")
     lines = []
     for name in names:
         file = results.parents[1] / "home/somebody/mine/HR" / f"{name}.png"
-        lr = store.lr(store.names.index(name))
+        lr = packed.lr(packed.names.index(name))
         lines.append(f'{ppm(cv2.imread(str(file)))} {ppm(lr[..., ::-1])} "{name}"\n')
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -145,7 +145,7 @@ def test_an_evaluation_names_weights_and_files_by_their_contents(made):
     assert list(record["provenance"]["data"].values()) == [digest_of(results, "a")]
 
 
-def test_the_same_question_has_the_same_hash_and_another_one_another(made):
+def test_the_same_question_has_the_same_digest_and_another_one_another(made):
     records = [read(made[0] / file)["provenance"]["specification"] for file in RECORDS]
     assert len(set(records)) == len(records)
 
@@ -211,7 +211,7 @@ def test_a_removed_or_renamed_file_is_other_code(checkout):
     assert provenance.code(checkout)["code_sha256"] != before
 
 
-def test_without_git_the_version_and_the_hash_remain(checkout, monkeypatch):
+def test_without_git_the_version_and_the_digest_remain(checkout, monkeypatch):
     shutil.rmtree(checkout / ".git")
     found = provenance.code(checkout)
     assert (found["code_version"], found["code_commit"], found["code_dirty"]) == (safmn.__version__, None, None)

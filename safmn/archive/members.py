@@ -17,18 +17,18 @@ BESIDE_THE_CODE = (
 )
 """What the workflow reads beside its code, or whoever reads it. Not other studies, nor a cluster's profile."""
 RESULTS = {
-    "cells.csv": "One line a cell: published, measured, difference, verdict, note",
-    "report.html": "The page to read: verdicts, tables, figures, what is missing",
-    "tables/*.*": "A table of the paper, published beside measured, or the claims of its text",
-    "figures/*.*": "A figure, or the numbers in it",
-    "cost/*.json": "Memory, time or operations of networks",
-    "cost/complexity/*.json": "Parameters, FLOPs and activations of a network",
-    "quality/*/x[234]/*/*.csv": "PSNR (dB) and SSIM on Y, image by image",
-    "quality/*/x[234]/*/*.json": "What was evaluated, on which images, where and when",
-    "inspection/*/x[234]/*.json": "What a trained network looks at",
-    "training/*/x[234]_seed*/run.json": "A training run: specification, outcome, sessions, provenance",
-    "training/*/x[234]_seed*/history.csv": "Losses, gradient norm and validation PSNR of a training run",
-    "data/*/x[234]/manifest.json": "Which images a dataset held, as digests",
+    layout.CELLS: "One line a cell: published, measured, difference, verdict, note",
+    layout.PAGE: "The page to read: verdicts, tables, figures, what is missing",
+    layout.table("*", "*"): "A table of the paper, published beside measured, or the claims of its text",
+    layout.figure("*", "*"): "A figure, or the numbers in it",
+    layout.cost("*"): "Memory, time or operations of networks",
+    layout.complexity("*"): "Parameters, FLOPs and activations of a network",
+    layout.scores("*", "[234]", "*", "*"): "PSNR (dB) and SSIM on Y, image by image",
+    layout.evaluation("*", "[234]", "*"): "What was evaluated, on which images, where and when",
+    f"{layout.inspection('*', '[234]', '*')}.json": "What a trained network looks at",
+    f"{layout.run('*', '[234]', '*')}/{layout.RUN}": "A training run: specification, outcome, sessions, provenance",
+    f"{layout.run('*', '[234]', '*')}/{layout.HISTORY}": "Losses, gradient norm and validation PSNR of a training run",
+    f"{layout.packed('*', '[234]')}/{layout.MANIFEST}": "Which images a dataset held, as digests",
 }
 """Pattern below results/<study>/ -> what such a file is."""
 WEIGHTS = {"none": (), "best": ("best",), "all": layout.WEIGHTS}

@@ -72,8 +72,10 @@ def test_a_project_holds_nothing_of_the_package(project):
         (lambda mine: (mine / ".safmn-version").write_text(f"{MAJOR}.{MINOR + 1}.0"), ("was made with", "install")),
         (lambda mine: (mine / ".safmn-version").unlink(), (".safmn-version", "write")),
         (lambda mine: shutil.rmtree(mine / "ablations"), ("ablations", "make it")),
+        (lambda mine: (mine / "ablations/gates.py").write_text("class Gated(nn."), ("gated.yaml", "never closed")),
+        (lambda mine: (mine / "ablations/gates.py").unlink(), ("gated.yaml", "gates")),
     ],
-    ids=["another version", "no version", "no ablations"],
+    ids=["another version", "no version", "no ablations", "half a class", "no class"],
 )
 def test_a_project_that_does_not_fit_stops_snakemake_in_one_line(anywhere, tmp_path, spoil, words):
     anywhere("safmn", "init", "mine", cwd=tmp_path)
@@ -249,6 +251,13 @@ def test_an_init_that_cannot_finish_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(Path, "write_text", full)
     assert "No space left" in refused(capsys, "init", str(tmp_path / "mine"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_project_may_be_named(project, tmp_path, monkeypatch):
+    """As a Snakefile does for its jobs, which may run in another folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAFMN_PROJECT", str(project))
+    assert "gated" in variants.discover()
 
 
 def test_a_folder_that_is_named_as_project_must_be_one(tmp_path, monkeypatch):

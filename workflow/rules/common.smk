@@ -31,6 +31,11 @@ try:
         config, workflow.overwrite_configfiles or workflow.configfiles
     )
     TO_FETCH = study.to_fetch()
+    if workflow.is_main_process and paths.own_ablations():
+        for each in study.variants:
+            fingerprint.of_network(
+                each
+            )  # raises where a class is missing or half-written
 except UserError as error:
     raise WorkflowError(one_line(str(error))) from None
 
