@@ -32,9 +32,10 @@ test: $(READY)  ## the tests that CI runs
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)  ## format and lint of Python and rules
+lint: $(READY)  ## format and lint of Python and rules, and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 

@@ -12,7 +12,7 @@ min_version("9.19")
 # A study is a whole: another one given by --configfile replaces this default instead of being merged into it.
 if "name" not in config:
 
-    configfile: f"{workflow.basedir}/config/mini.yaml"
+    configfile: f"{workflow.current_basedir}/config/mini.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -14,14 +14,15 @@ from itertools import pairwise
 from safmn.errors import UserError, one_line
 
 COMMANDS = {
+    "init": "a project of your own, whose variants stand beside the paper's",
     "list": "networks and variants that can be built, and the row of the paper each stands for",
     "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
     "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",
     "runtime": "inference time of networks, interleaved, with the spread",
     "operations": "time of the operations of Table 5 inside SAFMN",
     "resolve": "check a study and write it down with every default filled in",
-    "pack": "decode a dataset once into a packed uint8 store, making LR images where they are missing",
-    "manifest": "the data manifest hash of packed datasets, or what differs from somebody else's data",
+    "pack": "decode a dataset once into a packed dataset (uint8), making LR images where they are missing",
+    "manifest": "the digest of packed datasets' manifests, or what differs from somebody else's data",
     "train": "train one network of a study, resuming what is there",
     "evaluate": "PSNR and SSIM on Y, image by image",
     "explain": "which single departure from the protocol gives a published number",

@@ -1,20 +1,119 @@
-"""Where the project's own files are."""
+"""Where files are: the harness's own, in a checkout or in an installed package, and those of a user's project.
+
+In a checkout, `Snakefile`, `workflow/`, `ablations/`, `config/` and `environment.yml` lie beside the package; a wheel
+carries them inside it, as `safmn/project/` (see setup.py). A user's project is a folder that `safmn init` wrote: its
+variants stand beside the paper's.
+"""
 
 import os
+import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from safmn import __version__
+from safmn.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (PACKAGE / "project").is_dir()
+"""Whether this is an installed package, not a checkout."""
+ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
+"""The folder with `Snakefile`, `workflow/`, `ablations/` and `config/`."""
+SNAKEFILE = ROOT / "Snakefile"
 SCHEMAS = ROOT / "workflow" / "schemas"
+MADE_WITH = ".safmn-version"
+"""The file of a user's project that holds the version of the package that it was made with."""
 
 
 def ablations() -> Path:
-    """The folder of variants: the project's own, or the one that the environment variable SAFMN_ABLATIONS names."""
+    """The folder of the paper's variants, or the one that the environment variable SAFMN_ABLATIONS names instead."""
     return Path(os.environ.get("SAFMN_ABLATIONS") or ROOT / "ablations")
 
 
+def own_ablations() -> Path | None:
+    """The folder of the variants of the user's project.
+
+    None outside of a project, and where SAFMN_ABLATIONS replaces all folders; UserError where the project lacks it.
+    """
+    if os.environ.get("SAFMN_ABLATIONS"):
+        return None
+    folder = project()
+    if folder is None:
+        return None
+    if not (folder / "ablations").is_dir():
+        raise UserError(f"{folder / 'ablations'} is not a folder: a project keeps its variants there; make it")
+    return folder / "ablations"
+
+
+def study(file: str | Path) -> Path:
+    """The file of a study; a name alone, such as `mini`, is one of the package's, unless a file here has it."""
+    packaged = ROOT / "config" / f"{file}.yaml"
+    is_name = re.fullmatch("[A-Za-z0-9_-]+", str(file)) is not None
+    return packaged if is_name and not Path(file).exists() and packaged.is_file() else Path(file)
+
+
+def project() -> Path | None:
+    """The user's project that is worked in: named by SAFMN_PROJECT, or the nearest around the present folder, or None.
+
+    UserError where it is not whole, or was made with another version of the package.
+    """
+    named = os.environ.get("SAFMN_PROJECT")
+    if named:
+        return _whole(Path(named))
+    try:
+        here = Path.cwd()
+    except OSError:  # removed meanwhile
+        return None
+    found = _around(here)
+    return _whole(found or here) if found or _takes_the_workflow(here / "Snakefile") else None
+
+
+def enter_project(snakefile: str | Path) -> None:
+    """Makes the folder of the main Snakefile the project of this process and its children, unless that is our own."""
+    if os.path.exists(snakefile) and not os.path.samefile(snakefile, SNAKEFILE):
+        here = Path(snakefile).absolute().parent
+        os.environ["SAFMN_PROJECT"] = str(_whole(_around(here) or here))
+
+
+def _around(folder: Path) -> Path | None:
+    """The nearest of a folder and those above it that holds the mark of a project."""
+    # Not Path.exists, which raises where a folder above may not be looked into.
+    return next((each for each in (folder, *folder.parents) if os.path.lexists(each / MADE_WITH)), None)
+
+
+def _takes_the_workflow(snakefile: Path) -> bool:
+    """Whether a Snakefile is a project's: its folder is one, though it lost its mark."""
+    try:
+        return b"safmn.paths" in snakefile.read_bytes()
+    except OSError:
+        return False
+
+
+def _whole(folder: Path) -> Path:
+    """The folder of a project; UserError where the version that it was made with is unknown or another."""
+    file = folder / MADE_WITH
+    try:
+        with open(file, "rb") as handle:
+            text = handle.read(100).decode().strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a text"
+        raise UserError(
+            f"cannot read {file} ({reason}), which says what version of safmn-harness the project was made with: write "
+            f"{__version__} into it if that is this one, or make a new project with `safmn init`"
+        ) from error
+    if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}(\.[0-9A-Za-z.+-]{1,40})?", text):
+        raise UserError(f"{file} holds no version such as {__version__}: write the one that the project was made with")
+    if text.split(".")[:2] != __version__.split(".")[:2]:
+        raise UserError(
+            f"{folder} was made with safmn-harness {text}, and this is {__version__}: install {text}, or compare the "
+            f"project with what `safmn init` writes now and put {__version__} into {file}"
+        )
+    return folder
+
+
 def reach_from_child_processes() -> None:
-    """Makes `python -m safmn` in a child process mean this checkout, run by this Python or one that goes before it."""
-    front = {"PATH": Path(sys.executable).parent, "PYTHONPATH": ROOT}
-    for name, folder in front.items():
-        os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name)]))
+    """Makes `python -m safmn` in a child process mean this code, run by this Python or one that goes before it."""
+    # A conda environment's Python must find this package, and nothing else of what it is installed beside.
+    code = ROOT / "workflow" / "reach" if INSTALLED else ROOT
+    front = {"PATH": (Path(sys.executable).parent, os.defpath), "PYTHONPATH": (code, None)}
+    for name, (folder, default) in front.items():
+        os.environ[name] = os.pathsep.join(filter(None, [str(folder), os.environ.get(name, default)]))

@@ -9,19 +9,19 @@ same bytes whenever they are made.
 import hashlib
 import subprocess
 import time
-import tomllib
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safmn import paths
+from safmn import __version__, paths
 from safmn.errors import UserError
 from safmn.files import digest, read_json
 
-PACKAGE = "safmn-harness"
 CODE = ("Snakefile", "ablations", "safmn", "workflow")
-"""What runs. An untracked file makes the tree dirty if it lies in one of these, a tracked one wherever it lies."""
+"""What runs."""
+OF_PROJECT = ("Snakefile", "ablations", "config")
+"""What runs of a user's project."""
 OF_ONE_RESULT = ("specification", "data", "seed", "started", "seconds")
 """What differs from one result to the next though code, device and host are the same."""
 
@@ -59,7 +59,7 @@ class Begun:
             device: what `safmn.device.description.describe` says.
             specification: plain data that says what was asked; its sha256 is recorded.
             data: the images that it depends on, as what was asked names them, with the digest of their manifest
-                (`safmn.data.manifest`), which a store of images has as its `fingerprint`; None if it depends on none.
+                (`safmn.data.manifest`), which a packed dataset has in its index; None if it depends on none.
             seed: None if nothing is drawn that it depends on.
             started, seconds: in place of this process's own, for a run that was done in several.
         """
@@ -116,26 +116,17 @@ def code(root: Path = paths.ROOT) -> dict[str, Any]:
     Returns:
         `code_version` (the package's), `code_commit` and `code_dirty` (whether anything differs from that commit; both
         None outside of a git checkout, or without git), `code_sha256` (over names and contents of what runs, so that
-        two dirty trees can be told apart).
+        two dirty trees can be told apart; the same in a checkout and in a wheel made of it). In a user's project that
+        is under git, `project_commit` and `project_dirty` as well.
     """
     commit, dirty = _commit(root)
-    return {
-        "code_version": _version(root),
+    found = {
+        "code_version": __version__,
         "code_commit": commit,
         "code_dirty": dirty,
         "code_sha256": _source(root),
     }
-
-
-def _version(root: Path) -> str:
-    try:
-        return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    except (OSError, ValueError, KeyError):
-        pass
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:
-        return "unknown"
+    return found | (_project() if root == paths.ROOT else {})
 
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
@@ -143,17 +134,28 @@ def _commit(root: Path) -> tuple[str | None, bool | None]:
     # An environment may lie in somebody's repository, which is not this code's.
     if not top or Path(top.strip()).resolve() != root.resolve():
         return None, None
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
-    entries = _git(root, "status", "--porcelain", "-z", "--untracked-files=all")
-    if not commit or entries is None:
+    return _state(root, CODE)
+
+
+def _project() -> dict[str, Any]:
+    project = paths.project()
+    commit, dirty = _state(project, OF_PROJECT) if project else (None, None)
+    return {"project_commit": commit, "project_dirty": dirty} if commit else {}
+
+
+def _state(folder: Path, runs: tuple[str, ...]) -> tuple[str | None, bool | None]:
+    """The commit of a folder's repository, and whether what is below the folder differs from it.
+
+    An untracked file counts if it lies in one of `runs`, a tracked one wherever it lies.
+    """
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    entries = _git(folder, "status", "--porcelain", "-z", "--untracked-files=all", "--", ".")
+    prefix = _git(folder, "rev-parse", "--show-prefix")
+    if not commit or entries is None or prefix is None:
         return commit and commit.strip(), None
-    dirty = any(_matters(entry) for entry in entries.split("\0") if entry)
-    return commit.strip(), dirty
-
-
-def _matters(entry: str) -> bool:
-    """Whether a line of `git status` is a change of a tracked file, or a file that might run."""
-    return not entry.startswith("?? ") or entry[3:].partition("/")[0] in CODE
+    changed = [entry for entry in entries.split("\0") if entry]
+    untracked = [entry[3:].removeprefix(prefix.rstrip("\n")) for entry in changed if entry.startswith("?? ")]
+    return commit.strip(), len(changed) > len(untracked) or any(name.partition("/")[0] in runs for name in untracked)
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -165,22 +167,32 @@ def _git(root: Path, *arguments: str) -> str | None:
         return None
 
 
-def source_files(root: Path = paths.ROOT) -> list[Path]:
-    """The files of `CODE`, sorted by name; none that Python or an editor left."""
-    found = []
-    for name in CODE:
-        place = root / name
-        found += [place] if place.is_file() else place.rglob("*")
-    return sorted(
-        file
-        for file in found
-        if file.is_file()
-        and not any(part.startswith(".") or part == "__pycache__" for part in file.relative_to(root).parts)
-    )
+def source_files(root: Path = paths.ROOT) -> dict[str, Path]:
+    """The files of `CODE`, by their names in a checkout, and the variants of a user's project.
+
+    None that Python or an editor left.
+    """
+    places = {name: root / name for name in CODE}
+    if root == paths.ROOT:
+        places["safmn"] = paths.PACKAGE
+    found = dict(item for name, place in places.items() for item in _below(name, place))
+    own = paths.own_ablations() if root == paths.ROOT else None
+    if own is not None:
+        found |= dict(_below("ablations", own))
+    return dict(sorted(item for item in found.items() if not item[0].startswith("safmn/project/")))
+
+
+def _below(name: str, place: Path) -> Iterator[tuple[str, Path]]:
+    if place.is_file():
+        yield name, place
+    for file in place.rglob("*"):
+        parts = file.relative_to(place).parts
+        if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
+            yield "/".join((name, *parts)), file
 
 
 def _source(root: Path) -> str:
     digested = hashlib.sha256()
-    for file in source_files(root):
-        digested.update(f"{file.relative_to(root).as_posix()}\0{of_file(file)}\n".encode())
+    for name, file in source_files(root).items():
+        digested.update(f"{name}\0{of_file(file)}\n".encode())
     return digested.hexdigest()

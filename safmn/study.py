@@ -60,7 +60,8 @@ class Study:
 
     @classmethod
     def load(cls, file: str | Path) -> "Study":
-        """Reads a study from YAML or JSON; UserError that names file and key where it is wrong."""
+        """Reads a study from YAML or JSON, or the package's of that name; UserError that names file and key."""
+        file = paths.study(file)
         return cls(read_yaml(file), file)
 
     @classmethod

@@ -3,20 +3,24 @@
 import contextlib
 import getpass
 import hashlib
+import html
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 from rocrate.rocrate import ROCrate
 
 from safmn import paths, provenance
 from safmn.archive import study as archive
+from safmn.archive.redaction import redactor
 from safmn.cli import main
 from safmn.errors import UserError
 from safmn.study import Study
@@ -201,8 +205,7 @@ def test_the_archive_can_be_run(crate_folder, tmp_path):
     study = Study.load(tmp_path / "crate/results/small/study.json")
     assert study.variants == ["ccm_none"]
     assert study.training == Study.load(crate_folder.parent / "small.yaml").training
-    for file in provenance.source_files():
-        name = file.relative_to(paths.ROOT)
+    for name, file in provenance.source_files().items():
         assert (tmp_path / "crate" / name).read_bytes() == file.read_bytes()
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
     command += [
@@ -305,7 +308,7 @@ def test_a_failed_run_is_a_failed_action(place):
 def test_folders_are_taken_out_of_texts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = Study(small_study.content(Path("/data/of")), "small.yaml")
-    redact = archive.redactor(study, Path("/scratch/ada/results"))
+    redact = redactor(study, Path("/scratch/ada/results"))
     assert redact("cannot read /data/of/home/somebody/Set5/a.png") == "cannot read [data root]/Set5/a.png"
     assert redact("/scratch/ada/results/x.csv") == "[results]/x.csv"
     assert redact('"/home/grace/x", /Users/alan/y') == '"[home]/x", [home]/y'
@@ -313,6 +316,66 @@ def test_folders_are_taken_out_of_texts(tmp_path, monkeypatch):
     assert redact(f"{paths.ROOT}/safmn") == "[project]/safmn"
     for harmless in ("results/data/of/home/somebody", "https://example.org/data/of/home/x", "a/b", "1/2"):
         assert redact(harmless) == harmless
+
+
+DOWNLOADS = {
+    "outside of home": "/mnt/ada/SR images",
+    "in home": "~/ada/SR images",
+    "relative": "../ada/SR_images",
+    "relative, one name": "ada-downloads",
+    "signs": '/mnt/Ada & André\'s "files"/été_1',
+}
+
+
+@pytest.mark.parametrize("spelled", DOWNLOADS.values(), ids=DOWNLOADS)
+@pytest.mark.parametrize("section", ["data", "weights"])
+def test_the_folder_of_downloads_gets_into_no_archive(place, monkeypatch, section, spelled):
+    """Wherever a record may name it: as it was spelled or absolute, as plain text, JSON, HTML, TeX or an address."""
+    monkeypatch.setenv("HOME", str(place / "home of ada"))
+    content = json.loads(Path("results/small/study.json").read_text())
+    content[section]["download"] = spelled
+    given = Path(spelled).expanduser()
+    folders = {spelled, str(given.absolute()), os.path.abspath(given), os.path.realpath(given)}
+    texts = [f"cannot read {folder}/DIV2K/0001.png: it's gone" for folder in folders]
+    texts += [f"first line\n{text}" for text in texts]
+    (Path("results/small") / small_study.RUN / "run.json").unlink()
+    (Path("results/small") / small_study.RUN / "failure.txt").write_text(" ; ".join(texts))
+    for escaped in (True, False):
+        file = Path(f"results/small/cost/said_{escaped}.json")
+        file.write_text(json.dumps({"said": texts}, ensure_ascii=escaped), encoding="utf-8")
+    page = "".join(f"<p>{html.escape(text)}</p>" for text in texts)
+    page += "".join(f'<a href="file://{quote(str(Path(folder).absolute()))}/DIV2K">' for folder in folders)
+    Path("results/small/report.html").write_text(page, encoding="utf-8")
+    tex = " ".join(re.sub("([_&])", r"\\\1", text) for text in texts)
+    Path("results/small/tables/table1.tex").write_text(tex, encoding="utf-8")
+    archive.write(Study(content, "small.yaml"), Path("results/small"), Path("x"))
+    told = 0
+    for file in Path("x").rglob("*"):
+        if file.is_file() and file.suffix != ".safetensors":
+            text = file.read_bytes().decode("utf-8", "replace")
+            for form in (text, html.unescape(text), unquote(text), text.replace("\\", ""), _decoded(text)):
+                assert not re.search("ada[/-]|Ada &|SR.images|été", form), (file, form)
+            told += len(re.findall(r"\[(?:downloads|downloaded weights)\]\\*/DIV2K", text))
+    assert told >= 6 * len(folders)  # what was taken out is named, and what follows it is still there
+
+
+def _decoded(text):
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except ValueError:
+        return text
+
+
+def test_words_that_are_no_folder_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = small_study.content(tmp_path)
+    content["data"]["download"] = "data"
+    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    for text in ("data/mine/x4/manifest.json", "figures/figure1.svg", "the data are there"):
+        assert redact(text) == text
+    content["data"]["download"] = "pictures"
+    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    assert redact("pictures of pictures/DIV2K") == "pictures of [downloads]/DIV2K"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+import safmn
 from safmn import paths, provenance
+from safmn.cli import main
 from safmn.configuration import check
 from safmn.errors import UserError
 from safmn.report import origins
@@ -111,14 +113,14 @@ def test_a_run_names_its_seed_its_images_and_what_was_asked(made):
 
 
 def digest_of(results, names):
-    """The digest of a manifest by its definition, from the image files: PPM by OpenCV, LR from the store."""
+    """The digest of a manifest by its definition, from the image files: PPM by OpenCV, LR as packed."""
     from safmn.data.packed import PackedPairs
 
-    store = PackedPairs(results / "data/mine/x4")
+    packed = PackedPairs(results / "data/mine/x4")
     lines = []
     for name in names:
         file = results.parents[1] / "home/somebody/mine/HR" / f"{name}.png"
-        lr = store.lr(store.names.index(name))
+        lr = packed.lr(packed.names.index(name))
         lines.append(f'{ppm(cv2.imread(str(file)))} {ppm(lr[..., ::-1])} "{name}"\n')
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -145,7 +147,7 @@ def test_an_evaluation_names_weights_and_files_by_their_contents(made):
     assert list(record["provenance"]["data"].values()) == [digest_of(results, "a")]
 
 
-def test_the_same_question_has_the_same_hash_and_another_one_another(made):
+def test_the_same_question_has_the_same_digest_and_another_one_another(made):
     records = [read(made[0] / file)["provenance"]["specification"] for file in RECORDS]
     assert len(set(records)) == len(records)
 
@@ -160,7 +162,6 @@ def checkout(tmp_path):
     for name in ("safmn/a.py", "workflow/rules/b.smk", "ablations/c.yaml", "Snakefile", "README.md"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    (root / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "7.8.9"\n')
     (root / ".gitignore").write_text("results/\n__pycache__/\n")
     git(root, "init", "--quiet")
     git(root, "add", ".")
@@ -178,7 +179,7 @@ def git(root, *words):
 
 def test_a_clean_checkout_is_known_by_its_commit(checkout):
     found = provenance.code(checkout)
-    assert found["code_version"] == "7.8.9"
+    assert found["code_version"] == safmn.__version__
     assert found["code_commit"] == git(checkout, "rev-parse", "HEAD")
     assert found["code_dirty"] is False
 
@@ -212,10 +213,10 @@ def test_a_removed_or_renamed_file_is_other_code(checkout):
     assert provenance.code(checkout)["code_sha256"] != before
 
 
-def test_without_git_the_version_and_the_hash_remain(checkout, monkeypatch):
+def test_without_git_the_version_and_the_digest_remain(checkout, monkeypatch):
     shutil.rmtree(checkout / ".git")
     found = provenance.code(checkout)
-    assert (found["code_version"], found["code_commit"], found["code_dirty"]) == ("7.8.9", None, None)
+    assert (found["code_version"], found["code_commit"], found["code_dirty"]) == (safmn.__version__, None, None)
     assert found["code_sha256"]
     monkeypatch.setenv("PATH", "")
     assert provenance.code(paths.ROOT)["code_commit"] is None
@@ -225,6 +226,31 @@ def test_code_inside_somebody_elses_repository_has_not_its_commit(checkout):
     inner = checkout / "env" / "safmn-harness"
     shutil.copytree(checkout / "safmn", inner / "safmn")
     assert provenance.code(inner)["code_commit"] is None
+
+
+def test_a_users_project_is_known_by_its_own_commit(checkout, tmp_path, monkeypatch):
+    """Which may be that of a larger repository; what changed elsewhere in that does not matter."""
+    project = checkout / "studies" / "mine"
+    assert main(["init", str(project)]) == 0
+    monkeypatch.chdir(project)
+    before = provenance.code()
+    assert before["project_commit"] == git(checkout, "rev-parse", "HEAD")
+    assert before["project_dirty"] is True  # its variants are in no commit
+    git(checkout, "add", ".")
+    git(checkout, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "--quiet", "-m", "second")
+    (checkout / "README.md").write_text("changed elsewhere")
+    (project / "notes.txt").write_text("runs nowhere")
+    clean = provenance.code()
+    assert (clean["project_commit"], clean["project_dirty"]) == (git(checkout, "rev-parse", "HEAD"), False)
+    assert clean["code_sha256"] == before["code_sha256"]
+    with open(project / "ablations/gates.py", "a") as file:
+        file.write("# changed\n")
+    assert provenance.code()["project_dirty"] is True
+    assert provenance.code()["code_sha256"] != clean["code_sha256"]
+    shutil.rmtree(checkout / ".git")
+    assert not provenance.code().keys() & {"project_commit", "project_dirty"}
+    monkeypatch.chdir(tmp_path)
+    assert not provenance.code().keys() & {"project_commit", "project_dirty"}
 
 
 def test_looking_takes_no_lock(checkout):

@@ -11,15 +11,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from safmn import provenance
+from safmn.archive.members import Member
 from safmn.report.origins import facts_of
 from safmn.study import Study
-
-if TYPE_CHECKING:
-    from safmn.archive.study import Member
 
 METADATA = "ro-crate-metadata.json"
 ROCRATE = "1.1"  # what the profile is written for
@@ -66,7 +64,7 @@ SHOWN = 5  # missing results that a description names
 
 def write(
     study: Study,
-    members: Sequence["Member"],
+    members: Sequence[Member],
     gathered: dict[str, Any],
     missing: Sequence[dict[str, Any]],
     author: str | None,
@@ -101,7 +99,7 @@ def write(
     crate.write(target)
 
 
-def _describe(member: "Member") -> dict[str, Any]:
+def _describe(member: Member) -> dict[str, Any]:
     suffix = Path(member.name).suffix
     return {
         "name": member.name,

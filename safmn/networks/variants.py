@@ -73,17 +73,21 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
 
 
 def discover(folder: Path | None = None) -> dict[str, Variant]:
-    """All variants of a folder (default: `ablations/`): the paper's in the order of its tables, then the others.
+    """All variants of a folder, or of the paper and the user's project: the paper's in the order of its tables first.
 
     One that belongs beside another follows it.
     """
-    return _discover(folder or paths.ablations())
+    folders = (folder,) if folder else (paths.ablations(), paths.own_ablations())
+    return _discover(tuple(filter(None, folders)))
 
 
 @cache
-def _discover(folder: Path) -> dict[str, Variant]:
-    found = [load(file) for file in yaml_files(folder)]
+def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
+    found = [load(file) for folder in folders for file in yaml_files(folder)]
+    first = {variant.network.name: variant.file for variant in reversed(found)}
     for variant in found:
+        if variant.file != first[variant.network.name]:
+            raise UserError(f"{variant.file}: a variant of the paper has this name: rename the file")
         if variant.network.name in published_networks():
             raise UserError(f"{variant.file}: a published network has this name: rename the file")
     order = {label: place for place, label in enumerate(_printed_labels())}

@@ -6,7 +6,10 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(workflow.basedir))
+# A checkout's own package goes before an installed one. An installed one has none beside its rules.
+HOUSE = os.path.dirname(os.path.dirname(workflow.current_basedir))
+if os.path.isdir(os.path.join(HOUSE, "safmn")):
+    sys.path.insert(0, HOUSE)
 
 from safmn import layout, networks, paths
 from safmn.device import allocator, lease
@@ -17,7 +20,10 @@ from safmn.planning.jobs import Jobs, weights_option
 from safmn.study import Study
 
 try:
-    study = Study.from_snakemake(config, workflow.overwrite_configfiles)
+    paths.enter_project(workflow.main_snakefile)
+    study = Study.from_snakemake(
+        config, workflow.overwrite_configfiles or workflow.configfiles
+    )
     jobs = Jobs(study)
 except UserError as error:
     raise WorkflowError(one_line(str(error))) from None

@@ -1,0 +1,1 @@
+"""A study as an archive that can be kept or passed on."""

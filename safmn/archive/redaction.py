@@ -1,0 +1,95 @@
+"""Takes the folders of the machine, and of whoever ran a study, out of texts: an archive is made to be passed on."""
+
+import html
+import os
+import re
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from safmn import paths
+from safmn.study import Study
+
+HARMLESS = {"ablations", "config", "data", "datasets", "images", "weights"}
+HARMLESS |= {"results", "training", "quality", "cost", "inspection", "tables", "figures"}
+"""Relative folders that say nothing of anybody, and are names in results as well."""
+
+
+def redactor(study: Study, folder: Path) -> Callable[[str], str]:
+    """A function that takes the folders of this machine, and of whoever ran the study, out of a text.
+
+    Found as they were spelled, absolute, and with links resolved; as plain text, and as JSON, HTML, TeX and URLs write
+    them.
+    """
+    known: dict[str, str] = {}
+
+    def add(path: str | Path | None, word: str) -> None:
+        for each in _spellings(path) if path else ():
+            known.setdefault(each, f"[{word}]")
+
+    add(study.data["root"], "data root")
+    add(study.data["download"], "downloads")
+    for name, place in study.data["folders"].items():
+        add(place, f"folder of {name}")
+    for key, word in (("root", "weights root"), ("download", "downloaded weights")):
+        add(study.content["weights"][key], word)
+    add(os.environ.get("SAFMN_ABLATIONS"), "variants")
+    add(folder.absolute(), "results")
+    add(Path.cwd(), "here")
+    add(paths.project(), "project")
+    add(paths.ROOT, "project")
+    add(paths.PACKAGE.parent, "packages")
+    add(sys.prefix if sys.prefix != sys.base_prefix else None, "environment")
+    add(tempfile.gettempdir(), "temporary folder")
+    add(Path.home(), "home")
+    longest_first = sorted(known, key=len, reverse=True)
+    # Not in the middle of another path or of an address: a folder /data is no part of results/data or http://x/data.
+    begins = r"(?:(?<![\w.~/-])|(?<=file://)|(?<=\\[nrt]))"
+    # A name alone may be an ordinary word: it counts where something below it is named.
+    ends = (r"(?![\w-])" if "/" in path else r"(?=\\?/)" for path in longest_first)
+    groups = (f"({_written(path)}){end}" for path, end in zip(longest_first, ends, strict=True))
+    pattern = re.compile(f"{begins}(?:{'|'.join(groups)})")
+    homes = re.compile(rf"{begins}/(?:home|Users)/[^\s/\"'<>,;:)]+")
+
+    def redact(text: str) -> str:
+        text = pattern.sub(lambda match: known[longest_first[match.lastindex - 1]], text)
+        return homes.sub("[home]", text)
+
+    return redact
+
+
+def _spellings(path: str | Path) -> Iterator[str]:
+    """A folder as it may be written in a text: as given, and absolute."""
+    given = os.path.normpath(path)
+    full = Path(path).expanduser()
+    ways = (
+        str(path),
+        given,
+        os.path.abspath(path),
+        str(full.absolute()),
+        os.path.abspath(full),
+        os.path.realpath(full),
+    )
+    for each in ways:
+        for form in ("NFC", "NFD"):
+            text = unicodedata.normalize(form, each).rstrip("/")
+            if text and not set(text) <= set("./~") and text not in HARMLESS:
+                yield text
+
+
+def _written(path: str) -> str:
+    """A pattern for a path in any text: messages join white space, and formats write signs in their own ways."""
+    return "".join(r"(?:\s|%20|\\u0020)+" if part.isspace() else _sign(part) for part in re.findall(r"\s+|\S", path))
+
+
+def _sign(sign: str) -> str:
+    if sign.isascii() and (sign.isalnum() or sign in "/.-"):
+        return re.escape(sign)
+    units = sign.encode("utf-16-be")
+    escaped = "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+    ways = {sign, quote(sign), quote(sign).lower(), escaped, f"\\{sign}", html.escape(sign)}
+    ways |= {"&#39;"} if sign == "'" else set()
+    return f"(?:{'|'.join(map(re.escape, sorted(ways, key=len, reverse=True)))})"
