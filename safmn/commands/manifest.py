@@ -82,14 +82,14 @@ def _read(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _verify(path: str) -> None:
-    """UserError where a store's pixels are not those of its manifest."""
+    """UserError where a packed dataset's pixels are not those of its manifest."""
     from safmn.data import manifest, packed
     from safmn.errors import UserError
 
     for file in manifest.files(path).values():
-        store = packed.PackedPairs(Path(file).parent)
-        store.verify()
-        if store.fingerprint != manifest.digest(file):
+        dataset = packed.PackedPairs(Path(file).parent)
+        dataset.verify()
+        if dataset.fingerprint != manifest.digest(file):
             raise UserError(f"{file} does not describe the pixels beside it: pack the dataset again")
 
 

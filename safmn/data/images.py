@@ -29,27 +29,41 @@ MAX_PIXELS = 100_000_000  # DIV2K's largest image has 4 million; SAFMN_MAX_PIXEL
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before it is decoded; sides in pixels, bits a channel."""
+    """What a file says about itself before it is decoded; sides in pixels, bits a channel, whether it is grey."""
 
     kind: str
     height: int
     width: int
     bits: int = 8
+    grey: bool = False
 
 
 def read(path: Path | str, max_pixels: int | None = None) -> np.ndarray:
-    """Reads a picture.
+    """Reads a picture: uint8, H x W x 3, RGB in [0, 255]; see `decode`."""
+    return decode(path, max_pixels)[0]
+
+
+def decode(path: Path | str, max_pixels: int | None = None) -> tuple[np.ndarray, int]:
+    """Reads a picture, and how many channels of colour its file has.
 
     Args:
         path: a PNG, JPEG, BMP or WebP file; told apart by content, not by suffix.
         max_pixels: the largest width x height decoded; default 100 million, or SAFMN_MAX_PIXELS.
 
     Returns:
-        uint8, H x W x 3, RGB in [0, 255].
+        uint8, H x W x 3, RGB in [0, 255]; and 1 for a grey file, 3 for any other.
 
     Raises:
         UserError: naming the file, what is wrong and what to do.
     """
+    pixels, header = raw(path, max_pixels)
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
+        raise UserError(f"{path} has transparent pixels: flatten it onto a background first")
+    return to_rgb(path, pixels), 1 if header.grey or pixels.ndim == 2 else 3
+
+
+def raw(path: Path | str, max_pixels: int | None = None) -> tuple[np.ndarray, Header]:
+    """A picture as OpenCV decodes it, uint8 H x W, H x W x 3 (BGR) or x 4 (alpha), and its header; see `decode`."""
     data = _load(path, max_pixels)
     header = _header(path, data, max_pixels)
     if header.bits > 8:
@@ -60,7 +74,7 @@ def read(path: Path | str, max_pixels: int | None = None) -> np.ndarray:
         raise UserError(f"{path} is a damaged {header.kind} file: replace it")
     if pixels.dtype != np.uint8:
         raise UserError(f"{path} does not have 8 bits a channel ({pixels.dtype}): convert it to 8 bits first")
-    return _to_rgb(path, pixels)
+    return pixels, header
 
 
 def size(path: Path | str, max_pixels: int | None = None) -> tuple[int, int]:
@@ -143,8 +157,8 @@ def _parse(data: bytes) -> Header | None:
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         if data[12:16] != b"IHDR":
             raise ValueError("IHDR is not first")
-        width, height, bits = struct.unpack(">IIB", data[16:25])
-        return Header("PNG", height, width, bits)
+        width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
+        return Header("PNG", height, width, bits, grey=colour in (0, 4))  # 4: with alpha
     if data[:3] == b"\xff\xd8\xff":
         return _parse_jpeg(data)
     if data[:2] == b"BM":
@@ -246,13 +260,12 @@ def _decode(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _to_rgb(path: Path | str, pixels: np.ndarray) -> np.ndarray:
+def to_rgb(path: Path | str, pixels: np.ndarray) -> np.ndarray:
+    """What `raw` decoded as uint8 H x W x 3 RGB, alpha dropped."""
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     if pixels.shape[2] == 3:
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     if pixels.shape[2] == 4:
-        if pixels[..., 3].min() < 255:
-            raise UserError(f"{path} has transparent pixels: flatten it onto a background first")
         return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
     raise UserError(f"{path} has {pixels.shape[2]} channels: convert it to RGB first")

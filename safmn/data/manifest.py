@@ -83,7 +83,7 @@ def write(path: Path | str, dataset: str, scale: int, images: Sequence[dict[str,
         path: the file.
         dataset: its name, for the reader.
         scale: HR size / LR size.
-        images: the entries of the store's index; see `packed`.
+        images: the entries of the packed dataset's index; see `packed`.
     """
     listed = [
         {

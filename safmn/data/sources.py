@@ -11,7 +11,7 @@ A selection is a name with an optional Python slice of the dataset's sorted imag
 import importlib.util
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safmn.data import pairs
@@ -108,19 +108,23 @@ class Location:
     folder: Path | None
     files: tuple[Path, ...] = ()
 
-    def pairs(self, scale: int) -> list[pairs.Pair]:
-        """Its pairs at a scale, sorted by name."""
+    def survey(self, scale: int, border: str = "symmetric") -> pairs.Found:
+        """Its pairs at a scale, sorted by name, and where LR comes from."""
         if self.folder is None:
-            return pairs.of_files(list(self.files), scale)
-        found = pairs.find(self.folder, scale)
+            return pairs.of_files(list(self.files), border)
+        found = pairs.survey(self.folder, scale, border)
         known = DATASETS.get(self.name)
         if known is None or known.numbers is None:
             return found
-        kept = [pair for pair in found if _is_meant(pair.name, *known.numbers)]
+        kept = tuple(pair for pair in found.pairs if _is_meant(pair.name, *known.numbers))
         if not kept:
             first, last = known.numbers
             raise UserError(f"{self.folder} has none of the images {first:04}-{last:04} of {self.name}: add them")
-        return kept
+        return replace(found, pairs=kept)
+
+    def pairs(self, scale: int) -> list[pairs.Pair]:
+        """Its pairs at a scale, sorted by name."""
+        return list(self.survey(scale).pairs)
 
 
 def parse_selection(text: str) -> tuple[str, slice]:
@@ -195,13 +199,15 @@ def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None
     return True
 
 
-def select(text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None) -> list[pairs.Pair]:
+def select(
+    text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None, border: str = "symmetric"
+) -> pairs.Found:
     """The pairs that a selection means: `parse_selection`, `locate`, the slice; raises UserError where none is left."""
     name, part = parse_selection(text)
-    found = locate(name, root, folders).pairs(scale)
-    if not found[part]:
-        raise UserError(f"{text} selects none of the {len(found)} images of {name}: widen it")
-    return found[part]
+    found = locate(name, root, folders).survey(scale, border)
+    if not found.pairs[part]:
+        raise UserError(f"{text} selects none of the {len(found.pairs)} images of {name}: widen it")
+    return replace(found, pairs=found.pairs[part])
 
 
 def _roots(root: Root) -> list[Path]:

@@ -16,7 +16,7 @@ Source = dict[str, list[int]]
 
 
 def to_fetch(
-    stores: Iterable[tuple[str, int]],
+    needed: Iterable[tuple[str, int]],
     root: Path | None,
     folders: dict[str, str],
     download: Path | None,
@@ -24,7 +24,7 @@ def to_fetch(
     """What is to be fetched, by source: datasets that share an archive are one source's and one job's.
 
     Args:
-        stores: (dataset, scale) of each packed store that is needed.
+        needed: (dataset, scale) of each packed dataset that is needed.
         root: the folder that holds datasets, None if there is none.
         folders: name -> folder, where a dataset lies elsewhere.
         download: the folder for downloads; None: nothing is fetched.
@@ -38,7 +38,7 @@ def to_fetch(
     if root is not None and not shared and not root.is_dir():
         raise UserError(f"{root} is said to hold datasets, but is no folder: correct data.root or leave it out")
     found: dict[str, Source] = {}
-    for name, scale in stores:
+    for name, scale in needed:
         if name in folders or name not in catalogue.FOLDERS:
             continue
         # In a folder that is filled by downloads, the job completes what is not all there.

@@ -8,8 +8,10 @@ Two protocols, and a choice for networks that know only Y:
   unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and measured against the unrounded Y of HR. Its
   CbCr, enlarged bicubically, matter for the picture only, not for the metrics.
 - `legacy`, the one behind the bicubic row of Table 1, and the usual one when those networks were published: HR is
-  cropped to a multiple of the scale and becomes Y rounded to uint8; that plane is reduced by MATLAB's bicubic and
-  enlarged (bicubically, or by a network of colour Y), each result rounded once to uint8, and measured. LR files unused.
+  cropped to a multiple of the scale and becomes Y rounded to uint8; that plane is reduced by MATLAB's bicubic in
+  floating point, enlarged (bicubically, or by a network of colour Y), only then rounded to uint8, and measured. LR
+  files unused. The scripts of that time convert to Y what has three channels alone: an HR file of a single channel
+  (Set14's `bridge`) is measured as it is, grey from 0 to 255 instead of Y from 16 to 235.
 
 Images of equal size go through the network together; means are means of per-image values.
 """
@@ -54,6 +56,9 @@ class Pairs(Protocol):
     def hr(self, index: int) -> NDArray[np.uint8]:
         """HR image, uint8 H x W x 3 RGB, at least LR size x scale."""
 
+    def channels(self, index: int) -> int:
+        """Of the HR file, 1 (grey) or 3; asked for by the legacy protocol alone."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -76,6 +81,17 @@ class Evaluation:
         return math.fsum(score.psnr for score in self.scores) / len(self.scores)
 
     @property
+    def infinite(self) -> tuple[str, ...]:
+        """The images whose SR equals HR, so that their PSNR, and with it the mean, is infinite."""
+        return tuple(score.image for score in self.scores if math.isinf(score.psnr))
+
+    @property
+    def psnr_of_the_others(self) -> float | None:
+        """Mean PSNR in dB of the images whose PSNR is finite; None where there is none."""
+        finite = [score.psnr for score in self.scores if math.isfinite(score.psnr)]
+        return math.fsum(finite) / len(finite) if finite else None
+
+    @property
     def ssim(self) -> float:
         """Mean of the images' SSIM on Y."""
         return math.fsum(score.ssim for score in self.scores) / len(self.scores)
@@ -88,6 +104,7 @@ def evaluate(
     *,
     channels: str = "RGB",
     protocol: str = "present",
+    convert_grey: bool = False,
     batch_pixels: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -99,6 +116,7 @@ def evaluate(
         scale: also the border in pixels that is cropped before measuring.
         channels: "RGB" or "Y", what the network takes (`safmn.networks.info(name).colour`).
         protocol: "present" or "legacy", see above.
+        convert_grey: in the legacy protocol, single-channel images become Y like the others.
         batch_pixels: HR pixels that go through the network at once; by device where None.
         on_progress: called with (images done, images in all).
 
@@ -114,8 +132,13 @@ def evaluate(
         raise UserError("the benchmark has no images: check the folder")
     device = device_of(network)
     limit = batch_pixels or BATCH_PIXELS.get(device.type, 1 << 20)
-    load = _legacy_pair if protocol == "legacy" else _present_pair
-    batches = _batches(pairs, lambda index: load(pairs, index, scale, channels), limit)
+
+    def load(index: int) -> tuple[Tensor, Tensor]:
+        if protocol == "legacy":
+            return _legacy_pair(pairs, index, scale, convert_grey)
+        return _present_pair(pairs, index, scale, channels)
+
+    batches = _batches(pairs, load, limit)
 
     def score(batch: Batch) -> list[tuple[int, Score]]:
         sr = _bicubic_planes(batch.lr, scale) if network is None else run(network, batch.lr.to(device))
@@ -201,17 +224,18 @@ def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> tuple[
     return _planar(lr), _planar(hr)
 
 
-def _legacy_pair(pairs: Pairs, index: int, scale: int, channels: str) -> tuple[Tensor, Tensor]:
+def _legacy_pair(pairs: Pairs, index: int, scale: int, convert_grey: bool) -> tuple[Tensor, Tensor]:
     hr = pairs.hr(index)
     height, width = (side - side % scale for side in hr.shape[:2])
     if not height or not width:
         raise UserError(f"{pairs.names[index]}: HR of {hr.shape[0]}x{hr.shape[1]} is too small for x{scale}: remove it")
-    plane = colour.luma_uint8(hr[:height, :width])
-    return torch.from_numpy(resampling.matlab_once(plane, 1 / scale))[None], torch.from_numpy(plane)[None]
+    as_it_is = pairs.channels(index) == 1 and not convert_grey
+    plane = np.ascontiguousarray(hr[:height, :width, 0]) if as_it_is else colour.luma_uint8(hr[:height, :width])
+    return torch.from_numpy(resampling.matlab(plane, 1 / scale).copy())[None], torch.from_numpy(plane)[None]
 
 
 def _bicubic_planes(lr: Tensor, scale: int) -> Tensor:
-    """MATLAB's bicubic on uint8 planes N x 1 x H x W, rounded to uint8."""
+    """MATLAB's bicubic on planes N x 1 x H x W, float64, not rounded before; rounded to uint8."""
     return torch.stack([torch.from_numpy(resampling.matlab_once(plane.numpy(), scale))[None] for plane in lr[:, 0]])
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from safmn.data import bicubic, images, packed, pairs
 from safmn.errors import UserError
-from safmn.quality import colour, evaluation, metrics, resampling
+from safmn.quality import authors, colour, evaluation, metrics, resampling
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Recipe:
     ensemble: bool = False  # mean over the eight flips and rotations
     rounding: str = "round"  # ROUNDINGS, of SR
     plane: str = "y"  # PLANES
+    ssim_plane: str = ""  # PLANES, where SSIM is measured on another one
+    grey: str = "converted"  # or "as it is": an image of a single-channel file is measured in 0 to 255, not as Y
     border: tuple[int, int] = (1, 0)  # (a, b): a x scale + b pixels are cropped
     average: str = "images"  # or "error": PSNR of the mean squared error of all images
     ssim: str = "gaussian"  # SSIMS
@@ -50,6 +52,7 @@ class Switch:
         change: fields of Recipe and their values.
         metrics: the metrics that it can change.
         channels: the networks that it applies to, by what they take.
+        grey_files: it changes something only where the benchmark has single-channel files.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Switch:
     change: Mapping[str, Any]
     metrics: tuple[str, ...] = ("psnr", "ssim")
     channels: tuple[str, ...] = ("RGB", "Y")
+    grey_files: bool = False
 
 
 SWITCHES = (
@@ -88,7 +92,31 @@ SWITCHES = (
         "ssim-reduced", "images above 384 pixels reduced first (the authors' ssim.m)", {"ssim": "reduced"}, ("ssim",)
     ),
     Switch("ssim-range", "constants for values in [0, 1] on values in [0, 255]", {"ssim": "range_1"}, ("ssim",)),
-    Switch("legacy", "the older protocol: Y rounded to uint8, reduced and enlarged", {"legacy": True}, channels=("Y",)),
+    Switch(
+        "grey-as-it-is",
+        "single-channel files measured as they are, 0 to 255, not as Y (scripts that convert three channels alone)",
+        {"grey": "as it is"},
+        grey_files=True,
+    ),
+    Switch(
+        "smsr",
+        "SMSR's code: LR cropped to even sides, SSIM on a Y divided by 255 instead of 256",
+        {"crop": "even", "plane": "y_smsr_psnr", "ssim_plane": "y_smsr_ssim"},
+        channels=("RGB",),
+    ),
+    Switch(
+        "legacy",
+        "the older protocol: Y rounded to uint8, reduced and enlarged; single-channel files as they are",
+        {"legacy": True, "grey": "as it is"},
+        channels=("Y",),
+    ),
+    Switch(
+        "legacy-converted",
+        "as legacy, but single-channel files converted to Y like the others",
+        {"legacy": True},
+        channels=("Y",),
+        grey_files=True,
+    ),
 )
 
 
@@ -113,17 +141,23 @@ PLANES: dict[str, Callable[[NDArray], NDArray]] = {
     "y": colour.luma,
     "y_uint8": lambda image: colour.round_uint8(colour.luma(image)),
     "y_opencv": lambda image: _opencv_luma(image),
+    "y_smsr_psnr": lambda image: authors.smsr_luma(image, 256.0),
+    "y_smsr_ssim": lambda image: authors.smsr_luma(image, 255.0),
     "rgb": lambda image: image,
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image of a benchmark as it lies there: LR, and HR before any crop; uint8 H x W x 3 RGB."""
+    """One image of a benchmark as it lies there: LR, and HR before any crop; uint8 H x W x 3 RGB.
+
+    `channels` of the HR file: 1 (grey) or 3.
+    """
 
     name: str
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
+    channels: int = 3
 
 
 def _crop_lr(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
@@ -146,8 +180,14 @@ def _crop_none(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
     return bicubic.resize(source.hr, Fraction(1, scale)), source.hr
 
 
+def _crop_even(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+    lr = authors.even(source.lr)
+    return lr, source.hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
+
+
 CROPS: dict[str, Callable[[Source, int], tuple[NDArray, NDArray]]] = {
     "lr": _crop_lr,
+    "even": _crop_even,
     "centre": _crop_centre,
     "twelve": _crop_twelve,
     "none": _crop_none,
@@ -248,10 +288,12 @@ class Measurement:
             switch.name: replace(Recipe(), **switch.change) for switch in self.switches
         }
         self.figures = {name: Figures() for name in self.recipes}
+        self.grey_files = False
 
     def add(self, source: Source) -> None:
         """Measures one image under every recipe. Images are not kept; super-resolved ones live as long as the call."""
         enlarged: dict[tuple, NDArray] = {}
+        self.grey_files |= source.channels == 1
         for name, recipe in self.recipes.items():
             figures = self.figures[name]
             if figures.obstacle:
@@ -269,24 +311,37 @@ class Measurement:
     def _measure(self, source: Source, recipe: Recipe, enlarged: dict[tuple, NDArray]) -> tuple[float, float]:
         if recipe.legacy:
             network = None if self.bicubic else self.networks["given"]
-            one = evaluation.evaluate(network, _One(source), self.scale, channels="Y", protocol="legacy")
+            one = evaluation.evaluate(
+                *(network, _One(source), self.scale),
+                channels="Y",
+                protocol="legacy",
+                convert_grey=recipe.grey == "converted",
+            )
             return one.psnr, one.ssim
         lr, hr = CROPS[recipe.crop](source, self.scale)
         if recipe.lr != "files":
             lr = LOW_RESOLUTION[recipe.lr](hr, self.scale)
         # Recipes that differ in what comes after the network, or in nothing for this image, share its output.
-        key = (recipe.weights, recipe.ensemble, lr.shape, hashlib.sha256(lr.tobytes()).digest())
+        as_it_is = recipe.grey == "as it is" and source.channels == 1
+        # A network of colour Y is then given the grey values in place of Y.
+        plane = lr[..., 0] if as_it_is else colour.luma(lr)
+        given = plane[None] if self.channels == "Y" else lr.transpose(2, 0, 1)
+        key = (recipe.weights, recipe.ensemble, given.shape, hashlib.sha256(given.tobytes()).digest())
         if key not in enlarged:
-            enlarged[key] = _enlarge(self.networks[recipe.weights], lr, self.channels, recipe.ensemble)
+            enlarged[key] = _enlarge(self.networks[recipe.weights], given, recipe.ensemble)
         sr = ROUNDINGS[recipe.rounding](enlarged[key][: hr.shape[0], : hr.shape[1]])
         border = recipe.border[0] * self.scale + recipe.border[1]
-        first, second = (_inside(plane, border) for plane in _planes(sr, hr, recipe.plane))
+        planes = _grey_planes(sr, hr) if as_it_is else _planes(sr, hr, recipe.plane)
+        first, second = (_inside(each, border) for each in planes)
         metrics.check_sizes(first.shape[:2], second.shape[:2], 0, metrics.WINDOW)
+        psnr = metrics.psnr_plane(first, second)
+        if recipe.ssim_plane and not as_it_is:
+            first, second = (_inside(each, border) for each in _planes(sr, hr, recipe.ssim_plane))
         if first.ndim == 3:
             ssim = float(np.mean([SSIMS[recipe.ssim](first[..., c], second[..., c]) for c in range(3)]))
         else:
             ssim = SSIMS[recipe.ssim](first, second)
-        return metrics.psnr_plane(first, second), ssim
+        return psnr, ssim
 
     def explain(self, published: str, metric: str = "psnr") -> "Explanation":
         """Holds a number, as printed, against the cell under each switch."""
@@ -296,7 +351,7 @@ class Measurement:
             raise UserError("nothing has been measured: the benchmark has no images")
         rows = []
         for switch in self.switches:
-            if metric not in switch.metrics:
+            if metric not in switch.metrics or (switch.grey_files and not self.grey_files):
                 continue
             figures = self.figures[switch.name]
             value = figures.mean(metric, self.recipes[switch.name].average)
@@ -394,18 +449,22 @@ def parse_printed(text: str) -> tuple[float, float]:
 def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]:
     """The images of a benchmark, each read when it is called; UserError where the folder cannot be used.
 
-    From a folder HR comes as it lies there; a packed store has it cropped, so that crops make less difference.
+    From a folder HR comes as it lies there; a packed dataset has it cropped, so that crops make less difference.
     """
     folder = Path(data)
     if folder.is_dir() and not (folder / "index.json").is_file():
         found = pairs.find(folder, scale)
         return [lambda pair=pair: _read_source(pair, scale) for pair in found]
-    store = packed.open_pairs(folder, scale)
-    return [lambda i=i: Source(store.names[i], store.lr(i), store.hr(i)) for i in range(len(store))]
+    dataset = packed.open_pairs(folder, scale)
+    return [
+        lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i))
+        for i in range(len(dataset))
+    ]
 
 
 def _read_source(pair: pairs.Pair, scale: int) -> Source:
-    return Source(pair.name, pairs.read_pair(pair, scale)[0], images.read(pair.hr))
+    hr, channels = images.decode(pair.hr)
+    return Source(pair.name, pairs.load(pair, scale).lr, hr, channels)
 
 
 @dataclass(frozen=True)
@@ -427,10 +486,12 @@ class _One:
     def hr(self, index: int) -> NDArray[np.uint8]:
         return self.source.hr
 
+    def channels(self, index: int) -> int:
+        return self.source.channels
 
-def _enlarge(network: nn.Module, lr: NDArray[np.uint8], channels: str, ensemble: bool) -> NDArray[np.float64]:
-    """SR in [0, 255], neither clamped nor rounded: H x W x 3, or H x W for a network of colour Y."""
-    planes = colour.luma(lr)[None] if channels == "Y" else lr.transpose(2, 0, 1)
+
+def _enlarge(network: nn.Module, planes: NDArray, ensemble: bool) -> NDArray[np.float64]:
+    """SR in [0, 255] of C x h x w, neither clamped nor rounded: H x W x 3, or H x W where C is 1."""
     batch = torch.from_numpy(np.ascontiguousarray(planes))[None].to(evaluation.device_of(network))
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if ensemble else [(0, False)]
     total = None
@@ -440,7 +501,12 @@ def _enlarge(network: nn.Module, lr: NDArray[np.uint8], channels: str, ensemble:
         out = torch.rot90(out.flip(3) if mirror else out, -turns, (2, 3))
         total = out if total is None else total + out
     sr = (total / len(views))[0].cpu().numpy()
-    return sr[0] if channels == "Y" else sr.transpose(1, 2, 0)
+    return sr[0] if len(sr) == 1 else sr.transpose(1, 2, 0)
+
+
+def _grey_planes(sr: NDArray, hr: NDArray) -> tuple[NDArray, NDArray]:
+    """SR and HR of a grey picture in 0 to 255; the colours that a network adds to SR are averaged away."""
+    return (sr if sr.ndim == 2 else sr.astype(np.float64).mean(2)), hr[..., 0]
 
 
 def _planes(sr: NDArray, hr: NDArray, plane: str) -> tuple[NDArray, NDArray]:

@@ -1,7 +1,7 @@
 """Bicubic reduction as different programs do it: what evaluation protocols and discrepancies differ in.
 
 `safmn.data.bicubic` is the one that makes data (two passes, each rounded to uint8: bit-identical to published LR
-files). Here is MATLAB's double-precision path, rounded once at the end, and those of other libraries.
+files). Here is MATLAB's double-precision path, not rounded or rounded once at the end, and those of other libraries.
 """
 
 from functools import cache
@@ -14,18 +14,23 @@ from safmn.quality.colour import round_uint8
 
 
 def matlab_once(image: NDArray[np.uint8], factor: float, border: str = "symmetric") -> NDArray[np.uint8]:
-    """MATLAB's `imresize(image, factor)` in float64, rounded once at the end.
+    """MATLAB's `imresize(image, factor)` in float64, rounded once at the end: uint8; see `matlab`."""
+    return round_uint8(matlab(image, factor, border))
+
+
+def matlab(image: NDArray, factor: float, border: str = "symmetric") -> NDArray[np.float64]:
+    """MATLAB's `imresize(image, factor)` in float64, neither rounded nor clamped.
 
     Args:
-        image: uint8, H x W or H x W x C.
+        image: H x W or H x W x C, values in [0, 255].
         factor: new size / old size; below 1 the kernel is widened (antialiasing).
         border: "symmetric" (mirrored, edge repeated) or "clamped".
 
     Returns:
-        uint8, ceil(H * factor) x ceil(W * factor) (x C).
+        ceil(H * factor) x ceil(W * factor) (x C).
     """
     halfway = _along_rows(image.astype(np.float64), factor, border)
-    return round_uint8(_along_rows(halfway.swapaxes(0, 1), factor, border).swapaxes(0, 1))
+    return _along_rows(halfway.swapaxes(0, 1), factor, border).swapaxes(0, 1)
 
 
 def _along_rows(image: NDArray, factor: float, border: str) -> NDArray[np.float64]:

@@ -35,6 +35,12 @@ def contents(store) -> list[tuple[str, bytes, bytes, tuple, tuple]]:
     ]
 
 
+def beyond(index: dict, kind: str) -> None:
+    """Moves the last image's HR or LR so that it ends one pixel behind the last one of `pixels.u8`."""
+    block = index["images"][-1][kind]
+    block["offset"] = index["bytes"] - int(np.prod(block["shape"])) + 3
+
+
 def repack(store_path: Path, change) -> None:
     """Applies `change` to the parsed index of a store."""
     index = json.loads((store_path / packed.INDEX).read_text())
@@ -195,6 +201,30 @@ def test_a_failed_pack_leaves_the_older_store(root, tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+class Killed(BaseException):
+    """What a signal would do: nothing after it runs but what the operating system has."""
+
+
+@pytest.mark.parametrize("at", ["write", "write_json"])
+def test_a_kill_between_pixels_and_index(root, tmp_path, monkeypatch, at):
+    """The older index, whose sizes fit the new pixels, must not describe them: other pictures under old hashes."""
+    packed.pack("own", root, 4, tmp_path / "store")
+    old = images.read(root / "own/HR/a.png")
+    images.write(root / "own/HR/a.png", 255 - old)
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed.manifest if at == "write" else packed, at, kill)
+        with pytest.raises(Killed):
+            packed.pack("own", root, 4, tmp_path / "store")
+    assert (tmp_path / "store/pixels.u8").read_bytes()[:3] == (255 - old)[0, 0].tobytes()  # these are new
+    with pytest.raises(UserError, match="not a finished packed dataset"):
+        packed.open_pairs(tmp_path / "store", 4)
+    assert packed.open_selection("own", 4, tmp_path / "packs", root).hr(0)[0, 0].tolist() == (255 - old)[0, 0].tolist()
+
+
 def test_a_full_disk_while_writing(root, tmp_path, monkeypatch):
     real, written = os.pwrite, []
 
@@ -252,7 +282,13 @@ def test_the_space_needed_is_compared_with_what_is_free(root, tmp_path, monkeypa
         (lambda path: repack(path, lambda index: index["images"].pop()), "fingerprint"),
         (lambda path: repack(path, lambda index: index.update(format=99)), "format 99"),
         (lambda path: repack(path, lambda index: index["images"][0]["hr"].update(offset=-3)), "no place"),
-        (lambda path: repack(path, lambda index: index["images"][2]["hr"].update(offset=10**9)), "outside"),
+        (lambda path: repack(path, lambda index: index["images"][2]["hr"].update(offset=10**9 - 1)), "outside"),
+        (lambda path: repack(path, lambda index: beyond(index, "hr")), "c lies outside"),
+        (lambda path: repack(path, lambda index: beyond(index, "lr")), "c lies outside"),
+        (lambda path: repack(path, lambda index: index.update(bytes=index["bytes"] + 3)), "bytes instead of"),
+        (lambda path: repack(path, lambda index: index.update(bytes=index["bytes"] - 3)), "c lies outside"),
+        (lambda path: repack(path, lambda index: index.update(border="wrapped")), "border 'wrapped'"),
+        (lambda path: repack(path, lambda index: index["images"][0].update(channels=2)), "no channels"),
         (lambda path: repack(path, lambda index: index["images"][0]["lr"].update(shape=[1, 1, 3])), "4 times"),
     ],
 )
@@ -298,7 +334,7 @@ def test_a_tampered_index_is_refused_or_harmless(one_store, tmp_path, data):
     spot = index
     while True:  # replaces one value, anywhere in the tree
         key = data.draw(st.sampled_from(sorted(spot) if isinstance(spot, dict) else range(len(spot))))
-        if not isinstance(spot[key], dict | list) or data.draw(st.booleans()):
+        if not spot[key] or not isinstance(spot[key], dict | list) or data.draw(st.booleans()):
             spot[key] = data.draw(json_values)
             break
         spot = spot[key]

@@ -28,7 +28,7 @@ def test_photographs_are_inside_installed_packages():
     for file in files:
         assert "site-packages" in file.parts or "dist-packages" in file.parts
         assert min(images.size(file)) >= 300  # room for 64 x 64 LR patches at x4
-    found = sources.select("photographs", 4)
+    found = sources.select("photographs", 4).pairs
     assert [pair.name for pair in found] == sorted(Path(name).stem for name in expected)
     assert {pair.origin for pair in found} == {"bicubic"}
 
@@ -36,7 +36,7 @@ def test_photographs_are_inside_installed_packages():
 def test_the_newcomers_study_keeps_its_parts_apart():
     data = yaml.safe_load((ROOT / "config" / "mini.yaml").read_text())["data"]
     parts = {
-        use: {pair.name for text in data[use] for pair in sources.select(text, 4)}
+        use: {pair.name for text in data[use] for pair in sources.select(text, 4).pairs}
         for use in ("train", "validation", "test")
     }
     assert all(parts.values())
@@ -62,15 +62,15 @@ def test_locating_photographs_imports_neither_package():
 
 @pytest.mark.parametrize("name", ["Set5", "Set14", "B100", "T91", "BSDS200"])
 def test_known_datasets_are_found_and_complete(datasets, name):
-    assert len(sources.select(name, 4, datasets)) == sources.DATASETS[name].images
+    assert len(sources.select(name, 4, datasets).pairs) == sources.DATASETS[name].images
 
 
 def test_slices_are_of_the_sorted_names(datasets):
-    every = [pair.name for pair in sources.select("Set5", 4, datasets)]
+    every = [pair.name for pair in sources.select("Set5", 4, datasets).pairs]
     assert every == ["baby", "bird", "butterfly", "head", "woman"]
     for text in ("[1:]", "[:2]", "[-2:]", "[::2]", "[ 1 : -1 ]"):
         expected = eval(f"every{text}")
-        assert [pair.name for pair in sources.select(f"Set5{text}", 4, datasets)] == expected
+        assert [pair.name for pair in sources.select(f"Set5{text}", 4, datasets).pairs] == expected
 
 
 @pytest.mark.parametrize("folder", ["Set5", "benchmark/Set5"])
@@ -82,9 +82,9 @@ def test_usual_places(tmp_path, folder):
 @pytest.mark.parametrize("train", ["DIV2K/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/HR", "DIV2K"])
 def test_div2k_in_one_folder_keeps_training_and_validation_apart(tmp_path, train):
     touch(tmp_path / train, ["0001", "0800", "0801", "0900"])
-    assert [pair.name for pair in sources.select("DIV2K", 4, tmp_path)] == ["0001", "0800"]
+    assert [pair.name for pair in sources.select("DIV2K", 4, tmp_path).pairs] == ["0001", "0800"]
     if train != "DIV2K":
-        assert [pair.name for pair in sources.select("DIV2K_val", 4, tmp_path)] == ["0801", "0900"]
+        assert [pair.name for pair in sources.select("DIV2K_val", 4, tmp_path).pairs] == ["0801", "0900"]
 
 
 def test_div2k_in_two_folders(tmp_path):
@@ -93,8 +93,8 @@ def test_div2k_in_two_folders(tmp_path):
         sources.select("DIV2K_val", 4, tmp_path)
     touch(tmp_path / "DIV2K/DIV2K_valid_HR", ["0801"])
     touch(tmp_path / "DIV2K/DIV2K_valid_LR_bicubic/X4", [])
-    assert [pair.name for pair in sources.select("DIV2K", 4, tmp_path)] == ["0001"]
-    assert [pair.name for pair in sources.select("DIV2K_val", 4, tmp_path)] == ["0801"]
+    assert [pair.name for pair in sources.select("DIV2K", 4, tmp_path).pairs] == ["0001"]
+    assert [pair.name for pair in sources.select("DIV2K_val", 4, tmp_path).pairs] == ["0801"]
 
 
 def test_folders_come_first_and_own_datasets_need_no_registration(tmp_path):
@@ -102,8 +102,8 @@ def test_folders_come_first_and_own_datasets_need_no_registration(tmp_path):
     touch(tmp_path / "root" / "holiday_2024", ["x", "y"])
     folders = {"Set5": str(tmp_path / "elsewhere"), "mine": str(tmp_path / "elsewhere")}
     for name in folders:
-        assert [pair.name for pair in sources.select(name, 4, tmp_path / "root", folders)] == ["z"]
-    assert [pair.name for pair in sources.select("holiday_2024[1:]", 4, tmp_path / "root")] == ["y"]
+        assert [pair.name for pair in sources.select(name, 4, tmp_path / "root", folders).pairs] == ["z"]
+    assert [pair.name for pair in sources.select("holiday_2024[1:]", 4, tmp_path / "root").pairs] == ["y"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,409 @@
+"""Where the HR and LR images of a folder are, by their names and sizes: no list of words decides what is a pair.
+
+- HR: `HR/`, `<set>_HR/`, another folder named so (`GT`, `original`), or the folder itself.
+- LR: `LR_bicubic/X4` beside HR as EDSR and DIV2K have it, in any case of letters. Otherwise any folder near HR whose
+  files go with the HR files by name and have 1/scale of their sides: `LRBI/x4`, `LR_x4`, `LRbicx4`, `image_SRF_4` ...
+- HR and LR in one folder: files that go together by name (`a_HR`, `a_LR`; `0001`, `0001x4`; `gt_7`, `lq_7`), have the
+  right sizes and show the same picture.
+
+Names go together where one becomes the other by the same exchange (`_HR` for `_LR`, `x4` added) in all files. They are
+compared in one Unicode form, NFC: a Mac writes the other one.
+"""
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safmn.data import agreement, images
+from safmn.errors import UserError
+
+SCALES = (2, 3, 4, 8)
+SAME_PICTURE = 0.3  # correlation of structure from which two files of one folder are taken for HR and LR
+_MOST_FOLDERS = 500  # that are looked into for LR images
+_OTHER_PICTURES = (".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm", ".exr", ".heic", ".avif")
+_START, _END = r"(?:^|[^a-z])", r"(?:$|[^a-z]|x\d)"
+_LR = re.compile(rf"{_START}(?:lr|lq)(?:bicubic|bic|bi|bd|dn|unknown|mild|wild|difficult)?{_END}|low[ _-]?res", re.I)
+_HR = re.compile(rf"{_START}(?:hr|gt|high|large|big|gtmod\d+){_END}|original|ground[ _-]?truth|high[ _-]?res", re.I)
+_BICUBIC = re.compile(r"bic|lrbi(?![a-z])|(?:^|[^a-z])lr(?:$|[^a-z]|x\d)", re.I)
+_SCALE = re.compile(r"x([2348])(?!\d)|(?<!\d)([2348])x(?![a-z0-9])|srf[_-]?([2348])(?!\d)", re.I)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies in a folder.
+
+    Attributes:
+        files: name -> (HR file, LR file, or None where LR must be made), sorted by name.
+        lr_folder: where LR lies, as seen from HR's surroundings ("LR_bicubic/X4"); "" where LR must be made.
+        remarks: what looks like LR beside HR and is not used, a sentence each.
+    """
+
+    files: dict[str, tuple[Path, Path | None]]
+    lr_folder: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def arrange(folder: Path, scale: int) -> Layout:
+    """Finds HR and LR.
+
+    Raises:
+        UserError: no such folder, no image in it, an LR folder, two images of one name, an image without its LR, HR
+            and LR in one folder that cannot be told apart, several LR folders that fit.
+    """
+    hr_folder = _hr_folder(folder, scale)
+    if _is_lr(hr_folder):
+        raise UserError(f"{hr_folder} is an LR folder by its name: give the folder that holds HR, or rename it")
+    hr = by_name(list_images(hr_folder))
+    near = _near(hr_folder)
+    chosen = _usual_lr(hr_folder, scale)
+    remarks = []
+    if chosen is not None:
+        partners = _partners(hr, by_name(list_images(chosen)), scale, must=chosen)
+    else:
+        chosen, partners, remarks = _search(hr_folder, hr, near, scale)
+    if chosen is not None:
+        assert partners is not None
+        return Layout(
+            {name: (hr[name], partners[name]) for name in sorted(hr)}, _seen_from(hr_folder, chosen), tuple(remarks)
+        )
+    pairs = _in_one_folder(hr_folder, hr, scale)
+    if pairs is not None:
+        return Layout({name: (hr[name], hr[lr]) for name, lr in sorted(pairs.items())}, ".", tuple(remarks))
+    if not _HR.search(hr_folder.name):
+        remarks += _larger(hr_folder, hr, near)
+    return Layout({name: (hr[name], None) for name in sorted(hr)}, "", tuple(remarks))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images directly inside a folder, sorted; hidden files and files that are no pictures are passed over.
+
+    Raises:
+        UserError: no such folder, no image in it, or a picture in a format that is not read.
+    """
+    try:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: check the path")
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
+    for entry in entries:
+        if not _is_text(entry.name):
+            raise UserError(f"{folder} has a file whose name is not UTF-8 ({entry.name!r}): rename it")
+        if entry.suffix.lower() in _OTHER_PICTURES:
+            raise UserError(f"{entry} is in a format that is not read: convert it to PNG, or remove it")
+    found = [entry for entry in entries if entry.suffix.lower() in images.SUFFIXES and not entry.is_dir()]
+    if not found:
+        raise UserError(f"{folder} has no image ({', '.join(images.SUFFIXES)}): check the path")
+    return found
+
+
+def by_name(files: list[Path]) -> dict[str, Path]:
+    """Name without suffix, in NFC -> file; UserError where two have one name."""
+    found: dict[str, Path] = {}
+    for file in files:
+        name = unicodedata.normalize("NFC", file.stem)
+        if name in found:
+            raise UserError(f"{found[name]} and {file} have one name: remove or rename one")
+        found[name] = file
+    return found
+
+
+def fits(hr: tuple[int, int], lr: tuple[int, int], scale: int) -> bool:
+    """Whether LR sides x scale are HR sides, or fall short of them by less than the scale, which a crop takes away."""
+    return all(0 <= large - small * scale < scale for large, small in zip(hr, lr, strict=True))
+
+
+# --- Folders ---------------------------------------------------------------------------------------------------------
+
+
+def _hr_folder(folder: Path, scale: int) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: check the path")
+    inner = _folders(folder)
+    found = [entry for entry in inner if entry.name == "HR"] or [each for each in inner if each.name.endswith("_HR")]
+    if not found and not _has_pictures(folder):
+        found = [entry for entry in inner if _HR.search(entry.name) and not _is_lr(entry)]
+        found = found or [entry for entry in inner if _scales_of(entry.name) == {scale} and not _is_lr(entry)]
+    if len(found) > 1:
+        raise UserError(f"{folder} holds {' and '.join(each.name for each in found)}: name the one that is meant")
+    chosen = found[0] if found else folder
+    if not _has_pictures(chosen):  # HR/x4/NAME_HR_x4.png
+        below = [entry for entry in _folders(chosen) if _scales_of(entry.name) == {scale} and not _is_lr(entry)]
+        if len(below) == 1:
+            return below[0]
+    return chosen
+
+
+def _usual_lr(hr_folder: Path, scale: int) -> Path | None:
+    """`LR_bicubic/X4` beside HR in any case of letters; the documented spelling first where both are there."""
+    if not hr_folder.name.upper().endswith("HR") or not (hr_folder.name[:-2] == "" or hr_folder.name[-3] == "_"):
+        return None
+    wanted = hr_folder.name[:-2] + "LR_bicubic", f"X{scale}"
+    documented = hr_folder.with_name(wanted[0]) / wanted[1]
+    if documented.is_dir():
+        return documented
+    for outer in _folders(hr_folder.parent):
+        if outer.name.lower() == wanted[0].lower():
+            return next((each for each in _folders(outer) if each.name.lower() == wanted[1].lower()), None)
+    return None
+
+
+def _near(hr_folder: Path) -> list[Path]:
+    """Folders with pictures in and around the HR folder: two below its parent (three where one is named LR).
+
+    Around a folder that is not named HR there may be anything: there, only folders that are named LR or after it.
+    """
+    named = _HR.search(hr_folder.name) is not None
+    tops = [hr_folder]
+    parents = [hr_folder.parent]
+    if _SCALE.fullmatch(hr_folder.name) and _HR.search(hr_folder.parent.name):
+        named, parents = True, [hr_folder.parent, hr_folder.parent.parent]
+    for parent in parents:
+        for each in _folders(parent):
+            related = hr_folder.name.lower() in each.name.lower() or _is_lr(each) or _scales_of(each.name)
+            if each != hr_folder and (named or related or _HR.search(each.name)):
+                tops.append(each)
+    found, budget = [], _MOST_FOLDERS
+    for top in tops:
+        for each, depth in _below(top):
+            if (depth > 1 and not _LR.search(_seen_from(hr_folder, each))) or budget <= 0:
+                continue
+            budget -= 1
+            if each != hr_folder and _has_pictures(each) and each not in found:
+                found.append(each)
+    return found
+
+
+def _below(folder: Path, depth: int = 0) -> Iterator[tuple[Path, int]]:
+    yield folder, depth
+    if depth < 2:
+        for each in _folders(folder):
+            yield from _below(each, depth + 1)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if _is_text(name)]
+
+
+def _has_pictures(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.name.lower().endswith(images.SUFFIXES) and entry.name[0] != "." for entry in entries)
+    except OSError:
+        return False
+
+
+def _is_lr(folder: Path) -> bool:
+    """By its own name, or, where that is a scale alone (X4), by those above it."""
+    if _LR.search(folder.name):
+        return True
+    return _SCALE.fullmatch(folder.name) is not None and any(
+        _LR.search(each.name) for each in (folder.parent, folder.parent.parent)
+    )
+
+
+def _scales_of(name: str) -> set[int]:
+    return {int(next(filter(None, groups))) for groups in _SCALE.findall(name)}
+
+
+def _seen_from(hr_folder: Path, lr_folder: Path) -> str:
+    if hr_folder in lr_folder.parents:
+        return lr_folder.relative_to(hr_folder).as_posix()
+    above = next(each for each in hr_folder.parents if each in lr_folder.parents or each == lr_folder)
+    return lr_folder.relative_to(above).as_posix()
+
+
+def _search(
+    hr_folder: Path, hr: Mapping[str, Path], near: list[Path], scale: int
+) -> tuple[Path | None, dict[str, Path] | None, list[str]]:
+    """The LR folder for a scale among those near HR, its files by HR name, and remarks on those that are not used."""
+    fitting: dict[Path, dict[str, Path]] = {}
+    unused: list[Path] = []
+    for folder in near:
+        seen = _seen_from(hr_folder, folder)
+        partners = None
+        if not (scales := _scales_of(seen)) or scale in scales:
+            try:
+                partners = _partners(hr, by_name(list_images(folder)), scale)
+            except UserError:
+                partners = None
+        sample = list(hr)[:: max(1, (len(hr) - 1) // 2)]
+        if partners and all(fits(images.size(hr[each]), images.size(partners[each]), scale) for each in sample):
+            fitting[folder] = partners
+        elif _LR.search(seen):
+            unused.append(folder)
+    ranked = sorted(fitting, key=lambda each: _rank(_seen_from(hr_folder, each)))
+    best = [each for each in ranked if _rank(_seen_from(hr_folder, each)) == _rank(_seen_from(hr_folder, ranked[0]))]
+    if len(best) > 1:
+        raise UserError(
+            f"beside {hr_folder} several folders fit as its x{scale} LR ({', '.join(map(str, best))}): "
+            "move those that are not meant elsewhere"
+        )
+    chosen = best[0] if best else None
+    remarks = [
+        f"{_seen_from(hr_folder, each)} fits as LR, too, and is not used: LR is read from "
+        f"{_seen_from(hr_folder, chosen)}"
+        for each in ranked[1:]
+    ]
+    if chosen is None and unused:
+        listed = ", ".join(_seen_from(hr_folder, each) for each in unused[:4]) + (" ..." if len(unused) > 4 else "")
+        remarks.append(
+            f"LR is not read from {listed} beside HR: the files there are not x{scale} LR of these images by name and "
+            "size"
+        )
+    return chosen, fitting.get(chosen) if chosen else None, remarks
+
+
+def _rank(seen: str) -> int:
+    """0 for bicubic LR by its name, then other LR, then what has only the sizes."""
+    if _LR.search(seen):
+        return 0 if _BICUBIC.search(seen) else 1
+    return 2 if _scales_of(seen) else 3
+
+
+def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[str]:
+    """UserError where an HR folder lies beside that makes this one its LR folder; a remark where its name leaves doubt.
+
+    Sides are exactly 2, 3, 4 or 8 times as large, names go together, and the pictures are the same.
+    """
+    for other in near:
+        try:
+            partners = _partners(files, by_name(list_images(other)), 0)
+        except UserError:
+            continue
+        if not partners:
+            continue
+        sample = [(files[each], partners[each]) for each in list(files)[:: max(1, (len(files) - 1) // 2)]]
+        for scale in SCALES:
+            if all(fits(images.size(large), images.size(small), scale) for small, large in sample):
+                if not _same_picture(sample[0][1], sample[0][0], scale):
+                    continue
+                said = f"{folder} has the images of {other} at 1/{scale} of their size"
+                if _HR.search(other.name):
+                    raise UserError(f"{said}, so it is an LR folder: give {other}, or move one of them elsewhere")
+                return [f"{said}: if it is their LR, give {other} instead"]
+    return []
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+Marks = tuple[str, str]
+"""What stands in one name in place of what stands in the other: ("_HR", "_LR"), ("", "x4")."""
+
+
+def _partners(
+    hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int, must: Path | None = None
+) -> dict[str, Path] | None:
+    """The LR file of each HR name, by the same exchange of marks in all names; None where there is none.
+
+    UserError where they must be there, since the folder is the documented one.
+    """
+    for rule in (lambda name: f"{name}x{scale}", lambda name: name):
+        if all(rule(name) in lr for name in hr):
+            return {name: lr[rule(name)] for name in hr}
+    first = next(iter(hr))
+    rules = {marks: sum(_shared(first, other)) for other in lr if (marks := _marks(first, other))}
+    for marks in sorted(rules, key=lambda each: -rules[each]):
+        found: dict[str, Path] = {}
+        for name in hr:
+            partner = next((each for each in _exchanged(name, marks) if each in lr), None)
+            if partner is None:
+                break
+            found[name] = lr[partner]
+        if len(found) == len(hr) == len(set(found.values())):
+            return found
+    if must is not None:
+        name = next((name for name in hr if f"{name}x{scale}" not in lr), first)
+        raise UserError(
+            f"{must} lacks {name}x{scale}.png for {hr[name]}: add it, or remove the folder and LR images are made"
+        )
+    return None
+
+
+def _marks(first: str, second: str, digits: bool = False) -> Marks | None:
+    """What differs between two names around what they share; None where that is nothing, or digits alone."""
+    start, end = _shared(first, second)
+    marks = first[start : len(first) - end], second[start : len(second) - end]
+    if not digits and not re.search(r"[^\W\d_]", "".join(marks)):
+        return None
+    return marks if re.search(r"[^\W_]", first[:start] + first[len(first) - end :]) else None
+
+
+def _shared(first: str, second: str) -> tuple[int, int]:
+    """How many characters two names share at their start, and behind that at their end."""
+    start, end, least = 0, 0, min(len(first), len(second))
+    while start < least and first[start] == second[start]:
+        start += 1
+    while end < least - start and first[-1 - end] == second[-1 - end]:
+        end += 1
+    return start, end
+
+
+def _exchanged(name: str, marks: Marks) -> Iterator[str]:
+    """The names that come of an exchange of marks, the one at the end first."""
+    old, new = marks
+    for at in range(len(name) - len(old), -1, -1):
+        if name.startswith(old, at):
+            yield name[:at] + new + name[at + len(old) :]
+
+
+def _in_one_folder(folder: Path, files: Mapping[str, Path], scale: int) -> dict[str, str] | None:
+    """HR name -> LR name where a folder holds both; None where it holds HR alone.
+
+    Raises:
+        UserError: HR and LR that are not paired throughout, or of another scale.
+    """
+    sizes = {name: images.size(file) for name, file in files.items()}
+    for ratio in (scale, *(each for each in SCALES if each != scale)):
+        large = defaultdict(list)
+        for name, (height, width) in sizes.items():
+            large[height // ratio, width // ratio].append(name)
+        small = [name for name in files if large.get(sizes[name])]
+        tally: Counter[Marks] = Counter()
+        for name in small[:8]:
+            others = sorted(large[sizes[name]], key=lambda each: -sum(_shared(each, name)))
+            tally.update({marks: 1 for each in others[:2] if (marks := _marks(each, name, digits=True))})
+        for marks, _ in tally.most_common():
+            pairs = {}
+            for name in files:
+                found = (
+                    each for each in _exchanged(name, marks) if each in files and fits(sizes[name], sizes[each], ratio)
+                )
+                if (partner := next(found, None)) is not None:
+                    pairs[name] = partner
+            sample = list(pairs.items())[:: max(1, (len(pairs) - 1) // 2)]
+            same = sum(_same_picture(files[first], files[second], ratio) for first, second in sample)
+            if not pairs or 2 * same <= len(sample):
+                continue
+            first, second = next(iter(pairs.items()))
+            said = f"{folder} holds HR and x{ratio} LR together ({files[first].name}, {files[second].name})"
+            if ratio != scale:
+                raise UserError(f"{said}, not x{scale}: evaluate them at x{ratio}, or move HR to a folder of its own")
+            alone = sorted(set(files) - set(pairs) - set(pairs.values()))
+            if alone or set(pairs) & set(pairs.values()) or len(set(pairs.values())) < len(pairs):
+                odd = files[alone[0]].name if alone else files[first].name
+                raise UserError(f"{said}, but {odd} is in no pair: move HR to a folder of its own")
+            return pairs
+    return None
+
+
+def _same_picture(hr: Path, lr: Path, scale: int) -> bool:
+    found = agreement.compare(images.read(lr), images.read(hr), scale).correlation
+    return found is None or found > SAME_PICTURE
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
