@@ -152,7 +152,7 @@ class Qualities:
     def _departing_weights(self, cell: Cell) -> str:
         """Why the authors' file is not the one that the print was measured with; "" where nobody says so."""
         known = published_weights.find(cell.network, cell.scale)
-        departs = getattr(known, "departs", "")
+        departs = known.departs if known else ""
         weights = evaluated.record(self.results, cell.network, cell.scale, PUBLISHED).get("weights")
         if departs and isinstance(weights, Mapping) and "file" in weights:  # it may be a file of the user's own
             is_authors = PurePath(str(weights["file"])).name == known.remote.name

@@ -184,6 +184,16 @@ def test_weights_that_depart_from_the_print_are_not_comparable(tmp_path, monkeyp
     assert cell.origin == "published weights"
 
 
+def test_carn_m_departs_by_what_its_authors_say(tmp_path):
+    """The fact stands with the file; networks whose authors say nothing of the kind are judged."""
+    for network, scores in (("carn_m", [31.92] * 5), ("imdn", [32.21] * 5)):
+        fabricate.quality(tmp_path, network, "published", "Set5", scores)
+    cells_found = {name: found(tmp_path, evaluating(), name, "set5_psnr") for name in ("carn_m", "imdn")}
+    assert cells_found["carn_m"].verdict == "not comparable"
+    assert published_weights.find("carn_m", 4).departs in cells_found["carn_m"].note
+    assert cells_found["imdn"].verdict == "rounding"
+
+
 # --- The older protocol ----------------------------------------------------------------------------------------------
 
 SET14 = {  # scale -> printed, present protocol, legacy with bridge as it is, legacy with bridge converted
