@@ -5,7 +5,7 @@ import io
 import re
 import unicodedata
 
-from tabulate import tabulate
+import pandas as pd
 
 from safmn.errors import one_line
 from safmn.report.tables import Entry, Section, Table
@@ -133,7 +133,8 @@ def _markdown_grid(section: Section) -> str:
     rows = [[_markdown_entry(entry) for entry in row] for row in section.rows]
     labels = sum(entry.header for entry in section.rows[0]) if section.rows else 0
     align = ["left"] * labels + ["right"] * (len(headers) - labels)
-    return tabulate(rows, headers, "pipe", disable_numparse=True, colalign=align if rows else None)
+    frame = pd.DataFrame(rows, columns=pd.Index(headers))
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None)
 
 
 def _markdown_entry(entry: Entry) -> str:

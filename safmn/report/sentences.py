@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+import pandas as pd
 
 from safmn import layout, paths
 from safmn.files import atomic, write_text
@@ -102,8 +102,8 @@ def markdown(results: Sequence[Result]) -> str:
         }
         for each in results
     ]
-    escaped = [{key: escape(text) for key, text in row.items()} for row in rows]
-    parts += ["", "## All claims", "", tabulate(escaped, "keys", "pipe", disable_numparse=True)]
+    table = pd.DataFrame(rows).map(escape).to_markdown(index=False, disable_numparse=True)
+    parts += ["", "## All claims", "", table]
     parts += ["", "## How they are read", ""]
     parts += [f"- {word}: {escape(text)}." for word, text in MEANINGS.items()]
     parts += [f"- {escape(f'{each.claim.id}: {each.claim.note}')}" for each in results if each.claim.note]
