@@ -2,6 +2,7 @@
 
 parse, dry run,  of Snakemake, on a throw-away study with no results: the worst case, since every job is to be done;
 one target       a dry run for one training run of it, which is about what a job on a cluster does before it begins
+nothing to do    of Snakemake, on the same study after all its jobs count as done (`--touch`)
 tables, status,  of `safmn`, on a throw-away study whose results were all made up
 archive
 
@@ -11,6 +12,7 @@ machine may be busy; the load is printed beside it.
     python benchmarks/dag.py                                 parse and dry run of 24, 240 and 1000 variants
     python benchmarks/dag.py 1000x1x4 --what "dry run"       1000 variants, one scale, four seeds
     python benchmarks/dag.py 1000 --what tables status archive
+    python benchmarks/dag.py config/mini.yaml --what "dry run" "nothing to do"       a study that is there
 """
 
 import argparse
@@ -30,8 +32,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOKS = ["parse", "dry run", "one target", "tables", "status", "archive"]
-SNAKEMAKE = LOOKS[:3]
+LOOKS = ["parse", "dry run", "one target", "nothing to do", "tables", "status", "archive"]
+SNAKEMAKE = LOOKS[:4]
 DEPTHS = 25  # blocks of 1 to 25, after which the width changes
 
 
@@ -40,9 +42,7 @@ class Figures:
     """One way of looking at one study: jobs of its DAG, seconds, bytes."""
 
     what: str
-    variants: int
-    scales: int
-    seeds: int
+    study: str
     jobs: int
     cpu_seconds: float
     wall_seconds: float
@@ -93,6 +93,21 @@ def make_up(file: Path) -> None:
         fabricate.complexity(folder, name, 240_000 + number, 13_000_000_000, 76_000_000)
 
 
+def finish(command: list[str | Path], folder: Path, environment: dict[str, str]) -> None:
+    """Makes every output of a study, empty, and has Snakemake write down that its job was done as it is now."""
+
+    def snakemake(*words: str) -> str:
+        told = subprocess.run([*command, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return told.stdout
+
+    for name in (line.split("\t")[0] for line in snakemake("--summary").splitlines()[1:]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    snakemake("--touch", "--forceall")
+    for study in (folder / "results").iterdir():
+        (study / "finished").touch()  # that Snakemake was started took it away
+
+
 def _environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "SAFMN_ABLATIONS": str(folder / "ablations"),
@@ -102,17 +117,24 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def look(what: str, variants: int, scales: int, seeds: int, extra: list[str]) -> Figures:
-    """Runs one command once on a study made for it. `what` is one of LOOKS."""
+def look(what: str, study: str, extra: list[str]) -> Figures:
+    """Runs one command once on a study, which is made for it unless it is a file. `what` is one of LOOKS."""
+    numbers = [] if study.endswith(".yaml") else [int(word) for word in study.split("x")]
+    variants, scales, seeds = (*numbers, 1, 1, 1)[:3]
     with tempfile.TemporaryDirectory(prefix="safmn-dag-") as name:
         folder = Path(name)
-        file = make(folder, variants, scales, seeds)
+        file = make(folder, variants, scales, seeds) if numbers else Path(study).resolve()
+        if not numbers:
+            (folder / "ablations").symlink_to(ROOT / "ablations")
         if what in SNAKEMAKE:
             action = ["--list"] if what == "parse" else ["--dry-run", "--quiet", "rules"]
             if what == "one target":
                 action.insert(0, f"results/made/training/made_00000/x{4 if scales == 1 else 2}_seed0/run.json")
             command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-            command += [*action, *extra, "--cores", "2", "--configfile", file]
+            command += [*extra, "--configfile", file, "--cores", "2"]
+            if what == "nothing to do":
+                finish(command, folder, _environment(folder))
+            command += action
         else:
             made_up = [sys.executable, __file__, "--make-up", file]
             subprocess.run(made_up, cwd=folder, env=_environment(folder), check=True)
@@ -134,9 +156,7 @@ def look(what: str, variants: int, scales: int, seeds: int, extra: list[str]) ->
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes there, KiB elsewhere
     return Figures(
         what,
-        variants,
-        scales,
-        seeds,
+        study,
         int(totals[0]) if totals else 0,
         round(usage.ru_utime + usage.ru_stime, 2),
         round(wall, 2),
@@ -154,7 +174,7 @@ def main() -> None:
         nargs="*",
         default=["24", "240", "1000"],
         metavar="VARIANTS[xSCALES[xSEEDS]]",
-        help="studies to make, e.g. 1000 or 500x2x3 (scales: 1 or 2); default: 24 240 1000, well below an hour",
+        help="studies to make, e.g. 1000 or 500x2x3 (scales: 1 or 2), or a file; default: 24 240 1000",
     )
     parser.add_argument("--what", nargs="+", choices=LOOKS, default=LOOKS[:2], help="default: parse, dry run")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -167,16 +187,14 @@ def main() -> None:
     found = []
     if not args.json:
         print(f"Snakemake {version('snakemake')}, Python {platform.python_version()}, {os.cpu_count()} cores")
-        print(f"{'study':>12} {'what':>10} {'jobs':>7} {'CPU s':>8} {'clock s':>8} {'MiB':>8} {'load':>5}")
+        print(f"{'study':>16} {'what':>13} {'jobs':>7} {'CPU s':>8} {'clock s':>8} {'MiB':>8} {'load':>5}")
     for text in args.studies:
-        numbers = [int(word) for word in text.split("x")]
-        variants, scales, seeds = (*numbers, 1, 1)[:3]
         for what in args.what:
-            each = look(what, variants, scales, seeds, args.extra)
+            each = look(what, text, args.extra)
             found.append(each)
             if not args.json:
                 print(
-                    f"{text:>12} {what:>10} {each.jobs:>7,} {each.cpu_seconds:>8.1f} {each.wall_seconds:>8.1f} "
+                    f"{text:>16} {what:>13} {each.jobs:>7,} {each.cpu_seconds:>8.1f} {each.wall_seconds:>8.1f} "
                     f"{each.peak_mib:>8.0f} {each.load:>5.1f}" + (" FAILED" if each.status else ""),
                     flush=True,
                 )

@@ -23,15 +23,14 @@ rule evaluate:
     resources:
         gpu_share=GPU,
     params:
-        what=lambda wildcards: f"--network {wildcards.network} --scale {wildcards.scale}",
         data=lambda wildcards: jobs.test_sets(wildcards.scale),
         fingerprint=lambda wildcards: jobs.evaluation(wildcards.network),
     message:
         "Evaluate the best and the last weights of {wildcards.network} x{wildcards.scale}, seed {wildcards.seed}."
     shell:
-        "python -m safmn evaluate {params.what} --data {params.data:q}"
+        "python -m safmn evaluate --network {wildcards.network} --scale {wildcards.scale} --data {params.data:q}"
         " --weights {input.best:q} --out {output.best:q} --record {output.best_record:q}"
-        " then evaluate {params.what} --data {params.data:q}"
+        " then evaluate --network {wildcards.network} --scale {wildcards.scale} --data {params.data:q}"
         " --weights {input.last:q} --out {output.last:q} --record {output.last_record:q} > {log:q} 2>&1"
 
 
@@ -77,13 +76,12 @@ rule evaluate_bicubic:
     conda:
         "../../environment.yml"
     params:
-        what=lambda wildcards: f"--network bicubic --scale {wildcards.scale}",
         data=lambda wildcards: jobs.test_sets(wildcards.scale),
         fingerprint=jobs.evaluation("bicubic"),
     message:
         "Evaluate bicubic x{wildcards.scale}, by the protocol of today and by the older one of Table 1's first row."
     shell:
-        "python -m safmn evaluate {params.what} --data {params.data:q}"
+        "python -m safmn evaluate --network bicubic --scale {wildcards.scale} --data {params.data:q}"
         " --out {output.present:q} --record {output.present_record:q}"
-        " then evaluate {params.what} --data {params.data:q} --protocol legacy"
+        " then evaluate --network bicubic --scale {wildcards.scale} --data {params.data:q} --protocol legacy"
         " --out {output.legacy:q} --record {output.legacy_record:q} > {log:q} 2>&1"

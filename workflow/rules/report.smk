@@ -8,10 +8,11 @@ if study.training:
 
 rule tables:
     input:
-        complexity=rules.complexity.output,
-        memory=rules.memory.output,
-        runtime=rules.runtime.output,
-        operations=rules.operations.output,
+        # Not `rules.memory.output`: Snakemake would hash the whole list of `quality` for each file in it.
+        complexity=jobs.at(layout.cost("complexity")),
+        memory=jobs.at(layout.cost("memory")),
+        runtime=jobs.at(layout.cost("runtime")),
+        operations=jobs.at(layout.cost("operations")),
         quality=[
             path
             for run in study.runs()

@@ -59,3 +59,6 @@ for name in study.variants if study.training else []:
             ],
         message:
             f"{variants.discover()[name].description}"
+
+    # Snakemake copies all names for each text that it fills in; those of a thousand rules would be half of its time.
+    globals().pop(f"__train_{name}", None)
