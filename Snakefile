@@ -38,10 +38,12 @@ onstart:
 
 
 onsuccess:
-    print(
-        f"Tables: {RESULTS}/tables/   page to read: {RESULTS}/report.html",
-        file=sys.stderr,
-    )
+    # A single target, such as one variant, leaves no page.
+    if os.path.exists(f"{RESULTS}/report.html"):
+        print(
+            f"Tables: {RESULTS}/tables/   page to read: {RESULTS}/report.html",
+            file=sys.stderr,
+        )
 
 
 onerror:

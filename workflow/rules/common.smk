@@ -78,7 +78,7 @@ SCENES = subjects.scenes(study, TESTED)
 
 wildcard_constraints:
     network="[a-z][a-z0-9_]*",
-    dataset="[A-Za-z0-9_][A-Za-z0-9_.+-]*",
+    dataset="[A-Za-z0-9_][A-Za-z0-9_.+ -]*",
     scale="[234]",
     seed="[0-9]+",
     which="best|last",
@@ -151,8 +151,9 @@ def where(dataset):
     folder = study.data["folders"].get(dataset)
     roots = [DOWNLOADS] if dataset in FETCHED else study.roots
     options = [f"--data-root {shlex.quote(str(root))}" for root in roots]
+    border = ["--border clamped"] if study.data["border"] == "clamped" else []
     return " ".join(
-        [*options, *([f"--folder {shlex.quote(folder)}"] if folder else [])]
+        [*options, *([f"--folder {shlex.quote(folder)}"] if folder else []), *border]
     )
 
 
