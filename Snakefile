@@ -39,10 +39,12 @@ onstart:
 
 
 onsuccess:
-    print(
-        f"Tables: {jobs.at('tables')}/   page to read: {jobs.at(layout.PAGE)}",
-        file=sys.stderr,
-    )
+    # A single target, such as one variant, leaves no page.
+    if os.path.exists(jobs.at(layout.PAGE)):
+        print(
+            f"Tables: {jobs.at('tables')}/   page to read: {jobs.at(layout.PAGE)}",
+            file=sys.stderr,
+        )
 
 
 onerror:

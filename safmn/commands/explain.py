@@ -1,7 +1,7 @@
 """`safmn explain`: which single deviation from the protocol gives the published number?"""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safmn.quality.explain import Explanation
@@ -44,7 +44,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _explain(args: argparse.Namespace) -> None:
+    import sys
+
     from safmn import networks
+    from safmn.data import packed
     from safmn.errors import UserError
     from safmn.networks import mappings
     from safmn.quality import explain
@@ -64,16 +67,26 @@ def _explain(args: argparse.Namespace) -> None:
     for other in [*args.other_weights, *siblings(args.weights)]:
         candidates[str(other)] = load_network(name, args.scale, other)[0].to(device)
     sources = explain.read_sources(args.data, args.scale)
+    opened = packed.open_pairs(args.data, args.scale)
+    lr = opened.lr_summary
     measurement = explain.Measurement(candidates, networks.info(name).colour, args.scale, bicubic=name == "bicubic")
+    doubts: list[str] = []
     with Progress(f"{name} x{args.scale} on {args.data}, {len(measurement.recipes)} ways") as progress:
         for done, read in enumerate(sources, start=1):
-            measurement.add(read())
+            source = read()
+            measurement.add(source)
+            if source.doubt:
+                doubts.append(f"{source.name}: {source.doubt}")
             progress(done, len(sources))
+    doubts += opened.remarks
+    for doubt in doubts:
+        print(f"safmn explain: warning: {doubt}", file=sys.stderr)
     explanation = measurement.explain(args.published, args.metric)
     if args.json:
-        _print_json(explanation, name, args, choice and choice.record, device.type)
+        told = {"which": choice and choice.record, "lr": lr, "warnings": doubts}
+        _print_json(explanation, name, args, device.type, told)
     else:
-        _print_table(explanation, f"{name} x{args.scale} on {args.data}")
+        _print_table(explanation, f"{name} x{args.scale} on {args.data} ({packed.describe_lr(lr)})")
 
 
 def siblings(weights: str | None) -> list[str]:
@@ -121,7 +134,9 @@ def _print_table(explanation: "Explanation", title: str) -> None:
     console.print(explanation.verdict, soft_wrap=True, highlight=False)
 
 
-def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace, which: dict | None, kind: str) -> None:
+def _print_json(
+    explanation: "Explanation", name: str, args: argparse.Namespace, kind: str, told: dict[str, Any]
+) -> None:
     import json
     import math
 
@@ -134,8 +149,8 @@ def _print_json(explanation: "Explanation", name: str, args: argparse.Namespace,
         "network": name,
         "scale": args.scale,
         "weights": args.weights,
-        "which": which,
         "data": args.data,
+        **told,
         "metric": explanation.metric,
         "unit": "dB" if explanation.metric == "psnr" else "",
         "published": explanation.published,

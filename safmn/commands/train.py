@@ -134,7 +134,7 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
     packed = args.packed or study.results / layout.DATA
     data = study.data
     train, validate = (
-        [open_selection(text, args.scale, packed, study.roots, data["folders"]) for text in data[use]]
+        [open_selection(text, args.scale, packed, study.roots, data["folders"], data["border"]) for text in data[use]]
         for use in ("train", "validation")
     )
     sharing = study.content["run"]["jobs_per_device"]

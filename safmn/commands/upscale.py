@@ -10,6 +10,8 @@ from safmn.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from safmn.data.photo import Photo
+
 HELP = "Enlarges one picture, or every picture of a folder, with a trained network."
 EXAMPLES = """\
 examples:
@@ -17,11 +19,13 @@ examples:
   safmn upscale small.jpg large.png --network imdn --weights IMDN_x4.pth --scale 4
   safmn upscale photos/ enlarged/ --weights best.safetensors --scale 4 --tile 256
 
-Reads PNG, JPEG, BMP and WebP of 8 bits a channel. The suffix of OUT chooses the format: .png, .bmp (lossless), .jpg or
-.webp (quality 95). A folder gives a folder of PNG files of the same names. --tile and --overlap are in pixels of IN.
+Reads PNG, JPEG, BMP and WebP of 8 bits a channel; turned as EXIF says, colour profile and transparency kept; what is
+not kept is said. The suffix of OUT chooses the format: .png, .bmp (lossless), .jpg or .webp (quality 95). A folder
+gives a folder of PNG files of the same names. --tile and --overlap are in pixels of IN. Tiles give the values of the
+whole picture, but for a grey level or two where a network sees further than --overlap. A network that looks at the
+whole picture at once (imdn, ccm_se, squeeze-and-excitation, statistics over the picture) computes something else in
+tiles, by tens of grey levels in places: it is looked for, and a warning printed.
 """
-QUALITY = 95
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
     parser.add_argument(
-        "--tile", type=int, metavar="PIXELS", help="enlarge in tiles of this side, where memory is short (from 16)"
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="enlarge in tiles of this side (from 16), where memory is short; changes what networks give that look at "
+        "the whole picture",
     )
     parser.add_argument(
         "--overlap", type=int, default=32, metavar="PIXELS", help="surroundings that a tile sees (default: 32)"
@@ -45,8 +53,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    import sys
+
     from safmn import networks
-    from safmn.data import images
+    from safmn.data import photo
     from safmn.device.description import ran_out_of_memory
     from safmn.quality import evaluation, tiling
     from safmn.quality.loading import choose_device, load_network, network_of
@@ -59,6 +69,12 @@ def run(args: argparse.Namespace) -> None:
     device = choose_device(args.device)
     network = load_network(name, args.scale, args.weights, args.which)[0].to(device)
     channels = networks.info(name).colour
+    if args.tile is not None and (reason := tiling.sees_everything(network, channels)):
+        print(
+            f"safmn upscale: warning: {name} looks at the whole picture ({reason}), so tiles change its values, by "
+            "tens of grey levels in places: leave --tile out if memory allows, or take tiles as large as it allows",
+            file=sys.stderr,
+        )
 
     def enlarge(lr: "np.ndarray", progress: Callable[[int, int], None]) -> "np.ndarray":
         def one(piece: "np.ndarray") -> "np.ndarray":
@@ -68,17 +84,20 @@ def run(args: argparse.Namespace) -> None:
 
     with Progress(f"{name} x{args.scale}") as progress:
         for done, (source, target) in enumerate(jobs, start=1):
-            lr = images.read(source)
+            picture = photo.read(source)
+            lr = picture.pixels
+            for note in filter(None, (*picture.notes, photo.cannot_hold(target, picture))):
+                print(f"safmn upscale: {source}: {note}", file=sys.stderr)
             try:
                 # Within one picture the tiles are the progress; within a folder, the pictures.
                 sr = enlarge(lr, progress if len(jobs) == 1 else lambda done, total: None)
+                photo.write(target, _like(picture, sr, args.scale))
             except (RuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
                 raise UserError(_too_large(source, args.tile)) from error
             except UserError as error:
                 raise UserError(f"{source}: {error}") from error
-            write(target, sr)
             if len(jobs) == 1:
                 print(f"{target}: {sr.shape[1]}x{sr.shape[0]} pixels, from {lr.shape[1]}x{lr.shape[0]} by {name}")
             progress(done, len(jobs))
@@ -88,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
 def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """(picture, where its enlargement goes); UserError where one would overwrite a picture that is read."""
-    from safmn.data import pairs
+    from safmn.data import pairs, photo
 
     if source.is_dir():
         if target.exists() and not target.is_dir():
@@ -104,8 +123,8 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{source} is missing: give a picture or a folder of pictures")
         if target.is_dir():
             raise UserError(f"{target} is a folder: name the picture to write, such as {target / source.stem}.png")
-        if target.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{target}: the format {target.suffix!r} is not known, choose {', '.join(SUFFIXES)}")
+        if target.suffix.lower() not in photo.SUFFIXES:
+            raise UserError(f"{target}: the format {target.suffix!r} is not known, choose {', '.join(photo.SUFFIXES)}")
         jobs = [(source, target)]
     sources = {file.resolve() for file, _ in jobs}
     for _, path in jobs:
@@ -114,28 +133,14 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return jobs
 
 
-def write(path: Path, image: "np.ndarray") -> None:
-    """Writes uint8 H x W x 3 RGB in the format of the suffix, whole or not at all."""
-    from safmn.data import images
+def _like(picture: "Photo", sr: "np.ndarray", scale: int) -> "Photo":
+    """The enlarged pixels with what else the picture has; transparency is enlarged bicubically."""
+    from dataclasses import replace
 
-    if path.suffix.lower() == ".png":
-        images.write(path, image)
-        return
-    import cv2
+    from safmn.data import bicubic
 
-    from safmn.files import atomic
-
-    options = {
-        ".webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
-        ".bmp": [],
-    }.get(path.suffix.lower(), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    try:
-        encoded = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    except cv2.error as error:  # JPEG and WebP have a largest side
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise UserError(f"{path}: {size} pixels do not fit the format {path.suffix}, choose .png") from error
-    with atomic(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    alpha = None if picture.alpha is None else bicubic.upscale(picture.alpha, scale)
+    return replace(picture, pixels=sr, alpha=alpha)
 
 
 def _too_large(source: Path, tile: int | None) -> str:

@@ -134,7 +134,7 @@ def parse_selection(text: str) -> tuple[str, slice]:
         UserError: not a name with an optional slice; a step below 1.
     """
     match = re.fullmatch(
-        r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.+-]*)"
+        r"(?P<name>[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]*[A-Za-z0-9_.+-])?)"
         r"(\[\s*(?P<start>-?[0-9]{1,9})?\s*:\s*(?P<stop>-?[0-9]{1,9})?\s*(:\s*(?P<step>[0-9]{1,9})?\s*)?\])?",
         text,
         flags=re.ASCII,

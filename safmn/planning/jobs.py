@@ -104,7 +104,9 @@ class Jobs:
         folder = self.study.data["folders"].get(dataset)
         roots = self.study.roots[-1:] if dataset in self.fetched else self.study.roots
         options = [f"--data-root {shlex.quote(str(root))}" for root in roots]
-        return " ".join([*options, *([f"--folder {shlex.quote(folder)}"] if folder else [])])
+        options += [f"--folder {shlex.quote(folder)}"] if folder else []
+        options += ["--border clamped"] if self.study.data["border"] == "clamped" else []
+        return " ".join(options)
 
     def packed(self, selections: list[str], scale: int | str) -> list[str]:
         """The packed datasets that selections of images are taken from."""

@@ -151,13 +151,14 @@ PLANES: dict[str, Callable[[NDArray], NDArray]] = {
 class Source:
     """One image of a benchmark as it lies there: LR, and HR before any crop; uint8 H x W x 3 RGB.
 
-    `channels` of the HR file: 1 (grey) or 3.
+    `channels` of the HR file: 1 (grey) or 3; `doubt`: why HR and LR do not seem to belong together.
     """
 
     name: str
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
     channels: int = 3
+    doubt: str = ""
 
 
 def _crop_lr(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
@@ -457,14 +458,14 @@ def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]
         return [lambda pair=pair: _read_source(pair, scale) for pair in found]
     dataset = packed.open_pairs(folder, scale)
     return [
-        lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i))
+        lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i), dataset.doubt(i))
         for i in range(len(dataset))
     ]
 
 
 def _read_source(pair: pairs.Pair, scale: int) -> Source:
-    hr, channels = images.decode(pair.hr)
-    return Source(pair.name, pairs.load(pair, scale).lr, hr, channels)
+    loaded = pairs.load(pair, scale)
+    return Source(pair.name, loaded.lr, images.read(pair.hr), loaded.channels, loaded.doubt)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,32 @@ def test_a_good_server(site, tmp_path):
     assert site.requests(PATH) == [None]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a descriptor is")
+def test_a_power_cut_can_neither_empty_nor_undo_a_download(site, tmp_path, monkeypatch):
+    """Its bytes are on the disk before it gets its name, and the name before the note beside the part goes."""
+    done, real_sync, real_replace, real_unlink = [], os.fsync, Path.replace, Path.unlink
+
+    def sync(descriptor):
+        done.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        return real_sync(descriptor)
+
+    def replace(path, to):
+        done.append(f"rename {path.name}")
+        return real_replace(path, to)
+
+    def unlink(path, **options):
+        done.append(f"remove {path.name}")
+        return real_unlink(path, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    fetch(remote(site), tmp_path)
+    at = [done.index(each) for each in ("sync net.bin.part", "rename net.bin.part")]
+    assert at[0] < at[1]
+    assert done[at[1] + 1 : at[1] + 3] == [f"sync {tmp_path.name}", "remove net.bin.part.json"]
+
+
 def test_a_cut_connection_is_resumed_where_it_was_cut(site, tmp_path):
     site.answers[PATH] = [Answer(cut=100_000), Answer(cut=50_000), Answer(cut=1)]
     assert fetch(remote(site), tmp_path).read_bytes() == DATA

@@ -129,7 +129,10 @@ limits = st.none() | st.integers(-999, 999)
 
 
 @given(
-    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,9}", fullmatch=True), limits, limits, st.none() | st.integers(1, 99)
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.+ -]{0,9}[A-Za-z0-9]", fullmatch=True),
+    limits,
+    limits,
+    st.none() | st.integers(1, 99),
 )
 def test_written_slices_are_parsed_back(name, start, stop, step):
     def show(limit):
@@ -149,12 +152,30 @@ def test_any_other_text_is_refused(text):
     else:
         assert "/" not in name
         assert name.isascii()
-        assert not name.startswith((".", "-"))
+        assert not name.startswith((".", "-", " "))
+        assert not name.endswith(" ")
         list(range(10))[part]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a[3]", "a[]", "a[1:2:0]", "a[::-1]", "a[1:2", "a]", "../a", "a/b", "a b", "a[1:x]", "a\n", "a[:][:]"]
+    "text",
+    [
+        "",
+        "a[3]",
+        "a[]",
+        "a[1:2:0]",
+        "a[::-1]",
+        "a[1:2",
+        "a]",
+        "../a",
+        "a/b",
+        "a ",
+        " a",
+        "a [1:]",
+        "a[1:x]",
+        "a\n",
+        "a[:][:]",
+    ],
 )
 def test_near_misses_are_refused(text):
     with pytest.raises(UserError, match="not a selection"):

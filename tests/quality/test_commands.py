@@ -11,10 +11,11 @@ import torch
 
 from safmn import cli, networks
 from safmn.commands import upscale
-from safmn.data import images, packed
+from safmn.data import bicubic, images, packed
 from safmn.errors import UserError
 from safmn.networks import weights
 from safmn.quality import evaluation
+from safmn.quality.metrics import ssim_plane
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_evaluate_several_benchmarks_at_once_as_json(benchmark: Path, tmp_path: 
     assert record["datasets"][0]["psnr"] == expected.psnr
 
 
-def test_evaluate_a_packed_store(benchmark: Path, tmp_path: Path) -> None:
+def test_evaluate_a_packed_dataset(benchmark: Path, tmp_path: Path) -> None:
     packed.pack("set", benchmark.parent, 2, tmp_path / "packed")
     for data, out in ((benchmark, "folder.csv"), (tmp_path / "packed", "packed.csv")):
         assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", data, "--out", tmp_path / out) == 0
@@ -99,6 +100,160 @@ def test_evaluate_by_the_legacy_protocol(benchmark: Path, capsys) -> None:
     legacy = json.loads(capsys.readouterr().out)
     expected = evaluation.evaluate(None, packed.open_pairs(benchmark, 2), 2, protocol="legacy")
     assert legacy["datasets"][0]["psnr"] == expected.psnr != present["datasets"][0]["psnr"]
+
+
+def evaluated(capsys, *arguments: object) -> tuple[dict, str, str]:
+    """The record, the line on the screen and the warnings of an evaluation of bicubic."""
+    command = ("evaluate", "--network", "bicubic", *arguments)
+    assert safmn(*command) == 0
+    printed = capsys.readouterr()
+    assert safmn(*command, "--json") == 0
+    return json.loads(capsys.readouterr().out), printed.out, printed.err
+
+
+def test_evaluate_says_where_lr_comes_from(benchmark: Path, tmp_path: Path, capsys) -> None:
+    """Folders and packed datasets alike; LR that was made says how."""
+    (benchmark / "LR_bicubic").rename(benchmark / "LRBI")
+    packed.pack("set", benchmark.parent, 2, tmp_path / "packed")
+    for data in (benchmark, tmp_path / "packed"):
+        record, printed, warned = evaluated(capsys, "--scale", 2, "--data", data)
+        assert record["lr"] == {"set": {"origin": "files", "folder": "LRBI/X2", "border": None, "made": 0}}
+        assert record["warnings"] == []
+        assert "LR from files in LRBI/X2" in printed
+        assert warned == ""
+    packed.pack("set", benchmark.parent, 4, tmp_path / "packed", border="clamped")
+    for data, border in ((benchmark, "symmetric"), (tmp_path / "packed", "clamped")):
+        record, printed, warned = evaluated(capsys, "--scale", 4, "--data", data)
+        assert record["lr"] == {"set": {"origin": "made", "folder": "", "border": border, "made": 2}}
+        assert f"made from HR by MATLAB's bicubic, {border} border" in printed
+        (warning,) = record["warnings"]
+        assert (warning["kind"], warning["dataset"], warning["images"]) == ("lr_not_used", "set", [])
+        assert "LRBI/X2" in warning["text"]
+        assert warned.startswith("safmn evaluate: warning: ")
+        assert "LRBI/X2" in warned
+
+
+def test_evaluate_with_a_border(benchmark: Path, tmp_path: Path, capsys) -> None:
+    """The numbers are those of LR made by hand with that border; a packed dataset has one already."""
+    numbers = {}
+    for border in ("symmetric", "clamped"):
+        record, _, _ = evaluated(capsys, "--scale", 4, "--data", benchmark, "--border", border)
+        assert record["lr"]["set"]["border"] == border
+        numbers[border] = record["datasets"][0]["psnr"]
+        by_hand = tmp_path / border / "set"
+        for file in (benchmark / "HR").iterdir():
+            hr = images.read(file)
+            images.write(by_hand / "HR" / file.name, hr)
+            images.write(by_hand / "LR_bicubic/X4" / f"{file.stem}x4.png", bicubic.downscale(hr, 4, border))
+        record, _, _ = evaluated(capsys, "--scale", 4, "--data", by_hand)
+        assert record["datasets"][0]["psnr"] == numbers[border]
+    assert numbers["symmetric"] != numbers["clamped"]
+    packed.pack("set", benchmark.parent, 4, tmp_path / "packed", border="clamped")
+    command = ("evaluate", "--network", "bicubic", "--scale", 4, "--data", tmp_path / "packed", "--border")
+    assert safmn(*command, "clamped") == 0
+    capsys.readouterr()
+    assert safmn(*command, "symmetric") == 2
+    one_line(capsys, "clamped border, not symmetric", "pack it again")
+    assert safmn(*command, "clamped", "--protocol", "legacy") == 2
+    one_line(capsys, "--border")
+
+
+def test_evaluate_names_images_whose_lr_is_another_one(tmp_path: Path, capsys) -> None:
+    """Two files swapped, one of six shifted: a warning for each, from the folder and from what was packed of it."""
+    folder = tmp_path / "set"
+    for seed, name in enumerate("abcdef"):
+        hr = cv2.GaussianBlur(np.random.default_rng(seed).integers(0, 256, (64, 80, 3), dtype=np.uint8), (0, 0), 2)
+        hr = cv2.normalize(hr, None, 0, 255, cv2.NORM_MINMAX)
+        images.write(folder / "HR" / f"{name}.png", hr)
+        lr = bicubic.downscale(hr, 2)
+        images.write(folder / "LR_bicubic/X2" / f"{name}x2.png", np.roll(lr, 1, 1) if name == "f" else lr)
+    first, second = (folder / "LR_bicubic/X2" / f"{name}x2.png" for name in "be")
+    first.rename(tmp_path / "held.png")
+    second.rename(first)
+    (tmp_path / "held.png").rename(second)
+    packed.pack("set", tmp_path, 2, tmp_path / "packed")
+    for data in (folder, tmp_path / "packed"):
+        record, _, warned = evaluated(capsys, "--scale", 2, "--data", data)
+        found = {tuple(each["images"]): (each["kind"], each["text"]) for each in record["warnings"]}
+        assert set(found) == {("b", "e"), ("f",)}
+        assert found["b", "e"] == ("lr_does_not_fit", "LR shows another picture than HR")
+        assert "shifted by 0 pixels down and 1 to the right" in found[("f",)][1]
+        assert "b, e: LR shows another picture" in warned
+        assert warned.count("\n") == 2
+    assert safmn("pack", "set", "--data-root", tmp_path, "--scale", 2, "--out", tmp_path / "again") == 0
+    assert "b, e: LR shows another picture" in capsys.readouterr().err
+    assert safmn("explain", "--network", "bicubic", "--scale", 2, "--data", folder, "--published", "30.0") == 0
+    assert "b: LR shows another picture" in capsys.readouterr().err
+
+
+def test_grey_files_by_the_legacy_protocol(tmp_path: Path, capsys) -> None:
+    """Means with the single-channel file as it is and converted; three equal channels are no single-channel file."""
+    rng = np.random.default_rng(3)
+    grey = cv2.GaussianBlur(rng.integers(0, 256, (36, 48), dtype=np.uint8), (0, 0), 1)
+    images.write(tmp_path / "set/HR/bridge.png", grey)
+    images.write(tmp_path / "set/HR/man.png", np.repeat(grey[:, :, None], 3, 2))
+    images.write(tmp_path / "set/HR/rose.png", np.dstack([grey, grey[::-1], grey[:, ::-1]]))
+    packed.pack("set[:]", tmp_path, 2, tmp_path / "packed")
+    assert [packed.open_pairs(tmp_path / "packed", 2).channels(index) for index in range(3)] == [1, 3, 3]
+    for data in (tmp_path / "set", tmp_path / "packed"):
+        out = tmp_path / "out.csv"
+        record, printed, _ = evaluated(capsys, "--scale", 2, "--data", data, "--protocol", "legacy", "--out", out)
+        with open(out, encoding="utf-8") as file:
+            psnr = {row["image"]: float(row["psnr"]) for row in csv.DictReader(file)}
+        # Y has 219/255 of the grey values' range, its error as well: 1.32 dB.
+        assert psnr["man"] - psnr["bridge"] == pytest.approx(20 * np.log10(255 / 219), abs=0.1)
+        found = record["grey"]["set"]
+        assert found["images"] == ["bridge"]
+        assert found["psnr"] == record["datasets"][0]["psnr"] == pytest.approx(np.mean(list(psnr.values())))
+        assert found["psnr_converted"] == pytest.approx(np.mean([psnr["man"], psnr["man"], psnr["rose"]]))
+        assert found["ssim_converted"] != found["ssim"] == record["datasets"][0]["ssim"]
+        assert "bridge" in printed
+        assert record["lr"]["set"]["origin"] == "made"
+        record, _, _ = evaluated(capsys, "--scale", 2, "--data", data)
+        assert "grey" not in record
+
+
+def test_one_picture_without_error_makes_the_mean_infinite(benchmark: Path, capsys) -> None:
+    images.write(benchmark / "HR" / "flat.png", np.full((40, 40, 3), 100, np.uint8))
+    images.write(benchmark / "LR_bicubic/X2" / "flatx2.png", np.full((20, 20, 3), 100, np.uint8))
+    record, printed, _ = evaluated(capsys, "--scale", 2, "--data", benchmark)
+    found = evaluation.evaluate(networks.build("bicubic", 2), packed.open_pairs(benchmark, 2), 2)
+    others = np.mean([score.psnr for score in found.scores if score.image != "flat"])
+    assert record["datasets"][0]["psnr"] is None
+    assert record["datasets"][0]["infinite"] == ["flat"]
+    assert record["datasets"][0]["psnr_of_the_others"] == pytest.approx(others)
+    assert "inf dB" in printed
+    assert "SR equals HR in flat" in printed
+    assert f"the others' mean is {others:.3f} dB" in printed
+
+
+def test_smsr_is_measured_by_its_authors_metric_too(tmp_path: Path, capsys) -> None:
+    """Written out: LR cropped to even sides, PSNR on weights / 256, SSIM on weights / 255."""
+    torch.manual_seed(0)
+    network = networks.build("smsr", 2).eval()
+    weights.save(network, tmp_path / "smsr.safetensors", {"network": "smsr", "scale": "2"})
+    hr = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (42, 50, 3), dtype=np.uint8), (0, 0), 1.5)
+    lr = bicubic.downscale(hr, 2)
+    assert lr.shape == (21, 25, 3)
+    images.write(tmp_path / "set/HR/odd.png", hr)
+    images.write(tmp_path / "set/LR_bicubic/X2/oddx2.png", lr)
+    command = ("evaluate", "--network", "smsr", "--weights", tmp_path / "smsr.safetensors", "--scale", 2)
+    assert safmn(*command, "--data", tmp_path / "set", "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    sr = evaluation.super_resolve(network, lr[:20, :24]).astype(float)
+    planes = {
+        divisor: [image @ [65.738, 129.057, 25.064] / divisor + 16 for image in (sr, hr[:40, :48].astype(float))]
+        for divisor in (255, 256)
+    }
+    error = np.mean((planes[256][0] - planes[256][1])[2:-2, 2:-2] ** 2)
+    found = record["authors_metric"]["set"]
+    assert found["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
+    assert found["ssim"] == pytest.approx(ssim_plane(*planes[255], 2), abs=1e-8)
+    assert found["ssim"] != pytest.approx(ssim_plane(*planes[256], 2), abs=1e-8)
+    assert found["psnr"] != pytest.approx(record["datasets"][0]["psnr"], abs=1e-4)
+    assert "even sides" in found["text"]
+    assert safmn(*command, "--data", tmp_path / "set") == 0
+    assert f"authors' own metric {found['psnr']:.3f} dB" in capsys.readouterr().out
 
 
 def test_equal_images_are_null_in_json(tmp_path: Path, capsys) -> None:

@@ -253,6 +253,61 @@ def test_networks_of_colour_y(datasets: Path) -> None:
         assert measurement.figures[name].mean("psnr") == pytest.approx(expected.psnr, abs=1e-3)
 
 
+def source(hr: np.ndarray, scale: int, channels: int = 3) -> explain.Source:
+    return explain.Source("one", bicubic.downscale(hr, scale), hr, channels)
+
+
+def blurred(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.5).reshape(height, width, channels)
+    return np.ascontiguousarray(np.broadcast_to(picture, (height, width, 3)))
+
+
+def test_single_channel_files_measured_as_they_are() -> None:
+    """Named only where there are such files; Y networks are then given grey values, RGB networks' SR is averaged."""
+    torch.manual_seed(0)
+    for name, channels in (("espcn", "Y"), ("bicubic", "RGB")):
+        network = networks.build(name, 2).eval()
+        colour, grey = blurred(1, 48, 60), blurred(2, 48, 60, 1)
+        measurement = explain.Measurement({"given": network}, channels, 2)
+        measurement.add(source(colour, 2))
+        rows = [row.name for row in measurement.explain("20.0").rows]
+        assert "grey-as-it-is" not in rows
+        assert "legacy-converted" not in rows
+        measurement.add(source(grey, 2, 1))
+        lr = bicubic.downscale(grey, 2)[..., 0].astype(np.float32) / 255
+        given = torch.from_numpy(lr)[None, None]
+        with torch.no_grad():
+            sr = network(given if channels == "Y" else given.expand(-1, 3, -1, -1))[0].mean(0).numpy() * 255
+        expected = psnr(np.clip(sr, 0, 255).round(), grey[..., 0], 2)
+        found = measurement.figures["grey-as-it-is"].psnr
+        assert found[1] == pytest.approx(expected, abs=0.02 if channels == "RGB" else 1e-3)
+        assert found[0] == measurement.figures["standard"].psnr[0]
+        assert found[1] < measurement.figures["standard"].psnr[1]
+        assert "grey-as-it-is" in measurement.explain(f"{np.mean(found):.4f}").closing
+
+
+def test_the_legacy_protocol_with_single_channel_files() -> None:
+    measurement = explain.Measurement({"given": networks.build("bicubic", 2)}, "RGB", 2, bicubic=True)
+    measurement.add(source(blurred(2, 48, 60, 1), 2, 1))
+    as_it_is, converted = (measurement.figures[name].psnr[0] for name in ("legacy", "legacy-converted"))
+    assert converted - as_it_is == pytest.approx(20 * np.log10(255 / 219), abs=0.2)  # and rounding
+    assert measurement.explain(f"{as_it_is:.4f}").closing == ("legacy",)
+
+
+def test_the_metric_of_smsrs_authors() -> None:
+    """LR of odd sides is cropped; SSIM is taken on a Y that is 256/255 as large."""
+    hr = blurred(3, 42, 50)
+    measurement = explain.Measurement({"given": networks.build("bicubic", 2)}, "RGB", 2)
+    measurement.add(source(hr, 2))
+    sr = evaluation.super_resolve(networks.build("bicubic", 2), bicubic.downscale(hr, 2)[:20, :24])
+    first, second = (image.astype(float) @ [65.738, 129.057, 25.064] for image in (sr, hr[:40, :48]))
+    figures = measurement.figures["smsr"]
+    assert figures.psnr[0] == pytest.approx(psnr(first / 256, second / 256, 2))
+    expected = skimage_ssim((first / 255 + 16)[2:-2, 2:-2], (second / 255 + 16)[2:-2, 2:-2], **GAUSSIAN)
+    assert figures.ssim[0] == pytest.approx(expected, abs=1e-6)
+
+
 def test_what_cannot_be_done_is_said() -> None:
     """An image too small for one switch only."""
     lr = np.random.default_rng(0).integers(0, 256, (11, 11, 3), dtype=np.uint8)

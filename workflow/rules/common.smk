@@ -57,6 +57,6 @@ if (
 
 wildcard_constraints:
     network="[a-z][a-z0-9_]*",
-    dataset="[A-Za-z0-9_][A-Za-z0-9_.+-]*",
+    dataset="[A-Za-z0-9_][A-Za-z0-9_.+ -]*",
     scale="[234]",
     seed="[0-9]+",

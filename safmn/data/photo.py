@@ -1,0 +1,105 @@
+"""A picture to be looked at: upright, with its colour profile and its transparency.
+
+Benchmarks take pixels as they are stored (`images`); a photograph has a way up (EXIF), a profile and perhaps alpha.
+"""
+
+import io
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from safmn.data import images
+from safmn.errors import UserError
+from safmn.files import atomic
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+QUALITY = 95
+_ORIENTATION = 0x0112
+
+TURNS = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image),
+}
+"""EXIF orientation -> what turns the stored pixels as a viewer shows them; 1 is upright."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture.
+
+    Attributes:
+        pixels: uint8 H x W x 3 RGB, upright.
+        alpha: uint8 H x W, 0 transparent to 255; None where every pixel is opaque.
+        profile: the ICC profile of the colours; None where there is none.
+        notes: what was changed or left out when it was read, a phrase each.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    profile: bytes | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read(path: Path | str) -> Photo:
+    """Reads a PNG, JPEG, BMP or WebP of 8 bits a channel; raises UserError as `images.decode` does."""
+    stored, _ = images.raw(path)
+    try:
+        with Image.open(path) as picture:
+            mode, info = picture.mode, dict(picture.info)
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+            if mode == "CMYK":
+                stored = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:  # a block that OpenCV passes over
+        raise UserError(f"{path} has damaged metadata ({error}): save it anew") from error
+    notes = []
+    if mode == "P":
+        notes.append("its palette is expanded to RGB")
+    if mode == "CMYK":
+        notes.append("CMYK is converted to RGB without regard to its profile")
+    profile = info.get("icc_profile") or None
+    if profile and profile[16:20] != b"RGB ":
+        if mode != "CMYK":
+            notes.append(f"its {profile[16:20].decode('ascii', 'replace').strip()} profile is left out")
+        profile = None
+    if info.get("gamma") and not profile and abs(info["gamma"] - 1 / 2.2) > 0.01:
+        notes.append(f"its gamma of {info['gamma']:g} is left out")
+    turn = TURNS.get(orientation, lambda image: image)
+    alpha = stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None
+    if alpha is not None:
+        alpha = None if alpha.min() == 255 else np.ascontiguousarray(turn(alpha))
+    pixels = np.ascontiguousarray(turn(images.to_rgb(path, stored)))
+    return Photo(pixels, alpha, profile, tuple(notes))
+
+
+def cannot_hold(path: Path, photo: Photo) -> str:
+    """What the format of a suffix loses of a picture, a phrase; UserError where that is its transparency."""
+    kind = SUFFIXES[path.suffix.lower()]
+    if photo.alpha is not None and kind not in ("PNG", "WEBP"):
+        raise UserError(f"{path}: {path.suffix} holds no transparency, which the picture has: choose .png or .webp")
+    return "its colour profile is left out, since BMP holds none" if photo.profile and kind == "BMP" else ""
+
+
+def write(path: Path, photo: Photo) -> None:
+    """Writes a picture in the format of the suffix, whole or not at all; UserError where it does not fit the format."""
+    pixels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
+    kind = SUFFIXES[path.suffix.lower()]
+    options = {"quality": QUALITY} if kind in ("JPEG", "WEBP") else {}
+    if photo.profile and kind != "BMP":
+        options["icc_profile"] = photo.profile
+    encoded = io.BytesIO()
+    try:
+        Image.fromarray(pixels).save(encoded, kind, **options)
+    except (OSError, ValueError) as error:  # JPEG and WebP have a largest side
+        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise UserError(f"{path}: {size} pixels do not fit the format {path.suffix}, choose .png") from error
+    with atomic(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
