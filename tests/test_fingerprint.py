@@ -310,6 +310,12 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     ),
     "another layer of torch": (entry(place("NORMS"), "NORMS", "batch_norm", "nn.InstanceNorm2d"), {"ln_bn"}),
     "a new norm": (entry(place("NORMS"), "NORMS", "new", "nn.InstanceNorm2d"), set()),
+    "the layers of CCM": (change(place("convolutional"), "convolutional"), OURS - {"ccm_none", "ccm_se"}),
+    "the layers of another mixer": (change(place("with_excitation"), "with_excitation"), {"ccm_se"}),
+    "a removed branch": (change(place("WithoutSAFM.forward"), "WithoutSAFM.forward"), {"safm_none"}),
+    "no product": (change(place("attention_alone"), "attention_alone"), set()),
+    "what makes SAFM fast": (change("safmn/networks/acceleration.py", "FastSAFM.forward"), ALL),
+    "a fast backward pass": (change("safmn/networks/acceleration.py", "LayerNorm.backward"), ALL),
     "a published network": (change("safmn/networks/imdn.py", "IMDN"), {"imdn"}),
     "a block of some": (change("safmn/networks/blocks.py", "RangeShift"), {"edsr_baseline"}),
     # A user's own layer.

@@ -20,8 +20,9 @@ from safmn.training import identity as training
 
 _PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.checkpoints:read"
-_EVALUATING = ("safmn.quality.evaluation:evaluate", _READING)
-_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING)
+_FAST = "safmn.networks.acceleration:accelerate"
+_EVALUATING = ("safmn.quality.evaluation:evaluate", _READING, _FAST)
+_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
 
 class Jobs:

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from safmn import networks
 from safmn.cost import memory
-from safmn.networks import acceleration, safmn
+from safmn.networks import acceleration, safmn, weights
+from safmn.quality import loading
 
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
 BIG = (2, 64, 72)  # images, height, width: enough positions for the forms
@@ -215,6 +216,14 @@ def test_a_copy_is_as_fast_and_its_own(taken):
         assert taken == expected
         assert [type(module) for module in each.modules()] == [type(module) for module in network.modules()]
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_what_is_evaluated_is_loaded_fast(tmp_path):
+    path = tmp_path / "it.safetensors"
+    weights.save(networks.build("safmn", 4), path, {"network": "safmn", "scale": "4"})
+    network, _ = loading.load_network("safmn", 4, path)
+    assert type(network.feats[0].safm) is acceleration.FastSAFM
+    assert type(networks.load_weights(path, "safmn", 4).feats[0].safm) is safmn.SAFM
 
 
 # --- off wherever somebody looks inside ---

@@ -20,6 +20,7 @@ from safmn.data import images
 from safmn.data.packed import open_selection
 from safmn.errors import UserError
 from safmn.networks import load_weights
+from safmn.networks.acceleration import FastSAFM
 from safmn.training import validation
 from safmn.training.step import TrainStep
 
@@ -214,6 +215,11 @@ def test_first_loss_is_that_of_the_first_batch(workshop, tmp_path):
     assert row["learning_rate"] == 1e-3
     assert row["l1_loss"] == pytest.approx((sr - hr).abs().mean().item(), rel=1e-5)
     assert row["fft_loss"] == pytest.approx(0.05 * (spectra[0] - spectra[1]).abs().mean().item(), rel=1e-5)
+
+
+def test_the_network_and_its_average_are_trained_in_their_fast_forms(workshop, tmp_path):
+    step = workshop.training(tmp_path / "run").kept.step
+    assert {type(each.feats[0].safm) for each in (step.network, step.average.network)} == {FastSAFM}
 
 
 def test_one_entry_a_process(workshop, tmp_path):

@@ -180,6 +180,12 @@ case("LR to validate on", longer(LR.format("validated")), LR.format("validated")
 code("the loss", "safmn/training/loss.py", "terms", TRAIN, FOLLOWING - TRAIN)
 code("the evaluation", "safmn/quality/evaluation.py", "evaluate", {*QUALITY, *INSPECT})
 code("reading of weights", "safmn/networks/checkpoints.py", "read", {*QUALITY, *INSPECT})
+code(
+    "what makes networks fast",
+    "safmn/networks/acceleration.py",
+    "FastSAFM",
+    {*TRAIN, *QUALITY, *INSPECT, "memory"},
+)
 code("the counting", "safmn/cost/complexity.py", "measure", {"complexity"})
 code("the prediction of memory", "safmn/cost/memory.py", "predict", {"memory"})
 code("the looking", "safmn/inspection/record.py", "inspect", INSPECT)
