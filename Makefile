@@ -8,7 +8,7 @@ STUDY  ?= config/mini.yaml
 # What else Snakemake should know, e.g. ARGS="--config data_root=$HOME/datasets".
 ARGS   ?=
 
-.PHONY: help tables report test test-slow lint bench clean
+.PHONY: help tables report test test-slow mutants lint bench clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ test: $(READY)  ## the tests that CI runs
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+mutants: $(READY)  ## plant errors in the core and see which the tests notice, an hour; resumes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python scripts/mutants --out mutants.jsonl
 
 lint: $(READY)  ## format and lint of Python and rules, and the layers
 	$(BIN)/ruff check .
