@@ -36,7 +36,7 @@ def code(*roots: str, apart: Collection[str] = ()) -> str:
 
     `apart` are modules whose code counts elsewhere: networks', which the fingerprint of each network holds.
     """
-    walk = _Walk(Library(), choosing=False, apart=apart)
+    walk = _Walk(_library(), choosing=False, apart=apart)
     for root in roots:
         walk.start(root, {})
     return walk.digest()
@@ -66,6 +66,23 @@ def network(root: str, switches: Mapping[str, Any], beside: Path | None = None, 
         if words and value in walk.meaning.missing and not _CLASS.fullmatch(value):
             raise UserError(f"{name}: {value!r} is not known: correct it, or name a class as 'package.module:Class'")
     return walk.digest()
+
+
+@cache
+def _library() -> Library:
+    return Library()
+
+
+@cache
+def _references(target: Definition) -> list[Any]:
+    """All that a class or function of the project's mentions, whatever it chooses."""
+    meaning = Meaning(_library(), foreign=False)
+    found: dict[Any, None] = {}
+    for node in target.nodes:
+        scope = Scope(target.module, imports=target.module.facts(node).imports)
+        for path in dict.fromkeys(syntax.paths(node)):
+            found |= dict.fromkeys(meaning.targets(path, scope))
+    return list(found)
 
 
 class _Walk:
@@ -167,6 +184,9 @@ class _Walk:
         if not self._is_new(module, target.name, tuple(sorted(known.items(), key=lambda item: item[0]))):
             return
         self._found[f"{module.name}.{target.name}"] = module.text_of(target.name)
+        if not self._choosing:
+            self._follow_all(_references(target))
+            return
         for node in target.nodes:
             if isinstance(node, ast.ClassDef):
                 self._follow_body(module, node, known)
@@ -208,8 +228,6 @@ class _Walk:
         """The scope of a function: an argument that gets another value is not known, a name that gets one may be."""
         facts = module.facts(node)
         imports, times = facts.imports, facts.times
-        if not self._choosing:
-            return Scope(module, imports=imports)
         kept = {name: value for name, value in known.items() if times[name] == 1}
         self._follow_all(value for name, value in known.items() if name not in kept)
         local = times.keys() - kept.keys() - {name for name in imports if times[name] == 1}
@@ -281,7 +299,7 @@ class _Walk:
     def _visit_parts(self, node: ast.AST, scope: Scope) -> None:
         inside = replace(scope, choosing=False) if isinstance(node, ast.Try) else scope  # what is raised may be caught
         for name, value in ast.iter_fields(node):
-            if name in ("annotation", "returns", "type_params"):
+            if name in syntax.NOT_RUN:
                 continue
             if (
                 isinstance(value, list)

@@ -4,7 +4,7 @@ import ast
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec, PathFinder
@@ -15,6 +15,8 @@ from typing import Any
 PROJECT = "safmn"
 UNWRITTEN = object()
 """The value of what is not written out."""
+NOT_RUN = ("annotation", "returns", "type_params")
+"""Fields of syntax trees whose code is for readers."""
 Imports = dict[str, list[tuple[str, str | None]]]
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 _CHANGES = {"update", "setdefault", "pop", "popitem", "clear"}  # methods that change a table
@@ -168,7 +170,8 @@ class Facts:
         """Reads them."""
         facts = cls({}, Counter(), [])
         for node in ast.walk(tree):
-            facts.times.update(_bound_by(node))
+            if type(node) in _BINDING:
+                facts.times.update(_bound_by(node))
             if isinstance(node, ast.Import | ast.ImportFrom):
                 _add_import(facts.imports, node, module)
             elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
@@ -306,6 +309,19 @@ def dotted(node: ast.AST | None) -> str | None:
     return None
 
 
+def paths(node: ast.AST) -> Iterator[str]:
+    """The dotted names that are evaluated in a piece of code: not those of annotations."""
+    path = dotted(node)
+    if path is not None:
+        yield path
+        return
+    for name, value in ast.iter_fields(node):
+        if name not in NOT_RUN:
+            for child in value if isinstance(value, list) else (value,):
+                if isinstance(child, ast.AST):
+                    yield from paths(child)
+
+
 def text(node: Any) -> str:
     """A syntax tree without positions, docstrings, annotations' absence or other empty fields.
 
@@ -366,6 +382,12 @@ def plain_value(node: ast.AST) -> Any:
 def bound(nodes: Iterable[ast.AST]) -> Counter[str]:
     """How often each name gets a value somewhere in a piece of code; arguments of functions are among them."""
     return Counter(name for tree in nodes for node in ast.walk(tree) for name in _bound_by(node))
+
+
+_BINDING = {
+    *(ast.Name, ast.arg, ast.alias, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler),
+    *(ast.MatchAs, ast.MatchStar, ast.MatchMapping),
+}
 
 
 def _bound_by(node: ast.AST) -> list[str]:

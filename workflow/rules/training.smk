@@ -44,7 +44,7 @@ rule train:
     # `exec`: a shell in between would die of the signals that make `safmn train` save, and take it along.
     shell:
         "exec python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
-        " --packs {params.packed:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --packed {params.packed:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 for name in study.variants if study.training else []:
