@@ -54,10 +54,12 @@ def arrange(folder: Path, scale: int) -> Layout:
         UserError: no such folder, no image in it, an LR folder, two images of one name, an image without its LR, HR
             and LR in one folder that cannot be told apart, several LR folders that fit.
     """
-    hr_folder = _hr_folder(folder, scale)
+    hr_folder = _hr_folder(Path(os.path.abspath(folder)), scale)  # "." has no name, and nothing beside it
     if _is_lr(hr_folder):
         raise UserError(f"{hr_folder} is an LR folder by its name: give the folder that holds HR, or rename it")
     hr = by_name(list_images(hr_folder))
+    if scale == 1:  # planning asks so for HR alone
+        return Layout({name: (hr[name], None) for name in sorted(hr)})
     near = _near(hr_folder)
     chosen = _usual_lr(hr_folder, scale)
     remarks = []

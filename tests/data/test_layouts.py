@@ -238,6 +238,17 @@ def test_an_lr_folder_is_no_hr_folder(tmp_path: Path, hr: str, lr: str, given: s
     check_message(caught.value, given)
 
 
+def test_folders_given_from_inside(tmp_path: Path, monkeypatch) -> None:
+    expected = lay(tmp_path, "HR/{}", "LRBI/x4/{}x4")
+    monkeypatch.chdir(tmp_path / "HR")
+    check_from_files(Path(), expected)
+    monkeypatch.chdir(tmp_path / "LRBI" / "x4")
+    for given in (Path(), Path("../x4")):
+        with pytest.raises(UserError, match="is an LR folder"):
+            pairs.survey(given, 2)
+    check_from_files(Path("../.."), expected)
+
+
 def test_a_folder_beside_larger_pictures_of_no_known_name_is_said(tmp_path: Path) -> None:
     """They may be its LR or its enlargement."""
     lay(tmp_path, "photos_new/{}", "photos/{}")

@@ -351,6 +351,21 @@ def test_upscale_in_tiles(photograph: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.read(tmp_path / "tiled.png"), images.read(tmp_path / "whole.png"))
 
 
+@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+@pytest.mark.parametrize(("options", "advice"), [((), "try --tile 256"), (("--tile", 32), "a --tile smaller than 32")])
+def test_out_of_memory_suggests_tiles(
+    photograph: Path, trained: Path, tmp_path: Path, capsys, monkeypatch, error, options, advice
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(evaluation, "super_resolve", refuse)
+    out = tmp_path / "large.png"
+    assert safmn("upscale", photograph, out, "--weights", trained, "--scale", 2, *options) == 2
+    one_line(capsys, "photograph.png needs more memory", advice)
+    assert not out.exists()
+
+
 def test_upscale_a_folder(benchmark: Path, tmp_path: Path, capsys) -> None:
     source = benchmark / "LR_bicubic" / "X2"
     assert safmn("upscale", source, tmp_path / "large", "--network", "bicubic", "--scale", 2) == 0
