@@ -195,7 +195,7 @@ def test_a_pipe(tmp_path):
         ("data.train", ["T91[1]"], ("data.train", "T91[1]")),
         ("data.train", ["T91[::0]"], ("data.train", "T91[::0]")),
         ("data.train", ["../T91"], ("data.train",)),
-        ("data.test", ["Set 5"], ("data.test",)),
+        ("data.test", ["Set/5"], ("data.test",)),
         ("data.root", 3, ("data.root",)),
         ("data.root", "a\0b", ("data.root", "character")),
         ("data.root", "\ud800", ("data.root", "character")),

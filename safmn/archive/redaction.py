@@ -62,7 +62,7 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
 
 
 def _spellings(path: str | Path) -> Iterator[str]:
-    """A folder as it may be written in a text: as given, and absolute."""
+    """A folder as it may be written in a text: as given, absolute, and from the home folder (`~/x`)."""
     given = os.path.normpath(path)
     full = Path(path).expanduser()
     ways = (
@@ -72,6 +72,7 @@ def _spellings(path: str | Path) -> Iterator[str]:
         str(full.absolute()),
         os.path.abspath(full),
         os.path.realpath(full),
+        *(f"~/{full.relative_to(home)}" for home in [Path.home()] if full.is_relative_to(home) and full != home),
     )
     for each in ways:
         for form in ("NFC", "NFD"):

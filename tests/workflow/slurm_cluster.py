@@ -23,6 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this file is run by itself, too
+
 from tests.workflow.conftest import PATIENCE
 
 NODE = "node0"
