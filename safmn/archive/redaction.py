@@ -72,8 +72,10 @@ def _spellings(path: str | Path) -> Iterator[str]:
         str(full.absolute()),
         os.path.abspath(full),
         os.path.realpath(full),
-        *(f"~/{full.relative_to(home)}" for home in [Path.home()] if full.is_relative_to(home) and full != home),
     )
+    if full.is_relative_to(Path.home()) and full != Path.home():
+        from_home = f"~/{full.relative_to(Path.home())}"
+        ways = (*ways, from_home, os.path.abspath(from_home))
     for each in ways:
         for form in ("NFC", "NFD"):
             text = unicodedata.normalize(form, each).rstrip("/")

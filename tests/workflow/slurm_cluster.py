@@ -141,6 +141,8 @@ class Cluster:
         return os.environ | {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "SAFMN_LEASE_DIR": str(self.folder / "lease"),
+            # The cards are made up. Jobs lease them and then compute on the CPU, which is refused outside of this test.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder / "bin"), os.environ.get("PYTHONPATH")])),
         }
 
     def job_state(self, job: str) -> str:
@@ -239,6 +241,13 @@ def _configure(folder: Path) -> None:
     lines = "".join(f"{index}, {card}\\n" for index, card in CARDS.items())
     smi.write_text(f"#!/bin/sh\ncase $1 in --query-gpu=index,uuid) printf '{lines}' ;; *) exit 1 ;; esac\n")
     smi.chmod(0o755)
+    (folder / "bin/sitecustomize.py").write_text(
+        "try:\n"
+        "    from safmn.device import lease\n"
+        "    lease.require_usable = lambda *_: None\n"
+        "except ImportError:\n"
+        "    pass\n"
+    )
 
 
 def _loopback() -> None:
