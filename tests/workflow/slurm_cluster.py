@@ -142,7 +142,7 @@ class Cluster:
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "SAFMN_LEASE_DIR": str(self.folder / "lease"),
             # The cards are made up. Jobs lease them and then compute on the CPU, which is refused outside of this test.
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder / "bin"), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": f"{Path(__file__).resolve().parents[2]}:{self.folder / 'bin'}",
         }
 
     def job_state(self, job: str) -> str:
@@ -244,7 +244,7 @@ def _configure(folder: Path) -> None:
     (folder / "bin/sitecustomize.py").write_text(
         "try:\n"
         "    from safmn.device import lease\n"
-        "    lease.require_usable = lambda *_: None\n"
+        "    lease.require_usable = lambda *_, **__: None\n"
         "except ImportError:\n"
         "    pass\n"
     )

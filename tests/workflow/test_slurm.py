@@ -182,7 +182,7 @@ def leased(cluster: Cluster, process: Process) -> set[str]:
 @contextlib.contextmanager
 def running(command: list[str], cluster: Cluster, log: Path) -> Iterator[subprocess.Popen]:
     """A process whose output goes to a file, and which does not outlive the block."""
-    environment = cluster.environment() | {"PYTHONPATH": str(ROOT)}
+    environment = cluster.environment()
     with open(log, "w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
             yield process
