@@ -37,7 +37,8 @@ def paper() -> Study:
 
     whole = Study.load(paths.ROOT / "config" / "paper.yaml").content
     data = whole["data"] | {"test": ["Set5", "Manga109"]}
-    return Study(whole | {"scales": [4], "variants": ["safmn", "no_fm"], "networks": [], "data": data}, "paper.yaml")
+    part = {"scales": [4], "seeds": [0], "variants": ["safmn", "no_fm"], "networks": [], "data": data}
+    return Study(whole | part, "paper.yaml")
 
 
 def run(folder: Path, of: Study, variant: str, seed: int = 0, scale: int = 4, **changes: Any) -> None:
