@@ -288,6 +288,8 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "the cutting of patches": (change("safmn/data/patches.py", "_slice"), ALL),
     "the seeding": (change("safmn/training/randomness.py", "seed_everything"), ALL),
     "the validation": (change("safmn/training/validation.py", "_psnr"), ALL),
+    "the choice of the best": (change("safmn/training/validation.py", "is_best"), ALL),
+    "the authors' draw": (change("safmn/data/draws.py", "Subimages.places"), ALL),
     "the collapse": (assign("safmn/training/collapse.py", "FACTOR", "4.0"), ALL),
     "precision and threads": (change("safmn/training/loop.py", "configure"), ALL),
     # The architecture: only the variants concerned.

@@ -16,6 +16,7 @@ SEMANTIC = (
     "safmn.training.loss:terms",
     "safmn.training.schedule:learning_rate",
     "safmn.training.validation:rgb_psnr",
+    "safmn.training.validation:is_best",
     "safmn.training.collapse:CollapseWatch",
     "safmn.training.loop:configure",
     "safmn.networks.acceleration:accelerate",

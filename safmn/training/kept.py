@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from safmn.training import randomness
+from safmn.training import randomness, validation
 from safmn.training.collapse import Collapse, CollapseWatch
 from safmn.training.history import History
 from safmn.training.step import TrainStep
@@ -47,14 +47,11 @@ class Kept:
         return _copied(self.step.average.network), _copied(self.step.network)
 
     def keep(self, average: Weights, raw: Weights, psnr: float | None) -> None:
-        """Keeps present weights as sound, if they are, and as best, if they validate at least as well as those before.
-
-        Of equal PSNR the later ones stay, as with the authors' trainer.
-        """
+        """Keeps present weights as sound, if they are, and as best, if they validate so."""
         if not self.watch.sound:
             return
         self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
-        if psnr is not None and (self.best["psnr"] is None or psnr >= self.best["psnr"]):
+        if psnr is not None and validation.is_best(psnr, self.best["psnr"]):
             self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
 
     def final(self) -> tuple[dict[str, Any], dict[str, Any]]:

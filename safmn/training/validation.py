@@ -21,6 +21,11 @@ def rgb_psnr(network: nn.Module, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
     return float(torch.stack(values).mean())
 
 
+def is_best(psnr: float, best: float | None) -> bool:
+    """Whether weights are kept as best: of equal PSNR the later ones are, as with the authors' trainer."""
+    return best is None or psnr >= best
+
+
 def _batch(image: np.ndarray, device: torch.device) -> Tensor:
     return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
 
