@@ -83,9 +83,7 @@ def _compute_alike(one: nn.Module, other: nn.Module) -> bool:
         for network in (one, other):
             network.double().eval().load_state_dict(state)
             generator.manual_seed(1)
-            images = [
-                torch.rand(1, 3, *size, generator=generator, dtype=torch.float64) for size in ((16, 24), (13, 19))
-            ]
+            images = [torch.rand(1, 3, *size, generator=generator, dtype=torch.float64) for size in SIZES]
             pictures.append([network(image) for image in images])
     except Exception:
         return False

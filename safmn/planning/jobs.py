@@ -15,13 +15,15 @@ from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
 from safmn.networks.identity import modules, of_network
+from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
 
 _PACKING = ("safmn.data.pairs:read_pair",)
-_READING = "safmn.networks.checkpoints:read"
+_READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
-_EVALUATING = ("safmn.quality.evaluation:evaluate", _READING, _FAST)
+_METRICS = ("safmn.quality.evaluation:evaluate", "safmn.quality.authors:smsr_luma", "safmn.commands.evaluate:Result")
+_EVALUATING = (*_METRICS, _READING, _FAST)
 _LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
 
@@ -130,9 +132,9 @@ class Jobs:
         return self.at(layout.packed(name, scale)) + text.removeprefix(name)
 
     def scores(self, network: str, scale: int | str, which: str) -> list[str]:
-        """One CSV a test set."""
-        names = [sources.parse_selection(text)[0] for text in self.tested]
-        return [self.at(layout.scores(network, scale, which, name)) for name in names]
+        """One CSV a test set, named as the report looks for it: two parts of one dataset have files of their own."""
+        known = {each.selection: each.stem for each in benchmarks(self.study)}
+        return [self.at(layout.scores(network, scale, which, known[text])) for text in self.tested]
 
     def published_scores(self) -> list[str]:
         """The networks of Table 1 whose published weights are at hand, and bicubic, which needs none."""

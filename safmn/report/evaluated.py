@@ -50,7 +50,7 @@ def of_benchmark(found: Mapping[str, Any], key: str, benchmark: Benchmark) -> Ma
     named = found.get(key)
     part = benchmark.selection.removeprefix(benchmark.name)  # "[:2]"
     for name, each in named.items() if isinstance(named, Mapping) else ():
-        if name == benchmark.name or (f"/{benchmark.name}/" in name and name.endswith(part)):
+        if name == benchmark.name or (f"/{benchmark.name}/" in name and name.partition("[")[2] == part[1:]):
             return each if isinstance(each, Mapping) else {}
     return {}
 

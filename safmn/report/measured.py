@@ -53,6 +53,11 @@ class Benchmark:
     id: str
     images: int | None
 
+    @property
+    def stem(self) -> str:
+        """Its files' name under `quality/`: the dataset's, or the id where the study tests on several parts of it."""
+        return self.name if self.id == identifier(self.name) else self.id
+
 
 def benchmarks(study: Study) -> list[Benchmark]:
     """The study's test sets; two parts of one dataset get ids of their own."""
@@ -125,8 +130,7 @@ class Results:
 
     def _scores(self, network: str, scale: int, weights: str, benchmark: Benchmark) -> Scores | Absent:
         """Per-image scores of a test set; `weights` as in `safmn.layout.quality`."""
-        stem = benchmark.name if benchmark.id == identifier(benchmark.name) else benchmark.id
-        file = self.folder / layout.scores(network, scale, weights, stem)
+        file = self.folder / layout.scores(network, scale, weights, benchmark.stem)
         try:
             with open(file, encoding="utf-8", newline="") as handle:
                 rows = {line["image"]: (float(line["psnr"]), float(line["ssim"])) for line in csv.DictReader(handle)}
@@ -189,7 +193,7 @@ class Results:
                 | shared
             )
 
-        return self._pick(layout.complexity(network), pick, "complexity", network)
+        return self._pick(layout.complexity(network), pick, "complexity")
 
     def memory(self, network: str) -> dict[str, Any] | Absent:
         """`bytes`, `measured` (on a device, or predicted), `predicted`, `layer`, `device`, `gpu`, `settings`."""
@@ -280,7 +284,8 @@ class Results:
     def complaint(self, stage: str, name: str = "") -> str:
         """What a command of the stage said before it gave up, from its log; "" where it said nothing."""
         told = f"safmn {stage}: "
-        said = [line for line in _lines(self.folder / layout.log(stage, name)) if line.startswith(told)]
+        lines = _lines(self.folder / layout.log(stage, name))
+        said = [line for line in lines if line.startswith(told) and not line.startswith(f"{told}warning: ")]
         return f"failed: {said[-1].removeprefix(told)}" if said else ""
 
     def shown(self, file: Path) -> str:

@@ -143,8 +143,9 @@ def test_counts_by_hand(tmp_path):
 
 def test_a_count_that_failed_says_what_the_command_said(tmp_path):
     write_text(
-        tmp_path / "logs" / "complexity" / "no_fm.log",
-        "some table\nsafmn complexity: no_fm is not the row it stands for: correct it\n",
+        tmp_path / "logs" / "complexity.log",
+        "some table\nsafmn complexity: no_fm is not the row it stands for: correct it\n"
+        "safmn complexity: warning: of something else\n",
     )
     found = cell(cells.collect(fabricate.study(), tmp_path), "no_fm", "params")
     assert found.note == "failed: no_fm is not the row it stands for: correct it"

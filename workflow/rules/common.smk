@@ -60,3 +60,13 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_][A-Za-z0-9_.+ -]*",
     scale="[234]",
     seed="[0-9]+",
+
+
+def training_fingerprint(wildcards):
+    """What a run's result depends on; a target that is no network's is refused by name."""
+    try:
+        return jobs.training(
+            wildcards.network, int(wildcards.scale), int(wildcards.seed)
+        )
+    except UserError as error:
+        raise WorkflowError(one_line(str(error))) from None

@@ -16,7 +16,7 @@ rule complexity:
         "../../environment.yml"
     params:
         networks=list(jobs.counts),
-        folder=jobs.at(layout.COMPLEXITY),
+        folder=subpath(output[0], strip_suffix=".json"),
         fingerprint=digest(jobs.counts),
     message:
         "Count parameters, FLOPs and activations of all networks and compare them with the paper's print."

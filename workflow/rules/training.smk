@@ -3,16 +3,6 @@
 RUN = layout.run("{network}", "{scale}", "{seed}")
 
 
-def training_fingerprint(wildcards):
-    """What a run's result depends on; a target that is no network's is refused by name."""
-    try:
-        return jobs.training(
-            wildcards.network, int(wildcards.scale), int(wildcards.seed)
-        )
-    except UserError as error:
-        raise WorkflowError(one_line(str(error))) from None
-
-
 rule train:
     input:
         packed=lambda wildcards: jobs.packed(
