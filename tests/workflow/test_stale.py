@@ -184,7 +184,8 @@ code(
     "what makes networks fast",
     "safmn/networks/acceleration.py",
     "FastSAFM",
-    {*TRAIN, *QUALITY, *INSPECT, "memory"},
+    {*TRAIN, *QUALITY, *INSPECT, "memory"} - (FOLLOWING - TRAIN),
+    FOLLOWING - TRAIN,
 )
 code("the counting", "safmn/cost/complexity.py", "measure", {"complexity"})
 code("the prediction of memory", "safmn/cost/memory.py", "predict", {"memory"})
