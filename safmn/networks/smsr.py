@@ -84,6 +84,11 @@ def positions(mask: Tensor) -> list[int]:
     return mask.nonzero()[:, 0].tolist()
 
 
+def channels(x: Tensor, where: list[int]) -> Tensor:
+    """The channels `where` of N x C x ...; the index lies on the device of x."""
+    return x.index_select(1, torch.tensor(where, dtype=torch.long, device=x.device))
+
+
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
     """A same-size convolution without bias that also takes zero input or output channels (then the result is zero)."""
     if weight.numel() == 0:
@@ -135,8 +140,8 @@ class SparseMaskBody(nn.Module):
         outputs = []
         dense_before, sparse_before = list(range(CHANNELS)), []
         for convolution, is_sparse in zip(self.body, self.sparse_channels(), strict=True):
-            from_dense = convolve(x[:, dense_before], convolution.weight[:, dense_before])
-            from_sparse = convolve(x[:, sparse_before], convolution.weight[:, sparse_before])
+            from_dense = convolve(channels(x, dense_before), channels(convolution.weight, dense_before))
+            from_sparse = convolve(channels(x, sparse_before), channels(convolution.weight, sparse_before))
             masked = is_sparse.view(1, -1, 1, 1).to(x.device)
             x = (torch.where(masked, from_dense * spatial, from_dense) + from_sparse * spatial).relu()
             outputs.append(x)
@@ -153,18 +158,20 @@ class SparseMaskBody(nn.Module):
             dense_now, sparse_now = positions(~is_sparse), positions(is_sparse)
             to_dense, to_sparse = convolution.weight[dense_now], convolution.weight[sparse_now]
             # Four kinds of kernels: dense to dense everywhere, the three others at important pixels.
-            dense_to_dense = convolve(dense, to_dense[:, dense_before])
-            dense_to_sparse = to_sparse[:, dense_before].flatten(1) @ pixels.patches_of_dense(dense)
+            dense_to_dense = convolve(dense, channels(to_dense, dense_before))
+            dense_to_sparse = channels(to_sparse, dense_before).flatten(1) @ pixels.patches_of_dense(dense)
             patches = pixels.patches_of_sparse(sparse)
-            sparse_to_dense = to_dense[:, sparse_before].flatten(1) @ patches
-            sparse_to_sparse = to_sparse[:, sparse_before].flatten(1) @ patches
+            sparse_to_dense = channels(to_dense, sparse_before).flatten(1) @ patches
+            sparse_to_sparse = channels(to_sparse, sparse_before).flatten(1) @ patches
             dense = (dense_to_dense + pixels.scatter(sparse_to_dense)).relu()
             sparse = (dense_to_sparse + sparse_to_sparse).relu()
             dense_outputs.append(dense)
             sparse_outputs.append(sparse)
             dense_before, sparse_before = dense_now, sparse_now
         is_sparse = self.sparse_channels().flatten()
-        dense_kernel, sparse_kernel = (self.collect.weight[:, positions(kind)] for kind in (~is_sparse, is_sparse))
+        dense_kernel, sparse_kernel = (
+            channels(self.collect.weight, positions(kind)) for kind in (~is_sparse, is_sparse)
+        )
         everywhere = convolve(torch.cat(dense_outputs, 1), dense_kernel) + self.collect.bias.view(1, -1, 1, 1)
         return everywhere + pixels.scatter(sparse_kernel.flatten(1) @ torch.cat(sparse_outputs))
 

@@ -180,6 +180,8 @@ case("LR to validate on", longer(LR.format("validated")), LR.format("validated")
 code("the loss", "safmn/training/loss.py", "terms", TRAIN, FOLLOWING - TRAIN)
 code("the evaluation", "safmn/quality/evaluation.py", "evaluate", {*QUALITY, *INSPECT})
 code("reading of weights", "safmn/networks/checkpoints.py", "read", {*QUALITY, *INSPECT})
+code("which weights are taken", "safmn/networks/mappings.py", "choose", {*QUALITY, *INSPECT})
+code("the metric of authors", "safmn/quality/authors.py", "smsr_luma", QUALITY)
 code(
     "what makes networks fast",
     "safmn/networks/acceleration.py",
