@@ -86,7 +86,7 @@ def positions(mask: Tensor) -> list[int]:
 
 def channels(x: Tensor, where: list[int]) -> Tensor:
     """The channels `where` of N x C x ...; the index lies on the device of x."""
-    return x.index_select(1, torch.tensor(where, dtype=torch.long).to(x.device))
+    return x.index_select(1, torch.tensor(where, dtype=torch.long).to(x.device)) if where else x[:, :0]
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
