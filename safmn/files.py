@@ -7,6 +7,8 @@ import json
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,12 +45,32 @@ def atomic(path: Path | str) -> Iterator[Path]:
         for folder in changed:
             sync_folder(folder)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging(place: Path, prefix: str, target: Path | str) -> Iterator[Path]:
+    """Yields a new private folder in `place`, to be filled and renamed; removes it at the end if it is still there.
+
+    Raises UserError that names `target`, what is to be written, where the disk is full or a folder cannot be written.
+    """
+    staged: Path | None = None
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        yield staged
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        if staged is not None:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def _unwritable(target: Path | str, error: OSError) -> UserError:
+    return UserError(f"cannot write {target}: {error.strerror or error}; free some space or choose another place")
 
 
 def sync_folder(folder: Path | str) -> None:

@@ -26,7 +26,12 @@ PICTURES = ("svg", "png")  # of a figure
 
 def packed(dataset: str, scale: int | str) -> str:
     """The folder of a packed dataset."""
-    return f"{DATA}/{dataset}/x{scale}"
+    return f"{DATA}/{packed_name(dataset, scale)}"
+
+
+def packed_name(dataset: str, scale: int | str) -> str:
+    """The folder of a packed dataset, below `data/`."""
+    return f"{dataset}/x{scale}"
 
 
 def run(network: str, scale: int | str, seed: int | str) -> str:
@@ -98,3 +103,8 @@ def figure(name: str, form: str) -> str:
 def log(rule: str, name: str = "") -> str:
     """The log of a job."""
     return f"logs/{rule}/{name}.log" if name else f"logs/{rule}.log"
+
+
+def run_log(rule: str, network: str, scale: int | str, seed: int | str) -> str:
+    """The log of a job that belongs to one training run."""
+    return log(rule, f"{network}_x{scale}_seed{seed}")

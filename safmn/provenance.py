@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safmn import __version__, paths
+from safmn import __version__, layout, paths
 from safmn.errors import UserError
 from safmn.files import digest, read_json
 
@@ -91,7 +91,7 @@ def seed_of(weights: Path | str | None) -> int | None:
     if weights is None:
         return None
     try:
-        return read_json(Path(weights).with_name("run.json"))["specification"]["seed"]
+        return read_json(Path(weights).with_name(layout.RUN))["specification"]["seed"]
     except (UserError, LookupError, TypeError, ValueError):
         return None
 

@@ -17,7 +17,7 @@ from safmn.archive import crate
 from safmn.archive.members import members, unrendered, without_weights
 from safmn.archive.redaction import redactor
 from safmn.errors import UserError
-from safmn.files import atomic
+from safmn.files import atomic, staging
 from safmn.report import origins
 from safmn.report.measured import Results
 from safmn.study import Study
@@ -75,11 +75,7 @@ def _check_out(out: Path) -> None:
 @contextmanager
 def _target(out: Path) -> Iterator[Path]:
     """A folder to fill; what was put into it appears as `out`, whole or not at all."""
-    place = out.absolute().parent
-    staged: Path | None = None
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{out.stem}.", dir=place))
+    with staging(out.absolute().parent, f".{out.stem}.", out) as staged:
         yield staged
         if out.suffix == ".zip":
             with atomic(out) as temporary:
@@ -89,14 +85,6 @@ def _target(out: Path) -> Iterator[Path]:
                 out.rmdir()
             staged.chmod(0o755)
             staged.rename(out)
-            staged = None
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {error.strerror or error}; free some space or choose another place"
-        ) from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
 
 
 def _zip(folder: Path, out: Path) -> None:

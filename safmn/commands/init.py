@@ -2,12 +2,11 @@
 
 import argparse
 import shutil
-import tempfile
 from pathlib import Path
 
 from safmn import __version__, paths
 from safmn.errors import UserError
-from safmn.files import sync_folder
+from safmn.files import staging, sync_folder
 
 HELP = """Write a project of your own into a new folder: a Snakefile that takes the workflow from this package, a small
 study, and one variant with its class. `snakemake --cores all` there trains it beside the paper's variants."""
@@ -30,10 +29,7 @@ def run(args: argparse.Namespace) -> None:
     if there and (not folder.is_dir() or any(folder.iterdir())):
         what = "a folder with files in it" if folder.is_dir() else "a file"
         raise UserError(f"{args.folder} is {what}: name a new folder, or an empty one")
-    staged: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".safmn-init.", dir=folder if there else folder.parent))
+    with staging(folder if there else folder.parent, ".safmn-init.", args.folder) as staged:
         shutil.copytree(paths.ROOT / "workflow" / "template", staged, dirs_exist_ok=True, ignore=_ignored)
         (staged / "gitignore").rename(staged / ".gitignore")
         shutil.copytree(paths.ROOT / "profiles" / "default", staged / "profiles" / "default")
@@ -41,19 +37,10 @@ def run(args: argparse.Namespace) -> None:
         if there:  # somebody's shell may be in it, or it is a mount: it stays, and is filled; what marks it comes last
             for file in sorted(staged.iterdir(), key=lambda file: file.name == paths.MADE_WITH):
                 file.rename(folder / file.name)
-            staged.rmdir()
         else:
             staged.chmod(0o755)
             staged.rename(folder)
-        staged = None
         sync_folder(folder.parent)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {args.folder}: {error.strerror or error}; free some space or choose another place"
-        ) from error
-    finally:
-        if staged is not None:
-            shutil.rmtree(staged, ignore_errors=True)
     print(f"{args.folder} holds a variant of its own, gated; go on with:")
     print(f"  cd {args.folder}\n  snakemake --cores all train_gated   # trains it\n  snakemake --cores all")
 

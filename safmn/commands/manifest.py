@@ -72,12 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(path: str) -> dict[str, dict[str, Any]]:
     """The manifests of a path, by dataset and scale; UserError where there is none."""
+    from safmn import layout
     from safmn.data import manifest
     from safmn.errors import UserError
 
     found = {name: manifest.read(file) for name, file in manifest.files(path).items()}
     if not found:
-        raise UserError(f"{path} holds no {manifest.MANIFEST}: name a packed dataset, see `safmn pack`")
+        raise UserError(f"{path} holds no {layout.MANIFEST}: name a packed dataset, see `safmn pack`")
     return found
 
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import networks
     from safmn.data import photo
-    from safmn.device.description import ran_out_of_memory
+    from safmn.device.memory import is_out_of_memory
     from safmn.quality import evaluation, tiling
     from safmn.quality.loading import choose_device, load_network, network_of
     from safmn.quality.progress import Progress
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
                 sr = enlarge(lr, progress if len(jobs) == 1 else lambda done, total: None)
                 photo.write(target, _like(picture, sr, args.scale))
             except (RuntimeError, MemoryError) as error:
-                if not ran_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 raise UserError(_too_large(source, args.tile)) from error
             except UserError as error:

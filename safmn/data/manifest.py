@@ -25,8 +25,8 @@ import numpy as np
 
 from safmn.errors import UserError
 from safmn.files import read_json, write_json
+from safmn.layout import MANIFEST
 
-MANIFEST = "manifest.json"
 _FORMAT = 1
 
 

@@ -33,9 +33,8 @@ from filelock import FileLock
 from safmn.data import bicubic, images, manifest, pairs, sources
 from safmn.errors import UserError
 from safmn.files import atomic, read_json, write_json
+from safmn.layout import INDEX, MANIFEST, PIXELS, packed_name
 
-PIXELS = "pixels.u8"
-INDEX = "index.json"
 _FORMAT = 3
 _MOST_THREADS = 8  # decoding scales to about that before the disk is the limit
 
@@ -292,7 +291,7 @@ def open_selection(
         UserError: as `pack`, `open_pairs` and `PackedPairs.select` do.
     """
     name, part = sources.parse_selection(text)
-    path = Path(folder) / name / f"x{scale}"
+    path = Path(folder) / packed_name(name, scale)
     if not (path / INDEX).exists():
         with _locked(path):
             if not (path / INDEX).exists():
@@ -349,7 +348,7 @@ def pack(
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         (out_dir / INDEX).unlink(missing_ok=True)  # an older index must not describe the new pixels
-    manifest.write(out_dir / manifest.MANIFEST, name, scale, entries)
+    manifest.write(out_dir / MANIFEST, name, scale, entries)
     index = {
         "format": _FORMAT,
         "dataset": name,

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 
-from safmn.device.memory import is_out_of_memory as ran_out_of_memory  # noqa: F401 - the name that others still use
 from safmn.errors import UserError
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safmn import networks
+from safmn import layout, networks
 from safmn.data.sources import parse_selection
 from safmn.study import Run, Study
 
@@ -27,7 +27,7 @@ class Subject:
     @property
     def weights(self) -> str:
         """As folders below `quality/` are called: `seed0_best` or `published`."""
-        return PUBLISHED if self.run is None else f"seed{self.run.seed}_best"
+        return PUBLISHED if self.run is None else layout.trained(self.run.seed, "best")
 
     @property
     def stem(self) -> str:

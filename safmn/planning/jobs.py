@@ -4,7 +4,7 @@ Paths are relative to where Snakemake runs. Wildcards may stand in the place of 
 """
 
 import shlex
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safmn.training import identity as training
 _PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
-_METRICS = ("safmn.quality.evaluation:evaluate", "safmn.quality.authors:smsr_luma", "safmn.commands.evaluate:Result")
+_METRICS = ("safmn.quality.evaluation:evaluate", "safmn.quality.authors:_smsr", "safmn.commands.evaluate:Result")
 _EVALUATING = (*_METRICS, _READING, _FAST)
 _LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
@@ -33,7 +33,8 @@ class Jobs:
     Attributes:
         study: the study.
         to_fetch: what is to be downloaded: source -> dataset -> scales.
-        tested: the test sets that it insists on; it goes without those that their authors give on application only.
+        tested: the test sets that its jobs need. A test set that is given on application only, and is not available, is
+            left out.
         scenes: what Figures 2, 5 and 6 look at.
         counts: network of Tables 1 to 4 -> what its counts depend on; all code is read for it, mistakes are told now.
     """
@@ -44,18 +45,12 @@ class Jobs:
         folders = study.data["folders"]
         self.tested = [text for text in study.data["test"] if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
-        self._codes: dict[str, str] = {}
+        self._code = cache(of_network)
         self.counts = {name: cost.of_counts(name) for name in (*study.variants, *study.networks)}
 
     def at(self, place: str) -> str:
         """A place of `safmn.layout`, from where Snakemake runs."""
         return f"{self.study.results}/{place}"
-
-    def _code(self, network: str) -> str:
-        """The fingerprint of a network's code."""
-        if network not in self._codes:
-            self._codes[network] = of_network(network)
-        return self._codes[network]
 
     # --- a run of Snakemake as a whole ---
 
@@ -133,8 +128,12 @@ class Jobs:
 
     def scores(self, network: str, scale: int | str, which: str) -> list[str]:
         """One CSV a test set, named as the report looks for it: two parts of one dataset have files of their own."""
+        return [self.at(layout.scores(network, scale, which, stem)) for stem in self._stems]
+
+    @cached_property
+    def _stems(self) -> list[str]:
         known = {each.selection: each.stem for each in benchmarks(self.study)}
-        return [self.at(layout.scores(network, scale, which, known[text])) for text in self.tested]
+        return [known[text] for text in self.tested]
 
     def published_scores(self) -> list[str]:
         """The networks of Table 1 whose published weights are at hand, and bicubic, which needs none."""

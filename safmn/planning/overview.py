@@ -205,7 +205,7 @@ def _go_on(status: Status, run: Run, folder: Path, saved: Saved | None) -> None:
     began = _when(_place(folder, run) / layout.STATE / states.OWNER)
     since = max(began, saved.when if saved and status.iteration else 0.0)
     status.seconds += max(0.0, time.time() - since) if since else 0.0
-    log = folder / layout.log("train", f"{run.variant}_x{run.scale}_seed{run.seed}")
+    log = folder / layout.run_log("train", run.variant, run.scale, run.seed)
     try:
         if log.stat().st_mtime < began:
             return

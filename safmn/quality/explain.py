@@ -21,6 +21,7 @@ from torch import nn
 
 from safmn.data import bicubic, images, packed, pairs
 from safmn.errors import UserError
+from safmn.layout import INDEX
 from safmn.quality import authors, colour, evaluation, metrics, resampling
 
 
@@ -453,7 +454,7 @@ def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]
     From a folder HR comes as it lies there; a packed dataset has it cropped, so that crops make less difference.
     """
     folder = Path(data)
-    if folder.is_dir() and not (folder / "index.json").is_file():
+    if folder.is_dir() and not (folder / INDEX).is_file():
         found = pairs.find(folder, scale)
         return [lambda pair=pair: _read_source(pair, scale) for pair in found]
     dataset = packed.open_pairs(folder, scale)

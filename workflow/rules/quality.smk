@@ -17,7 +17,7 @@ rule evaluate:
             layout.evaluation("{network}", "{scale}", layout.trained("{seed}", "last"))
         ),
     log:
-        jobs.at(layout.log("evaluate", "{network}_x{scale}_seed{seed}")),
+        jobs.at(layout.run_log("evaluate", "{network}", "{scale}", "{seed}")),
     conda:
         "../../environment.yml"
     resources:

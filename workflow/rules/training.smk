@@ -16,7 +16,7 @@ rule train:
         history=jobs.at(f"{RUN}/{layout.HISTORY}"),
         record=jobs.at(f"{RUN}/{layout.RUN}"),
     log:
-        jobs.at(layout.log("train", "{network}_x{scale}_seed{seed}")),
+        jobs.at(layout.run_log("train", "{network}", "{scale}", "{seed}")),
     conda:
         "../../environment.yml"
     threads: study.training["threads"] if study.training else 1
