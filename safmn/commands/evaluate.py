@@ -42,7 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=("present", "legacy"),
         default="present",
-        help="present: SR of the LR files. legacy: Y rounded to uint8, reduced and enlarged (bicubic and Y networks)",
+        help="present: SR of the LR files. legacy: HR's Y, rounded to uint8, is reduced in floating point; SR of that is "
+        "rounded (bicubic and Y networks)",
     )
     parser.add_argument(
         "--border",
@@ -120,7 +121,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 @dataclass
 class Result:
-    """What came of one benchmark.
+    """The result of one benchmark.
 
     Attributes:
         data, pairs, out: as given, opened, and the CSV file or None.
@@ -175,7 +176,7 @@ class Result:
         self.grey = tuple(self.pairs.names[index] for index in indices)
 
     def line(self, scale: int) -> str:
-        """The means, and what has to be said of them."""
+        """Return one line for the screen: mean PSNR (dB) and SSIM, where LR comes from, and what limits them."""
         from safmn.data.packed import describe_lr
 
         scores = self.scores

@@ -274,7 +274,9 @@ def _rank(seen: str) -> int:
 
 
 def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[str]:
-    """UserError where an HR folder lies beside that makes this one its LR folder; a remark where its name leaves doubt.
+    """Look beside `folder` for a folder with the same pictures, larger: then `folder` holds LR images.
+
+    Raises UserError if that folder is named as HR; otherwise returns a remark.
 
     Sides are exactly 2, 3, 4 or 8 times as large, names go together, and the pictures are the same.
     """

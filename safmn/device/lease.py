@@ -102,7 +102,7 @@ def alone(named: str | None = None, instead: str = ON_CPU) -> Iterator[str | Non
 
 
 def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | None:
-    """What stands for a lease where none is asked for; None where one is."""
+    """Return the context to enter instead of a lease if the user names a device; None if a device must be leased."""
     if named in (None, "cuda"):
         return None
     # On the CPU no card is to be seen: torch's Adam, for one, opens a context on whatever it sees.

@@ -29,13 +29,16 @@ FEW_POSITIONS = 4096
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether a hook is called before or after `module`."""
+    """Return whether a forward or backward hook is registered on `module`, or on all modules."""
     forwards = module._forward_hooks or module._forward_pre_hooks
     return bool(forwards or module._backward_hooks or module._backward_pre_hooks or _has_any_global_hook())
 
 
 def unseen(module: nn.Module, x: Tensor) -> bool:
-    """Whether nobody looks inside of `module`, which gets x, N x C x H x W: no trace, compiler, counter or hook."""
+    """Return whether no trace, compiler, counter or hook observes `module` on x, N x C x H x W.
+
+    Only then may it compute its result in another way.
+    """
     return not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -293,16 +296,23 @@ def halve_by_max(x: Tensor) -> Tensor:
 
 
 def unchanged(y: Tensor) -> Tensor:
-    """y."""
+    """Return y as it is: its layout was not changed."""
     return y
 
 
 def by_rows(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """What a 1x1 convolution of x, N x C x H x W, should be given, and what makes images of x's size of the result.
+    """Return x as a batch of rows, if that is faster, and a function that restores the shape of the result.
 
-    On one thread torch gives 1x1 convolutions of fewer than 16 images to a kernel several times slower than the one it
-    takes otherwise. A position does not look at its neighbours, so the rows of channels-last images can pass as images,
-    NH x C x 1 x W: no value moves in memory, and there are 16 of them.
+    Args:
+        x: the input of a 1x1 convolution, N x C x H x W.
+
+    Returns:
+        A view of x, NH x C x 1 x W, and a function that maps NH x D x 1 x W to N x D x H x W. Where rows gain
+        nothing: x itself and a function that changes nothing.
+
+    On one thread torch computes 1x1 convolutions of fewer than 16 images by a kernel that is several times slower. A
+    1x1 convolution reads one position at a time, so each row of a channels-last image can be an image of its own:
+    nothing is copied, and the batch is large enough for the faster kernel.
     """
     images, channels, height, width = x.shape
     slow = x.is_cpu and images < ENOUGH_IMAGES and images * height * width >= FEW_POSITIONS

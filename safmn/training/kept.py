@@ -1,4 +1,4 @@
-"""What of a run is kept: all that its next iteration, a resume and its final files depend on."""
+"""The state of a training run: all that its next iteration, a resume and its final files depend on."""
 
 from typing import Any
 

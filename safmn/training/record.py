@@ -1,4 +1,4 @@
-"""Who a run is, and what it leaves: weights, history, and run.json, which tells what was asked, done, and with what."""
+"""The identity of a training run, and the files that it writes at its end: weights, history and run.json."""
 
 from pathlib import Path
 from typing import Any
