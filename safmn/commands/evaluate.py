@@ -42,8 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=("present", "legacy"),
         default="present",
-        help="present: SR of the LR files. legacy: HR's Y, rounded to uint8, is reduced in floating point; SR of that is "
-        "rounded (bicubic and Y networks)",
+        help="present: SR of the LR files. legacy: HR's Y, rounded to uint8, is reduced in floating point, and SR of "
+        "that is rounded (bicubic and Y networks)",
     )
     parser.add_argument(
         "--border",
