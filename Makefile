@@ -36,9 +36,10 @@ mutants: $(READY)  ## plant errors in the core and see which the tests notice, a
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
 	$(BIN)/python scripts/mutants --out mutants.jsonl
 
-lint: $(READY)  ## format and lint of Python and rules, and the layers
+lint: $(READY)  ## format, docstrings, types and layers of Python; format and lint of the rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
