@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     import json
 
     from safmn.archive import study as archive
-    from safmn.quality.progress import Progress
+    from safmn.commands.progress import Progress
 
     study, folder = studies.opened(args)
     with Progress(f"archiving {study.name}") as progress:

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> None:
     """Looks and prints."""
     import json
 
+    from safmn.commands.progress import Progress
     from safmn.planning import overview
-    from safmn.quality.progress import Progress
 
     study, folder = studies.opened(args)
     with Progress(f"looking at {study.name}") as progress:

@@ -3,21 +3,29 @@
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-PATIENCE = 2.0  # seconds without a sign of life that nobody minds
-EVERY = 30.0  # seconds between lines where the output is a file
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PATIENCE = 2.0  # seconds before progress is shown
+INTERVAL = 30.0  # seconds between lines where the output is a file
 
 
 class Progress:
-    """Context manager, called with (done, total): a bar with ETA on a terminal, a line now and then in a log.
+    """A context manager, called with (done, total): a bar with ETA on a terminal, lines in a log.
 
-    Everything goes to stderr, since stdout carries the figures.
+    Everything goes to stderr, since stdout carries the results.
+
+    Args:
+        title: what is done.
     """
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self._bar = None
-        self._task = None
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
         self._started = time.monotonic()
         self._next = self._started + PATIENCE
 
@@ -31,8 +39,9 @@ class Progress:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` pieces of work are done."""
         now = time.monotonic()
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif now >= self._next and done < total:
             if sys.stderr.isatty():
@@ -40,8 +49,8 @@ class Progress:
             else:
                 left = (now - self._started) / max(done, 1) * (total - done)
                 if left > PATIENCE:
-                    print(f"{self.what}: {done} of {total}, {left:.0f} s left", file=sys.stderr, flush=True)
-                    self._next = now + EVERY
+                    print(f"{self.title}: {done} of {total}, {left:.0f} s left", file=sys.stderr, flush=True)
+                    self._next = now + INTERVAL
 
     def _start_bar(self, done: int, total: int) -> None:
         from rich.console import Console
@@ -50,6 +59,6 @@ class Progress:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        # rich estimates from the steps it saw itself; these are the first.
-        self._task = self._bar.add_task(self.what, total=total, completed=done)
+        # rich estimates the time from steps that it has seen; the steps before it started count as done.
+        self._task = self._bar.add_task(self.title, total=total, completed=done)
         self._bar.start()
