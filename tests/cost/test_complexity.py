@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
@@ -15,39 +14,6 @@ from safmn.cost import complexity
 from safmn.errors import UserError
 from safmn.networks import acceleration
 from safmn.networks.registry import Network
-
-# Parameters K, FLOPs G, activations M at x4, computed independently of this code when the paper was studied.
-VARIANTS = {
-    "safmn": ("239.52", "13.5549", "76.700"),
-    "safm_none": ("225.41", "12.8957", "54.605"),
-    "ccm_none": ("30.72", "1.6110", "26.934"),
-    "no_fm": ("239.52", "13.5549", "76.700"),
-    "no_mr": ("239.52", "13.6422", "87.782"),
-    "no_fa": ("228.86", "12.9577", "60.111"),
-    "no_fm_mr": ("239.52", "13.6422", "87.782"),
-    "no_fm_fa": ("228.86", "12.9577", "60.111"),
-    "no_fm_mr_fa": ("228.86", "13.0450", "71.194"),
-    "avg_pool": ("239.52", "13.5674", "76.700"),
-    "nearest_pool": ("239.52", "13.5563", "76.700"),
-    "gelu_none": ("239.52", "13.5549", "76.700"),
-    "gelu_sigmoid": ("239.52", "13.5549", "76.700"),
-    "ccm_se": ("260.98", "13.5881", "76.701"),
-    "channel_mlp": ("73.63", "3.9998", "76.700"),
-    "inverted_residual": ("245.28", "13.8535", "109.878"),
-    "ln_none": ("238.37", "13.5549", "76.700"),
-    "ln_none_low_lr": ("238.37", "13.5549", "76.700"),
-    "ln_bn": ("239.52", "13.6213", "76.700"),
-    "ln_fbn": ("238.37", "13.5549", "76.700"),
-    "ln_l2": ("238.37", "13.5549", "76.700"),
-    "blocks_4": ("128.06", "7.2533", "40.769"),
-    "blocks_6": ("183.79", "10.4041", "58.735"),
-    "blocks_12": ("350.98", "19.8565", "112.631"),
-}
-
-def shows(value: int, unit: int, text: str) -> bool:
-    """Whether `text` is `value` in `unit`, rounded; the figures above were rounded from three decimals."""
-    step = Decimal(1).scaleb(Decimal(text).as_tuple().exponent)
-    return abs(Decimal(value) / unit - Decimal(text)) <= step * Decimal("0.55")
 
 
 @pytest.fixture
@@ -62,16 +28,6 @@ def passes(monkeypatch):
 
     monkeypatch.setattr(complexity, "_run", counted)
     return devices
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_variants_have_the_counts_of_their_rows(name, passes):
-    record = complexity.measure(name, 4)
-    params, flops, activations = VARIANTS[name]
-    assert shows(record["params"], 10**3, params)
-    assert shows(record["flops"], 10**9, flops)
-    assert shows(record["activations"], 10**6, activations)
-    assert passes == ["meta"]
 
 
 def test_record_says_how_it_was_counted():

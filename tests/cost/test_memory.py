@@ -471,5 +471,3 @@ def test_without_cuda_the_command_says_that_nothing_was_measured(
     assert "gpu" not in record["provenance"]
     assert cli.main([*command, "--measure"]) == 2
     assert "no CUDA device" in capsys.readouterr().err
-
-
