@@ -116,7 +116,9 @@ class _Walk:
         if module is None or name not in module.pieces:
             raise UserError(f"{root} is not found in Python source: is it still there?")
         if switches is not None:
-            self._root, self._switches = module, _defaults(module, name) | dict(switches)
+            values = _defaults(module, name) | dict(switches)
+            self._root = module
+            self._switches = {key: value for key, value in values.items() if isinstance(value, str | bool)}
             self._check_values(module, switches)
         self._follow([Piece(module, name)])
         for switch, value in (switches or {}).items():
@@ -171,7 +173,7 @@ class _Walk:
     # --- Switches ---
 
     def _chosen(self, piece: Piece) -> dict[Any, ast.expr] | None:
-        """The entries of a table that the switches choose; None if it is no table that they look up."""
+        """Return the entries of a table that the switches choose; None if they look up no such table."""
         module, name = piece
         if module is not self._root or name not in module.lookups:
             return None
@@ -183,7 +185,9 @@ class _Walk:
 
     def _check_values(self, module: Module, switches: Mapping[str, Any]) -> None:
         for switch, value in switches.items():
-            tables = [module.tables[name] for name, keys in module.lookups.items() if switch in map(syntax.dotted, keys)]
+            tables = [
+                module.tables[name] for name, keys in module.lookups.items() if switch in map(syntax.dotted, keys)
+            ]
             known = not isinstance(value, str) or _CLASS.fullmatch(value) or any(value in table for table in tables)
             if tables and not known:
                 raise UserError(
@@ -191,7 +195,7 @@ class _Walk:
                 )
 
     def _class(self, path: str, switch: str) -> list[Piece]:
-        """The pieces of the class that the value of a switch names; UserError if it cannot be found."""
+        """Return the pieces of the class that the value of a switch names; UserError if it cannot be found."""
         module_name, _, name = path.partition(":")
         if syntax.is_fixed(module_name):
             return []
@@ -274,7 +278,7 @@ def _top(module: Module) -> str:
 
 
 def _defaults(module: Module, name: str) -> dict[str, Any]:
-    """The defaults of the arguments of a function or of a class's constructor, as far as they are literals."""
+    """Return the defaults of a function's or a constructor's arguments, if they are literals."""
     (definition,) = module.pieces[name]
     methods = {node.name: node for node in getattr(definition, "body", ()) if isinstance(node, ast.FunctionDef)}
     arguments = getattr(methods.get("__init__", definition), "args", ast.arguments())
@@ -287,7 +291,7 @@ def _defaults(module: Module, name: str) -> dict[str, Any]:
 
 
 def _value(key: ast.expr, switches: Mapping[str, Any]) -> Any:
-    """The value of an expression of the project's own code that mentions switches alone, such as `mixer != "none"`."""
+    """Return the value of an expression in the project's own code that mentions switches alone: `mixer != "none"`."""
     return eval(compile(ast.Expression(key), "a key", "eval"), {"__builtins__": {}}, dict(switches))
 
 
@@ -296,7 +300,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """The strings in plain data."""
+    """Yield the strings in plain data."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list | tuple):

@@ -45,7 +45,7 @@ class Mentions:
     imports: Imports = field(default_factory=dict)
 
     def add(self, node: ast.AST, package: str) -> None:
-        """Adds what a syntax tree mentions, in a module of `package`."""
+        """Add what a syntax tree mentions, in a module of `package`."""
         if path := dotted(node):
             self.paths.add(path)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -148,7 +148,7 @@ class Library:
         self._files: dict[str, Path | None] = {}
 
     def module(self, name: str) -> Module | None:
-        """The module of a dotted name; None if there is none, or none in readable Python."""
+        """Return the module of a dotted name; None if there is none in readable Python."""
         file = self.file(name)
         return None if file is None else _read(name, file, *version(file))
 
@@ -160,7 +160,7 @@ class Library:
         return file is not None and not _is_installed(file)
 
     def file(self, name: str) -> Path | None:
-        """The source file of a module; None if it is not found or not Python."""
+        """Return the source file of a module; None if it is not found or not Python."""
         if name not in self._files:
             self._files[name] = self._find(name)
         return self._files[name]
@@ -170,7 +170,7 @@ class Library:
         return self._spec(name) is not None
 
     def targets(self, path: str, module: Module, imports: Imports) -> list[Piece]:
-        """The pieces that a dotted name may stand for; several where conditions decide.
+        """Return the pieces that a dotted name may stand for; several where conditions decide.
 
         Args:
             path: the name, such as `blocks.Conv`. An attribute of a class or object stands for the whole of it.
@@ -246,13 +246,13 @@ def is_fixed(module: str) -> bool:
 
 
 def version(file: Path) -> tuple[int, int]:
-    """What changes when a file does: time of modification in nanoseconds, and bytes."""
+    """Return what changes when a file changes: time of modification in nanoseconds, and bytes."""
     status = file.stat()
     return status.st_mtime_ns, status.st_size
 
 
 def why_unreadable(file: Path) -> str:
-    """The reason, as half a sentence, why `Library.module` cannot read a file."""
+    """Say, as half a sentence, why `Library.module` cannot read a file."""
     try:
         ast.parse(file.read_bytes())
     except SyntaxError as error:
@@ -303,7 +303,7 @@ def dotted(node: ast.AST | None) -> str | None:
 
 
 def text(node: Any) -> str:
-    """A syntax tree, or a list of them, without positions, docstrings, annotations and empty fields.
+    """Write out a syntax tree, or a list of them, without positions, docstrings, annotations and empty fields.
 
     Not ast.dump, whose output differs between versions of Python: a new interpreter should not retrain a study.
     """
@@ -322,7 +322,7 @@ def _children(node: ast.AST, without: tuple[str, ...] = ()) -> Iterator[ast.AST]
 
 
 def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree, without those inside functions and classes."""
+    """Yield the nodes of a tree, without those inside functions and classes."""
     yield node
     if not is_definition(node):
         for child in _children(node):
@@ -330,7 +330,7 @@ def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _defined_by(statement: ast.stmt) -> set[str]:
-    """The names that a statement at the top of a module gives a value."""
+    """Return the names that a statement at the top of a module defines."""
     nodes = list(_outside_definitions(statement))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return names | {
@@ -347,7 +347,7 @@ def _is_for_tools(statement: ast.stmt) -> bool:
 
 
 def _string(node: ast.AST) -> str:
-    """The string that an expression writes out; the end of a path that it joins, such as "/a/k.csv"; else ""."""
+    """Return the string that an expression writes out, or the end of the path that it joins, "/a/k.csv"; else ""."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and (end := _string(node.right)):
