@@ -199,13 +199,11 @@ class _Walk:
         module_name, _, name = path.partition(":")
         if syntax.is_fixed(module_name):
             return []
-        module, file = self._library.module(module_name), self._library.file(module_name)
+        module, reason = self._library.module(module_name), self._library.problem(module_name)
         problem = f"{switch}: {path!r} cannot be imported"
+        if reason:
+            raise UserError(f"{problem}: {reason}")
         if module is None:
-            if not self._library.exists(module_name):
-                raise UserError(f"{problem}: is its module beside the variant or installed?")
-            if file is not None:
-                raise UserError(f"{problem}: {syntax.why_unreadable(file)}")
             return []  # compiled
         pieces = self._library.targets(name, module, {})
         is_dynamic = WHOLE in module.imports or "__getattr__" in module.pieces or module.pieces[ON_IMPORT]
@@ -280,14 +278,17 @@ def _top(module: Module) -> str:
 def _defaults(module: Module, name: str) -> dict[str, Any]:
     """Return the defaults of a function's or a constructor's arguments, if they are literals."""
     (definition,) = module.pieces[name]
-    methods = {node.name: node for node in getattr(definition, "body", ()) if isinstance(node, ast.FunctionDef)}
-    arguments = getattr(methods.get("__init__", definition), "args", ast.arguments())
-    by_place = [*arguments.posonlyargs, *arguments.args]
-    pairs = [
-        *zip(reversed(by_place), reversed(arguments.defaults), strict=False),
-        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-    ]
-    return {argument.arg: value.value for argument, value in pairs if isinstance(value, ast.Constant)}
+    body = definition.body if isinstance(definition, ast.ClassDef) else [definition]
+    functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name in ("__init__", name)]
+    defaults: dict[str, Any] = {}
+    for arguments in (function.args for function in functions):
+        by_place = [*arguments.posonlyargs, *arguments.args]
+        pairs = [
+            *zip(reversed(by_place), reversed(arguments.defaults), strict=False),
+            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+        ]
+        defaults |= {argument.arg: value.value for argument, value in pairs if isinstance(value, ast.Constant)}
+    return defaults
 
 
 def _value(key: ast.expr, switches: Mapping[str, Any]) -> Any:

@@ -150,7 +150,16 @@ class Library:
     def module(self, name: str) -> Module | None:
         """Return the module of a dotted name; None if there is none in readable Python."""
         file = self.file(name)
-        return None if file is None else _read(name, file, *version(file))
+        module = _read(name, file, *version(file)) if file else None
+        return module if isinstance(module, Module) else None
+
+    def problem(self, name: str) -> str:
+        """Return why a module cannot be imported, as half a sentence; "" if it can, or if it is compiled."""
+        file = self.file(name)
+        if file is None:
+            return "" if self._spec(name) else "is its module beside the variant or installed?"
+        module = _read(name, file, *version(file))
+        return module if isinstance(module, str) else ""
 
     def is_own(self, name: str) -> bool:
         """Whether a module is the project's or the user's own: neither installed nor a part of Python."""
@@ -164,10 +173,6 @@ class Library:
         if name not in self._files:
             self._files[name] = self._find(name)
         return self._files[name]
-
-    def exists(self, name: str) -> bool:
-        """Whether there is a module of that name, in Python or compiled."""
-        return self._spec(name) is not None
 
     def targets(self, path: str, module: Module, imports: Imports) -> list[Piece]:
         """Return the pieces that a dotted name may stand for; several where conditions decide.
@@ -251,23 +256,15 @@ def version(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def why_unreadable(file: Path) -> str:
-    """Say, as half a sentence, why `Library.module` cannot read a file."""
+@cache
+def _read(name: str, file: Path, *_: int) -> Module | str:
+    """Read a module; the reason, as half a sentence, if that is not possible."""
     try:
-        ast.parse(file.read_bytes())
+        return Module(name, file, ast.parse(file.read_bytes()))
     except SyntaxError as error:
         return f"SyntaxError in {file}, line {error.lineno}: {error.msg}"
     except (OSError, ValueError, RecursionError) as error:
         return f"{file} cannot be read ({error})"
-    return f"{file} cannot be read"
-
-
-@cache
-def _read(name: str, file: Path, *_: int) -> Module | None:
-    try:
-        return Module(name, file, ast.parse(file.read_bytes()))
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return None
 
 
 def _is_installed(file: Path) -> bool:

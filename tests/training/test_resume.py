@@ -121,7 +121,7 @@ def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypat
     workshop.train(out, run=run)
     told = capsys.readouterr().err
     assert told.count("is damaged") == damaged
-    assert ("going on from iteration 23 of 40" in told) == (damaged == 1)
+    assert ("resuming from iteration 23 of 40" in told) == (damaged == 1)
     same(out, tmp_path / "straight")
 
 

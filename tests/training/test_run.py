@@ -402,7 +402,7 @@ def test_full_disk(workshop, tmp_path, capsys, small_disk):
     assert remount("size=10m")
     status, said = safmn(capsys, *arguments)
     assert status == 0
-    assert "going on from iteration 2 of 40" in said
+    assert "resuming from iteration 2 of 40" in said
     assert contents(place / "run") == contents(tmp_path / "straight")
     assert not (place / "run" / "failure.txt").exists()
 
