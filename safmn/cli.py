@@ -114,6 +114,7 @@ def _logging(level: int) -> Iterator[None]:
         yield
     finally:
         package.removeHandler(handler)
+        package.setLevel(logging.NOTSET)
 
 
 if __name__ == "__main__":

@@ -333,7 +333,7 @@ def test_running_until_it_is_killed(holding):
 
 
 def test_the_line_of_a_log_is_the_one_that_training_prints(caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "safmn")
     Progress(unit="it", interval=0.0).task("ccm_none x4 seed 0", start=2)(5, 6, "l1 0.5")
     found = status.PROGRESS.findall(caplog.messages[0].encode())
     assert [int(iteration) for iteration, _ in found] == [5]
