@@ -7,7 +7,6 @@ from typing import Any
 
 from safmn import networks, provenance
 from safmn.commands import options, output
-from safmn.commands.progress import Progress
 from safmn.data import packed
 from safmn.data.packed import FolderPairs, PackedPairs, describe_lr
 from safmn.device import lease
@@ -15,6 +14,7 @@ from safmn.device.description import describe
 from safmn.errors import UserError
 from safmn.files import write_json
 from safmn.networks.weights import Choice
+from safmn.progress import Progress
 from safmn.provenance import Begun, of_file, seed_of, shown
 from safmn.quality import authors, evaluation
 from safmn.quality.evaluation import Evaluation
@@ -81,7 +81,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     benchmarks = [packed.open_pairs(Path(data), args.scale, args.border) for data in args.data]
     results = []
     for data, pairs, out in zip(args.data, benchmarks, args.out or [None] * len(args.data), strict=True):
-        with Progress(f"{args.network} x{args.scale} on {data}") as progress:
+        with Progress(f"{args.network} x{args.scale} on {data}", "images") as progress:
             scores = evaluation.evaluate(
                 measured, pairs, args.scale, channels=channels, protocol=args.protocol, on_progress=progress
             )

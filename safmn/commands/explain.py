@@ -7,12 +7,12 @@ from typing import Any
 
 from safmn import networks
 from safmn.commands import options, output
-from safmn.commands.progress import Progress
 from safmn.data import packed
 from safmn.device import lease
 from safmn.device.description import describe
 from safmn.errors import UserError
 from safmn.networks import mappings
+from safmn.progress import Progress
 from safmn.quality import explain
 from safmn.quality.explain import Explanation
 from safmn.quality.loading import network_of
@@ -66,7 +66,7 @@ def _explain(args: argparse.Namespace) -> None:
     lr = opened.lr_summary
     measurement = explain.Measurement(candidates, networks.info(name).colour, args.scale, bicubic=name == "bicubic")
     doubts: list[str] = []
-    with Progress(f"{name} x{args.scale} on {args.data}, {len(measurement.recipes)} ways") as progress:
+    with Progress(f"{name} x{args.scale} on {args.data}, {len(measurement.recipes)} ways", "images") as progress:
         for done, read in enumerate(sources, start=1):
             source = read()
             measurement.add(source)

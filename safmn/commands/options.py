@@ -5,7 +5,6 @@ import argparse
 import torch
 from torch import nn
 
-from safmn.commands import output
 from safmn.networks.weights import Choice
 from safmn.quality import loading
 
@@ -46,8 +45,6 @@ def load_network(
 ) -> tuple[nn.Module, Choice | None, torch.device]:
     """Load the network `name` as the options of `add_network` say.
 
-    Where the file of weights holds several sets, a line on stderr says which one is used.
-
     Args:
         args: the command's arguments.
         name: the network's name.
@@ -59,6 +56,4 @@ def load_network(
     device = loading.choose_device(args.device)
     chosen = (args.weights, args.which) if weights is None else (weights, None)
     network, choice = loading.load_network(name, args.scale, *chosen)
-    if choice and choice.remark:
-        output.say(choice.remark)
     return network.to(device), choice, device

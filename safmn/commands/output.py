@@ -28,11 +28,6 @@ def warn(command: str, text: str) -> None:
     print(f"safmn {command}: warning: {text}", file=sys.stderr)
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, where it is no part of the result."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def deliver(
     args: argparse.Namespace, begun: Begun, record: dict[str, Any], show: Callable[[dict[str, Any]], None]
 ) -> None:

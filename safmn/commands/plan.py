@@ -45,12 +45,12 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from safmn import layout
-    from safmn.commands.progress import Progress
     from safmn.device import lease
     from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.planning import plan
+    from safmn.progress import Progress
     from safmn.study import Study
 
     if not 0 < args.seconds_per_variant < math.inf:

@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> None:
             width=args.width,
             habit=not args.no_habit,
             device=args.device,
-            say=output.say,
         )
     output.deliver(args, begun, record, _print)
 

@@ -1,6 +1,7 @@
 """`safmn upscale`: one's own pictures, enlarged by a trained network."""
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 
 from safmn import networks
 from safmn.commands import options, output
-from safmn.commands.progress import Progress
 from safmn.data import bicubic, pairs, photo
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
+from safmn.progress import Progress
 from safmn.quality import evaluation, tiling
 from safmn.quality.loading import network_of
 
@@ -67,12 +68,12 @@ def run(args: argparse.Namespace) -> None:
     def enlarge(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return evaluation.super_resolve(network, lr, channels)
 
-    with Progress(f"{name} x{args.scale}") as progress:
+    with Progress(f"{name} x{args.scale}", "pictures" if len(jobs) > 1 else "tiles") as progress:
         for done, (source, target) in enumerate(jobs, start=1):
             picture = photo.read(source)
             lr, alpha = picture.pixels, picture.alpha
             for note in filter(None, (*picture.notes, photo.cannot_hold(target, picture))):
-                output.say(f"safmn upscale: {source}: {note}")
+                print(f"safmn upscale: {source}: {note}", file=sys.stderr)
             try:
                 if args.tile is None:
                     sr = enlarge(lr)

@@ -14,6 +14,7 @@ than the stated tolerance.
 """
 
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -40,6 +41,8 @@ WINDOW = 300.0  # ms; warm-up ends when the medians of two windows in a row agre
 STABLE = 0.05  # to within 5 %
 MIN_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
 MAX_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded as not stable
+
+_log = logging.getLogger(__name__)
 
 Forward = Callable[[Tensor], Tensor]
 Record = dict[str, Any]
@@ -372,7 +375,6 @@ def measure(
     width: int = 320,
     habit: bool = True,
     device: str | None = None,
-    say: Callable[[str], None] = lambda message: None,
 ) -> Record:
     """Run both protocols over all `names` and SAFMN, the ratio's reference; each run in a process of its own.
 
@@ -387,7 +389,6 @@ def measure(
         width: LR pixels, from 8 (the paper: 320).
         habit: also time each network in the field's habit, in a process of its own.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
-        say: is called with a message when something begins.
 
     Returns:
         `provenance`, `settings`, and `networks`: name -> mode -> record. A record's `median_ms`, `mean_ms` and `iqr_ms`
@@ -418,17 +419,24 @@ def measure(
     runs: list[Record] = []
     failed: dict[str, str] = {}
     while len(runs) < processes:
-        say(f"process {len(runs) + 1} of {processes}: {len(names)} networks, {images} images in {rounds} rounds")
+        _log.info(
+            "process %d of %d: %d networks, %d images in %d rounds",
+            len(runs) + 1,
+            processes,
+            len(names),
+            images,
+            rounds,
+        )
         answer = _child({**interleaved, "failed": failed})
         if "failed" in answer:
             failed |= answer["failed"]
             for key, reason in answer["failed"].items():
-                say(f"{key} failed ({reason}): again in a fresh process, without it")
+                _log.info("%s failed (%s): again in a fresh process, without it", key, reason)
         else:
             runs.append(answer)
     habits = {}
     for name in names if habit else ():
-        say(f"one pass without warm-up: {name}")
+        _log.info("one pass without warm-up: %s", name)
         answer = _child({"protocol": "habit", "name": name, **request})
         reasons = answer.get("failed", {}).values()
         habits[name] = answer.get("figures") or {"status": "unavailable", "reason": "; ".join(reasons)}

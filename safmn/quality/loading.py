@@ -1,5 +1,6 @@
 """A network ready for use: what `evaluate`, `upscale`, `inspect` and `explain` start from."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from safmn import networks
 from safmn.errors import UserError
 from safmn.networks import weights as weight_files
 from safmn.networks.weights import Choice
+
+_log = logging.getLogger(__name__)
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -34,7 +37,7 @@ def choose_device(name: str | None) -> torch.device:
 def load_network(
     name: str, scale: int, weights: str | Path | None, which: str | None = None
 ) -> tuple[nn.Module, Choice | None]:
-    """Build a network with its weights, in eval mode.
+    """Build a network with its weights, in eval mode; log which weights are used where a file holds several sets.
 
     Args:
         name: a name from `safmn list`.
@@ -50,6 +53,8 @@ def load_network(
     """
     if weights is not None:
         network, choice = weight_files.load(weights, name, scale, which)
+        if choice.remark:
+            _log.info("%s", choice.remark)
         return networks.accelerate(network), choice
     if which is not None:
         raise UserError("--which chooses among the weights of a file: give one, or leave it out")
