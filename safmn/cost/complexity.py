@@ -266,12 +266,16 @@ class _Recorder(TorchDispatchMode):
     @contextmanager
     def inside(self, network: nn.Module) -> Iterator[None]:
         """Keep `module` up to date within the context. After an exception it names the module that raised it."""
+
+        def leave(*_: object) -> None:
+            self._modules.pop()
+
         hooks = []
         for path, module in network.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks
             hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._modules.append(path)))
-            hooks.append(module.register_forward_hook(lambda *_: self._modules.pop() and None))
+            hooks.append(module.register_forward_hook(leave))
         try:
             yield
         finally:

@@ -287,13 +287,16 @@ class PeakTracker(TorchDispatchMode):
     def layers_of(self, network: nn.Module, afterwards: str = "") -> Iterator[None]:
         """Know which module of `network` is running, within the context; `afterwards` names what follows its pass."""
 
-        def enter_phase(*_: object) -> None:
+        def end_pass(*_: object) -> None:
             self._path[0] = afterwards
 
-        hooks = [network.register_forward_hook(enter_phase)]
+        def leave(*_: object) -> None:
+            self._path.pop()
+
+        hooks = [network.register_forward_hook(end_pass)]
         for path, module in network.named_modules():
             hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._path.append(path)))
-            hooks.append(module.register_forward_hook(lambda *_: self._path.pop() and None))
+            hooks.append(module.register_forward_hook(leave))
         try:
             yield
         finally:
