@@ -49,7 +49,7 @@ lint: $(READY)  ## format, docstrings, types and layers of Python; format and li
 
 docs: $(READY)  ## build the documentation site in site/; a broken link is an error
 	$(INSTALL) --editable '.[docs]'
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)  ## how fast, against the reference way of doing it
 	$(BIN)/python benchmarks/train_step.py

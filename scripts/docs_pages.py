@@ -64,16 +64,16 @@ def _link(match: re.Match[str], source: str, page: str) -> str:
 
 def commands() -> str:
     """The page about the command line, in Markdown, from each command's parser."""
-    os.environ["COLUMNS"] = "88"  # where argparse breaks the lines of a usage
-    head = "# Commands\n\nWritten from `safmn COMMAND --help`. `safmn COMMAND ... then COMMAND ...` runs several in one process."
-    return "\n\n".join([head, *map(_command, COMMANDS), ""])
+    os.environ["COLUMNS"] = "80"  # where argparse breaks the lines of a usage
+    about = "Written from `safmn COMMAND --help`. `safmn COMMAND ... then COMMAND ...` runs several in one process."
+    return "\n\n".join(["# Commands", about, *map(_command, COMMANDS), ""])
 
 
 def _command(name: str) -> str:
     module = importlib.import_module(f"safmn.commands.{name}")
-    parser = argparse.ArgumentParser(prog=f"safmn {name}", description=module.HELP, epilog=module.EXAMPLES)
+    parser = argparse.ArgumentParser(prog=f"safmn {name}", add_help=False)
     module.configure(parser)
-    options = [_option(action) for action in parser._actions if action.help not in (None, argparse.SUPPRESS)]
+    options = [_option(action) for action in parser._actions if action.help != argparse.SUPPRESS]
     usage = parser.format_usage().removeprefix("usage: ").rstrip()
     return "\n\n".join(
         [

@@ -71,7 +71,7 @@ def test_jobs_run_in_the_image(snakemake, micro, tmp_path, image):
     if image != "safmn.sif":
         environment["SAFMN_CONTAINER"] = image
     target = "results/micro/data/photographs/x4/index.json"
-    arguments = (target, "--configfile", micro(), "--sdm", "apptainer", "--apptainer-args", "--nv")
+    arguments = (target, "--configfile", micro(), "--sdm", "apptainer", "--apptainer-args=--nv")
     finished = snakemake(*arguments, **environment)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / target).is_file()
