@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from safmn import cli, networks
-from safmn.data import bicubic, catalogue, download, fetching, images, meter, pairs, sources
+from safmn.data import bicubic, catalogue, disk, fetching, images, meter, pairs, sources
 from safmn.networks import published_weights
 
 from . import served_datasets
@@ -140,7 +140,7 @@ def test_a_cut_archive_is_resumed_by_the_next_fetch(site, fetch, tmp_path):
     path = paths()["DIV2K_valid_HR.zip"]
     site.answers[path] = [Answer(cut=1000), Answer(status=404)]
     assert fetch("DIV2K_val", "--hr-only")[0] == 2
-    assert leftovers(tmp_path / "root") == ["DIV2K_valid_HR.zip.part", "DIV2K_valid_HR.zip.part.json"]
+    assert leftovers(tmp_path / "root") == ["DIV2K_valid_HR.zip.part"]
     assert fetch("DIV2K_val", "--hr-only")[0] == 0
     assert site.requests(path)[-1] == "bytes=1000-"
     check(tmp_path / "root", "DIV2K_val", 4, "bicubic")
@@ -355,12 +355,12 @@ def test_space_is_checked_for_all_before_the_first_byte(site, fetch, tmp_path, m
     names = [name for name in site.archives if name.startswith("DIV2K_train")]
     needed = 2 * sum(len(site.archives[name]) for name in names)  # the archives, and what is in them
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + download.RESERVE - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + disk.RESERVE - 1))
     status, _, err = fetch("DIV2K")
     assert status == 2
     assert "are free" in err
     assert site.log == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + download.RESERVE))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + disk.RESERVE))
     assert fetch("DIV2K")[0] == 0
 
 
@@ -423,6 +423,19 @@ def test_what_cannot_be_fetched(site, fetch, tmp_path, arguments, message):
     assert len(err.splitlines()) == 1
     assert site.log == []
     assert not (tmp_path / "root").exists()
+
+
+def test_without_curl_one_line_says_so(site, fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, out, err = fetch("DIV2K", "Set5")
+    assert (status, out) == (2, "")
+    assert "downloads need curl, which is not installed: install it" in err
+    assert len(err.splitlines()) == 1
+    # What needs no download needs no curl.
+    (tmp_path / "root/archives").mkdir(parents=True)
+    (tmp_path / "root/archives/benchmark.tar").write_bytes(site.archives["benchmark.tar"])
+    assert fetch("Set5")[0] == 0
+    assert site.log == []
 
 
 def test_no_folder_is_named(site, capsys):
