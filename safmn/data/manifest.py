@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safmn.errors import UserError, one_line
 from safmn.files import write_json
 from safmn.layout import MANIFEST
-
-if TYPE_CHECKING:
-    from safmn.data.packed import Entry
 
 
 class Model(BaseModel):
@@ -133,18 +130,10 @@ def find(path: Path | str) -> dict[str, tuple[Path, Manifest]]:
     return {f"{content.dataset}/x{content.scale}": (file, content) for file, content in manifests}
 
 
-def write(path: Path | str, dataset: str, scale: int, entries: "Iterable[Entry]") -> None:
-    """Write the manifest of a packed dataset from the entries of its index."""
-    images = [
-        HashedPair(
-            name=entry.name,
-            hr=HashedImage(width=entry.hr.shape[1], height=entry.hr.shape[0], sha256=entry.hr.sha256),
-            lr=HashedLR(width=entry.lr.shape[1], height=entry.lr.shape[0], sha256=entry.lr.sha256, origin=entry.origin),
-            files={kind: source.sha256 for kind, source in entry.sources.items()},
-        )
-        for entry in sorted(entries, key=lambda entry: entry.name)
-    ]
-    content = Manifest(dataset=dataset, scale=scale, digest=_digest(images), images=images)
+def write(path: Path | str, dataset: str, scale: int, images: Iterable[HashedPair]) -> None:
+    """Write the manifest of a packed dataset."""
+    ordered = sorted(images, key=lambda pair: pair.name)
+    content = Manifest(dataset=dataset, scale=scale, digest=_digest(ordered), images=ordered)
     write_json(path, content.model_dump())
 
 

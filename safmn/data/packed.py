@@ -27,7 +27,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from safmn.data import bicubic, images, manifest, pairs, sources
 from safmn.data.disk import check_space, locked
-from safmn.data.manifest import Model
+from safmn.data.manifest import HashedImage, HashedLR, HashedPair, Model
 from safmn.data.meter import Meter
 from safmn.errors import UserError
 from safmn.files import atomic, write_json
@@ -71,6 +71,16 @@ class Entry(Model):
     channels: Literal[1, 3] = 3
     doubt: str = ""
     sources: dict[str, Source] = Field(default_factory=dict)
+
+    def hashed(self) -> HashedPair:
+        """Return what the manifest has of it."""
+        (hr_height, hr_width, _), (lr_height, lr_width, _) = self.hr.shape, self.lr.shape
+        return HashedPair(
+            name=self.name,
+            hr=HashedImage(width=hr_width, height=hr_height, sha256=self.hr.sha256),
+            lr=HashedLR(width=lr_width, height=lr_height, sha256=self.lr.sha256, origin=self.origin),
+            files={kind: source.sha256 for kind, source in self.sources.items()},
+        )
 
 
 class Index(Model):
@@ -429,7 +439,7 @@ def pack(
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         (out_dir / INDEX).unlink(missing_ok=True)  # an older index must not describe the new pixels
-    manifest.write(out_dir / MANIFEST, name, scale, entries)
+    manifest.write(out_dir / MANIFEST, name, scale, [entry.hashed() for entry in entries])
     index = Index(
         dataset=name,
         scale=scale,
