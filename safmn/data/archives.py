@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from safmn.data.disk import check_space
 from safmn.data.download import Stopped, Watch
 from safmn.errors import UserError
-from safmn.files import atomic
+from safmn.files import atomic, check_space
 
 CHUNK = 2**20
 BLOCK = tarfile.BLOCKSIZE

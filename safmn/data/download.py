@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
-from safmn.data.disk import check_space, locked, megabytes
 from safmn.data.remote import Remote
 from safmn.errors import UserError
-from safmn.files import read_json, sync_folder, write_json
+from safmn.files import check_space, megabytes, read_json, sync_folder, write_json
+from safmn.locks import hold
 
 CHUNK = 2**20
 RECORD = "checksums.json"
@@ -101,12 +101,17 @@ def download(
         Stopped: `stop` was set.
     """
     job = _Job(remote, Path(folder) / remote.name, attempts, watch or _ignore, stop or threading.Event())
-    with locked(job.final, job.wait_for_others):
+    with hold(lock_of(job.final), job.wait_for_others):
         if job.final.exists():
             job.check_existing()
         else:
             job.run()
     return job.final
+
+
+def lock_of(path: Path) -> Path:
+    """Return the file whose lock keeps others off `path`."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def require_curl() -> None:
@@ -370,7 +375,7 @@ def _number(text: str | None) -> int | None:
 def _compare_with_record(final: Path, sha256: str, url: str | None) -> None:
     """Raise _Wrong where a file differs from the checksum that was recorded first; record it where there is none."""
     record = final.with_name(RECORD)
-    with locked(record):
+    with hold(lock_of(record)):
         entries = read_json(record) if record.exists() else {}
         if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
             raise UserError(

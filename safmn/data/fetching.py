@@ -8,6 +8,7 @@ dataset for a whole one. Images that are already there are never replaced.
 import contextlib
 import errno
 import filecmp
+import logging
 import shutil
 import threading
 from collections.abc import Iterable
@@ -17,12 +18,16 @@ from pathlib import Path, PurePosixPath
 
 from safmn.data import archives, catalogue, sources
 from safmn.data.catalogue import HR, Archive
-from safmn.data.disk import check_space, locked
-from safmn.data.download import ATTEMPTS, Stopped, Unavailable, Watch, download, remaining, require_curl
+from safmn.data.download import ATTEMPTS, Stopped, Unavailable, Watch, download, lock_of, remaining, require_curl
 from safmn.data.images import SUFFIXES
-from safmn.data.meter import Meter
 from safmn.data.remote import Corrections, Remote
 from safmn.errors import UserError
+from safmn.files import check_space
+from safmn.locks import hold
+from safmn.progress import Progress
+
+STAGES = {"download": "", "verify": "verifying", "unpack": "unpacking", "wait": "waiting for another process"}
+_log = logging.getLogger(__name__)
 
 Wish = tuple[str, int]
 """A dataset and a kind of its images: HR, or LR at a scale."""
@@ -69,7 +74,7 @@ class Fetcher:
         attempts: for each URL, in a row without a new byte.
         jobs: number of downloads at once.
         keep_archives: leave archives in `root/archives` after unpacking.
-        meter: shows the progress.
+        progress: shows the transfers in MB (10**6 bytes).
     """
 
     root: Path
@@ -77,7 +82,7 @@ class Fetcher:
     attempts: int = ATTEMPTS
     jobs: int = 4
     keep_archives: bool = False
-    meter: Meter = field(default_factory=Meter)
+    progress: Progress = field(default_factory=lambda: Progress(unit="MB"))
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(
@@ -108,14 +113,14 @@ class Fetcher:
                 others += self.missing([dataset], kinds)
         self._check_space([*tasks, *self._tasks(others)])
         done: list[Task] = []
-        with self.meter:
+        with self.progress:
             while tasks:
                 self._work_on(tasks)
                 done += tasks
                 wishes = [wish for task in tasks if task.source_failed for wish in task.wishes]
                 tasks = self._tasks(wishes, {task.remote.name for task in done})
                 for task in tasks:
-                    self.meter.say(f"trying {task.remote.name} from {task.remote.host} instead")
+                    _log.info("trying %s from %s instead", task.remote.name, task.remote.host)
         return done
 
     def missing(self, datasets: Iterable[str], kinds: set[int]) -> list[Wish]:
@@ -203,7 +208,7 @@ class Fetcher:
 
     def _work(self, task: Task) -> None:
         """Do one task; a UserError is stored in it."""
-        watch = self.meter.watch(task.remote.name)
+        watch = _watch(self.progress, task.remote.name)
 
         def wait() -> None:
             watch("wait", 0, None)
@@ -214,7 +219,7 @@ class Fetcher:
             if task.archive is None:
                 task.path = self._download(task, watch)
             else:
-                with locked(task.folder / f"{task.remote.name}.unpacking", wait):
+                with hold(lock_of(task.folder / f"{task.remote.name}.unpacking"), wait):
                     # Another process may have done it in the meantime.
                     task.wishes = [wish for dataset, kind in task.wishes for wish in self.missing([dataset], {kind})]
                     if task.wishes:
@@ -265,6 +270,21 @@ class Fetcher:
                     f"{self.place(dataset, kind)} holds {what} that {task.remote.name} does not have "
                     f"({', '.join(foreign[:3])}): move that folder away and repeat"
                 )
+
+
+def _watch(progress: Progress, name: str) -> Watch:
+    """Return a function that shows one file's progress; each stage has a rate and a time left of its own."""
+    task = progress.task(name)
+    current = "download"
+
+    def watch(stage: str, done: int, total: int | None) -> None:
+        nonlocal current
+        if stage != current:
+            current = stage
+            task.restart(f"{name} {STAGES[stage]}".strip(), done / 1e6)
+        task(done / 1e6, None if total is None else total / 1e6)
+
+    return watch
 
 
 def _bytes_in(folder: Path) -> int:

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from safmn.data import bicubic, images, manifest, pairs, sources
-from safmn.data.disk import check_space, locked
 from safmn.data.manifest import HashedImage, HashedLR, HashedPair, Model
-from safmn.data.meter import Meter
 from safmn.errors import UserError
-from safmn.files import atomic, write_json
+from safmn.files import atomic, check_space, write_json
 from safmn.layout import INDEX, MANIFEST, PIXELS, packed_name
+from safmn.locks import hold
+from safmn.progress import Progress
 
 _MAX_THREADS = 8  # decoding scales to about that before the disk is the limit
 
@@ -387,7 +387,7 @@ def open_selection(
     name, part = sources.parse_selection(text)
     path = Path(folder) / packed_name(name, scale)
     if not (path / INDEX).exists():
-        with locked(path):
+        with hold(path.with_name(f".{path.name}.lock")):
             if not (path / INDEX).exists():
                 pack(name, root, scale, path, folders, border=border or "symmetric")
     dataset = open_pairs(path, scale, border)
@@ -422,9 +422,12 @@ def pack(
     found = sources.select(name, scale, root, folders, border)
     layout, length = _lay_out(found.pairs, scale)
     check_space(out_dir, length, f"packing {name}")
-    with atomic(out_dir / PIXELS) as temporary, open(temporary, "r+b") as file, Meter() as meter:
+    with (
+        atomic(out_dir / PIXELS) as temporary,
+        open(temporary, "r+b") as file,
+        Progress(f"packing {name}", "images") as progress,
+    ):
         file.truncate(length)
-        watch = meter.watch(f"packing {name}")
 
         def work(pair: pairs.Pair, entry: Entry) -> Entry:
             return _pack_one(pair, entry, scale, file.fileno())
@@ -434,7 +437,7 @@ def pack(
             try:
                 for entry in pool.map(work, found.pairs, layout):
                     entries.append(entry)
-                    watch("pack", entry.lr.offset + prod(entry.lr.shape), length)
+                    progress(len(entries), len(layout))
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
