@@ -4,6 +4,7 @@ Edits are made to the syntax tree, by the name of what they change, so that they
 """
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from safmn import fingerprint, networks
+from safmn.networks import variants
 from safmn.paths import ROOT
 
 VARIANTS = [
@@ -410,6 +413,17 @@ def test_the_same_in_every_place_and_with_every_hash_seed(tmp_path, fingerprints
     copy_project(tmp_path / "else where")
     found = run({"as it is": str(tmp_path / "else where")}, PYTHONHASHSEED="12345")
     assert found["as it is"] == fingerprints["as it is"]
+
+
+@pytest.mark.parametrize("name", variants.discover())
+def test_all_that_is_built_counts(name):
+    """What the switches choose in the tables by reading is what they choose by running."""
+    variant = variants.discover()[name]
+    pieces = fingerprint.network_walk(variants.CODE, variant.switches, variant.file.parent).pieces
+    modules = list(networks.build(name, 4).modules())
+    functions = {value for module in modules for value in vars(module).values() if inspect.isfunction(value)}
+    built = {f"{used.__module__}.{used.__qualname__}" for used in {*map(type, modules), *functions}}
+    assert {name for name in built if name.startswith("safmn.")} <= pieces.keys()
 
 
 def test_networks_differ(fingerprints):
