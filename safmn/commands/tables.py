@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         record = {
             "study": study.name,
             "summary": {f"table{table.number}": table.summary for table in rendered},
-            "cells": [{key: _plain(getattr(cell, name)) for key, name in cells.FIELDS.items()} for cell in joined],
+            "cells": [{key: _plain(getattr(cell, each.name)) for key, each in cells.FIELDS.items()} for cell in joined],
         }
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         return

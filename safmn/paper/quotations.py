@@ -49,17 +49,17 @@ TABLE_1 = {  # from CARN on
 
 
 def _cells(table: int, column: str, scale: int = 4, /, **networks: str) -> Cells:
-    """One cell a network; the names are those of the formula."""
+    """Name one cell a network for the formula."""
     return {name: (table, network, scale, column) for name, network in networks.items()}
 
 
 def _ours(table: int, column: str, scale: int = 4, /, **others: str) -> Cells:
-    """SAFMN's cell and those of others."""
+    """Name SAFMN's cell `ours`, and those of others."""
     return _cells(table, column, scale, ours="safmn", **others)
 
 
 def _ours_on(sets: Mapping[str, str], table: int, metric: str = "psnr", scale: int = 4, /, **others: str) -> Groups:
-    """A group of cells for SAFMN and for each of the others: one a test set."""
+    """Name a group of cells for SAFMN and for each of the others: one cell a test set."""
     networks = {"ours": "safmn"} | others
     return {
         name: {part: (table, network, scale, f"{dataset}_{metric}") for part, dataset in sets.items()}
@@ -72,19 +72,19 @@ def _ours_on_table_1(scale: int, sets: tuple[str, ...] = TABLE_1_SETS, /, **othe
 
 
 def _ours_and_best(scale: int, *best: str) -> Groups:
-    """SAFMN and the network with the best published PSNR on each of the five test sets of Table 1."""
+    """Name PSNR of SAFMN, and the best published PSNR, on each of the five test sets of Table 1."""
     columns = dict(zip(TABLE_1_SETS, best, strict=True))
     group = {name: (1, network, scale, f"{name}_psnr") for name, network in columns.items()}
     return _ours_on_table_1(scale) | {"best": group}
 
 
 def _acts_of_table_1(scale: int, *without: str) -> Cells:
-    """Activations of SAFMN and the networks of Table 1 from CARN on, without those that have no such cell."""
+    """Name acts of SAFMN and the networks of Table 1 from CARN on, without those that have no such cell."""
     return _ours(1, "activations", scale, **{name: TABLE_1[name] for name in TABLE_1 if name not in without})
 
 
 def _operations(**columns: str) -> Cells:
-    """Cells of Table 5."""
+    """Name cells of Table 5."""
     return {name: (5, "safmn", 4, column) for name, column in columns.items()}
 
 
@@ -104,7 +104,7 @@ def _itself(value: Span) -> Span:
 
 
 def _times(ours: Span, other: Span) -> Span:
-    """How many times as much the other one is."""
+    """Compute how many times as much the other one is."""
     return ratio(other, ours)
 
 
@@ -113,22 +113,22 @@ def _increase(ours: Span, other: Span) -> Span:
 
 
 def _part(ours: Span, without: Span) -> Span:
-    """The part in per cent that is gone without it."""
+    """Compute the part in per cent that is gone without it."""
     return percent_less(without, ours)
 
 
 def _lead(ours: Span, *others: Span) -> Span:
-    """How far the smallest of the others is above ours."""
+    """Compute how far the smallest of the others is above ours."""
     return least(*others) - ours
 
 
 def _excess(value: Span, *others: Span) -> Span:
-    """How far a value is above the largest of the others."""
+    """Compute how far a value is above the largest of the others."""
     return value - greatest(*others)
 
 
 def _smallest_gain(ours: list[Span], *others: list[Span]) -> Span:
-    """The smallest difference to any of the others on any test set."""
+    """Compute the smallest difference to any of the others on any test set."""
     return least(*(a - b for other in others for a, b in zip(ours, other, strict=True)))
 
 
@@ -137,7 +137,7 @@ def _largest_distance(ours: list[Span], other: list[Span]) -> Span:
 
 
 def _urban100_beyond_others(ours: list[Span], best: list[Span]) -> Span:
-    """How much farther below the best the PSNR is on Urban100, the fourth set, than on any other."""
+    """Compute how much farther below the best PSNR is on Urban100, the fourth set, than on any other."""
     gaps = [b - a for a, b in zip(ours, best, strict=True)]
     return gaps.pop(3) - greatest(*gaps)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from safmn.errors import UserError
 from safmn.files import atomic
 from safmn.networks import all_networks
 from safmn.networks.registry import Network
@@ -22,8 +24,15 @@ from safmn.study import Study
 
 ABLATIONS = 3  # the table of variants that the paper does not have
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
-FIELDS = {"row" if each.name == "network" else each.name: each.name for each in fields(Cell) if each.compare}
-"""Column of the file -> attribute of Cell."""
+FIELDS = {"row" if each.name == "network" else each.name: each for each in fields(Cell) if each.compare}
+"""Column of the file -> field of Cell."""
+READERS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    str: str,
+    float | None: lambda text: float(text) if text else None,
+    bool: {"True": True, "False": False}.__getitem__,
+}
+"""Type of a field -> how it is read."""
 
 
 def collect(study: Study, results: Path | str) -> list[Cell]:
@@ -53,7 +62,27 @@ def write(cells: Iterable[Cell], file: Path | str) -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIELDS)
         # None becomes an empty field, a float the shortest text that reads back as the same number.
-        writer.writerows([getattr(cell, name) for name in FIELDS.values()] for cell in cells)
+        writer.writerows([getattr(cell, each.name) for each in FIELDS.values()] for cell in cells)
+
+
+def read(file: Path | str) -> list[Cell]:
+    """Read `cells.csv` as `collect` returned it, without remarks.
+
+    Raises:
+        UserError: If the file cannot be read, or has other columns.
+    """
+    try:
+        with open(file, encoding="utf-8", newline="") as handle:
+            reader = csv.DictReader(handle, strict=True)
+            lines = list(reader)
+        if reader.fieldnames != list(FIELDS):
+            raise ValueError("its columns are others")
+        if any(None in line or None in line.values() for line in lines):
+            raise ValueError("a line has more or fewer fields than the header")
+        return [Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} is not readable ({reason}): `safmn tables` makes it anew") from error
 
 
 def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -> Iterable[PrintedCell]:

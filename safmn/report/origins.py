@@ -119,7 +119,7 @@ def _is_valid(key: str, value: Any) -> bool:
 
 
 @cache
-def _rules() -> dict[str, Draft202012Validator]:
+def _rules() -> dict[str, Any]:
     schema = read_yaml(SCHEMAS / "provenance.schema.yaml")
     environment, result = (schema["properties"][each]["items"]["properties"] for each in ("environments", "results"))
     groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from safmn import paths
+from safmn.errors import UserError
 from safmn.files import write_json, write_text
 from safmn.paper import NUMBERS, published, verdicts
 from safmn.paper.cell import Cell
@@ -433,23 +434,18 @@ def test_operations_of_ten_images_are_scaled_to_fifty(tmp_path):
 # --- The file --------------------------------------------------------------------------------------------------------
 
 
-def test_the_file_has_every_digit(tmp_path):
+def test_the_file_reads_back_as_it_was(tmp_path):
     study = fabricate.study()
     fabricate.run(tmp_path, study, "safmn")
     fabricate.quality(tmp_path, "safmn", "seed0_best", "Set5", [28.1, 29.1, 0.1 + 0.2, math.inf, 1 / 3])
     fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
-    found = cells.collect(study, tmp_path)
-    cells.write(found, tmp_path / "cells.csv")
-    with open(tmp_path / "cells.csv", encoding="utf-8", newline="") as handle:
-        lines = list(csv.DictReader(handle))
-    assert ",".join(lines[0]) == (
+    frame = cells.collect(study, tmp_path)
+    cells.write(frame, tmp_path / "cells.csv")
+    assert cells.read(tmp_path / "cells.csv") == frame
+    header = (tmp_path / "cells.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header == (
         "table,row,scale,column,published,measured,unit,delta,verdict,note,low,high,std,seeds,device,collapsed,origin"
     )
-    for line, each in zip(lines, found, strict=True):
-        assert (int(line["table"]), line["row"], int(line["scale"]), line["column"]) == each.place
-        for key in ("measured", "delta", "low", "high", "std"):
-            assert (float(line[key]) if line[key] else None) == getattr(each, key)
-        assert (line["verdict"], line["note"]) == (each.verdict, each.note)
 
 
 def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
@@ -473,3 +469,33 @@ def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
     assert [line[key] for key in ("unit", "device", "collapsed", "origin")] == ["ms", "cuda", "False", "measured"]
     line = lines["3", "safmn", "params"]
     assert [line[key] for key in [*cells.FIELDS][10:]] == ["", "", "", "0", "", "False", ""]
+
+
+HEADER = ",".join(cells.FIELDS)
+LINE = "3,safmn,4,params,239.52,239.52,K,0.0,exact,,,,,0,,False,counted"
+
+
+def test_a_file_of_the_right_form_is_read(tmp_path):
+    write_text(tmp_path / "cells.csv", f"{HEADER}\n{LINE}\n")
+    (found,) = cells.read(tmp_path / "cells.csv")
+    assert found == Cell(3, "safmn", 4, "params", "239.52", 239.52, "K", 0.0, "exact", origin="counted")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "table,row\n1,2\n",
+        f"{HEADER}\n{LINE[:-8]}\n",  # cut off
+        f"{HEADER}\n{LINE},more\n",
+        f"{HEADER}\n{LINE.replace('239.52,K', 'many,K')}\n",
+        f"{HEADER}\n{LINE.replace('False', 'maybe')}\n",
+        f"{HEADER}\n{LINE}".replace("exact,", 'exact,"'),  # a quote that never ends
+    ],
+)
+def test_another_file_is_refused(tmp_path, content):
+    if content is not None:
+        write_text(tmp_path / "cells.csv", content)
+    with pytest.raises(UserError, match=r"cells\.csv is not readable"):
+        cells.read(tmp_path / "cells.csv")
