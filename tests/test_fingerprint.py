@@ -271,6 +271,7 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     # Nothing that runs in training.
     "layout and comments gone": (everywhere(without_comments), set()),
     "comments added": (everywhere(with_comments), set()),
+    "docstrings gone": (everywhere(without_docstrings), set()),
     "annotations gone": (everywhere(without_annotations), set()),
     "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
     "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
@@ -384,29 +385,6 @@ def run(folders: dict[str, str], **environment: str) -> dict[str, dict[str, str]
 def test_an_edit_retrains_those_concerned_and_no_others(fingerprints, case):
     before, after = fingerprints["as it is"], fingerprints[case]
     assert {name for name in NETWORKS if before[name] != after[name]} == CASES[case][1]
-
-
-def test_docstrings_are_no_code(tmp_path):
-    """Apart from the others, since a class that had nothing else gets a statement instead."""
-    copy_project(tmp_path / "before")
-    copy_project(tmp_path / "after")
-    for folder, keep in (("before", True), ("after", False)):
-        for file in (tmp_path / folder).rglob("*.py"):
-            text = without_docstrings(file.read_text(encoding="utf-8"))
-            if keep:
-                text = with_docstrings(text)
-            file.write_text(text, encoding="utf-8")
-    folders = {name: str(tmp_path / name) for name in ("before", "after")}
-    found = run(folders)
-    assert found["before"] == found["after"]
-
-
-def with_docstrings(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            node.body.insert(0, ast.Expr(ast.Constant("Told again.")))
-    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def test_the_same_in_every_place_and_with_every_hash_seed(tmp_path, fingerprints):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from safmn import networks
 from safmn.commands import options, output
-from safmn.data import bicubic, pairs, photo
+from safmn.data import bicubic, layouts, photo
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.progress import Progress
@@ -106,7 +106,7 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise UserError(f"{source} is a folder but {target} is a file: let OUT be a folder")
-        jobs = [(file, target / f"{file.stem}.png") for file in pairs.list_images(source)]
+        jobs = [(file, target / f"{file.stem}.png") for file in layouts.list_images(source)]
         taken: set[Path] = set()
         for _, path in jobs:
             if path in taken:
