@@ -1,9 +1,7 @@
 """What a study writes, in bytes: packed datasets, and each run's states, weights, history and scalars."""
 
 import math
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -103,9 +101,3 @@ def downloads(names: list[str], scales: Iterable[int] = ()) -> dict[str, int | N
                 found[archive.remote.name] = archive.about
             kinds -= held
     return found
-
-
-def free(folder: Path) -> int:
-    """Bytes free where `folder` is, or would be made."""
-    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-    return shutil.disk_usage(existing).free

@@ -8,7 +8,7 @@ import torch
 
 from safmn.cost import memory
 from safmn.device.description import Cpu, Cuda, describe
-from safmn.files import digest
+from safmn.files import digest, free_bytes
 from safmn.planning import calibration, disk
 from safmn.planning.calibration import Step, as_in_training
 from safmn.planning.sizes import Sizes
@@ -195,8 +195,8 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
         **parts,
         "total": total,
         "present": there,
-        "free": disk.free(study.results),
-        "fits": total - there <= disk.free(study.results),
+        "free": free_bytes(study.results),
+        "fits": total - there <= free_bytes(study.results),
         "datasets": datasets,
         "downloads": fetched,
         "download_bytes": sum(size or 0 for size in fetched.values()),
