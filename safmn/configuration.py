@@ -1,21 +1,21 @@
 """YAML files that people write: read without surprises, checked against a schema, defaults filled in."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import jsonschema
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from safmn.errors import UserError
-from safmn.paths import SCHEMAS
 
-LARGEST_FILE = 1_000_000  # bytes; a study is a page, and a parser should not be handed a gigabyte
-LARGEST_NUMBER = 2**63
-LONGEST_TEXT = 4096  # characters; the longest path is as long
-DEEPEST = 20  # levels of nesting; the C parser takes a few thousand before its stack, and the process, is gone
+MAX_FILE = 1_000_000  # bytes; a study is a page, and a parser should not be handed a gigabyte
+MAX_NUMBER = 2**63
+MAX_TEXT = 4096  # characters; the longest path is as long
+MAX_DEPTH = 20  # levels of nesting; the C parser takes a few thousand before its stack, and the process, is gone
 
 
 class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
@@ -47,9 +47,9 @@ def read_yaml(path: Path | str) -> Any:
     """The content of one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
     try:
         with open(path, "rb") as handle:
-            data = handle.read(LARGEST_FILE + 1)  # a pipe or a device has no size to look at first
-        if len(data) > LARGEST_FILE:
-            raise UserError(f"{path} is larger than {LARGEST_FILE} bytes: is it a configuration at all?")
+            data = handle.read(MAX_FILE + 1)  # a pipe or a device has no size to look at first
+        if len(data) > MAX_FILE:
+            raise UserError(f"{path} is larger than {MAX_FILE} bytes: is it a configuration at all?")
         text = data.decode("utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL in it
         reason = getattr(error, "strerror", None) or error
@@ -75,8 +75,8 @@ def _check_tokens(text: str, path: Path | str) -> None:
             depth += 1
         elif isinstance(token, _CLOSING):
             depth -= 1
-        if depth > DEEPEST:
-            raise UserError(f"{path} is nested more than {DEEPEST} levels deep: is it a configuration at all?")
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path} is nested more than {MAX_DEPTH} levels deep: is it a configuration at all?")
 
 
 _OPENING = (
@@ -88,23 +88,67 @@ _OPENING = (
 _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
-@cache
-def _validator(schema: str) -> jsonschema.protocols.Validator:
-    return jsonschema.Draft202012Validator(read_yaml(SCHEMAS / f"{schema}.schema.yaml"))
+class Section(BaseModel):
+    """A group of keys. It cannot be changed, takes no other keys, and converts no types ("8" is not 8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
 
 
-def check(value: Any, schema: str, where: str | Path) -> Any:
-    """Returns `value` with the schema's defaults filled in; UserError that names `where` and the key if it is wrong.
+SectionT = TypeVar("SectionT", bound=Section)
 
-    Keys come back as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
+
+def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -> SectionT:
+    """Validate what was read from a file.
+
+    Keys are taken as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
+
+    Args:
+        model: the keys that `value` may have.
+        value: plain data; it is copied.
+        where: the file, for messages.
+        key: the key of `value` in that file; "" for the file as a whole.
+
+    Raises:
+        UserError: one line that names file, key and what is wrong.
     """
-    validator = _validator(schema)
-    value = _plain(value, where, ())
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    if error is not None:
-        message = error.message if len(error.message) < 200 else error.message[:200] + "..."
-        raise _wrong(where, error.absolute_path, " ".join(message.split()))
-    return _with_defaults(value, validator.schema)
+    plain = _plain(value, where, ())
+    try:
+        return model.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        problems = [(_path(problem, plain), _problem(problem)) for problem in error.errors(include_url=False)]
+    # The deepest one: of the alternatives that a key has, it belongs to the one that was meant.
+    deepest = max((path for path, _ in problems), key=len)
+    reasons = dict.fromkeys(reason for path, reason in problems if path == deepest)
+    raise _wrong(where, (*filter(None, [key]), *deepest), " or ".join(reasons))
+
+
+def as_plain(section: Section, only_given: bool = False) -> dict[str, Any]:
+    """Return a section as plain data for JSON and fingerprints, whole numbers as int, with or without its defaults."""
+    return cast(dict[str, Any], _plain(section.model_dump(mode="json", exclude_unset=only_given), "", ()))
+
+
+def _path(problem: ErrorDetails, content: Any) -> tuple[str | int, ...]:
+    """Return the keys that lead to a problem, without what pydantic adds of its own (alternatives, "[key]")."""
+    path: list[str | int] = []
+    for step in problem["loc"]:
+        try:
+            content = content[step]
+        except (LookupError, TypeError):
+            continue
+        path.append(step[:100] if isinstance(step, str) else step)
+    return (*path, problem["loc"][-1]) if problem["type"] == "missing" else tuple(path)
+
+
+def _problem(problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return "is required"
+    if problem["type"] == "extra_forbidden":
+        return "is not a known key: see config/README.md"
+    said = re.sub("^(Value error, |Input |String )", "", problem["msg"])
+    if problem["type"] == "value_error":
+        return said
+    value = repr(problem["input"])
+    return f"{said}, not {value if len(value) < 100 else value[:100] + '...'}"
 
 
 def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError:
@@ -114,8 +158,8 @@ def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError
 
 def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
     """`value` as data that JSON, a path and a message can hold; UserError where it is not."""
-    if len(path) > DEEPEST:
-        raise _wrong(where, path[:3], f"is nested more than {DEEPEST} levels deep")
+    if len(path) > MAX_DEPTH:
+        raise _wrong(where, path[:3], f"is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         plain: dict[str, Any] = {}
         for key, each in value.items():
@@ -129,27 +173,15 @@ def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
     if isinstance(value, list):
         return [_plain(each, where, (*path, place)) for place, each in enumerate(value)]
     if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise _wrong(where, path, f"is longer than {LONGEST_TEXT} characters")
+        if len(value) > MAX_TEXT:
+            raise _wrong(where, path, f"is longer than {MAX_TEXT} characters")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise _wrong(where, path, "holds a character that cannot be written to a file")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+        if not abs(value) < MAX_NUMBER:  # nor is NaN
             raise _wrong(where, path, "is not a number that can be computed with")
         return int(value) if value == int(value) else value
     return value
-
-
-def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    filled = dict(value)
-    for key, subschema in schema.get("properties", {}).items():
-        if key in filled:
-            filled[key] = _with_defaults(filled[key], subschema)
-        elif "default" in subschema:
-            filled[key] = _with_defaults(subschema["default"], subschema)
-    return filled
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from safmn.data import packed, sources
 from safmn.device.description import Cpu
 from safmn.planning import calibration, disk, plan, sizes
 from safmn.planning.wallclock import makespan, spoken, with_days
+from safmn.schema import RunSettings
 from safmn.study import Run, Study
 from safmn.training import capture
 
@@ -31,11 +32,11 @@ MICRO = {
     "run": {"log_every": 2, "save_every": 0},
 }
 
-RUN = {"cuda_graph": False}
+RUN = RunSettings()
 
 
 def study(**changes):
-    return Study(MICRO | changes, "micro.yaml")
+    return Study.from_content(MICRO | changes, "micro.yaml")
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_disk_of_a_run_that_is_there(tmp_path, monkeypatch):
     command = ["train", "ccm_none", "--study", "micro.yaml", "--scale", "4", "--out", "run", "--no-check"]
     assert main(command) == 0
     this = Study.load("micro.yaml")
-    expected = disk.of_run(this.specification(Run("ccm_none", 4, 0)), this.content["run"])
+    expected = disk.of_run(this.specification(Run("ccm_none", 4, 0)), this.run)
     run = tmp_path / "run"
     taken = {
         "states": sum(file.stat().st_size for file in (run / "state").glob("*.state")),
@@ -236,7 +237,7 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     done = []
 
     def recorded(step, run_settings):
-        if not run_settings["cuda_graph"]:
+        if not run_settings.cuda_graph:
             return step
         kinds = itertools.chain(["aside"] * capture.WARM_UP, ["record"], itertools.repeat("replay"))
         return lambda *batch: done.append(next(kinds)) or step(*batch)
@@ -245,7 +246,7 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     specification = study().specification(Run("ccm_none", 4, 0))
     warm_up = calibration.once_warm
     monkeypatch.setattr(calibration, "once_warm", lambda work, device: done.append("warm-up") or warm_up(work, device))
-    timing = calibration.step(specification, {"cuda_graph": True}, Cpu(), 0.0, 1).timing
+    timing = calibration.step(specification, RunSettings(cuda_graph=True), Cpu(), 0.0, 1).timing
     assert done[: capture.WARM_UP + 2] == ["aside"] * capture.WARM_UP + ["record", "warm-up"]
     assert done[capture.WARM_UP + 2 :] == ["replay"] * (calibration.WARM_UP + 1 + timing.repetitions)
     done.clear()

@@ -119,7 +119,7 @@ def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: S
     root = crate.root_dataset
     root["name"] = f"SAFMN, reproduced: the study {study.name}"
     root["description"] = (
-        f"{study.content['description']}. The paper's tables with what was measured beside each printed number, the "
+        f"{study.description}. The paper's tables with what was measured beside each printed number, the "
         f"workflow that made them, and where every result comes from. Images and other people's weights, which have "
         f"licences of their own, are not in it, but for the parts of test images that a figure may show. "
         f"{_told(missing)}"

@@ -16,7 +16,7 @@ not depend on how the images were stored, so the same pictures re-encoded, packe
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -275,7 +275,7 @@ def open_selection(
     scale: int,
     folder: Path | str,
     root: sources.Root = None,
-    folders: dict[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
     border: str | None = None,
 ) -> PackedPairs:
     """The images of a selection from the packed dataset `folder`/<dataset>/x<scale>, packed there first if need be.
@@ -306,7 +306,7 @@ def pack(
     root: sources.Root,
     scale: int,
     out_dir: Path | str,
-    folders: dict[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
     threads: int | None = None,
     border: str = "symmetric",
 ) -> PackedPairs:

@@ -10,7 +10,7 @@ A selection is a name with an optional Python slice of the dataset's sorted imag
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,7 +149,7 @@ Root = Path | str | Sequence[Path | str] | None
 """The folder that holds datasets, or several that are looked at in turn."""
 
 
-def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) -> Location:
+def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = None) -> Location:
     """Finds a dataset.
 
     Args:
@@ -186,7 +186,7 @@ def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) 
     )
 
 
-def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None = None) -> bool:
+def can_be_expected(text: str, root: Root = None, folders: Mapping[str, str] | None = None) -> bool:
     """Whether a study should insist on a selection: not on a dataset that is absent and given on application only."""
     name, _ = parse_selection(text)
     known = DATASETS.get(name)
@@ -200,7 +200,7 @@ def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None
 
 
 def select(
-    text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None, border: str = "symmetric"
+    text: str, scale: int, root: Root = None, folders: Mapping[str, str] | None = None, border: str = "symmetric"
 ) -> pairs.Found:
     """The pairs that a selection means: `parse_selection`, `locate`, the slice; raises UserError where none is left."""
     name, part = parse_selection(text)

@@ -5,7 +5,7 @@ of the catalogue holds is fetched into the study's download folder, if it has on
 alone, so that a study of many datasets is planned in no time; the job that fetches looks at every image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safmn.data import catalogue, sources
@@ -18,7 +18,7 @@ Source = dict[str, list[int]]
 def to_fetch(
     needed: Iterable[tuple[str, int]],
     root: Path | None,
-    folders: dict[str, str],
+    folders: Mapping[str, str],
     download: Path | None,
 ) -> dict[str, Source]:
     """What is to be fetched, by source: datasets that share an archive are one source's and one job's.

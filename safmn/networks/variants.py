@@ -13,6 +13,7 @@ from safmn.configuration import check, read_yaml, yaml_files
 from safmn.errors import UserError
 from safmn.networks.registry import Network, published_networks
 from safmn.paper import NUMBERS
+from safmn.schema import VariantFile
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 CODE = "safmn.networks.safmn:SAFMN"
@@ -49,12 +50,11 @@ def load(file: Path) -> Variant:
     name = file.stem
     if not NAME.fullmatch(name):
         raise UserError(f"{file}: a variant's name is its file's: lower-case letters, digits and _ only")
-    content = check(read_yaml(file), "variant", file)
-    switches = content["network"]
-
-    rows = {int(table): str(row) for table, row in content["rows"].items()}
-    network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE, CODE)
-    return Variant(network, switches, content["training"], content["description"], file, content["beside"])
+    content = check(VariantFile, read_yaml(file), file)
+    rows = {int(table): str(row) for table, row in content.rows.items()}
+    factory = partial(_build, file, content.network)
+    network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE)
+    return Variant(network, content.network, content.training, content.description, file, content.beside)
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:

@@ -24,6 +24,7 @@ from safmn.device.description import Cpu, Cuda, describe
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
+from safmn.schema import RunSettings
 from safmn.training import capture, loop, validation
 from safmn.training.step import TrainStep
 
@@ -142,7 +143,7 @@ def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
 
 def step(
     specification: dict[str, Any],
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     device: Cpu | Cuda,
     budget: float,
     peak: int,
@@ -193,7 +194,7 @@ def step(
 @contextmanager
 def _stepping(
     specification: dict[str, Any],
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     batch: int,
     device: Cpu | Cuda,
     resident: bool | None,

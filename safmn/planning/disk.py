@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from safmn import layout, networks
 from safmn.data import catalogue
 from safmn.planning.sizes import Sizes
+from safmn.schema import RunSettings
 from safmn.study import Study
 from safmn.training import state
 from safmn.training.history import COLUMNS
@@ -24,7 +25,7 @@ SAMPLE = 1000  # rows of a history from which longer ones are projected
 SCALAR = 55  # bytes of one value in an event file: its name, step and value in a framed record
 
 
-def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[str, int]:
+def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str, int]:
     """Bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
 
     What a run keeps after a real step on the meta device is serialised with zeros for values, of which the bytes do not
@@ -53,9 +54,9 @@ def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[
     }
 
 
-def history_rows(settings: dict[str, Any], run_settings: dict[str, Any]) -> int:
+def history_rows(settings: dict[str, Any], run_settings: RunSettings) -> int:
     """Lines of a run's history: one each `log_every` iterations, one at each validation."""
-    total, log, validate = settings["iterations"], run_settings["log_every"], settings["validate_every"]
+    total, log, validate = settings["iterations"], run_settings.log_every, settings["validate_every"]
     due = total // log + total // validate - total // math.lcm(log, validate)
     return due + (total % log != 0 and total % validate != 0)
 

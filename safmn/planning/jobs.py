@@ -42,8 +42,8 @@ class Jobs:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.to_fetch = study.to_fetch()
-        folders = study.data["folders"]
-        self.tested = [text for text in study.data["test"] if sources.can_be_expected(text, study.roots, folders)]
+        folders = study.data.folders
+        self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
         self.counts = {name: cost.of_counts(name) for name in (*study.variants, *study.networks)}
@@ -82,7 +82,7 @@ class Jobs:
     @cached_property
     def weights_folder(self) -> Path | None:
         """Where published weights are downloaded to."""
-        return self.study.weights_roots[-1] if self.study.content["weights"]["download"] else None
+        return self.study.weights_roots[-1] if self.study.weights.download else None
 
     def images(self, dataset: str, scale: int) -> list[str]:
         """The image files of a dataset, so that a changed one is noticed; none while the dataset is not there.
@@ -92,18 +92,18 @@ class Jobs:
         if dataset in self.fetched:
             return [self._marker(dataset, scale)]
         try:
-            pairs = sources.locate(dataset, self.study.roots, self.study.data["folders"]).pairs(scale)
+            pairs = sources.locate(dataset, self.study.roots, self.study.data.folders).pairs(scale)
         except UserError:
             return []  # the job tells what is missing and how to get it
         return [str(path) for pair in pairs for path in (pair.hr, pair.lr) if path is not None]
 
     def where(self, dataset: str) -> str:
         """The options that tell `safmn pack` where a dataset lies."""
-        folder = self.study.data["folders"].get(dataset)
+        folder = self.study.data.folders.get(dataset)
         roots = self.study.roots[-1:] if dataset in self.fetched else self.study.roots
         options = [f"--data-root {shlex.quote(str(root))}" for root in roots]
         options += [f"--folder {shlex.quote(folder)}"] if folder else []
-        options += ["--border clamped"] if self.study.data["border"] == "clamped" else []
+        options += ["--border clamped"] if self.study.data.border == "clamped" else []
         return " ".join(options)
 
     def packed(self, selections: list[str], scale: int | str) -> list[str]:

@@ -122,7 +122,7 @@ def _status(study: Study, run: Run, folder: Path, today: Today) -> Status:
     status = Status(run, "not started", study.specification(run)["training"]["iterations"])
     record = Results(folder).record(run)
     failure = first_line(place / layout.FAILURE)
-    process = holder(place, study.content["run"]["save_every"])
+    process = holder(place, study.run.save_every)
     stale: list[str] | None = []
     if isinstance(record, Absent):
         status.remarks += [record.reason] if record.reason else []
@@ -262,7 +262,7 @@ def _plan(study: Study, folder: Path) -> tuple[dict[str, float], dict[str, Any] 
         plan = json.loads(file.read_text(encoding="utf-8"))
         rates = {each["folder"]: float(each["seconds_per_iteration"]) for each in plan["runs"]}
         made = {"file": str(file), "device": plan["provenance"].get("gpu") or f"CPU ({plan['provenance'].get('cpu')})"}
-        departures = differences(plan["training"], study.training, "training")
+        departures = differences(plan["training"], study.content["training"], "training")
     except FileNotFoundError:
         return {}, None, []
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -307,7 +307,7 @@ def _other_study(study: Study, folder: Path) -> list[str]:
 
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Stage -> [files that are there, files in all]; training is told run by run."""
-    tests = {parse_selection(text)[0] for text in study.data["test"]}
+    tests = {parse_selection(text)[0] for text in study.data.test}
     names = dict.fromkeys([*study.variants, *study.networks])
     wanted = {
         layout.DATA: [f"{layout.packed(*each)}/{layout.INDEX}" for each in study.packed_datasets()],

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Cpu, Cuda, describe
 from safmn.files import digest
@@ -72,13 +73,13 @@ def make(
     runs.sort(key=lambda each: order[each["folder"]])
     record = {
         "study": study.name,
-        "training": study.training,
+        "training": study.training and as_plain(study.training),
         "provenance": provenance,
         "settings": {
             "device": device.kind,
             "seconds_per_variant": budget,
             "parallel": parallel,
-            "cuda_graph": device.kind == "cuda" and study.content["run"]["cuda_graph"],
+            "cuda_graph": device.kind == "cuda" and study.run.cuda_graph,
         },
         "process_start_seconds": start,
         "networks": found,
@@ -114,7 +115,7 @@ def _calibrate(
     resident = None
     if device.kind == "cuda":  # as the sampler decides with the study's own images
         resident = 2 * _training_bytes(sizes, run.scale) <= calibration.free_memory(device)
-    run_settings = study.content["run"]
+    run_settings = study.run
     step: Step = calibration.step(specification, run_settings, device, budget / 2, needs["peak"], resident)
     return {
         "variants": list(dict.fromkeys(each.variant for each in group)),
@@ -138,7 +139,7 @@ def _fits(study: Study, peak: int, images: int, device: Cpu | Cuda) -> bool | No
     if device.kind != "cuda":
         return None
     room = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    return study.content["run"]["jobs_per_device"] * (peak + images) <= room
+    return study.run.jobs_per_device * (peak + images) <= room
 
 
 def _training_bytes(sizes: Sizes, scale: int) -> int:
@@ -186,7 +187,7 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
     datasets = disk.packed(study, sizes)
     missing = [each["dataset"] for each in datasets if each["origin"] == "facts"]
     # By hand, HR images are enough; the workflow takes the publishers' LR images as well.
-    fetched = disk.downloads(list(dict.fromkeys(missing)), study.scales if study.data["download"] else ())
+    fetched = disk.downloads(list(dict.fromkeys(missing)), study.scales if study.data.download else ())
     parts = {key: sum(run["bytes"][key] for run in runs) for key in ("states", "weights", "history", "scalars")}
     parts["packed"] = sum(each["bytes"] or 0 for each in datasets)
     there = sum(each["bytes"] or 0 for each in datasets if each["present"])
@@ -242,11 +243,11 @@ def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
     if record["runs"]:
         said.append("every run goes on to its last iteration (one that collapses is shorter)")
         said.append("memory is the peak of a training step on CUDA, predicted, without cuDNN's workspaces")
-        shared = study.content["run"]["jobs_per_device"]
+        shared = study.run.jobs_per_device
         if shared > 1:
             said.append(f"{shared} jobs that share a device are no faster together than one after the other")
         if record["settings"]["device"] == "cpu":
-            asked, had = study.training["threads"], record["provenance"]["threads"]
+            asked, had = study.training.threads, record["provenance"]["threads"]
             said.append(
                 f"each job has a CPU to itself with {had} thread{'s' * (had > 1)}"
                 + (f" (the study says {asked}, but there are no more cores here)" if had < asked else "")

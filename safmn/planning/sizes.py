@@ -57,9 +57,7 @@ class Sizes:
     """Sizes of a study's datasets, each looked at once."""
 
     def __init__(self, study: Study) -> None:
-        self._data = study.data
-        self._roots = study.roots
-        self._results = study.results
+        self._study = study
         self._known: dict[tuple[str, int], Size] = {}
 
     def dataset(self, name: str, scale: int) -> Size:
@@ -75,10 +73,10 @@ class Sizes:
 
     def selections(self, use: str, scale: int) -> list[Size]:
         """Those of `data.train`, `data.validation` or `data.test`."""
-        return [self.selection(text, scale) for text in self._data[use]]
+        return [self.selection(text, scale) for text in self._study.selections(use)]
 
     def _look(self, name: str, scale: int) -> Size:
-        place = self._results / layout.packed(name, scale)
+        place = self._study.results / layout.packed(name, scale)
         if (place / layout.PIXELS).exists():
             try:
                 packed: Any = open_pairs(place, scale)
@@ -87,7 +85,7 @@ class Sizes:
             except UserError:
                 pass  # it is packed again when it is needed
         try:
-            found = sources.locate(name, self._roots, self._data["folders"]).pairs(scale)
+            found = sources.locate(name, self._study.roots, self._study.data.folders).pairs(scale)
             return Size([_of_pair(pair, scale) for pair in found], "headers")
         except UserError as error:
             known = sources.DATASETS.get(name)

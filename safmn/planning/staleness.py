@@ -38,7 +38,7 @@ class Today:
         """Training and validation images at a scale; None where some are not packed."""
         if scale not in self._known:
             try:
-                self._known[scale] = [self._open(text, scale) for use in _USES for text in self.study.data[use]]
+                self._known[scale] = [self._open(text, scale) for use in _USES for text in self.study.selections(use)]
             except UserError:
                 self._known[scale] = None
         return self._known[scale]
@@ -46,7 +46,7 @@ class Today:
     def patches(self, run: Run) -> tuple[int, int]:
         """(images, bytes) that a run draws its patches from, as run.json records them; (0, 0) if it cannot."""
         settings = self.study.specification(run)["training"]
-        train = (self.datasets(run.scale) or [])[: len(self.study.data["train"])]
+        train = (self.datasets(run.scale) or [])[: len(self.study.data.train)]
         try:
             sampler = PatchSampler(
                 train, 1, settings["patch"], run.scale, 0, draw=settings["draw"], small=settings["small_images"]

@@ -13,12 +13,12 @@ def of_table(study: Study, results: Results, table: int, comparisons: Sequence[C
     """The sentences below a table; `comparisons` with the baseline, for those that have them."""
     found = reference_ema.answers(study, results) if table == 3 else []
     found += [_ordering(each) for each in comparisons]
-    found.append(f"Study: {study.name}, {study.content['description']}.")
+    found.append(f"Study: {study.name}, {study.description}.")
     if table in (1, 3, 4):
         found += _counting(study, results)
         found.append(
             "Quality: on Y of MATLAB's YCbCr, SR rounded to uint8, border of scale pixels cropped, means over images; "
-            f"tested on {', '.join(study.data['test']) or 'nothing'}."
+            f"tested on {', '.join(study.data.test) or 'nothing'}."
         )
         budget = trained.budget(study, results)
         found.append(f"Training: {budget}." if budget else "Training: none, this study only evaluates.")

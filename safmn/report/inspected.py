@@ -94,7 +94,7 @@ def _read(subject: Subject, title: str, results: Results) -> Inspected | Absent:
 
 
 def _unlooked(subject: Subject, study: Study, results: Results) -> str:
-    if not study.data["test"]:
+    if not study.data.test:
         return "the study tests on no images that could be looked at"
     if subject.run is not None:
         trained = not isinstance(results.record(subject.run), Absent)

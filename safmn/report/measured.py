@@ -61,10 +61,10 @@ class Benchmark:
 
 def benchmarks(study: Study) -> list[Benchmark]:
     """The study's test sets; two parts of one dataset get ids of their own."""
-    names = [parse_selection(text)[0] for text in study.data["test"]]
+    names = [parse_selection(text)[0] for text in study.data.test]
     often = Counter(name.lower() for name in names)
     found = []
-    for text, name in zip(study.data["test"], names, strict=True):
+    for text, name in zip(study.data.test, names, strict=True):
         base = name if often[name.lower()] == 1 else text
         known = DATASETS.get(name)
         found.append(Benchmark(text, name, identifier(base), known.images if known else None))

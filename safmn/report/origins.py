@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter, ValidationError
 
 from safmn import layout
-from safmn.configuration import check, read_yaml
+from safmn.configuration import check
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
-from safmn.paths import SCHEMAS
 from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Results
+from safmn.report.provenance import Code, Device, Host, Provenance, Result
 from safmn.study import Study
 
 FILE = layout.PROVENANCE
@@ -41,13 +41,13 @@ def write(study: Study, folder: Path | str) -> Path:
     """Writes `provenance.json` into the study's folder, checked against its schema."""
     file = Path(folder) / FILE
     record = collect(study, Results(folder))
-    check(record, "provenance", file)
+    check(Provenance, record, file)
     write_json(file, record)
     return file
 
 
 def collect(study: Study, results: Results) -> dict[str, Any]:
-    """The content of `provenance.json`; its parts are described in workflow/schemas/provenance.schema.yaml."""
+    """The content of `provenance.json`; its parts are described in `safmn.report.provenance`."""
     environments: dict[str, int] = {}
     described: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
@@ -93,16 +93,19 @@ def _fits(key: str, value: Any) -> bool:
     if isinstance(value, int | float) and not abs(value) < LARGEST:  # nor is NaN
         return False
     rule = _rules().get(key)
-    return rule.is_valid(value) if rule else isinstance(value, str | int | float | None)
+    if rule is None:
+        return isinstance(value, str | int | float | None)
+    try:
+        rule.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 @cache
-def _rules() -> dict[str, Draft202012Validator]:
-    whole = Draft202012Validator(read_yaml(SCHEMAS / "provenance.schema.yaml"))
-    parts = whole.schema["properties"]
-    environment, result = (parts[each]["items"]["properties"] for each in ("environments", "results"))
-    groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]
-    return {key: whole.evolve(schema=rule) for group in groups for key, rule in group.items()}
+def _rules() -> dict[str, TypeAdapter[Any]]:
+    fields = {key: field for model in (Result, Code, Device, Host) for key, field in model.model_fields.items()}
+    return {key: TypeAdapter(Annotated[field.annotation, field]) for key, field in fields.items()}
 
 
 def steady(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,11 +151,11 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
             run.scale,
             partial(results.untrained, run),
         )
-    for run in study.runs() if study.data["test"] else []:
+    for run in study.runs() if study.data.test else []:
         for which in ("best", "last"):
             file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))
             yield "evaluation", file, run.variant, run.scale, partial(_unevaluated, results, file)
-    for subject in subjects.subjects(study) if study.data["test"] else []:
+    for subject in subjects.subjects(study) if study.data.test else []:
         file = f"{subject.stem}.json"
         # Others are looked into as far as weights were at hand.
         if subject.run is not None or (results.folder / file).is_file():

@@ -53,7 +53,7 @@ class Qualities:
     def _without_data(self, scale: int, trains: bool) -> str:
         """Which dataset a result waits for that could not be downloaded or packed, and why; "" for none."""
         data = self.study.data
-        texts = [*data["train"], *data["validation"], *data["test"]] if trains else data["test"]
+        texts = [*data.train, *data.validation, *data.test] if trains else data.test
         names = dict.fromkeys(sources.parse_selection(text)[0] for text in texts)
         told = ((name, self.results.unpacked(name, scale)) for name in names)
         return next((f"{name} {reason}" for name, reason in told if reason), "")
@@ -61,7 +61,7 @@ class Qualities:
     @cached_property
     def _out_of_reach(self) -> dict[str, str]:
         """Benchmarks that the study goes without, since they are given on application only: id -> how to get them."""
-        roots, folders = self.study.roots, self.study.data["folders"]
+        roots, folders = self.study.roots, self.study.data.folders
         return {
             each.id: f"{each.name} is not at hand: {sources.DATASETS[each.name].obtain}"
             for each in self.benchmarks.values()

@@ -1,21 +1,21 @@
 """A training step as one CUDA graph: some 500 kernels sent off by one call instead of one by one."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
+from safmn.schema import RunSettings
 from safmn.training.step import TrainStep
 
 WARM_UP = 3  # iterations that are not replayed
 
 
-def as_asked(step: TrainStep, run_settings: dict[str, Any]) -> Callable[[int, Tensor, Tensor], Tensor]:
+def as_asked(step: TrainStep, run_settings: RunSettings) -> Callable[[int, Tensor, Tensor], Tensor]:
     """How a study's `run` section wants iterations to be done: by the step itself, or recorded."""
-    return CapturedStep(step) if run_settings["cuda_graph"] and step.device.type == "cuda" else step
+    return CapturedStep(step) if run_settings.cuda_graph and step.device.type == "cuda" else step
 
 
 class CapturedStep:

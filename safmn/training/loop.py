@@ -16,6 +16,7 @@ from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.files import remove_strays
 from safmn.networks import parameters
+from safmn.schema import RunSettings
 from safmn.training import capture, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
 from safmn.training.history import Progress, Scalars
@@ -46,7 +47,7 @@ class Training:
         train: list[PackedPairs],
         validate: list[PackedPairs],
         out: Path,
-        run_settings: dict[str, Any],
+        run_settings: RunSettings,
         device: torch.device,
     ) -> None:
         self.settings = specification["training"]
@@ -93,10 +94,10 @@ class Training:
             while kept.iteration < self.total and kept.collapse is None:
                 kept.pending.append(self.learn(kept.iteration, *self.sampler.batch(kept.iteration)))
                 kept.iteration += 1
-                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings["log_every"]):
+                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings.log_every):
                     self._look(progress, scalars)
                 number = should_stop()
-                if number is not None or time.monotonic() - saved >= self.run_settings["save_every"]:
+                if number is not None or time.monotonic() - saved >= self.run_settings.save_every:
                     save()
                     saved = time.monotonic()
                 if number is not None and kept.iteration < self.total and kept.collapse is None:
@@ -128,7 +129,7 @@ class Training:
             psnr = self._keep(l1 + frequency, norm)
         l1, frequency, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
         progress.tell(kept.iteration, l1=l1, fft=frequency, psnr=psnr)
-        if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings["log_every"]):
+        if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings.log_every):
             return
         kept.unwritten = []
         rate = schedule.learning_rate(
@@ -161,7 +162,7 @@ def train(
     train: list[PackedPairs],
     validate: list[PackedPairs],
     out: Path,
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     *,
     device: torch.device | None = None,
     restart: bool = False,

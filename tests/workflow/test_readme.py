@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from safmn.data import images
 from tests.workflow.conftest import PATIENCE, ROOT
@@ -82,17 +81,3 @@ def test_the_readmes_commands_run_in_its_order(place):
 def test_the_files_that_the_readme_names_exist():
     for target in re.findall(r"\]\(([^)h#][^)]*)\)", README):
         assert (ROOT / target).exists(), target
-
-
-def test_every_key_of_a_study_is_explained():
-    explained = (ROOT / "config/README.md").read_text(encoding="utf-8")
-
-    def keys(properties: dict, prefix: str = "") -> list[str]:
-        found = []
-        for name, value in properties.items():
-            found += [prefix + name, *keys(value.get("properties", {}), f"{prefix}{name}.")]
-        return found
-
-    schema = yaml.safe_load((ROOT / "workflow/schemas/study.schema.yaml").read_text())
-    missing = [key for key in keys(schema["properties"]) if f"| `{key}` |" not in explained]
-    assert not missing
