@@ -1,4 +1,4 @@
-"""YAML files that people write: read without surprises, checked against a schema, defaults filled in."""
+"""YAML files that people write: read strictly, validated by a pydantic model, defaults filled in."""
 
 import json
 import re
@@ -12,14 +12,14 @@ from pydantic_core import ErrorDetails
 
 from safmn.errors import UserError
 
-MAX_FILE = 1_000_000  # bytes; a study is a page, and a parser should not be handed a gigabyte
+MAX_FILE = 1_000_000  # bytes; a study is a page
 MAX_NUMBER = 2**63
-MAX_TEXT = 4096  # characters; the longest path is as long
-MAX_DEPTH = 20  # levels of nesting; the C parser takes a few thousand before its stack, and the process, is gone
+MAX_TEXT = 4096  # characters; the longest path
+MAX_DEPTH = 20  # levels of nesting; a few thousand would overflow the C parser's stack
 
 
 class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
-    """YAML without aliases (a few lines of them can stand for gigabytes) and without repeated keys."""
+    """YAML without repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -35,7 +35,7 @@ class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Sa
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 reads 1e-3 as text; people who write learning rates mean a number, as YAML 1.2 does.
+# YAML 1.1 reads 1e-3 as text; here it is a number, as in YAML 1.2.
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -44,10 +44,10 @@ _PlainLoader.add_implicit_resolver(
 
 
 def read_yaml(path: Path | str) -> Any:
-    """The content of one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
+    """Read one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
     try:
         with open(path, "rb") as handle:
-            data = handle.read(MAX_FILE + 1)  # a pipe or a device has no size to look at first
+            data = handle.read(MAX_FILE + 1)  # a pipe or a device has no size to check first
         if len(data) > MAX_FILE:
             raise UserError(f"{path} is larger than {MAX_FILE} bytes: is it a configuration at all?")
         text = data.decode("utf-8-sig")
@@ -61,12 +61,12 @@ def read_yaml(path: Path | str) -> Any:
         raise
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    except Exception as error:  # whatever int(), a date or a table makes of a value that does not fit its tag
+    except Exception as error:  # int(), dates and tables raise anything on a value that does not fit its tag
         raise UserError(f"{path} is not valid YAML: a value does not fit its tag or type ({error})") from error
 
 
 def _check_tokens(text: str, path: Path | str) -> None:
-    """Refuses, before anything is built, what a few bytes blow up: aliases and deep nesting."""
+    """Refuse aliases (a few lines of them can expand to gigabytes) and deep nesting before anything is built."""
     depth = 0
     for token in yaml.scan(text, Loader=_PlainLoader):
         if isinstance(token, yaml.AliasToken):
@@ -157,21 +157,21 @@ def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError
 
 
 def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
-    """`value` as data that JSON, a path and a message can hold; UserError where it is not."""
+    """Return `value` as data that fits JSON, a path and a message; UserError where it does not."""
     if len(path) > MAX_DEPTH:
         raise _wrong(where, path[:3], f"is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         plain: dict[str, Any] = {}
-        for key, each in value.items():
+        for key, item in value.items():
             if type(key) is not int and not isinstance(key, str):
                 raise _wrong(where, path, "a key is not a word: put it in quotes")
             key = _plain(key, where, path)
             if str(key) in plain:
                 raise _wrong(where, path, f"{str(key)!r} is given twice")
-            plain[str(key)] = _plain(each, where, (*path, str(key)[:100]))
+            plain[str(key)] = _plain(item, where, (*path, str(key)[:100]))
         return plain
     if isinstance(value, list):
-        return [_plain(each, where, (*path, place)) for place, each in enumerate(value)]
+        return [_plain(item, where, (*path, index)) for index, item in enumerate(value)]
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise _wrong(where, path, f"is longer than {MAX_TEXT} characters")
@@ -185,10 +185,10 @@ def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
 
 
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """The .yaml and .yml files of a folder by name; UserError where it is missing, or two of them have one name."""
+    """Yield the .yaml and .yml files of a folder by name; UserError if it is missing, or two files share a name."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one YAML file a variant")
-    # Hidden ones are an editor's or a file system's, not a person's.
+    # Hidden files are made by editors and file systems.
     files = [file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml") and file.name[0] != "."]
     by_name: dict[str, Path] = {}
     for file in sorted(files):

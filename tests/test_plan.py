@@ -76,7 +76,7 @@ def test_durations_are_spoken():
 def test_rows_of_a_history(iterations, log_every, validate_every):
     due = {i for i in range(1, iterations + 1) if i % log_every == 0 or i % validate_every == 0} | {iterations}
     training = {"iterations": iterations, "validate_every": validate_every}
-    assert disk.history_rows(training, {"log_every": log_every}) == len(due)
+    assert disk.history_rows(training, RunSettings(log_every=log_every)) == len(due)
 
 
 # --- sizes ---
@@ -198,7 +198,7 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
         return original(self, iteration, lr, hr)
 
     monkeypatch.setattr(calibration.TrainStep, "__call__", watched)
-    whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MOST, 1)
+    whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MAX_REPETITIONS, 1)
     assert (whole.measured_batch, whole.reason) == (2, "")
     assert whole.seconds == whole.timing.seconds
     assert seen[-1][:3] == ((2, 3, 16, 16), (2, 3, 64, 64), torch.uint8)
@@ -210,7 +210,8 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
     assert "GiB" in part.reason
     specification["training"]["batch"] = 24
     slow = calibration.step(specification, RUN, Cpu(), 1e-6, 1)
-    assert (slow.measured_batch, slow.seconds) == (calibration.FEWEST, 24 / calibration.FEWEST * slow.timing.seconds)
+    assert slow.measured_batch == calibration.MIN_PATCHES
+    assert slow.seconds == 24 / calibration.MIN_PATCHES * slow.timing.seconds
 
 
 @pytest.mark.parametrize(
@@ -250,7 +251,7 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     assert done[: capture.WARM_UP + 2] == ["aside"] * capture.WARM_UP + ["record", "warm-up"]
     assert done[capture.WARM_UP + 2 :] == ["replay"] * (calibration.WARM_UP + 1 + timing.repetitions)
     done.clear()
-    calibration.step(specification, {"cuda_graph": False}, Cpu(), 0.0, 1)
+    calibration.step(specification, RUN, Cpu(), 0.0, 1)
     assert done == ["warm-up"]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn.errors import UserError
+from safmn.schema import RunSettings
 from safmn.training import capture
 from safmn.training.capture import CapturedStep
 from safmn.training.step import TrainStep
@@ -251,12 +252,12 @@ def test_a_recording_that_runs_out_of_memory_says_that(cuda):
 
 def test_what_is_recorded_is_asked_for_by_the_study():
     step = SimpleNamespace(device=CPU)
-    assert capture.as_asked(step, {"cuda_graph": True}) is step
-    assert capture.as_asked(step, {"cuda_graph": False}) is step
+    assert capture.as_asked(step, RunSettings(cuda_graph=True)) is step
+    assert capture.as_asked(step, RunSettings()) is step
 
 
 def test_a_study_that_asks_for_it_gets_a_recorded_step(cuda):
     step = TrainStep(network(), USUAL, CPU)
     step.device = torch.device("cuda")
-    assert isinstance(capture.as_asked(step, {"cuda_graph": True}), CapturedStep)
-    assert capture.as_asked(step, {"cuda_graph": False}) is step
+    assert isinstance(capture.as_asked(step, RunSettings(cuda_graph=True)), CapturedStep)
+    assert capture.as_asked(step, RunSettings()) is step
