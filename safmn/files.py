@@ -16,6 +16,8 @@ from typing import Any
 
 from safmn.errors import UserError
 
+RESERVE = 32 * 2**20  # bytes of a disk that are left free for others
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -122,6 +124,27 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is missing: run the step that makes it first") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}): delete it and make it again") from error
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk of a folder, which need not exist yet."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError unless `needed` bytes, and RESERVE for others, are free on the disk of a folder."""
+    free = free_bytes(folder)
+    if needed > 0 and free < needed + RESERVE:
+        raise UserError(
+            f"{what} needs {megabytes(needed)} in {folder}, where {megabytes(free)} are free: "
+            "free some or choose another folder"
+        )
+
+
+def megabytes(size: int) -> str:
+    """Format bytes as `"12.3 MB"` (10**6 bytes)."""
+    return f"{size / 1e6:,.1f} MB"
 
 
 def digest(value: Any) -> str:
