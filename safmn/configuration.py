@@ -18,7 +18,10 @@ MAX_TEXT = 4096  # characters; the longest path
 MAX_DEPTH = 20  # levels of nesting; a few thousand would overflow the C parser's stack
 
 
-class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is optional
+
+
+class _PlainLoader(_SafeLoader):
     """YAML without repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -32,7 +35,7 @@ class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Sa
             if repeated:
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 # YAML 1.1 reads 1e-3 as text; here it is a number, as in YAML 1.2.

@@ -53,13 +53,13 @@ def _home_expanded(folder: str) -> str:
     try:
         return str(Path(folder).expanduser()) if folder.startswith("~") else folder
     except RuntimeError as error:  # no such user
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{folder!r}: {error}") from error
 
 
 def _readable_by_snakemake(folder: str) -> str:
     # Snakemake reads braces as wildcards.
     if not folder.strip() or not folder.isprintable() or set(folder) & set("{}"):
-        raise ValueError("cannot be used: choose another folder")
+        raise ValueError(f"{folder!r} cannot be used: choose another folder")
     return folder
 
 

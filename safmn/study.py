@@ -313,8 +313,10 @@ def differences_from_paper(study: Study) -> list[str]:
     paper = Study.load(paths.ROOT / "config" / "paper.yaml")
     assert paper.training is not None
     differences = []
-    for use, what in (("train", "trained"), ("validation", "weights chosen")):
-        ours, theirs = study.selections(use), paper.selections(use)
+    for what, ours, theirs in (
+        ("trained", study.data.train, paper.data.train),
+        ("weights chosen", study.data.validation, paper.data.validation),
+    ):
         if ours != theirs:
             differences.append(f"{what} on {', '.join(ours)} instead of {', '.join(theirs)}")
     trained = as_plain(study.training)

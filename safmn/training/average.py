@@ -30,6 +30,6 @@ class Average:
     def update(self) -> None:
         """Average once, after an optimiser step; one fused call for all parameters and one for all buffers."""
         if self._averages:
-            torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - self.decay)
+            torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - self.decay)  # type: ignore[arg-type]  # lists are invariant
         if self._kept:
             torch._foreach_copy_(self._kept, self._buffers)

@@ -32,7 +32,7 @@ class Terms(torch.autograd.Function):
         columns[1 : (width + 1) // 2] *= 0.5
         signs = torch.view_as_real(spectrum).sgn().mul_(columns[:, None])
         gradient = torch.fft.irfft2(torch.view_as_complex(signs), s=(height, width), norm="forward")
-        return gradient.addcmul_(difference.sgn(), of_error / difference.numel())
+        return gradient.addcmul_(difference.sgn(), of_error / difference.numel())  # type: ignore[no-any-return]  # torch.fft
 
 
 def terms(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,4 +44,4 @@ def terms(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
     for the spectrum.
     """
     # The transform needs rows of pixels, not of channels: this one copy saves several later ones.
-    return Terms.apply((sr - hr).contiguous())
+    return Terms.apply((sr - hr).contiguous())  # type: ignore[no-any-return]  # `apply` has no types

@@ -43,7 +43,7 @@ class CastOnMeta(TorchFunctionMode):
         super().__init__()
         self._enabled = enabled
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         wanted = torch.bfloat16 if name in HALF else torch.float32 if name in SINGLE else None
         if self._enabled and wanted is not None:

@@ -26,7 +26,7 @@ def state() -> dict[str, Any]:
         # Reading it would create a CUDA context, also for a run on the CPU.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "python": [version, list(words), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],  # type: ignore[attr-defined]  # legacy form
     }
 
 

@@ -143,7 +143,7 @@ def read(file: Path) -> dict[str, Any] | None:
         saved = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
         kinds = {"key": str, "iteration": int, "content": dict}
         if all(isinstance(saved[name], kind) for name, kind in kinds.items()):
-            return saved
+            return dict(saved)
         reason = "it holds something else"
     except Exception as error:  # torch.load may raise anything on such a file
         reason = type(error).__name__

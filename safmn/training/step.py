@@ -25,12 +25,12 @@ class TrainStep:
         self.device = device
         # On the CPU, channels-last saves the fused LayerNorm copies: 2-6 % of the step (benchmarks/README.md).
         self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self.network = network.to(device=device, memory_format=self.layout).train()
+        self.network = network.to(device=device, memory_format=self.layout).train()  # type: ignore[call-overload]  # torch's stub lacks it
         self.average = Average(self.network, settings["ema"], settings["ema_buffers"])
         self.optimiser = torch.optim.Adam(
             self.network.parameters(),
             lr=settings["learning_rate"],
-            betas=tuple(float(beta) for beta in settings["betas"]),
+            betas=tuple(float(beta) for beta in settings["betas"]),  # type: ignore[arg-type]  # two of them
             fused=device.type != "meta",  # where torch has no fused form, so temporaries of each parameter are added
             capturable=device.type == "cuda",
         )

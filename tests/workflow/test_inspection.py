@@ -42,7 +42,7 @@ def test_mini_looks_into_few():
     found = subjects.subjects(study)
     assert [each.network for each in found] == ["bicubic", *study.figures.networks]
     assert len(found) <= 4
-    assert [each["image"] for each in subjects.scenes(study, study.data["test"])] == ["chelsea", "coffee"]
+    assert [each["image"] for each in subjects.scenes(study, study.data.test)] == ["chelsea", "coffee"]
 
 
 @pytest.mark.parametrize(
