@@ -32,6 +32,7 @@ COMMANDS = {
     "plan": "hours and disk that a study will need on this device",
     "status": "what of a study is done, running, failed or stale, and what it has cost",
     "tables": "render the paper's tables beside what was measured",
+    "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
 }
 
