@@ -11,7 +11,7 @@ class UserError(Exception):
     """
 
 
-def describe(error: BaseException) -> str:
+def as_line(error: BaseException) -> str:
     """Return what an exception says, as one line that is safe to print.
 
     A `UserError` is its message; an error about a file names the file, the reason and what to do; any other exception

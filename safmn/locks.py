@@ -27,9 +27,9 @@ def acquire(path: Path, timeout: float | None = None) -> FileLock | None:
     Raises:
         UserError: the file cannot be written.
     """
-    lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, thread_local=False)  # any thread may release it
         lock.acquire(timeout=-1 if timeout is None else timeout)
     except Timeout:
         return None
@@ -60,11 +60,16 @@ def hold(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None
 
 
 def is_held(path: Path) -> bool:
-    """Say whether somebody holds the lock on a file now.
+    """Say whether somebody holds the lock on a file now; False if the file may only be read.
 
     A free lock is taken for less than a millisecond, so whoever wants it should wait a moment before giving up.
     """
-    lock = acquire(path, 0) if path.exists() else None
+    if not path.exists():
+        return False
+    try:
+        lock = acquire(path, 0)
+    except UserError:
+        return False
     if lock is not None:
         lock.release()
-    return lock is None and path.exists()
+    return lock is None

@@ -19,6 +19,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from safmn import paths, provenance
+from safmn.archive import crate
 from safmn.archive import study as archive
 from safmn.archive.redaction import redactor
 from safmn.cli import main
@@ -383,7 +384,7 @@ def test_words_that_are_no_folder_stay(tmp_path, monkeypatch):
     [
         (["--study", "nowhere.yaml", "--out", "x"], ["nowhere.yaml"]),
         (["--study", "results/small/study.json", "--results", "empty", "--out", "x"], ["empty", "no result"]),
-        (["--study", "results/small/study.json", "--out", "results"], ["results", "there already"]),
+        (["--study", "results/small/study.json", "--out", "results"], ["results", "exists already"]),
         (["--study", "results/small/study.json", "--out", "folder.zip"], ["folder.zip", "is a folder"]),
         (["--study", "results/small/study.json", "--out", "file/x"], ["file/x", "cannot write"]),
         (["--study", "results/small/study.json", "--results", "file", "--out", "x"], ["file", "not a folder"]),
@@ -399,6 +400,13 @@ def test_mistakes_are_one_line(place, capsys, arguments, words):
     assert all(word in told[0] for word in words), told
     assert not Path("x").exists()
     assert not list(Path().glob(".*"))
+
+
+def test_without_rocrate_a_line_says_what_to_install(place, capsys, monkeypatch):
+    monkeypatch.setattr(crate, "find_spec", lambda name: None)
+    assert main(["archive", "--study", "results/small/study.json", "--out", "x"]) == 2
+    assert "pip install safmn-harness[archive]" in capsys.readouterr().err
+    assert not Path("x").exists()
 
 
 def test_what_cannot_be_finished_leaves_nothing(place, monkeypatch):

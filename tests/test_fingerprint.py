@@ -4,6 +4,7 @@ Edits are made to the syntax tree, by the name of what they change, so that they
 """
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from safmn import fingerprint, networks
+from safmn.networks import variants
 from safmn.paths import ROOT
 
 VARIANTS = [
@@ -268,6 +271,7 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     # Nothing that runs in training.
     "layout and comments gone": (everywhere(without_comments), set()),
     "comments added": (everywhere(with_comments), set()),
+    "docstrings gone": (everywhere(without_docstrings), set()),
     "annotations gone": (everywhere(without_annotations), set()),
     "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
     "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
@@ -383,33 +387,21 @@ def test_an_edit_retrains_those_concerned_and_no_others(fingerprints, case):
     assert {name for name in NETWORKS if before[name] != after[name]} == CASES[case][1]
 
 
-def test_docstrings_are_no_code(tmp_path):
-    """Apart from the others, since a class that had nothing else gets a statement instead."""
-    copy_project(tmp_path / "before")
-    copy_project(tmp_path / "after")
-    for folder, keep in (("before", True), ("after", False)):
-        for file in (tmp_path / folder).rglob("*.py"):
-            text = without_docstrings(file.read_text(encoding="utf-8"))
-            if keep:
-                text = with_docstrings(text)
-            file.write_text(text, encoding="utf-8")
-    folders = {name: str(tmp_path / name) for name in ("before", "after")}
-    found = run(folders)
-    assert found["before"] == found["after"]
-
-
-def with_docstrings(text: str) -> str:
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            node.body.insert(0, ast.Expr(ast.Constant("Told again.")))
-    return ast.unparse(ast.fix_missing_locations(tree))
-
-
 def test_the_same_in_every_place_and_with_every_hash_seed(tmp_path, fingerprints):
     copy_project(tmp_path / "else where")
     found = run({"as it is": str(tmp_path / "else where")}, PYTHONHASHSEED="12345")
     assert found["as it is"] == fingerprints["as it is"]
+
+
+@pytest.mark.parametrize("name", variants.discover())
+def test_all_that_is_built_counts(name):
+    """What the switches choose in the tables by reading is what they choose by running."""
+    variant = variants.discover()[name]
+    pieces = fingerprint.network_walk(variants.CODE, variant.switches, variant.file.parent).pieces
+    modules = list(networks.build(name, 4).modules())
+    functions = {value for module in modules for value in vars(module).values() if inspect.isfunction(value)}
+    built = {f"{used.__module__}.{used.__qualname__}" for used in {*map(type, modules), *functions}}
+    assert {name for name in built if name.startswith("safmn.")} <= pieces.keys()
 
 
 def test_networks_differ(fingerprints):

@@ -20,7 +20,7 @@ def of_network(name: str) -> str:
     variant = variants.discover().get(name)
     code = networks.info(name).code
     if variant is None:
-        return _fingerprint(code, {}, None)
+        return _fingerprint(code, None, None)
     try:
         return _fingerprint(code, variant.switches, variant.file.parent)
     except UserError as error:
@@ -33,10 +33,9 @@ def modules() -> set[str]:
     return {*found, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
-def _fingerprint(code: str, switches: dict, beside: Path | None) -> str:
-    numbers = {key for key, value in switches.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    choices = {key: value for key, value in switches.items() if key not in numbers}
-    key = json.dumps([code, choices, sorted(numbers), str(beside)], sort_keys=True)
+def _fingerprint(code: str, switches: dict | None, beside: Path | None) -> str:
+    choices = {key: value for key, value in (switches or {}).items() if isinstance(value, str | bool)}
+    key = json.dumps([code, None if switches is None else choices, str(beside)], sort_keys=True)
     if key not in _known:
-        _known[key] = fingerprint.network(code, switches, beside, words=code == variants.CODE)
+        _known[key] = fingerprint.network(code, None if switches is None else choices, beside)
     return _known[key]

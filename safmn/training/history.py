@@ -1,14 +1,13 @@
-"""What a run reports: history.csv, TensorBoard scalars and lines of progress."""
+"""The course of a run: history.csv and TensorBoard scalars."""
 
 import csv
 import io
-import sys
-import time
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+_log = logging.getLogger(__name__)
 COLUMNS = ("iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm", "validation_psnr_rgb")
 
 
@@ -67,38 +66,4 @@ class Scalars:
             yield
         except OSError as error:
             self._writer = None
-            print(f"{self._folder}: no more scalars: {error.strerror or error}", file=sys.stderr)
-
-
-class Progress:
-    """A log line every few seconds: iterations done, rate, time left, losses."""
-
-    def __init__(self, label: str, total: int, start: int, every: float = 5.0) -> None:
-        self._label = label
-        self._total = total
-        self._start = start
-        self._every = every
-        self._began = time.monotonic()
-        self._told = self._began
-
-    def tell(self, iteration: int, **values: Any) -> None:
-        """Log the line, if the last one is `every` seconds ago or the run is at its end."""
-        now = time.monotonic()
-        if now - self._told < self._every and iteration < self._total:
-            return
-        self._told = now
-        rate = (iteration - self._start) / max(now - self._began, 1e-9)
-        left = (self._total - iteration) / rate if rate else float("inf")
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if value is not None)
-        print(
-            f"{self._label}: {iteration}/{self._total}  {rate:.2f} it/s  ETA {_clock(left)}  {shown}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
-def _clock(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "?"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+            _log.warning("%s: no more scalars: %s", self._folder, error.strerror or error)

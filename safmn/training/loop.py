@@ -1,7 +1,7 @@
 """One training run, from its first iteration or its saved state to its final weights."""
 
+import logging
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +13,21 @@ from safmn import layout, networks
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.files import remove_strays
 from safmn.networks import parameters
+from safmn.progress import Progress, Task
 from safmn.schema import RunSettings
 from safmn.training import capture, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
-from safmn.training.history import Progress, Scalars
+from safmn.training.history import Scalars
 from safmn.training.identity import key_of
 from safmn.training.kept import Kept
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 from safmn.training.stopping import Interrupted, stop_signals
 
+_log = logging.getLogger(__name__)
 LOOK_EVERY = 100  # maximum iterations between checks of the losses; fixed, since a collapse leaves a check's weights
 WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY, layout.RUN, layout.FAILURE)
 
@@ -88,7 +90,7 @@ class Training:
             kept.sessions = [*earlier, done | where] if kept.iteration > start else earlier
             states.save(kept.iteration, kept.state())
 
-        progress = Progress(self.identity.label, self.total, start)
+        progress = Progress(unit="it", interval=5.0).task(self.identity.label, start)
         scalars = Scalars(self.out / layout.SCALARS, start)
         saved = began
         try:
@@ -111,7 +113,7 @@ class Training:
     def _is_due(self, *every: int) -> bool:
         return self.kept.iteration == self.total or any(self.kept.iteration % each == 0 for each in every)
 
-    def _look(self, progress: Progress, scalars: Scalars) -> None:
+    def _look(self, progress: Task, scalars: Scalars) -> None:
         """Read the losses since the last check (the only wait for the device), validate, keep the best weights.
 
         If only a line of the history is due, no weights are kept: `run.log_every` must not change a result.
@@ -129,7 +131,8 @@ class Training:
         if kept.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
             psnr = self._keep(l1 + frequency, norm)
         l1, frequency, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
-        progress.tell(kept.iteration, l1=l1, fft=frequency, psnr=psnr)
+        note = f"l1 {l1:.4g}  fft {frequency:.4g}" + (f"  psnr {psnr:.4g}" if psnr is not None else "")
+        progress(kept.iteration, self.total, note)
         if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings.log_every):
             return
         kept.unwritten = []
@@ -199,7 +202,7 @@ def train(
             states.set_aside()
         iteration, state, remarks = states.load()
         for remark in remarks:
-            print(f"{out}: {remark}", file=sys.stderr)
+            _log.warning("%s: %s", out, remark)
         if state:
             try:
                 training.kept.restore(iteration, state)
@@ -208,7 +211,7 @@ def train(
                 raise UserError(
                     f"{states.folder} has a state that does not fit ({reason}): start anew with --restart"
                 ) from error
-            print(f"{out}: going on from iteration {iteration} of {training.total}", file=sys.stderr)
+            _log.info("%s: resuming from iteration %d of %d", out, iteration, training.total)
         with stop_signals(time_limit) as should_stop:
             training.run(states, should_stop)
         return record.leave(out, training.identity, training.kept, training.sampler)
@@ -218,7 +221,7 @@ def train(
         batch, patch = training.settings["batch"], training.settings["patch"]
         raise UserError(
             f"{specification['network']}: {batch} patches of {patch}x{patch} do not fit the memory: lower "
-            f"training.batch, or see `safmn memory {specification['network']} --training` ({_first_line(error)})"
+            f"training.batch, or see `safmn memory {specification['network']} --training` ({as_line(error)})"
         ) from error
     finally:
         states.release()
@@ -232,7 +235,7 @@ def configure(device: torch.device, settings: dict[str, Any]) -> None:
     """
     torch.set_num_threads(settings["threads"])
     if settings["precision"] == "tf32" and device.type != "cuda":
-        print("tf32 exists on CUDA only; this CPU run is in float32", file=sys.stderr)
+        _log.warning("tf32 exists on CUDA only; this CPU run is in float32")
     tf32 = settings["precision"] == "tf32"
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -260,7 +263,3 @@ def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> No
                 raise UserError(
                     f"data.validation: image {name} is in the training data too: take it out of one of them"
                 )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -6,16 +6,19 @@ Snakemake does not know their folder, since it deletes the declared outputs of a
 import hashlib
 import io
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
+from filelock import FileLock
 
+from safmn import locks
 from safmn.errors import UserError
 from safmn.files import atomic
 
-LOCK, OWNER = "lock", "owner"  # files in the folder: the lock, and the number of the process that holds it
+LOCK, OWNER = "lock", "owner"  # files in the folder: the lock, and its holder as "PROCESS on MACHINE"
+PATIENCE = 2.0  # seconds to wait for the lock: `safmn status` tries it for a moment
 GENERATIONS = 2
 FORMAT = 2  # of the content; a state of another format is set aside, like one of another run
 DIGEST = hashlib.sha256().digest_size
@@ -32,29 +35,29 @@ class StateFolder:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.key = key
-        self._lock = filelock.FileLock(folder / LOCK)
+        self._lock: FileLock | None = None
         self._proved = False
 
     def acquire(self) -> None:
-        """Lock the folder for this process; raise UserError at once if another process holds the lock.
+        """Lock the folder for this process; UserError if another process holds the lock.
 
         The lock ends with its process. After a kill -9 of Snakemake its training job continues and still holds it.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-            (self.folder / OWNER).write_text(f"{os.getpid()}\n")
-        except filelock.Timeout as error:
+        self._lock = locks.acquire(self.folder / LOCK, PATIENCE)
+        if self._lock is None:
             raise UserError(
                 f"{self.folder} is in use by process {self._owner()}: another run trains here; wait for it or end it"
-            ) from error
+            )
+        try:
+            (self.folder / OWNER).write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         except OSError as error:
-            self._lock.release()
+            self.release()
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
 
     def release(self) -> None:
         """Unlock the folder."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _owner(self) -> str:
         try:
