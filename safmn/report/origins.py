@@ -127,7 +127,8 @@ def _is_valid(key: str, value: Any) -> bool:
 @cache
 def _rules() -> dict[str, TypeAdapter[Any]]:
     fields = {key: field for model in (Result, Code, Device, Host) for key, field in model.model_fields.items()}
-    return {key: TypeAdapter(Annotated[field.annotation, field]) for key, field in fields.items()}
+    rules = ((key, Annotated[field.annotation, field]) for key, field in fields.items())
+    return {key: TypeAdapter(rule) for key, rule in rules}  # type: ignore[arg-type]  # a type built at run time
 
 
 def _environment(facts: dict[str, Any]) -> dict[str, Any]:
