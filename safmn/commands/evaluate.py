@@ -151,7 +151,6 @@ class Result:
 
     def line(self, scale: int) -> str:
         """Return one line for the screen: mean PSNR (dB) and SSIM, where LR comes from, and what limits them."""
-
         scores = self.scores
         remarks = [
             f"{len(self.pairs)} image{'s' * (len(self.pairs) > 1)}",
@@ -175,7 +174,6 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """Return the entry in `datasets`."""
-
         scores, out = self.scores, self.out
         record: dict[str, Any] = {"data": shown(self.data), "out": out and shown(out), "sha256": out and of_file(out)}
         record |= {"images": len(scores.scores)} | scores.means()

@@ -19,7 +19,7 @@ bytes. On a busy CPU OMP_WAIT_POLICY=passive scatters less."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("study", metavar="STUDY", help="the study's file, e.g. config/paper.yaml")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="what to calibrate on (default: cuda if there is one)"
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import layout
     from safmn.device import lease
-    from safmn.device.description import Cpu, Cuda, present
+    from safmn.device.description import present
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.planning import plan
@@ -57,12 +57,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seconds-per-variant {args.seconds_per_variant:g}: give more than 0")
     if not 1 <= args.parallel <= 1_000_000:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
-    study = Study.load(args.study)
-    if args.data_root:
-        study.content["data"]["root"] = args.data_root
+    study = Study.load(args.study, data_root=args.data_root)
     # Timed alone on the device; the lease comes before anything that starts CUDA.
     with lease.alone(args.device):
-        device = {"cpu": Cpu, "cuda": Cuda, None: present}[args.device]()
+        device = present(args.device)
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
     out = Path(args.out) if args.out else study.results / layout.PLAN

@@ -14,11 +14,13 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("study", metavar="FILE", help="the study (YAML or JSON)")
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: print it)")
 
 
 def run(args: argparse.Namespace) -> None:
+    """Check the study and write it with its defaults."""
     from safmn.files import write_json
     from safmn.study import Study
 

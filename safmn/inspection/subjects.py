@@ -43,7 +43,7 @@ class Subject:
 
 def scale_of(study: Study) -> int:
     """Return the scale of the figures: as the study says, else x4, else its first."""
-    return study.content["figures"]["scale"] or (4 if 4 in study.scales else study.scales[0])
+    return study.figures.scale or (4 if 4 in study.scales else study.scales[0])
 
 
 def subjects(study: Study) -> list[Subject]:
@@ -52,20 +52,20 @@ def subjects(study: Study) -> list[Subject]:
     A variant is shown with the study's first seed and with its authors' weights, as far as either exists.
     """
     scale = scale_of(study)
-    asked = study.content["figures"]["networks"]
+    shown = study.figures.networks
     order = [*networks.all_networks()]
-    chosen = [*study.networks, *study.variants] if asked == "all" else [name for name in order if name in asked]
-    found = [Subject("bicubic", scale)]
+    chosen = [*study.networks, *study.variants] if shown == "all" else [name for name in order if name in shown]
+    inspected = [Subject("bicubic", scale)]
     for name in chosen:
         if name == "bicubic" or scale not in networks.info(name).scales:
             continue
         runs = [run for run in study.runs(name) if run.scale == scale] if name in study.variants else []
         published = Subject(name, scale)
         if not runs or published.published_file(study) is not None:
-            found.append(published)
+            inspected.append(published)
         if runs:
-            found.append(Subject(name, scale, runs[0]))
-    return found
+            inspected.append(Subject(name, scale, runs[0]))
+    return inspected
 
 
 def scenes(study: Study, tested: list[str]) -> list[dict[str, Any]]:
@@ -77,8 +77,10 @@ def scenes(study: Study, tested: list[str]) -> list[dict[str, Any]]:
         study: the study.
         tested: those of its test sets that are available.
     """
-    chosen = study.content["figures"]["scenes"]
+    chosen = study.figures.scenes
     if not chosen:
         return [{"test": text, "image": None, "at": None} for text in tested[:MAX_SCENES]]
     by_name = {parse_selection(text)[0]: text for text in reversed(tested)}
-    return [{"at": None} | each | {"test": by_name[each["test"]]} for each in chosen if each["test"] in by_name]
+    return [
+        {"test": by_name[scene.test], "image": scene.image, "at": scene.at} for scene in chosen if scene.test in by_name
+    ]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from safmn.data import images
 from tests.workflow.conftest import PATIENCE, ROOT
@@ -96,17 +95,3 @@ def test_the_readmes_commands_run(place):
 def test_the_tutorials_commands_run(tmp_path):
     follow(TUTORIAL, tmp_path)
     assert (tmp_path / "my_first_ablation/ablations/plain.yaml").exists()
-
-
-def test_every_key_of_a_study_is_explained():
-    explained = (ROOT / "config/README.md").read_text(encoding="utf-8")
-
-    def keys(properties: dict, prefix: str = "") -> list[str]:
-        found = []
-        for name, value in properties.items():
-            found += [prefix + name, *keys(value.get("properties", {}), f"{prefix}{name}.")]
-        return found
-
-    schema = yaml.safe_load((ROOT / "workflow/schemas/study.schema.yaml").read_text())
-    missing = [key for key in keys(schema["properties"]) if f"| `{key}` |" not in explained]
-    assert not missing
