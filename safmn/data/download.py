@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import subprocess
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -21,7 +21,7 @@ from pathlib import Path
 from safmn.data.remote import Remote
 from safmn.errors import UserError
 from safmn.files import check_space, megabytes, read_json, sync_folder, write_json
-from safmn.locks import hold
+from safmn.locks import POLL, hold
 
 CHUNK = 2**20
 RECORD = "checksums.json"
@@ -48,7 +48,10 @@ MAGIC = {
 """Suffix -> offset and alternatives of the bytes there; tells a file without a checksum from a web page."""
 
 Watch = Callable[[str, int, int | None], None]
-"""Called with the stage ("download", "verify", "unpack" or "wait"), bytes done, and bytes in all or None."""
+"""Called often with a stage, bytes done, and bytes in all or None; raises Stopped to end the work.
+
+Stages: "download", "verify", "unpack", "wait" (for another process), "retry" (wait after a failure).
+"""
 
 
 class Unavailable(UserError):
@@ -56,7 +59,7 @@ class Unavailable(UserError):
 
 
 class Stopped(Exception):
-    """The user stopped the download; what arrived is kept."""
+    """The work was stopped; what arrived is kept."""
 
 
 class _Transient(Exception):
@@ -80,8 +83,7 @@ def download(
     folder: Path | str,
     *,
     attempts: int = ATTEMPTS,
-    watch: Watch | None = None,
-    stop: threading.Event | None = None,
+    watch: Watch = lambda stage, done, total: None,
 ) -> Path:
     """Download a file into a folder, or verify the one that is already there.
 
@@ -90,7 +92,6 @@ def download(
         folder: made if it is missing.
         attempts: for each URL, in a row without a new byte.
         watch: receives the progress.
-        stop: an event that ends the download when it is set.
 
     Returns:
         The path of the complete and verified file.
@@ -98,10 +99,10 @@ def download(
     Raises:
         Unavailable: no URL delivered it; the message has the reason for each. What arrived is kept.
         UserError: another file has that name, curl is missing, or the disk is full or cannot be written.
-        Stopped: `stop` was set.
+        Stopped: `watch` raised it.
     """
-    job = _Job(remote, Path(folder) / remote.name, attempts, watch or _ignore, stop or threading.Event())
-    with hold(lock_of(job.final), job.wait_for_others):
+    job = _Job(remote, Path(folder) / remote.name, attempts, watch)
+    with hold(lock_of(job.final), lambda: watch("wait", 0, None)):
         if job.final.exists():
             job.check_existing()
         else:
@@ -121,20 +122,17 @@ def require_curl() -> None:
 
 
 def checksums(
-    path: Path, names: tuple[str, ...] = ("sha256",), watch: Watch | None = None, stop: threading.Event | None = None
+    path: Path, names: tuple[str, ...] = ("sha256",), watch: Watch = lambda stage, done, total: None
 ) -> dict[str, str]:
     """Compute checksums of a file ("sha256", "md5"), lower-case hex."""
     sums = {name: hashlib.new(name, usedforsecurity=False) for name in names}
     size, done = path.stat().st_size, 0
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
-            if stop is not None and stop.is_set():
-                raise Stopped
             for value in sums.values():
                 value.update(chunk)
             done += len(chunk)
-            if watch is not None:
-                watch("verify", done, size)
+            watch("verify", done, size)
     return {name: value.hexdigest() for name, value in sums.items()}
 
 
@@ -154,15 +152,9 @@ class _Job:
     final: Path
     attempts: int
     watch: Watch
-    stop: threading.Event
 
     def __post_init__(self) -> None:
         self.part = self.final.with_name(f"{self.final.name}.part")
-
-    def wait_for_others(self) -> None:
-        self.watch("wait", 0, None)
-        if self.stop.is_set():
-            raise Stopped
 
     def check_existing(self) -> None:
         """Verify the file that has the final name; it is never changed."""
@@ -211,9 +203,14 @@ class _Job:
                     failures += 1
                 if failures >= self.attempts:
                     raise _Refused(f"{trouble}, {failures} times in a row") from trouble
-                if self.stop.wait(min(max(wait, trouble.wait), MAX_WAIT)):
-                    raise Stopped from None
+                self._pause(min(max(wait, trouble.wait), MAX_WAIT))
                 wait *= 2
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.watch("retry", 0, None)
+            time.sleep(min(seconds, POLL))
 
     def _connect(self, url: str) -> None:
         """Run curl once; it appends to the part."""
@@ -290,8 +287,6 @@ class _Job:
         try:
             with open(self.part, "ab", buffering=0) as file:
                 while chunk := stream.read1(CHUNK):
-                    if self.stop.is_set():
-                        raise Stopped
                     done += len(chunk)
                     if done > limit:
                         raise _Refused(f"sends more than {limit:,} bytes")
@@ -316,7 +311,7 @@ class _Job:
             raise _Wrong(f"has {size:,} bytes instead of {self.remote.size:,}")
         if not self.remote.has_checksum:
             _check_magic(path, self.remote.name)
-        sums = checksums(path, ("sha256", "md5") if self.remote.md5 else ("sha256",), self.watch, self.stop)
+        sums = checksums(path, ("sha256", "md5") if self.remote.md5 else ("sha256",), self.watch)
         for name, published in (("sha256", self.remote.sha256), ("md5", self.remote.md5)):
             if published and sums[name] != published:
                 raise _Wrong(f"its {name} is {sums[name]} instead of {published}, the published one")
@@ -343,10 +338,6 @@ class _Job:
         """Remove the part; return its length from now on, 0."""
         self.part.unlink(missing_ok=True)
         return 0
-
-
-def _ignore(stage: str, done: int, total: int | None) -> None:
-    pass
 
 
 def _length(path: Path) -> int:
