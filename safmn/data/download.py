@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import io
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -220,10 +221,9 @@ class _Job:
         if have and have == self.remote.size:
             return  # only the verification is missing
         command = self._command(url, have)
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as curl:
-            assert isinstance(curl.stdout, io.BufferedReader)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, bufsize=0) as curl:
+            assert isinstance(curl.stdout, io.FileIO)
             assert curl.stderr is not None
             try:
                 problem = self._receive(curl.stdout, have)
@@ -245,22 +245,23 @@ class _Job:
 
     def _command(self, url: str, have: int) -> list[str]:
         """Return the call of curl that writes headers and the body from byte `have` on to its output."""
-        encrypted = url.startswith("https:")
-        command = ["curl", "--disable", "--silent", "--show-error", "--include", "--suppress-connect-headers"]
-        command += ["--globoff", "--proto", "=http,https", "--user-agent", "safmn-harness"]
-        command += ["--location", "--max-redirs", "10", "--proto-redir", "=https" if encrypted else "=http,https"]
+        redirects = "=https" if url.startswith("https:") else "=http,https"
+        command = ["curl", "--disable", "--silent", "--show-error", "--include", "--no-buffer", "--globoff"]
+        command += ["--suppress-connect-headers", "--user-agent", "safmn-harness", "--proto", "=http,https"]
+        command += ["--location", "--max-redirs", "10", "--proto-redir", redirects]
         command += ["--connect-timeout", str(MAX_CONNECT)]
         command += ["--speed-limit", "1", "--speed-time", str(MAX_SILENCE)]
         if have:
             command += ["--continue-at", str(have)]
         return [*command, "--url", url]
 
-    def _receive(self, stream: io.BufferedReader, have: int) -> str:
+    def _receive(self, stream: io.FileIO, have: int) -> str:
         """Check the headers that curl passes on, and append the body to the part.
 
         Returns:
             Why nothing was received, unless curl has a better explanation; "" if something was.
         """
+        self._await(stream, have, self.remote.size)
         version, status, headers = _read_headers(stream)
         if status == 416 and have:
             return ""  # the part is complete or wrong, which the verification tells
@@ -282,11 +283,11 @@ class _Job:
             raise _Transient(f"ends after {_length(self.part):,} of {total:,} bytes")
         return ""
 
-    def _append(self, stream: io.BufferedReader, done: int, total: int | None) -> None:
+    def _append(self, stream: io.FileIO, done: int, total: int | None) -> None:
         limit = self.remote.limit if total is None else total
         try:
             with open(self.part, "ab", buffering=0) as file:
-                while chunk := stream.read1(CHUNK):
+                while chunk := stream.read(CHUNK):
                     done += len(chunk)
                     if done > limit:
                         raise _Refused(f"sends more than {limit:,} bytes")
@@ -294,8 +295,14 @@ class _Job:
                     while rest:  # an unbuffered write may take less than all
                         rest = rest[file.write(rest) :]
                     self.watch("download", done, total)
+                    self._await(stream, done, total)
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _await(self, stream: io.FileIO, done: int, total: int | None) -> None:
+        """Wait for more from curl; `watch` may end the work meanwhile."""
+        while not select.select([stream], [], [], POLL)[0]:
+            self.watch("download", done, total)
 
     def _verify(self, path: Path, url: str | None) -> None:
         """Raise _Wrong unless `path` has the right size and checksums; record the first checksum seen.
@@ -344,7 +351,7 @@ def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _read_headers(stream: io.BufferedReader) -> tuple[str, int, Message]:
+def _read_headers(stream: io.FileIO) -> tuple[str, int, Message]:
     """Read protocol, status code and headers of the last answer before a body; the status is 0 where there is none."""
     version, status, headers = "", 0, Message()
     try:

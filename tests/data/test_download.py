@@ -460,24 +460,25 @@ def test_kill_9_loses_nothing_that_arrived(site, tmp_path):
     assert site.requests(PATH) == [None, f"bytes={arrived}-"]
 
 
-def stop_at(stage: str, size: int = 0) -> module.Watch:
-    def watch(now: str, done: int, total: int | None) -> None:
-        if now == stage and done >= size:
+@pytest.mark.parametrize("answer", [Answer(status=500), Answer(cut=30_000, stall=600)], ids=["waiting", "silent"])
+def test_stop(site, tmp_path, monkeypatch, answer):
+    """Also while nothing arrives."""
+    monkeypatch.setattr(module, "FIRST_WAIT", 600.0)
+    monkeypatch.setattr(module, "MAX_SILENCE", 600)
+    site.answers[PATH] = [answer]
+    calls = []
+
+    def watch(*call) -> None:
+        calls.append(call)
+        if calls.count(call) == 3:
             raise Stopped
 
-    return watch
-
-
-def test_stop(site, tmp_path, monkeypatch):
-    site.answers[PATH] = [Answer(pause=0.02), Answer(status=500)]
     with pytest.raises(Stopped):
-        fetch(remote(site), tmp_path, watch=stop_at("download", 30_000))
-    monkeypatch.setattr(module, "FIRST_WAIT", 30.0)
-    with pytest.raises(Stopped):
-        fetch(remote(site), tmp_path, watch=stop_at("retry"))
+        fetch(remote(site), tmp_path, watch=watch)
+    assert calls[-1] == (("download", 30_000, len(DATA)) if answer.cut else ("retry", 0, None))
     assert "net.bin" not in visible(tmp_path)
     assert fetch(remote(site), tmp_path).read_bytes() == DATA
-    assert site.log[-1][1] is not None
+    assert site.log[-1][1] == ("bytes=30000-" if answer.cut else None)
 
 
 FAULTS = [
