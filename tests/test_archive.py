@@ -308,7 +308,7 @@ def test_a_failed_run_is_a_failed_action(place):
 
 def test_folders_are_taken_out_of_texts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = Study(small_study.content(Path("/data/of")), "small.yaml")
+    study = Study.from_content(small_study.content(Path("/data/of")), "small.yaml")
     redact = redactor(study, Path("/scratch/ada/results"))
     assert redact("cannot read /data/of/home/somebody/Set5/a.png") == "cannot read [data root]/Set5/a.png"
     assert redact("/scratch/ada/results/x.csv") == "[results]/x.csv"
@@ -349,7 +349,7 @@ def test_the_folder_of_downloads_gets_into_no_archive(place, monkeypatch, sectio
     Path("results/small/report.html").write_text(page, encoding="utf-8")
     tex = " ".join(re.sub("([_&])", r"\\\1", text) for text in texts)
     Path("results/small/tables/table1.tex").write_text(tex, encoding="utf-8")
-    archive.write(Study(content, "small.yaml"), Path("results/small"), Path("x"))
+    archive.write(Study.from_content(content, "small.yaml"), Path("results/small"), Path("x"))
     told = 0
     for file in Path("x").rglob("*"):
         if file.is_file() and file.suffix != ".safetensors":
@@ -371,11 +371,11 @@ def test_words_that_are_no_folder_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = small_study.content(tmp_path)
     content["data"]["download"] = "data"
-    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    redact = redactor(Study.from_content(content, "small.yaml"), Path("results/small"))
     for text in ("data/mine/x4/manifest.json", "figures/figure1.svg", "the data are there"):
         assert redact(text) == text
     content["data"]["download"] = "pictures"
-    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    redact = redactor(Study.from_content(content, "small.yaml"), Path("results/small"))
     assert redact("pictures of pictures/DIV2K") == "pictures of [downloads]/DIV2K"
 
 

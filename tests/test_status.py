@@ -72,7 +72,7 @@ def place(finished, tmp_path, monkeypatch):
 
 
 def look(**changes):
-    study = Study(CONTENT | changes, "micro.yaml")
+    study = Study.from_content(CONTENT | changes, "micro.yaml")
     return status.look(study, study.results)
 
 
@@ -90,7 +90,7 @@ def unfinish(iteration=4):
         (RUN / name).unlink()
     shutil.rmtree(RUN / "state")
     shutil.rmtree(RUN / "tensorboard")
-    study = Study(CONTENT, "micro.yaml")
+    study = Study.from_content(CONTENT, "micro.yaml")
     key = identity.key_of(study.specification(Run("ccm_none", 4, 0)), fingerprints())
     folder = StateFolder(RUN / "state", key)
     folder.acquire()
@@ -363,7 +363,7 @@ def test_running_on_another_machine(place):
 
 def plan(rate, **training):
     runs = [{"folder": f"{name}/x4_seed0", "seconds_per_iteration": rate} for name in ("safmn", "ccm_none")]
-    asked = Study(CONTENT, "micro.yaml").training | training
+    asked = Study.from_content(CONTENT, "micro.yaml").content["training"] | training
     write_json("results/micro/plan.json", {"runs": runs, "training": asked, "provenance": {"gpu": "A Big One"}})
 
 
@@ -426,9 +426,9 @@ def test_the_command_as_json(place, capsys):
 
 
 def test_settings_that_snakemake_was_given(place):
-    write_json("results/micro/study.json", Study(CONTENT | {"seeds": [0, 1]}, "").content)
+    write_json("results/micro/study.json", Study.from_content(CONTENT | {"seeds": [0, 1]}, "").content)
     assert "seeds [0, 1], now [0]" in look()["remarks"][0]
-    write_json("results/micro/study.json", Study(CONTENT, "").content)
+    write_json("results/micro/study.json", Study.from_content(CONTENT, "").content)
     assert look()["remarks"] == []
 
 

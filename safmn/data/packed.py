@@ -12,7 +12,7 @@ depend on how images are stored: the same pictures compressed again, packed or i
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
@@ -353,7 +353,7 @@ def open_selection(
     scale: int,
     folder: Path | str,
     root: sources.Root = None,
-    folders: dict[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
     border: str | None = None,
 ) -> PackedPairs:
     """Open a selection from the packed dataset `folder`/<dataset>/x<scale>; pack the dataset first where it is missing.
@@ -385,7 +385,7 @@ def pack(
     root: sources.Root,
     scale: int,
     out_dir: Path | str,
-    folders: dict[str, str] | None = None,
+    folders: Mapping[str, str] | None = None,
     threads: int | None = None,
     border: str = "symmetric",
 ) -> PackedPairs:

@@ -10,7 +10,7 @@ A selection is a name with an optional Python slice of the dataset's sorted imag
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,7 +156,7 @@ Root = Path | str | Sequence[Path | str] | None
 """The folder that holds datasets, or several that are searched in turn."""
 
 
-def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) -> Location:
+def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = None) -> Location:
     """Find a dataset.
 
     Args:
@@ -192,7 +192,7 @@ def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) 
     )
 
 
-def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None = None) -> bool:
+def can_be_expected(text: str, root: Root = None, folders: Mapping[str, str] | None = None) -> bool:
     """Return whether a study needs a selection; not where the dataset is absent and given on application only."""
     name, _ = parse_selection(text)
     if name not in DATASETS or not DATASETS[name].on_application:
@@ -205,7 +205,7 @@ def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None
 
 
 def select(
-    text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None, border: str = "symmetric"
+    text: str, scale: int, root: Root = None, folders: Mapping[str, str] | None = None, border: str = "symmetric"
 ) -> pairs.Found:
     """Return the pairs of a selection; raise UserError where the dataset is absent or no image is selected."""
     name, part = parse_selection(text)

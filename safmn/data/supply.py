@@ -5,7 +5,7 @@ fetched into the study's download folder, if it has one. Only folders are looked
 time; the job that fetches checks every image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safmn.data import catalogue, sources
@@ -18,7 +18,7 @@ Source = dict[str, list[int]]
 def to_fetch(
     needed: Iterable[tuple[str, int]],
     root: Path | None,
-    folders: dict[str, str],
+    folders: Mapping[str, str],
     download: Path | None,
 ) -> dict[str, Source]:
     """Return what must be fetched, by source; datasets that share an archive have one source and one job.

@@ -71,7 +71,7 @@ def look(
     """
     rates, plan, remarks = _plan(study, folder)
     data = {scale: _packed(study, folder, scale) for scale in {run.scale for run in study.runs()}}
-    save_every, runs = study.content["run"]["save_every"], study.runs()
+    save_every, runs = study.run.save_every, study.runs()
     statuses = []
     for run in runs:
         specification = study.specification(run)
@@ -245,7 +245,7 @@ def _key(specification: Any, data: dict[str, str]) -> str | None:
 def _packed(study: Study, folder: Path, scale: int) -> dict[str, str] | None:
     """Return the datasets of the runs at a scale, name -> fingerprint; None if one is not packed."""
     data = {}
-    for text in [*study.data["train"], *study.data["validation"]]:
+    for text in [*study.data.train, *study.data.validation]:
         name, part = parse_selection(text)
         place = folder / layout.packed(name, scale)
         try:
@@ -332,7 +332,7 @@ def _other_settings(study: Study, folder: Path) -> list[str]:
 
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Return stage -> [files present, files in all]; training is told run by run."""
-    tests = {parse_selection(text)[0] for text in study.data["test"]}
+    tests = {parse_selection(text)[0] for text in study.data.test}
     names = dict.fromkeys([*study.variants, *study.networks])
     expected = {
         layout.DATA: [f"{layout.packed(*dataset)}/{layout.INDEX}" for dataset in study.packed_datasets()],

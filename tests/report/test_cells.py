@@ -209,8 +209,7 @@ def test_seeds_are_averaged_and_their_scatter_is_told(tmp_path):
     ],
 )
 def test_only_the_papers_own_protocol_reproduces_or_contradicts(tmp_path, values, verdict):
-    study = fabricate.paper()
-    study.content["seeds"] = list(range(len(values)))
+    study = fabricate.paper(seeds=list(range(len(values))))
     for seed, value in enumerate(values):
         fabricate.run(tmp_path, study, "safmn", seed)
         fabricate.quality(tmp_path, "safmn", f"seed{seed}_best", "Manga109", [value] * 109)
