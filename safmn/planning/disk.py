@@ -1,9 +1,7 @@
 """Bytes that a study writes: packed datasets, and states, weights, history and scalars of each run."""
 
 import math
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -99,9 +97,3 @@ def downloads(names: list[str], scales: Iterable[int] = ()) -> dict[str, int | N
                 archives[archive.remote.name] = archive.about
             kinds -= set(archive.holds[name])
     return archives
-
-
-def free(folder: Path) -> int:
-    """Return the free bytes of the disk that holds `folder`, which need not exist."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free

@@ -8,7 +8,7 @@ import torch
 from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Cpu, Cuda, describe
-from safmn.files import digest
+from safmn.files import digest, free_bytes
 from safmn.planning import calibration, disk
 from safmn.planning.calibration import as_in_training
 from safmn.planning.sizes import Sizes
@@ -177,7 +177,7 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
     parts = {key: sum(run["bytes"][key] for run in runs) for key in ("states", "weights", "history", "scalars")}
     parts["packed"] = sum(dataset["bytes"] or 0 for dataset in datasets)
     present = sum(dataset["bytes"] or 0 for dataset in datasets if dataset["present"])
-    total, free = sum(parts.values()), disk.free(study.results)
+    total, free = sum(parts.values()), free_bytes(study.results)
     return {
         **parts,
         "total": total,
