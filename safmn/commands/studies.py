@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def opened(args: argparse.Namespace) -> "tuple[Study, Path]":
-    """Return the study that the arguments name, and its folder of results."""
+    """Return the study that the arguments name, and the folder of its results."""
     from safmn.study import Study
 
     study = Study.load(args.study)
