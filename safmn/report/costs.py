@@ -44,7 +44,7 @@ def memory(cell: Cell, results: Results) -> Cell:
     if record["measured"]:
         note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
         if record["flagged"]:
-            note += ", more than 10 % off: one of the two is to be explained"
+            note += ", more than 10 % off: one of the two needs an explanation"
         facts = {"origin": MEASURED, "device": record["device"]}
     else:
         where = f"in {record['layer']}" if record["layer"] else "in the network itself"
@@ -61,7 +61,7 @@ def runtime(cell: Cell, results: Results) -> Cell:
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not timed yet: `snakemake`")
     if record["status"] != "timed":
-        return cell.missing(untimed(record) or f"{record['status']}: no reason kept")
+        return cell.missing(untimed(record) or f"{record['status']}: no reason recorded")
     note = [f"mean of {record['settings'].get('images')} images, median {record['median_ms']:.2f} ms"]
     if "spread_percent" in record:
         note.append(f"processes differ by {float(record['spread_percent']):.1f} %")

@@ -38,8 +38,8 @@ SYMBOLS = {
     verdicts.MISSING: "–",
 }
 MEANINGS = {
-    verdicts.EXACT: "the print is the exact number",
-    verdicts.ROUNDING: "equal at the print's precision",
+    verdicts.EXACT: "the published value is the exact number",
+    verdicts.ROUNDING: "equal at the published precision",
     verdicts.EXPLAINED: "differs, and the cause is computed",
     verdicts.REPRODUCED: "within the stated tolerance",
     verdicts.CONTRADICTED: "differs by more than tolerance and spread, and no cause is known",

@@ -209,7 +209,7 @@ def test_a_benchmark_given_on_application_only_says_where_to_apply(tmp_path):
     study = fabricate.paper()
     fabricate.run(tmp_path, study, "safmn")
     note = cell(study, tmp_path, "safmn", "manga109_psnr").note
-    assert note.startswith("Manga109 is not at hand: ")
+    assert note.startswith("Manga109 is not available: ")
     assert "manga109.org" in note
     assert "not evaluated on Set5" in cell(study, tmp_path, "safmn", "set5_psnr").note
 
@@ -240,13 +240,13 @@ def test_published_weights_are_judged_by_their_tolerance(tmp_path):
 
 def test_published_weights_that_are_not_there(tmp_path):
     note = cell(evaluating(), tmp_path, "imdn", "set5_psnr", table=1).note
-    assert "weights of IMDN x4 are not at hand" in note
+    assert "weights of IMDN x4 are not available" in note
     assert "safmn fetch imdn" in note
     assert cell(evaluating(), tmp_path, "imdn", "set5_psnr", table=1, scale=2).note == "the study has no x2"
     assert "nobody published any" in cell(evaluating(), tmp_path, "no_fm", "set5_psnr").note
     (tmp_path / "IMDN_x4.pth").touch()
     found = cell(evaluating(weights={"root": str(tmp_path)}), tmp_path, "imdn", "set5_psnr", table=1)
-    assert found.note.startswith("the weights are at hand, but not evaluated yet")
+    assert found.note.startswith("the weights are available, but not evaluated yet")
 
 
 def test_bicubic_needs_no_weights(tmp_path):

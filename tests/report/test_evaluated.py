@@ -221,9 +221,9 @@ def test_the_bicubic_row_is_explained_by_single_channel_files(tmp_path, scale):
     for part in (f"{legacy[1]:.4f}", "bridge", f"{converted[1]:.4f}"):
         assert part in ssim.note
     rest = legacy[1] - float(printed[1])
-    assert ("a rest of" in ssim.note) == (scale > 2)
-    assert scale == 2 or f"a rest of {rest:+.4f} stays, while PSNR agrees" in ssim.note
-    assert "a rest of" not in psnr.note
+    assert ("a difference of" in ssim.note) == (scale > 2)
+    assert scale == 2 or f"a difference of {rest:+.4f} remains, while PSNR agrees" in ssim.note
+    assert "a difference of" not in psnr.note
 
 
 def test_without_single_channel_files_none_is_named(tmp_path):
@@ -268,7 +268,7 @@ def test_smsr_is_explained_by_its_authors_metric(tmp_path):
     fabricate.evaluation(tmp_path, "smsr", "published", 2, authors_metric=metric)
     psnr, ssim = (found(tmp_path, study, "smsr", f"set14_{each}", 2) for each in ("psnr", "ssim"))
     assert (psnr.published, psnr.verdict, ssim.verdict) == ("33.64", "explained", "rounding")
-    assert "33.623 dB, -0.0168 from the print" in psnr.note
+    assert "33.623 dB, -0.0168 from the published value" in psnr.note
     assert text in psnr.note
     for value, expected in ((33.62, "explained"), (33.6199, "contradicted"), (None, "contradicted")):
         metric["Set14"]["psnr"] = value
