@@ -21,6 +21,7 @@ ON_IMPORT = ""
 """The piece of the statements at the top of a module that define no name: they act when it is imported."""
 _ANNOTATIONS = ("annotation", "returns", "type_params")
 _NO_MEANING = (*_ANNOTATIONS, "ctx", "kind", "type_comment")
+_EMPTY = ("None", "[]")
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 Imports = dict[str, list[tuple[str, str | None]]]
@@ -50,7 +51,7 @@ class Mentions:
             self.paths.add(path)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             _add_import(self.imports, node, package)
-        elif not is_docstring(node):
+        elif not does_nothing(node):
             self.texts |= {_string(node)} - {""}
             for child in _children(node, _ANNOTATIONS):
                 self.add(child, package)
@@ -284,9 +285,10 @@ def is_definition(node: ast.AST) -> bool:
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
 
 
-def is_docstring(node: ast.AST) -> bool:
-    """Whether it is a string that stands alone, which does nothing."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def does_nothing(node: ast.AST) -> bool:
+    """Whether it is `pass`, or a string that stands alone, such as a docstring."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(node, ast.Pass) or (isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
 def dotted(node: ast.AST | None) -> str | None:
@@ -305,11 +307,11 @@ def text(node: Any) -> str:
     Not ast.dump, whose output differs between versions of Python: a new interpreter should not retrain a study.
     """
     if isinstance(node, list):
-        return "[" + ",".join(text(item) for item in node if not is_docstring(item)) + "]"
+        return f"[{','.join(text(item) for item in node if not does_nothing(item))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _NO_MEANING]
-    return f"{type(node).__name__}({','.join(f'{k}={text(v)}' for k, v in fields if v is not None and v != [])})"
+    fields = [(name, text(value)) for name, value in ast.iter_fields(node) if name not in _NO_MEANING]
+    return f"{type(node).__name__}({','.join(f'{name}={value}' for name, value in fields if value not in _EMPTY)})"
 
 
 def _children(node: ast.AST, without: tuple[str, ...] = ()) -> Iterator[ast.AST]:
@@ -338,7 +340,7 @@ def _defined_by(statement: ast.stmt) -> set[str]:
 def _is_for_tools(statement: ast.stmt) -> bool:
     """Whether it does nothing when the module is imported: `if TYPE_CHECKING:`, `if __name__ == "__main__":`."""
     if not isinstance(statement, ast.If):
-        return isinstance(statement, ast.Pass) or is_docstring(statement)
+        return does_nothing(statement)
     names = {node.id for node in ast.walk(statement.test) if isinstance(node, ast.Name)}
     return not names.isdisjoint({"TYPE_CHECKING", "__name__"})
 

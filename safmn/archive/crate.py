@@ -130,7 +130,7 @@ def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: S
     root = crate.root_dataset
     root["name"] = f"SAFMN, reproduced: the study {study.name}"
     root["description"] = (
-        f"{study.content['description']}. The paper's tables with what was measured beside each printed number, the "
+        f"{study.description}. The paper's tables with what was measured beside each printed number, the "
         f"workflow that made them, and where every result comes from. It has no images and no weights of other people, "
         f"since these have licences of their own; a figure may show parts of test images. "
         f"{_told(missing)}"

@@ -8,6 +8,7 @@ from typing import Any
 from safmn import layout, paths, provenance
 from safmn.configuration import check
 from safmn.files import write_json, write_text
+from safmn.report.provenance import Provenance
 from safmn.study import Study
 
 WORKFLOW = "Snakefile"
@@ -87,7 +88,7 @@ def members(
     write_json(asked, study.shareable)
     found.append(result(layout.STUDY, asked, "The study, with every default filled in", "study"))
     origin = scratch / layout.PROVENANCE
-    check(gathered, "provenance", layout.PROVENANCE)
+    check(Provenance, gathered, layout.PROVENANCE)
     write_json(origin, gathered)
     found.append(result(layout.PROVENANCE, origin, "Where every result comes from, and which results are missing"))
     for pattern, about in RESULTS.items():

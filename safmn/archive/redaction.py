@@ -34,12 +34,12 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
         for spelling in _spellings(path) if path else ():
             known.setdefault(spelling, f"[{word}]")
 
-    add(study.data["root"], "data root")
-    add(study.data["download"], "downloads")
-    for name, place in study.data["folders"].items():
+    add(study.data.root, "data root")
+    add(study.data.download, "downloads")
+    for name, place in study.data.folders.items():
         add(place, f"folder of {name}")
     for key, word in (("root", "weights root"), ("download", "downloaded weights")):
-        add(study.content["weights"][key], word)
+        add(getattr(study.weights, key), word)
     add(os.environ.get("SAFMN_ABLATIONS"), "variants")
     add(folder.absolute(), "results")
     add(Path.cwd(), "here")

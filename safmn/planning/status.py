@@ -1,7 +1,6 @@
 """How far a study is, run by run, from the files in its folder. Changes nothing and waits for nobody."""
 
 import json
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from safmn.training import state as states
 
 STATES = ("done", "collapsed", "running", "interrupted", "failed", "stale", "not started", "unreadable")
 FINAL_FILES = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY)
-PROGRESS = re.compile(rb": (\d+)/\d+  ([0-9.]+) it/s")
 MAX_SILENCE = 300.0  # seconds without a new file after which a run on another machine counts as dead
 
 
@@ -33,8 +31,8 @@ class Status:
         run: the run.
         state: one of STATES.
         iterations: iterations in all.
-        iteration: iterations done that count.
-        seconds: spent by the sessions that led there; a running one's until now.
+        iteration: iterations done that count; of a running one, those of its newest state.
+        seconds: spent by the sessions that led there.
         seconds_per_iteration: the run's own; None if it made no iteration.
         remaining_seconds: expected until it is done; None if nothing tells.
         remaining_from: what tells: "own rate", "plan", "other runs", or "".
@@ -73,7 +71,7 @@ def look(
     """
     rates, plan, remarks = _plan(study, folder)
     data = {scale: _packed(study, folder, scale) for scale in {run.scale for run in study.runs()}}
-    save_every, runs = study.content["run"]["save_every"], study.runs()
+    save_every, runs = study.run.save_every, study.runs()
     statuses = []
     for run in runs:
         specification = study.specification(run)
@@ -126,19 +124,18 @@ def _status(
         status.iteration = saved["iteration"]
     sessions = record.get("sessions") if isinstance(record, dict) and stale else saved.get("sessions")
     status.seconds, status.seconds_per_iteration = _spent(sessions)  # even if it has to be spent again
+    if stale and not stale[0].startswith(("code", "data")):  # another training has another rate
+        status.seconds_per_iteration = None
     failed_at = _time(place / layout.FAILURE)
     if holder:
         status.state = "running"
         status.remarks.append(f"process {holder}")
-        _add_log(status, folder / layout.run_log("train", run.variant, run.scale, run.seed), place, saved_at)
     elif failed_at and failed_at >= saved_at:
         status.state = "failed"
         status.remarks.insert(0, first_line(place / layout.FAILURE))
     elif stale:
         status.state = "stale"
         status.remarks.insert(0, "; ".join(stale))
-        if not stale[0].startswith(("code", "data")):  # another training has another rate
-            status.seconds_per_iteration = None
     elif saved:
         status.state = "interrupted"
     return status
@@ -182,17 +179,6 @@ def _newest(folder: Path, remarks: list[str]) -> tuple[dict[str, Any], float]:
             return {**saved, "sessions": saved["content"].get("sessions")}, saved_at
         remarks.append(f"{file.name} is damaged: the state before it will be used")
     return {}, 0.0
-
-
-def _add_log(status: Status, log: Path, place: Path, saved_at: float) -> None:
-    """Add what a running process did since its newest state: its log is fresher."""
-    began = _time(place / layout.STATE / states.OWNER)
-    status.seconds += max(0.0, time.time() - max(began, saved_at if status.iteration else 0.0))
-    lines = PROGRESS.findall(log.read_bytes()) if _time(log) >= began else []
-    if lines:
-        iteration, rate = int(lines[-1][0]), float(lines[-1][1])
-        status.iteration = max(status.iteration, min(iteration, status.iterations))
-        status.seconds_per_iteration = 1 / rate if rate else status.seconds_per_iteration
 
 
 def _spent(sessions: Any) -> tuple[float, float | None]:
@@ -259,7 +245,7 @@ def _key(specification: Any, data: dict[str, str]) -> str | None:
 def _packed(study: Study, folder: Path, scale: int) -> dict[str, str] | None:
     """Return the datasets of the runs at a scale, name -> fingerprint; None if one is not packed."""
     data = {}
-    for text in [*study.data["train"], *study.data["validation"]]:
+    for text in [*study.data.train, *study.data.validation]:
         name, part = parse_selection(text)
         place = folder / layout.packed(name, scale)
         try:
@@ -346,7 +332,7 @@ def _other_settings(study: Study, folder: Path) -> list[str]:
 
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Return stage -> [files present, files in all]; training is told run by run."""
-    tests = {parse_selection(text)[0] for text in study.data["test"]}
+    tests = {parse_selection(text)[0] for text in study.data.test}
     names = dict.fromkeys([*study.variants, *study.networks])
     expected = {
         layout.DATA: [f"{layout.packed(*dataset)}/{layout.INDEX}" for dataset in study.packed_datasets()],

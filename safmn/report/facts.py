@@ -14,12 +14,12 @@ def of_table(study: Study, results: Results, table: int, comparisons: Sequence[C
     """Return the sentences below a table; `comparisons` with the baseline are those of Tables 3 and 4."""
     sentences = reference_ema.answers(study, results) if table == 3 else []
     sentences += [_ordering(each) for each in comparisons]
-    sentences.append(f"Study: {study.name}, {study.content['description']}.")
+    sentences.append(f"Study: {study.name}, {study.description}.")
     if table in (1, 3, 4):
         sentences += _counting(study, results)
         sentences.append(
             "Quality: on Y of MATLAB's YCbCr, SR rounded to uint8, border of scale pixels cropped, means over images; "
-            f"tested on {', '.join(study.data['test']) or 'nothing'}."
+            f"tested on {', '.join(study.data.test) or 'nothing'}."
         )
         budget = trained.budget(study, results)
         sentences.append(f"Training: {budget}." if budget else "Training: none, this study only evaluates.")

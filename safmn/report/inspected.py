@@ -91,7 +91,7 @@ def _read(subject: Subject, title: str, results: Results) -> Inspected | Absent:
 
 def _reason(subject: Subject, study: Study, results: Results) -> str:
     """Say why a network was not inspected, and what to do."""
-    if not study.data["test"]:
+    if not study.data.test:
         return "the study has no test images to inspect"
     if subject.run is not None:
         trained = not isinstance(results.record(subject.run), Absent)

@@ -57,10 +57,10 @@ class Benchmark:
 
 def benchmarks(study: Study) -> list[Benchmark]:
     """Return the study's test sets; two parts of one dataset have ids of their own."""
-    datasets = [parse_selection(text)[0] for text in study.data["test"]]
+    datasets = [parse_selection(text)[0] for text in study.data.test]
     times = Counter(name.lower() for name in datasets)
     sets = {}
-    for text, name in zip(study.data["test"], datasets, strict=True):
+    for text, name in zip(study.data.test, datasets, strict=True):
         identity = identifier(name if times[name.lower()] == 1 else text)
         known = DATASETS.get(name)
         sets[identity] = Benchmark(text, name, identity, known.images if known else None)

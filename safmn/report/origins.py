@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter, ValidationError
 
 from safmn import layout
-from safmn.configuration import check, read_yaml
+from safmn.configuration import check
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
-from safmn.paths import SCHEMAS
 from safmn.provenance import OF_ONE_RESULT
 from safmn.report.measured import Absent, Record, Results
+from safmn.report.provenance import Code, Device, Host, Provenance, Result
 from safmn.study import Study
 
 FORMAT = 1
@@ -40,7 +40,7 @@ def write(study: Study, folder: Path | str) -> Path:
     """Write `provenance.json` into the study's folder, checked against its schema."""
     file = Path(folder) / layout.PROVENANCE
     record = collect(study, Results(folder))
-    check(record, "provenance", file)
+    check(Provenance, record, file)
     write_json(file, record)
     return file
 
@@ -55,7 +55,7 @@ def read(folder: Path | str) -> dict[str, Any] | None:
 
 
 def collect(study: Study, results: Results) -> dict[str, Any]:
-    """Gather the content of `provenance.json`; workflow/schemas/provenance.schema.yaml describes its parts."""
+    """Gather the content of `provenance.json`; `safmn.report.provenance` describes its parts."""
     numbers: dict[str, int] = {}  # digest of an environment -> its number
     environments: list[dict[str, Any]] = []
     available: list[dict[str, Any]] = []
@@ -115,16 +115,20 @@ def _is_valid(key: str, value: Any) -> bool:
     if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:  # nor is NaN
         return False
     rule = _rules().get(key)
-    return rule.is_valid(value) if rule else isinstance(value, str | int | float | None)
+    if rule is None:
+        return isinstance(value, str | int | float | None)
+    try:
+        rule.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
 
 
 @cache
-def _rules() -> dict[str, Any]:
-    schema = read_yaml(SCHEMAS / "provenance.schema.yaml")
-    environment, result = (schema["properties"][each]["items"]["properties"] for each in ("environments", "results"))
-    groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]
-    whole = Draft202012Validator(schema)
-    return {key: whole.evolve(schema=rule) for group in groups for key, rule in group.items()}
+def _rules() -> dict[str, TypeAdapter[Any]]:
+    fields = {key: field for model in (Result, Code, Device, Host) for key, field in model.model_fields.items()}
+    rules = ((key, Annotated[field.annotation, field]) for key, field in fields.items())
+    return {key: TypeAdapter(rule) for key, rule in rules}  # type: ignore[arg-type]  # a type built at run time
 
 
 def _environment(facts: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def _data(results: Results) -> dict[str, str]:
 
 def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
     """Yield what, file, network and scale of each result, and a function that says why it is missing."""
-    tests = bool(study.data["test"])
+    tests = bool(study.data.test)
     names = list(dict.fromkeys([*study.variants, *study.networks]))
     for run in study.runs():
         file = f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}"

@@ -90,7 +90,7 @@ def read(folder: Path | str) -> Source:
     study = Study.load(folder / layout.STUDY)
     budget, pixels = _budget(study)
     cells = {cell.place: cell for cell in cell_files.read(folder / layout.CELLS) if cell.published}
-    return Source(study.name, study.content["description"], budget, pixels, cells)
+    return Source(study.name, study.description, budget, pixels, cells)
 
 
 def choose(sources: Sequence[Source]) -> list[Evidence]:
@@ -128,8 +128,8 @@ def _budget(study: Study) -> tuple[str, int]:
     if study.training is None:
         return "", 0
     training = study.training
-    iterations, batch, patch = (training[key] for key in ("iterations", "batch", "patch"))
-    text = f"{iterations:,} iterations of {batch} patches of {patch}x{patch} on {', '.join(study.data['train'])}"
+    iterations, batch, patch = training.iterations, training.batch, training.patch
+    text = f"{iterations:,} iterations of {batch} patches of {patch}x{patch} on {', '.join(study.data.train)}"
     return text, iterations * batch * patch**2
 
 

@@ -55,7 +55,7 @@ class Qualities:
     def _without_data(self, scale: int, trains: bool) -> str:
         """Name the dataset that could not be downloaded or packed, and say why; "" if there is none."""
         data = self.study.data
-        texts = [*data["train"], *data["validation"], *data["test"]] if trains else data["test"]
+        texts = [*data.train, *data.validation, *data.test] if trains else data.test
         for name in dict.fromkeys(sources.parse_selection(text)[0] for text in texts):
             if reason := self.results.unpacked(name, scale):
                 return f"{name} {reason}"
@@ -64,7 +64,7 @@ class Qualities:
     @cached_property
     def _out_of_reach(self) -> dict[str, str]:
         """Test sets that the study lacks, since they are given on application only: id -> how to get them."""
-        roots, folders = self.study.roots, self.study.data["folders"]
+        roots, folders = self.study.roots, self.study.data.folders
         return {
             each.id: f"{each.name} is not available: {sources.DATASETS[each.name].obtain}"
             for each in self.benchmarks.values()

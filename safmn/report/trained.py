@@ -114,10 +114,10 @@ def budget(study: Study, results: Results) -> str:
         return ""
     training = study.training
     parts = [
-        f"{training['iterations']:,} iterations of {training['batch']} patches of "
-        f"{training['patch']}x{training['patch']} LR pixels",
-        f"on {', '.join(study.data['train'])}",
-        f"weights chosen on {', '.join(study.data['validation'])}",
+        f"{training.iterations:,} iterations of {training.batch} patches of "
+        f"{training.patch}x{training.patch} LR pixels",
+        f"on {', '.join(study.data.train)}",
+        f"weights chosen on {', '.join(study.data.validation)}",
     ]
     seeds = sorted({run.seed for run in study.runs()})
     parts.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")

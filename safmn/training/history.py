@@ -1,4 +1,4 @@
-"""Records of a run's course: history.csv and TensorBoard scalars."""
+"""The course of a run: history.csv and TensorBoard scalars."""
 
 import csv
 import io
@@ -12,20 +12,20 @@ COLUMNS = ("iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm",
 
 
 class History:
-    """The rows of history.csv: means over the iterations since the row before; PSNR where it was validated.
+    """The rows of history.csv: means over the iterations since the previous row; PSNR at validations.
 
-    No clock time is among them, so that a resumed run ends with the same bytes as a straight one.
+    They hold no clock time, so that a resumed run ends with the same bytes as an uninterrupted one.
     """
 
     def __init__(self, rows: list[list[float | int | None]] | None = None) -> None:
         self.rows = rows or []
 
     def add(self, **values: float | int | None) -> None:
-        """Adds one row; `values` by column, missing ones stay empty."""
+        """Add one row, `values` by column; missing ones stay empty."""
         self.rows.append([values.get(column) for column in COLUMNS])
 
     def text(self) -> str:
-        """All rows, floats with every digit."""
+        """Return all rows as CSV, floats with every digit."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -34,9 +34,9 @@ class History:
 
 
 class Scalars:
-    """TensorBoard event files in `folder`; a run hides the steps after `start` of runs before it.
+    """TensorBoard event files in `folder`; steps after `start` that earlier processes wrote are hidden.
 
-    They are for looking at: where they cannot be written (a full disk), a remark says so and the run goes on.
+    They are for people only: if they cannot be written (a full disk), a warning is logged and training continues.
     """
 
     def __init__(self, folder: Path, start: int) -> None:
@@ -48,14 +48,14 @@ class Scalars:
             self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def add(self, iteration: int, **values: float | None) -> None:
-        """Adds the values that are not None."""
+        """Add the values that are not None."""
         with self._tolerant():
             for name, value in values.items():
                 if value is not None and self._writer is not None:
                     self._writer.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        """Flushes what is not on disk yet."""
+        """Write what is not on disk yet."""
         with self._tolerant():
             if self._writer is not None:
                 self._writer.close()

@@ -24,7 +24,7 @@ def make(folder, name, cell=None, **training):
     folder = folder / name
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps(content))
-    found = cells.collect(Study(content, name), folder)
+    found = cells.collect(Study.from_content(content, name), folder)
     cells.write(
         [replace(each, **cell) if cell and each.place == PLACE else each for each in found], folder / "cells.csv"
     )

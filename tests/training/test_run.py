@@ -471,10 +471,14 @@ def test_a_file_in_the_way(workshop, tmp_path, capsys):
         ("bicubic", {}, "bicubic has no parameters to train"),
         ("espcn", {}, "works on Y alone"),
         ("tiny", {"study": "no such file.yaml"}, "cannot read no such file.yaml: No such file"),
+        ("tiny", {"batch": 10**13}, "do not fit the memory: lower training.batch"),
+        ("tiny", {"patch": 4096}, "smaller than an HR patch"),
     ],
 )
 def test_mistakes_are_told_in_one_line(workshop, tmp_path, capsys, network, options, says):
-    study = options.pop("study", None) or workshop.study(tmp_path / "study.yaml")
+    changes = {key: value for key, value in options.items() if key in ("batch", "patch")}
+    options = {key: value for key, value in options.items() if key not in changes}
+    study = options.pop("study", None) or workshop.study(tmp_path / "study.yaml", **changes)
     status, said = safmn(capsys, *workshop.arguments(tmp_path / "run", network, study, **options))
     assert status == 2
     assert says in said
@@ -489,20 +493,6 @@ def test_no_cuda(workshop, tmp_path, capsys):
     status, said = safmn(capsys, *arguments)
     assert status == 2
     assert "no CUDA device" in said
-
-
-def test_too_much_memory(workshop, tmp_path, capsys):
-    study = workshop.study(tmp_path / "study.yaml", batch=10**13)
-    status, said = safmn(capsys, *workshop.arguments(tmp_path / "run", study=study))
-    assert status == 2
-    assert "do not fit the memory: lower training.batch" in said
-
-
-def test_a_patch_larger_than_the_images(workshop, tmp_path, capsys):
-    study = workshop.study(tmp_path / "study.yaml", patch=4096)
-    status, said = safmn(capsys, *workshop.arguments(tmp_path / "run", study=study))
-    assert status == 2
-    assert "smaller than an HR patch" in said
 
 
 @pytest.mark.parametrize(
