@@ -1,21 +1,25 @@
-"""What the code of a network is, by its name: the fingerprint of what is built and run, read without building it."""
+"""The fingerprint of a network's code, by its name; the network is not built."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safmn import fingerprint, networks
 from safmn.errors import UserError
 from safmn.networks import variants
 from safmn.networks.registry import published_networks
 
-_known: dict[str, str] = {}  # code and switches -> fingerprint
+_cache: dict[str, str] = {}  # code and switches -> fingerprint
 
 
 def of_network(name: str) -> str:
-    """The fingerprint of the code of the network `name`; UserError where a class that it names is not there.
+    """Return the fingerprint of the code of the network `name`.
 
-    A specification holds its numbers, and all blocks run the same code: a study of a thousand variants that differ in
-    numbers is looked at once.
+    Numbers among a variant's switches do not count: a specification holds them, and they run the same code. So a study
+    of a thousand variants that differ in numbers takes one fingerprint.
+
+    Raises:
+        UserError: the variant names a class that does not exist.
     """
     variant = variants.discover().get(name)
     code = networks.info(name).code
@@ -28,15 +32,15 @@ def of_network(name: str) -> str:
 
 
 def modules() -> set[str]:
-    """The modules that define networks: what stands in them counts for the networks that use it, not for all."""
-    found = {each.code.partition(":")[0] for each in published_networks().values()}
-    return {*found, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
+    """Return the modules that define networks; their code counts for the networks that use it, not for all."""
+    published = {network.code.partition(":")[0] for network in published_networks().values()}
+    return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
-def _fingerprint(code: str, switches: dict, beside: Path | None) -> str:
+def _fingerprint(code: str, switches: dict[str, Any], beside: Path | None) -> str:
     numbers = {key for key, value in switches.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     choices = {key: value for key, value in switches.items() if key not in numbers}
     key = json.dumps([code, choices, sorted(numbers), str(beside)], sort_keys=True)
-    if key not in _known:
-        _known[key] = fingerprint.network(code, switches, beside, words=code == variants.CODE)
-    return _known[key]
+    if key not in _cache:
+        _cache[key] = fingerprint.network(code, switches, beside, words=code == variants.CODE)
+    return _cache[key]
