@@ -7,17 +7,20 @@ CORES  ?= all
 STUDY  ?= config/mini.yaml
 # What else Snakemake should know, e.g. ARGS="--config data_root=$HOME/datasets".
 ARGS   ?=
+# The exact versions that are installed.
+CONSTRAINTS ?= constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: help tables report test test-slow mutants lint bench clean
+.PHONY: help tables report test test-slow mutants lint docs bench clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,slurm]'
+	$(INSTALL) --editable '.[dev,slurm]'
 	@touch $@
 
 tables: $(READY)  ## run a study (default: mini); says where its tables lie
@@ -33,7 +36,7 @@ test-slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 mutants: $(READY)  ## plant errors in the core and see which the tests notice, an hour; resumes
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
+	$(INSTALL) --editable '.[mutants]'
 	$(BIN)/python scripts/mutants --out mutants.jsonl
 
 lint: $(READY)  ## format, docstrings, types and layers of Python; format and lint of the rules
@@ -43,6 +46,10 @@ lint: $(READY)  ## format, docstrings, types and layers of Python; format and li
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
+
+docs: $(READY)  ## build the documentation site in site/; a broken link is an error
+	$(INSTALL) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)  ## how fast, against the reference way of doing it
 	$(BIN)/python benchmarks/train_step.py

@@ -5,9 +5,16 @@
 #   snakemake --list                                       one target a variant: train_no_fm, train_ln_bn, ...
 #
 # Every rule runs one `safmn` command, which can be run by hand as well.
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.19")
+
+
+# Used by `--sdm apptainer` only: an image built from container.def, see docs/container.md.
+container: os.environ.get("SAFMN_CONTAINER", "safmn.sif")
+
 
 # A study is a whole: another one given by --configfile replaces this default instead of being merged into it.
 if "name" not in config:

@@ -1,4 +1,4 @@
-"""`python -m safmn`."""
+"""`python -m safmn`: the command line."""
 
 import sys
 

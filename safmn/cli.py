@@ -1,17 +1,22 @@
-"""`safmn`: every stage of the DAG as a command.
+"""`safmn`: every stage of the workflow as a command.
 
-`safmn COMMAND ... then COMMAND ...` runs several in one process, which starts once, until one of them fails.
+`safmn COMMAND ... then COMMAND ...` runs several commands in one process, until one of them fails.
 
-A command is a module of `safmn.commands` with `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`; it is imported
+A command is a module of `safmn.commands` with `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`. It is imported
 only when it is called, so that `safmn --help` does not wait for torch.
 """
 
 import argparse
 import importlib
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
-from safmn.errors import UserError, one_line
+from safmn.errors import UserError, as_line
+
+_log = logging.getLogger(__name__)
 
 COMMANDS = {
     "init": "a project of your own, whose variants stand beside the paper's",
@@ -32,12 +37,13 @@ COMMANDS = {
     "plan": "hours and disk that a study will need on this device",
     "status": "what of a study is done, running, failed or stale, and what it has cost",
     "tables": "render the paper's tables beside what was measured",
+    "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs commands; returns the exit status (0 done, 2 a mistake of the user's, 130 interrupted)."""
+    """Run commands; return the exit status: 0 done, 1 broken pipe, 2 a mistake of the user's, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     ends = [place for place, words in enumerate(pairwise(arguments)) if words[0] == "then" and words[1] in COMMANDS]
     for start, end in zip([0, *(place + 1 for place in ends)], [*ends, len(arguments)], strict=True):
@@ -48,41 +54,67 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="safmn", description=__doc__.splitlines()[0])
+    args = _parser(arguments).parse_args(arguments)
+    with _logging(logging.DEBUG if args.verbose else logging.WARNING if args.quiet else logging.INFO):
+        try:
+            return args.run(args) or 0
+        except KeyboardInterrupt:
+            message, status = "interrupted", 130
+        except BrokenPipeError:
+            return 1
+        except (UserError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is None:
+                raise
+            message, status = as_line(error), 2
+            _log.debug("where it happened:", exc_info=True)
+        print(f"safmn {args.command}: {message}", file=sys.stderr)
+        return status
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands; only the command that is called has its own arguments."""
+    parser = argparse.ArgumentParser(prog="safmn", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        if name == chosen:
-            module = importlib.import_module(f"safmn.commands.{name}")
-            subparser = commands.add_parser(
-                name,
-                help=summary,
-                description=module.HELP,
-                epilog=module.EXAMPLES,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-            )
-            module.configure(subparser)
-            subparser.set_defaults(run=module.run)
-        else:
+        if name != chosen:
             commands.add_parser(name, help=summary)
-    args = parser.parse_args(arguments)
+            continue
+        module = importlib.import_module(f"safmn.commands.{name}")
+        subparser = commands.add_parser(
+            name,
+            help=summary,
+            description=module.HELP,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        amount = subparser.add_mutually_exclusive_group()
+        amount.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes, only warnings")
+        amount.add_argument("-v", "--verbose", action="store_true", help="more notes; of a mistake, where it happened")
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+class _Stderr(logging.Handler):
+    """Prints on what is `sys.stderr` at the time: a progress bar takes its place, to stay below what is printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _logging(level: int) -> Iterator[None]:
+    """Print what the package logs on stderr, from a level on."""
+    package, handler = logging.getLogger("safmn"), _Stderr()
+    package.addHandler(handler)
+    package.setLevel(level)
     try:
-        return args.run(args) or 0
-    except UserError as error:
-        # One line, whatever a path that is named in it holds.
-        print(f"safmn {args.command}: {one_line(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"safmn {args.command}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 1
-    except OSError as error:
-        if error.filename is None:
-            raise
-        message = f"{error.filename}: {error.strerror}; check it and its permissions"
-        print(f"safmn {args.command}: {one_line(message)}", file=sys.stderr)
-        return 2
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(logging.NOTSET)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,28 @@
-"""YAML files that people write: read without surprises, checked against a schema, defaults filled in."""
+"""YAML files that people write: read strictly, validated by a pydantic model, defaults filled in."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import jsonschema
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from safmn.errors import UserError
-from safmn.paths import SCHEMAS
 
-LARGEST_FILE = 1_000_000  # bytes; a study is a page, and a parser should not be handed a gigabyte
-LARGEST_NUMBER = 2**63
-LONGEST_TEXT = 4096  # characters; the longest path is as long
-DEEPEST = 20  # levels of nesting; the C parser takes a few thousand before its stack, and the process, is gone
+MAX_FILE = 1_000_000  # bytes; a study is a page
+MAX_NUMBER = 2**63
+MAX_TEXT = 4096  # characters; the longest path
+MAX_DEPTH = 20  # levels of nesting; a few thousand would overflow the C parser's stack
 
 
-class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
-    """YAML without aliases (a few lines of them can stand for gigabytes) and without repeated keys."""
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is optional
+
+
+class _PlainLoader(_SafeLoader):
+    """YAML without repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -32,10 +35,10 @@ class _PlainLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.Sa
             if repeated:
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: {key!r} is given twice")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
-# YAML 1.1 reads 1e-3 as text; people who write learning rates mean a number, as YAML 1.2 does.
+# YAML 1.1 reads 1e-3 as text; here it is a number, as in YAML 1.2.
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -44,12 +47,12 @@ _PlainLoader.add_implicit_resolver(
 
 
 def read_yaml(path: Path | str) -> Any:
-    """The content of one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
+    """Read one YAML (or JSON) file; UserError that names file and line where it cannot be read."""
     try:
         with open(path, "rb") as handle:
-            data = handle.read(LARGEST_FILE + 1)  # a pipe or a device has no size to look at first
-        if len(data) > LARGEST_FILE:
-            raise UserError(f"{path} is larger than {LARGEST_FILE} bytes: is it a configuration at all?")
+            data = handle.read(MAX_FILE + 1)  # a pipe or a device has no size to check first
+        if len(data) > MAX_FILE:
+            raise UserError(f"{path} is larger than {MAX_FILE} bytes: is it a configuration at all?")
         text = data.decode("utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL in it
         reason = getattr(error, "strerror", None) or error
@@ -61,12 +64,12 @@ def read_yaml(path: Path | str) -> Any:
         raise
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    except Exception as error:  # whatever int(), a date or a table makes of a value that does not fit its tag
+    except Exception as error:  # int(), dates and tables raise anything on a value that does not fit its tag
         raise UserError(f"{path} is not valid YAML: a value does not fit its tag or type ({error})") from error
 
 
 def _check_tokens(text: str, path: Path | str) -> None:
-    """Refuses, before anything is built, what a few bytes blow up: aliases and deep nesting."""
+    """Refuse aliases (a few lines of them can expand to gigabytes) and deep nesting before anything is built."""
     depth = 0
     for token in yaml.scan(text, Loader=_PlainLoader):
         if isinstance(token, yaml.AliasToken):
@@ -75,8 +78,8 @@ def _check_tokens(text: str, path: Path | str) -> None:
             depth += 1
         elif isinstance(token, _CLOSING):
             depth -= 1
-        if depth > DEEPEST:
-            raise UserError(f"{path} is nested more than {DEEPEST} levels deep: is it a configuration at all?")
+        if depth > MAX_DEPTH:
+            raise UserError(f"{path} is nested more than {MAX_DEPTH} levels deep: is it a configuration at all?")
 
 
 _OPENING = (
@@ -88,23 +91,67 @@ _OPENING = (
 _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
-@cache
-def _validator(schema: str) -> jsonschema.protocols.Validator:
-    return jsonschema.Draft202012Validator(read_yaml(SCHEMAS / f"{schema}.schema.yaml"))
+class Section(BaseModel):
+    """A group of keys. It cannot be changed, takes no other keys, and converts no types ("8" is not 8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
 
 
-def check(value: Any, schema: str, where: str | Path) -> Any:
-    """Returns `value` with the schema's defaults filled in; UserError that names `where` and the key if it is wrong.
+SectionT = TypeVar("SectionT", bound=Section)
 
-    Keys come back as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
+
+def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -> SectionT:
+    """Validate what was read from a file.
+
+    Keys are taken as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
+
+    Args:
+        model: the keys that `value` may have.
+        value: plain data; it is copied.
+        where: the file, for messages.
+        key: the key of `value` in that file; "" for the file as a whole.
+
+    Raises:
+        UserError: one line that names file, key and what is wrong.
     """
-    validator = _validator(schema)
-    value = _plain(value, where, ())
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
-    if error is not None:
-        message = error.message if len(error.message) < 200 else error.message[:200] + "..."
-        raise _wrong(where, error.absolute_path, " ".join(message.split()))
-    return _with_defaults(value, validator.schema)
+    plain = _plain(value, where, ())
+    try:
+        return model.model_validate_json(json.dumps(plain))
+    except ValidationError as error:
+        problems = [(_path(problem, plain), _problem(problem)) for problem in error.errors(include_url=False)]
+    # The deepest one: of the alternatives that a key has, it belongs to the one that was meant.
+    deepest = max((path for path, _ in problems), key=len)
+    reasons = dict.fromkeys(reason for path, reason in problems if path == deepest)
+    raise _wrong(where, (*filter(None, [key]), *deepest), " or ".join(reasons))
+
+
+def as_plain(section: Section, only_given: bool = False) -> dict[str, Any]:
+    """Return a section as plain data for JSON and fingerprints, whole numbers as int, with or without its defaults."""
+    return cast(dict[str, Any], _plain(section.model_dump(mode="json", exclude_unset=only_given), "", ()))
+
+
+def _path(problem: ErrorDetails, content: Any) -> tuple[str | int, ...]:
+    """Return the keys that lead to a problem, without what pydantic adds of its own (alternatives, "[key]")."""
+    path: list[str | int] = []
+    for step in problem["loc"]:
+        try:
+            content = content[step]
+        except (LookupError, TypeError):
+            continue
+        path.append(step[:100] if isinstance(step, str) else step)
+    return (*path, problem["loc"][-1]) if problem["type"] == "missing" else tuple(path)
+
+
+def _problem(problem: ErrorDetails) -> str:
+    if problem["type"] == "missing":
+        return "is required"
+    if problem["type"] == "extra_forbidden":
+        return "is not a known key: see config/README.md"
+    said = re.sub("^(Value error, |Input |String )", "", problem["msg"])
+    if problem["type"] == "value_error":
+        return said
+    value = repr(problem["input"])
+    return f"{said}, not {value if len(value) < 100 else value[:100] + '...'}"
 
 
 def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError:
@@ -113,50 +160,38 @@ def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError
 
 
 def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
-    """`value` as data that JSON, a path and a message can hold; UserError where it is not."""
-    if len(path) > DEEPEST:
-        raise _wrong(where, path[:3], f"is nested more than {DEEPEST} levels deep")
+    """Return `value` as data that fits JSON, a path and a message; UserError where it does not."""
+    if len(path) > MAX_DEPTH:
+        raise _wrong(where, path[:3], f"is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         plain: dict[str, Any] = {}
-        for key, each in value.items():
+        for key, item in value.items():
             if type(key) is not int and not isinstance(key, str):
                 raise _wrong(where, path, "a key is not a word: put it in quotes")
             key = _plain(key, where, path)
             if str(key) in plain:
                 raise _wrong(where, path, f"{str(key)!r} is given twice")
-            plain[str(key)] = _plain(each, where, (*path, str(key)[:100]))
+            plain[str(key)] = _plain(item, where, (*path, str(key)[:100]))
         return plain
     if isinstance(value, list):
-        return [_plain(each, where, (*path, place)) for place, each in enumerate(value)]
+        return [_plain(item, where, (*path, index)) for index, item in enumerate(value)]
     if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise _wrong(where, path, f"is longer than {LONGEST_TEXT} characters")
+        if len(value) > MAX_TEXT:
+            raise _wrong(where, path, f"is longer than {MAX_TEXT} characters")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise _wrong(where, path, "holds a character that cannot be written to a file")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) < LARGEST_NUMBER:  # nor is NaN
+        if not abs(value) < MAX_NUMBER:  # nor is NaN
             raise _wrong(where, path, "is not a number that can be computed with")
         return int(value) if value == int(value) else value
     return value
 
 
-def _with_defaults(value: Any, schema: dict[str, Any]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    filled = dict(value)
-    for key, subschema in schema.get("properties", {}).items():
-        if key in filled:
-            filled[key] = _with_defaults(filled[key], subschema)
-        elif "default" in subschema:
-            filled[key] = _with_defaults(subschema["default"], subschema)
-    return filled
-
-
 def yaml_files(folder: Path) -> Iterator[Path]:
-    """The .yaml and .yml files of a folder by name; UserError where it is missing, or two of them have one name."""
+    """Yield the .yaml and .yml files of a folder by name; UserError if it is missing, or two files share a name."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one YAML file a variant")
-    # Hidden ones are an editor's or a file system's, not a person's.
+    # Hidden files are made by editors and file systems.
     files = [file for file in folder.iterdir() if file.suffix.lower() in (".yaml", ".yml") and file.name[0] != "."]
     by_name: dict[str, Path] = {}
     for file in sorted(files):

@@ -1,4 +1,6 @@
-"""The one exception that is meant for the user."""
+"""The exception that is meant for the user, and exceptions as one line."""
+
+MAX_LENGTH = 300  # characters of another library's message
 
 
 class UserError(Exception):
@@ -9,10 +11,24 @@ class UserError(Exception):
     """
 
 
-def one_line(text: str) -> str:
-    """Text as one line that is safe to print: runs of white space are one space, control characters are written out.
+def as_line(error: BaseException) -> str:
+    """Return what an exception says, as one line that is safe to print.
 
-    A name may hold what a terminal obeys (ESC, C1) or hides (DEL); in a message and in a log it must be seen.
+    A `UserError` is its message; an error about a file names the file, the reason and what to do; any other exception
+    is its type and the first line of its message, at most MAX_LENGTH characters.
+    """
+    if isinstance(error, UserError):
+        return one_line(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return one_line(f"{error.filename}: {error.strerror}; check it and its permissions")
+    lines = str(error).strip().splitlines()
+    return one_line(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)[:MAX_LENGTH]
+
+
+def one_line(text: str) -> str:
+    """Return text as one line that is safe to print: white space is one space, control characters are escaped.
+
+    A name may contain what a terminal obeys (ESC, C1) or hides (DEL); in a message and in a log it must be visible.
     """
     shown = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in " ".join(text.split()))
     return "".join(shown)

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written beside its final name and renamed into place."""
+"""Files that are either complete or absent: they are written beside their final name and renamed."""
 
 import errno
 import glob
@@ -16,25 +16,28 @@ from typing import Any
 
 from safmn.errors import UserError
 
+RESERVE = 32 * 2**20  # bytes of a disk that are left free for others
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`; on success it is synced and renamed to `path`, else removed.
+    """Yield a temporary path in the folder of `path`; on success sync and rename it to `path`, else remove it.
 
-    The folder is synced, too: a rename that a power cut undoes would give back the old file, or none.
+    The folder is synced, too: otherwise a power cut may undo the renaming. The temporary name has the suffix of `path`,
+    since many writers choose their format by it.
 
-    The temporary name keeps the suffix of `path`, since many writers choose their format by it. Raises UserError
-    where the disk is full, the folder cannot be written, or `path` is a folder, a device or a pipe.
+    Raises:
+        UserError: the disk is full, the folder cannot be written, or `path` is a folder, a device or a pipe.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
         changed = [path.parent, *(folder.parent for folder in path.parents if not folder.exists())]
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # root may rename over a device: /dev/stdout would be gone
-            raise UserError(f"cannot write {path}: it is there already and is no file; choose another name")
+        if path.exists() and not path.is_file():  # root could replace a device such as /dev/stdout
+            raise UserError(f"cannot write {path}: it exists and is no file; choose another name")
         new = path.parent / f".{path.stem}.{secrets.token_hex(4)}{path.suffix}"
-        # Not tempfile's, which are private: this one gets the mode that an ordinary open() gives, whatever threads do.
+        # Not from tempfile, whose files are private: this one has the mode of an ordinary open().
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         temporary = new
         yield temporary
@@ -53,9 +56,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def staging(place: Path, prefix: str, target: Path | str) -> Iterator[Path]:
-    """Yields a new private folder in `place`, to be filled and renamed; removes it at the end if it is still there.
+    """Yield a new private folder in `place`, to be filled and renamed; remove it at the end if it still exists.
 
-    Raises UserError that names `target`, what is to be written, where the disk is full or a folder cannot be written.
+    Args:
+        place: the folder around it.
+        prefix: of its name.
+        target: what is written, for the error.
+
+    Raises:
+        UserError: the disk is full, or a folder cannot be written.
     """
     staged: Path | None = None
     try:
@@ -74,9 +83,9 @@ def _unwritable(target: Path | str, error: OSError) -> UserError:
 
 
 def sync_folder(folder: Path | str) -> None:
-    """Makes sure that what was renamed, made or removed in `folder` stays so after a power cut.
+    """Make renamed, new and removed files of `folder` survive a power cut.
 
-    Does nothing where the system cannot do that: some file systems, a folder that may be written but not read, Windows.
+    Does nothing if the system cannot do that: some file systems, a folder that may be written but not read, Windows.
     """
     if os.name != "posix":
         return
@@ -94,28 +103,28 @@ def sync_folder(folder: Path | str) -> None:
 
 
 def remove_strays(path: Path | str) -> None:
-    """Removes the temporary files that processes killed inside `atomic(path)` left; only where no other writes it."""
+    """Remove temporary files of processes that were killed in `atomic(path)`; no other process may write it now."""
     path = Path(path)
     for stray in path.parent.glob(f".{glob.escape(path.stem)}.????????{glob.escape(path.suffix)}"):
         stray.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes `text` as UTF-8."""
+    """Write `text` as UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON that is YAML, too; refuses NaN, which other readers of JSON do not know."""
+    """Write `value` as indented JSON that is also YAML; NaN and infinity, unknown to JSON, are a ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    # YAML knows no control character as itself (DEL, C1), and takes some (NEL, U+2028) for the end of a line.
+    # YAML has no control characters (DEL, C1), and reads some characters (NEL, U+2028) as the end of a line.
     text = re.sub("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]", lambda sign: f"\\u{ord(sign[0]):04x}", text)
     write_text(path, text + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads JSON; raises UserError that names the file where it is missing or damaged."""
+    """Read JSON; raise UserError that names the file if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -124,7 +133,28 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} is not readable JSON ({error}): delete it and make it again") from error
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free on the disk of a folder, which need not exist yet."""
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raise UserError unless `needed` bytes, and RESERVE for others, are free on the disk of a folder."""
+    free = free_bytes(folder)
+    if needed > 0 and free < needed + RESERVE:
+        raise UserError(
+            f"{what} needs {megabytes(needed)} in {folder}, where {megabytes(free)} are free: "
+            "free some or choose another folder"
+        )
+
+
+def megabytes(size: int) -> str:
+    """Format bytes as `"12.3 MB"` (10**6 bytes)."""
+    return f"{size / 1e6:,.1f} MB"
+
+
 def digest(value: Any) -> str:
-    """A sha256 of plain data, independent of the order of keys."""
+    """Return the sha256 of plain data, whatever the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

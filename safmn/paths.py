@@ -1,8 +1,8 @@
-"""Where files are: the harness's own, in a checkout or in an installed package, and those of a user's project.
+"""Paths of the harness's files, in a checkout or in an installed package, and of a user's project.
 
-In a checkout, `Snakefile`, `workflow/`, `ablations/`, `config/` and `environment.yml` lie beside the package; a wheel
-carries them inside it, as `safmn/project/` (see setup.py). A user's project is a folder that `safmn init` wrote: its
-variants stand beside the paper's.
+In a checkout, `Snakefile`, `workflow/`, `ablations/`, `config/` and `environment.yml` are beside the package; a wheel
+contains them as `safmn/project/` (see setup.py). A user's project is a folder that `safmn init` wrote: its variants are
+added to the paper's.
 """
 
 import os
@@ -15,24 +15,25 @@ from safmn.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "project").is_dir()
-"""Whether this is an installed package, not a checkout."""
+"""Whether this is an installed package; else it is a checkout."""
 ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
 """The folder with `Snakefile`, `workflow/`, `ablations/` and `config/`."""
 SNAKEFILE = ROOT / "Snakefile"
 SCHEMAS = ROOT / "workflow" / "schemas"
 MADE_WITH = ".safmn-version"
-"""The file of a user's project that holds the version of the package that it was made with."""
+"""The file of a user's project with the version of the package that wrote the project."""
 
 
 def ablations() -> Path:
-    """The folder of the paper's variants, or the one that the environment variable SAFMN_ABLATIONS names instead."""
+    """Return the folder of the paper's variants, or that of the environment variable SAFMN_ABLATIONS."""
     return Path(os.environ.get("SAFMN_ABLATIONS") or ROOT / "ablations")
 
 
 def own_ablations() -> Path | None:
-    """The folder of the variants of the user's project.
+    """Return the folder of variants in the user's project; None outside of a project, or if SAFMN_ABLATIONS is set.
 
-    None outside of a project, and where SAFMN_ABLATIONS replaces all folders; UserError where the project lacks it.
+    Raises:
+        UserError: the project has no such folder.
     """
     if os.environ.get("SAFMN_ABLATIONS"):
         return None
@@ -40,21 +41,22 @@ def own_ablations() -> Path | None:
     if folder is None:
         return None
     if not (folder / "ablations").is_dir():
-        raise UserError(f"{folder / 'ablations'} is not a folder: a project keeps its variants there; make it")
+        raise UserError(f"{folder / 'ablations'} is not a folder: a project has its variants there; make it")
     return folder / "ablations"
 
 
 def study(file: str | Path) -> Path:
-    """The file of a study; a name alone, such as `mini`, is one of the package's, unless a file here has it."""
+    """Return the file of a study; a bare name, such as "mini", is one of the package's unless a file here has it."""
     packaged = ROOT / "config" / f"{file}.yaml"
     is_name = re.fullmatch("[A-Za-z0-9_-]+", str(file)) is not None
     return packaged if is_name and not Path(file).exists() and packaged.is_file() else Path(file)
 
 
 def project() -> Path | None:
-    """The user's project that is worked in: named by SAFMN_PROJECT, or the nearest around the present folder, or None.
+    """Return the user's project: that of SAFMN_PROJECT, or the nearest around the current folder, or None.
 
-    UserError where it is not whole, or was made with another version of the package.
+    Raises:
+        UserError: it is not complete, or another version of the package wrote it.
     """
     named = os.environ.get("SAFMN_PROJECT")
     if named:
@@ -68,20 +70,20 @@ def project() -> Path | None:
 
 
 def enter_project(snakefile: str | Path) -> None:
-    """Makes the folder of the main Snakefile the project of this process and its children, unless that is our own."""
+    """Make the folder of the main Snakefile the project of this process and its children, unless that is our own."""
     if os.path.exists(snakefile) and not os.path.samefile(snakefile, SNAKEFILE):
         here = Path(snakefile).absolute().parent
         os.environ["SAFMN_PROJECT"] = str(_whole(_around(here) or here))
 
 
 def _around(folder: Path) -> Path | None:
-    """The nearest of a folder and those above it that holds the mark of a project."""
-    # Not Path.exists, which raises where a folder above may not be looked into.
-    return next((each for each in (folder, *folder.parents) if os.path.lexists(each / MADE_WITH)), None)
+    """Return the nearest of a folder and those above it that is marked as a project."""
+    # Not Path.exists, which raises if a folder above may not be read.
+    return next((place for place in (folder, *folder.parents) if os.path.lexists(place / MADE_WITH)), None)
 
 
 def _takes_the_workflow(snakefile: Path) -> bool:
-    """Whether a Snakefile is a project's: its folder is one, though it lost its mark."""
+    """Say whether a Snakefile is a project's, so that its folder is a project even without the mark."""
     try:
         return b"safmn.paths" in snakefile.read_bytes()
     except OSError:
@@ -89,7 +91,7 @@ def _takes_the_workflow(snakefile: Path) -> bool:
 
 
 def _whole(folder: Path) -> Path:
-    """The folder of a project; UserError where the version that it was made with is unknown or another."""
+    """Return the folder of a project; UserError if its version is unknown or another."""
     file = folder / MADE_WITH
     try:
         with open(file, "rb") as handle:
@@ -111,8 +113,8 @@ def _whole(folder: Path) -> Path:
 
 
 def reach_from_child_processes() -> None:
-    """Makes `python -m safmn` in a child process mean this code, run by this Python or one that goes before it."""
-    # A conda environment's Python must find this package, and nothing else of what it is installed beside.
+    """Make `python -m safmn` in a child process run this code, by this Python or one that is put before it on PATH."""
+    # A conda environment's Python must find this package, and no other package that is installed beside it.
     code = ROOT / "workflow" / "reach" if INSTALLED else ROOT
     front = {"PATH": (Path(sys.executable).parent, os.defpath), "PYTHONPATH": (code, None)}
     for name, (folder, default) in front.items():

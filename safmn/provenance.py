@@ -1,9 +1,8 @@
-"""Where a result comes from: what was asked, which code and data, on what device and host, when and for how long.
+"""The provenance of a result: specification, code, data, device, host, start and duration.
 
-Every command that leaves a result calls `begin()` first and puts `Begun.result(...)` into its record under the key
-`provenance`. The facts of device and host are `safmn.device.description.describe`'s. No host, user or folder is
-named, since results are made to be passed on. Facts of the clock stay out of weights and histories, which are the
-same bytes whenever they are made.
+Every command that writes a result calls `begin()` first, and puts `Begun.result(...)` into its record under the key
+`provenance`. `safmn.device.description.describe` adds device and host. No host, user or folder is named, since results
+are made to be passed on. Weights and histories have no times, so that they are the same bytes whenever they are made.
 """
 
 import hashlib
@@ -19,15 +18,15 @@ from safmn.errors import UserError
 from safmn.files import digest, read_json
 
 CODE = ("Snakefile", "ablations", "safmn", "workflow")
-"""What runs."""
+"""Files and folders of the harness that are executed."""
 OF_PROJECT = ("Snakefile", "ablations", "config")
-"""What runs of a user's project."""
+"""Files and folders of a user's project that are executed."""
 OF_ONE_RESULT = ("specification", "data", "seed", "started", "seconds")
-"""What differs from one result to the next though code, device and host are the same."""
+"""Facts of one result; the others are the same for all results of the same code, device and host."""
 
 
 class Begun:
-    """A piece of work that has begun; it runs the code that is there now, however long it takes.
+    """The start of some work, and the code at that time.
 
     Attributes:
         started: UTC, to the second, as ISO 8601.
@@ -40,7 +39,7 @@ class Begun:
         self._clock = time.monotonic()
 
     def session(self, device: dict[str, Any]) -> dict[str, Any]:
-        """Device, code and start: what one process of a run that is done in several has of its own."""
+        """Return device, code and start: what each process adds to a run that is done in several."""
         return {**device, **self.code, "started": self.started}
 
     def result(
@@ -53,15 +52,16 @@ class Begun:
         started: str | None = None,
         seconds: float | None = None,
     ) -> dict[str, Any]:
-        """The provenance of a result that is done now.
+        """Return the provenance of a result that is finished now.
 
         Args:
-            device: what `safmn.device.description.describe` says.
-            specification: plain data that says what was asked; its sha256 is recorded.
-            data: the images that it depends on, as what was asked names them, with the digest of their manifest
-                (`safmn.data.manifest`), which a packed dataset has in its index; None if it depends on none.
-            seed: None if nothing is drawn that it depends on.
-            started, seconds: in place of this process's own, for a run that was done in several.
+            device: as `safmn.device.description.describe` returns it.
+            specification: plain data that says what was asked for; its sha256 is recorded.
+            data: the images that it depends on, name in the specification -> digest of their manifest
+                (`safmn.data.manifest`); None if it depends on no images.
+            seed: the seed of random draws; None if it depends on none.
+            started: instead of this process's start, for a run that several processes did.
+            seconds: instead of this process's duration.
         """
         elapsed = time.monotonic() - self._clock if seconds is None else seconds
         return {
@@ -76,28 +76,28 @@ class Begun:
 
 
 def begin() -> Begun:
-    """To be called before the work."""
+    """Return the start of some work; call this before it."""
     return Begun()
 
 
 def of_file(path: Path | str) -> str:
-    """A file's sha256."""
+    """Return the sha256 of a file, in hexadecimal."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def seed_of(weights: Path | str | None) -> int | None:
-    """The seed of the run that left a file of weights; None where no record of one lies beside it."""
+    """Return the seed of the run that wrote a file of weights; None if there is no record of a run beside it."""
     if weights is None:
         return None
     try:
-        return read_json(Path(weights).with_name(layout.RUN))["specification"]["seed"]
+        return int(read_json(Path(weights).with_name(layout.RUN))["specification"]["seed"])
     except (UserError, LookupError, TypeError, ValueError):
         return None
 
 
 def shown(path: Path | str) -> str:
-    """A path as it may be passed on: below the present folder, or the name alone."""
+    """Return a path that may be passed on: relative to the current folder if it is below, else the name alone."""
     path = Path(path)
     if not path.is_absolute():
         return path.name if ".." in path.parts else str(path)
@@ -111,13 +111,15 @@ def shown(path: Path | str) -> str:
 
 
 def code(root: Path = paths.ROOT) -> dict[str, Any]:
-    """Which code runs.
+    """Identify the code.
+
+    Args:
+        root: the folder with the harness's files.
 
     Returns:
-        `code_version` (the package's), `code_commit` and `code_dirty` (whether anything differs from that commit; both
-        None outside of a git checkout, or without git), `code_sha256` (over names and contents of what runs, so that
-        two dirty trees can be told apart; the same in a checkout and in a wheel made of it). In a user's project that
-        is under git, `project_commit` and `project_dirty` as well.
+        `code_version` (of the package); `code_commit` and `code_dirty` (whether anything differs from that commit),
+        both None outside of a git checkout or without git; `code_sha256` (over names and contents of the files in CODE,
+        the same in a checkout and in its wheel). In a user's project under git, `project_commit` and `project_dirty`.
     """
     commit, dirty = _commit(root)
     found = {
@@ -131,7 +133,7 @@ def code(root: Path = paths.ROOT) -> dict[str, Any]:
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
     top = _git(root, "rev-parse", "--show-toplevel")
-    # An environment may lie in somebody's repository, which is not this code's.
+    # An environment may be inside a repository of other code.
     if not top or Path(top.strip()).resolve() != root.resolve():
         return None, None
     return _state(root, CODE)
@@ -144,9 +146,9 @@ def _project() -> dict[str, Any]:
 
 
 def _state(folder: Path, runs: tuple[str, ...]) -> tuple[str | None, bool | None]:
-    """The commit of a folder's repository, and whether what is below the folder differs from it.
+    """Return the commit of a folder's repository, and whether files below the folder differ from it.
 
-    An untracked file counts if it lies in one of `runs`, a tracked one wherever it lies.
+    An untracked file counts if it is in one of `runs`, a tracked file anywhere.
     """
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     entries = _git(folder, "status", "--porcelain", "-z", "--untracked-files=all", "--", ".")
@@ -159,7 +161,7 @@ def _state(folder: Path, runs: tuple[str, ...]) -> tuple[str | None, bool | None
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    # Without its locks: a job must not be in the way of whoever works in the tree.
+    # Without git's locks: a job must not disturb somebody who works in the tree.
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -168,9 +170,9 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def source_files(root: Path = paths.ROOT) -> dict[str, Path]:
-    """The files of `CODE`, by their names in a checkout, and the variants of a user's project.
+    """Return the files in CODE and the variants of a user's project, name in a checkout -> file.
 
-    None that Python or an editor left.
+    Hidden files and Python's caches are left out.
     """
     places = {name: root / name for name in CODE}
     if root == paths.ROOT:

@@ -19,6 +19,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 
 from safmn import paths, provenance
+from safmn.archive import crate
 from safmn.archive import study as archive
 from safmn.archive.redaction import redactor
 from safmn.cli import main
@@ -307,7 +308,7 @@ def test_a_failed_run_is_a_failed_action(place):
 
 def test_folders_are_taken_out_of_texts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study = Study(small_study.content(Path("/data/of")), "small.yaml")
+    study = Study.from_content(small_study.content(Path("/data/of")), "small.yaml")
     redact = redactor(study, Path("/scratch/ada/results"))
     assert redact("cannot read /data/of/home/somebody/Set5/a.png") == "cannot read [data root]/Set5/a.png"
     assert redact("/scratch/ada/results/x.csv") == "[results]/x.csv"
@@ -348,7 +349,7 @@ def test_the_folder_of_downloads_gets_into_no_archive(place, monkeypatch, sectio
     Path("results/small/report.html").write_text(page, encoding="utf-8")
     tex = " ".join(re.sub("([_&])", r"\\\1", text) for text in texts)
     Path("results/small/tables/table1.tex").write_text(tex, encoding="utf-8")
-    archive.write(Study(content, "small.yaml"), Path("results/small"), Path("x"))
+    archive.write(Study.from_content(content, "small.yaml"), Path("results/small"), Path("x"))
     told = 0
     for file in Path("x").rglob("*"):
         if file.is_file() and file.suffix != ".safetensors":
@@ -370,11 +371,11 @@ def test_words_that_are_no_folder_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = small_study.content(tmp_path)
     content["data"]["download"] = "data"
-    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    redact = redactor(Study.from_content(content, "small.yaml"), Path("results/small"))
     for text in ("data/mine/x4/manifest.json", "figures/figure1.svg", "the data are there"):
         assert redact(text) == text
     content["data"]["download"] = "pictures"
-    redact = redactor(Study(content, "small.yaml"), Path("results/small"))
+    redact = redactor(Study.from_content(content, "small.yaml"), Path("results/small"))
     assert redact("pictures of pictures/DIV2K") == "pictures of [downloads]/DIV2K"
 
 
@@ -383,7 +384,7 @@ def test_words_that_are_no_folder_stay(tmp_path, monkeypatch):
     [
         (["--study", "nowhere.yaml", "--out", "x"], ["nowhere.yaml"]),
         (["--study", "results/small/study.json", "--results", "empty", "--out", "x"], ["empty", "no result"]),
-        (["--study", "results/small/study.json", "--out", "results"], ["results", "there already"]),
+        (["--study", "results/small/study.json", "--out", "results"], ["results", "exists already"]),
         (["--study", "results/small/study.json", "--out", "folder.zip"], ["folder.zip", "is a folder"]),
         (["--study", "results/small/study.json", "--out", "file/x"], ["file/x", "cannot write"]),
         (["--study", "results/small/study.json", "--results", "file", "--out", "x"], ["file", "not a folder"]),
@@ -399,6 +400,13 @@ def test_mistakes_are_one_line(place, capsys, arguments, words):
     assert all(word in told[0] for word in words), told
     assert not Path("x").exists()
     assert not list(Path().glob(".*"))
+
+
+def test_without_rocrate_a_line_says_what_to_install(place, capsys, monkeypatch):
+    monkeypatch.setattr(crate, "find_spec", lambda name: None)
+    assert main(["archive", "--study", "results/small/study.json", "--out", "x"]) == 2
+    assert "pip install safmn-harness[archive]" in capsys.readouterr().err
+    assert not Path("x").exists()
 
 
 def test_what_cannot_be_finished_leaves_nothing(place, monkeypatch):

@@ -1,7 +1,4 @@
-"""A user's own layers and the data that they read: what changes the fingerprint of a variant, and what does not.
-
-Each case is a folder of a variant with a class `mine:Mine`; `before` and `after` are the files that differ.
-"""
+"""A user's own layers, and the data that they read: what changes the fingerprint of a variant, and what does not."""
 
 import itertools
 import sys
@@ -13,25 +10,30 @@ from safmn import fingerprint
 from safmn.errors import UserError
 
 ROOT = "safmn.networks.safmn:SAFMN"
-HEAD = "import json\nimport os\nfrom pathlib import Path\nimport numpy as np\nimport torch\nfrom torch import nn\n"
-BODY = """
+MINE = """
+import importlib
+import json
+import os
+from pathlib import Path
+import numpy as np
+import torch
+from torch import nn
+{top}
+HERE = Path(__file__).parent
+
 class Mine(nn.Module):
-    def __init__(self, dim{arguments}):
+    def __init__(self, dim, file="d.csv"):
         super().__init__()
-        {constructor}
+        self.value = {value}
 
     def forward(self, x):
-        {forward}
+        return {result}
 """
+TWO = "def one(x):\n    return x * 1\n\n\ndef two(x):\n    return x * 2\n"
 
 
 def of(folder: Path, **switches: object) -> str:
     return fingerprint.network(ROOT, {"mixer": "mine:Mine"} | switches, folder)
-
-
-def layers(top: str = "", constructor: str = "pass", forward: str = "return x", arguments: str = "") -> str:
-    """A module with the class."""
-    return HEAD + top + BODY.format(constructor=constructor, forward=forward, arguments=arguments)
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -40,303 +42,143 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-HERE = "HERE = Path(__file__).parent\n"
-HALVES = "def one(x):\n    return x * 1\n\n\ndef two(x):\n    return x * 2\n"
-TABLE = f"{HALVES}\nTABLE = {{'one': one, 'two': two}}\n"
-OTHER = "def two(x):\n    return x * 3\n"
+def mine(value: str = "None", result: str = "x", top: str = "") -> str:
+    """A module with the class `Mine`."""
+    return MINE.format(value=value, result=result, top=top)
 
-# What is told -> the files, those that then replace or join them, and whether the variant is another one.
-CASES: dict[str, tuple[dict[str, str], dict[str, str], bool]] = {
-    # Data beside the variant.
-    "a file by division": (
-        {"mine.py": layers(HERE, 'self.k = np.loadtxt(HERE / "k.csv")'), "k.csv": "1"},
-        {"k.csv": "2"},
-        True,
+
+# How the code names a data file -> the expression, the file, and whether the file counts.
+DATA = {
+    "by division": ('np.loadtxt(HERE / "k.csv")', "k.csv", True),
+    "in a folder": ('np.load(HERE / "a" / "k.npy")', "a/k.npy", True),
+    "a folder": ('list((HERE / "a").glob("*"))', "a/k.npy", True),
+    "by a pattern in a folder": ('sorted((HERE / "a").glob("*.txt"))', "a/l.txt", True),
+    "joined": ('torch.load(os.path.join(os.path.dirname(__file__), "w.pt"))', "w.pt", True),
+    "joined in a folder": ('torch.load(os.path.join(str(HERE), "a", "w.pt"))', "a/w.pt", True),
+    "opened": ('json.load(open("k.json"))', "k.json", True),
+    "with_name": ('Path(__file__).with_name("k.txt").read_text()', "k.txt", True),
+    "with_suffix": ('Path(__file__).with_suffix(".txt").read_text()', "mine.txt", True),
+    "by a default": ("np.loadtxt(file)", "d.csv", True),
+    "by a formatted name": ('np.loadtxt(HERE / f"k{dim}.csv")', "k36.csv", True),
+    "by a sum": ('np.loadtxt(str(dim) + ".csv")', "36.csv", True),
+    "by a list of all": ("os.listdir(Path(__file__).parent)", "k.csv", True),
+    "another file": ('np.loadtxt(HERE / "k.csv")', "l.csv", False),
+    "another variant": ('list(HERE.glob("*"))', "other.yaml", False),
+}
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_data_that_the_code_may_read_counts(tmp_path, monkeypatch, case):
+    value, file, counts = DATA[case]
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"mine.py": mine(value)})
+    absent = of(tmp_path)
+    write(tmp_path, {file: "1"})
+    before = of(tmp_path)
+    write(tmp_path, {file: "2"})
+    assert len({absent, before, of(tmp_path)}) == (3 if counts else 1)
+
+
+PACK = {"pack/__init__.py": "from .two import two\n", "pack/two.py": TWO}
+# What the code says -> the files, of which the last one is edited (2 becomes 3), and whether that counts.
+CODE = {
+    "a constant with a name": ({"mine.py": mine("np.loadtxt(FILE)", top='FILE = "k.csv"'), "k.csv": "2"}, True),
+    "read on import": ({"mine.py": mine(top='K = float(open("k.txt").read())', result="K * x"), "k.txt": "2"}, True),
+    "read in another module": (
+        {"mine.py": mine(top="from other import K"), "other.py": 'K = open("k.txt").read()\n', "k.txt": "2"},
+        False,  # nothing mentions K
     ),
-    "in a folder": (
-        {"mine.py": layers(HERE, 'self.k = np.load(HERE / "a" / "k.npy")'), "a/k.npy": "1"},
-        {"a/k.npy": "2"},
-        True,
-    ),
-    "a folder": (
-        {"mine.py": layers(HERE, 'self.k = list((HERE / "a").glob("*"))'), "a/k.npy": "1"},
-        {"a/k.npy": "2"},
-        True,
-    ),
-    "a file that joins a folder": (
-        {"mine.py": layers(HERE, 'self.k = sorted((HERE / "a").glob("*.txt"))'), "a/k.txt": "1"},
-        {"a/l.txt": "2"},
-        True,
-    ),
-    "joined": (
-        {"mine.py": layers("", 'self.k = torch.load(os.path.join(os.path.dirname(__file__), "w.pt"))'), "w.pt": "1"},
-        {"w.pt": "2"},
-        True,
-    ),
-    "opened": ({"mine.py": layers("", 'self.k = json.load(open("k.json"))'), "k.json": "1"}, {"k.json": "2"}, True),
-    "with_name": (
-        {"mine.py": layers("", 'self.k = Path(__file__).with_name("k.txt").read_text()'), "k.txt": "1"},
-        {"k.txt": "2"},
-        True,
-    ),
-    "with_suffix": (
-        {"mine.py": layers("", 'self.k = Path(__file__).with_suffix(".txt").read_text()'), "mine.txt": "1"},
-        {"mine.txt": "2"},
-        True,
-    ),
-    "a constant": (
-        {"mine.py": layers('FILE = "k.csv"\n', "self.k = np.loadtxt(FILE)"), "k.csv": "1"},
-        {"k.csv": "2"},
-        True,
-    ),
-    "read on import": (
+    "read in another module that is used": (
         {
-            "mine.py": layers('with open("k.txt") as file:\n    K = float(file.read())\n', forward="return K * x"),
-            "k.txt": "1",
+            "mine.py": mine(top="from other import K", result="K * x"),
+            "other.py": 'K = open("k.txt").read()\n',
+            "k.txt": "2",
         },
-        {"k.txt": "2"},
         True,
     ),
-    "by a default": (
-        {"mine.py": layers("", "self.k = np.loadtxt(f)", arguments=', f="k.csv"'), "k.csv": "1"},
-        {"k.csv": "2"},
-        True,
-    ),
-    "by a pattern": (
-        {"mine.py": layers(HERE, 'self.k = np.loadtxt(HERE / f"k{dim}.csv")'), "k36.csv": "1"},
-        {"k36.csv": "2"},
-        True,
-    ),
-    "by a sum": (
-        {"mine.py": layers("", 'self.k = np.loadtxt(str(dim) + ".csv")'), "36.csv": "1"},
-        {"36.csv": "2"},
-        True,
-    ),
-    "in another module": (
-        {
-            "mine.py": layers("from numbers_of import K\n", forward="return K * x"),
-            "numbers_of.py": 'K = open("k.txt").read()\n',
-            "k.txt": "1",
-        },
-        {"k.txt": "2"},
-        True,
-    ),
-    "all that is there": (
-        {"mine.py": layers("", "self.k = os.listdir(Path(__file__).parent)"), "k.csv": "1"},
-        {"k.csv": "2"},
-        True,
-    ),
-    "data that nobody reads": (
-        {"mine.py": layers(HERE, 'self.k = np.loadtxt(HERE / "k.csv")'), "k.csv": "1", "l.csv": "1"},
-        {"l.csv": "2"},
-        False,
-    ),
-    "data named in a docstring": (
-        {"mine.py": layers().replace("nn.Module):", 'nn.Module):\n    """k.csv"""'), "k.csv": "1"},
-        {"k.csv": "2"},
-        False,
-    ),
-    "another variant": (
-        {"mine.py": layers(HERE, 'self.k = list(HERE.glob("*"))'), "mine.yaml": "1"},
-        {"other.yaml": "2"},
-        False,
-    ),
-    # Code.
-    "a choice that is known": (
-        {"mine.py": layers(f"{HALVES}\nK = two\n", forward="return K(x)")},
-        {"mine.py": layers(HALVES.replace("2", "3") + "\nK = two\n", forward="return K(x)")},
-        True,
-    ),
-    "a name looked up by text": (
-        {"mine.py": layers(HALVES, 'self.f = globals()["t" + "wo"]')},
-        {"mine.py": layers(HALVES.replace("2", "3"), 'self.f = globals()["t" + "wo"]')},
-        True,
-    ),
+    "named in a docstring": ({"mine.py": mine().replace("Module):", 'Module):\n    """k.csv"""'), "k.csv": "2"}, False),
+    "another name for a function": ({"mine.py": mine(top=TWO + "\nK = two\n", result="K(x)")}, True),
+    "a name looked up by text": ({"mine.py": mine('globals()["t" + "wo"]', top=TWO)}, True),
     "a module looked into by text": (
-        {"mine.py": layers("import other\n", 'self.f = getattr(other, "t" + "wo")'), "other.py": HALVES},
-        {"other.py": HALVES.replace("2", "3")},
+        {"mine.py": mine('getattr(other, "t" + "wo")', top="import other"), "other.py": TWO},
         True,
     ),
-    "a module imported by text": (
-        {"mine.py": layers("import importlib\n", 'self.f = importlib.import_module("other").two'), "other.py": HALVES},
-        {"other.py": HALVES.replace("2", "3")},
-        True,
-    ),
-    "all names of a module": (
-        {"mine.py": layers("from other import *\n", forward="return two(x)"), "other.py": HALVES},
-        {"other.py": HALVES.replace("2", "3")},
-        True,
-    ),
+    "a module imported by text": ({"mine.py": mine('importlib.import_module("other").two'), "other.py": TWO}, True),
+    "all names of a module": ({"mine.py": mine(result="two(x)", top="from other import *"), "other.py": TWO}, True),
     "one of two imports": (
         {
-            "mine.py": layers(
-                "try:\n    from fast import two\nexcept ImportError:\n    from other import two\n",
-                forward="return two(x)",
+            "mine.py": mine(
+                result="two(x)", top="try:\n    from fast import two\nexcept ImportError:\n    from other import two"
             ),
-            "fast.py": HALVES,
-            "other.py": HALVES,
+            "other.py": TWO,
+            "fast.py": TWO,
         },
-        {"fast.py": HALVES.replace("2", "3")},
         True,
     ),
-    "a package": (
-        {
-            "mine.py": layers("from pack import two\n", forward="return two(x)"),
-            "pack/__init__.py": "from .a import two\n",
-            "pack/a.py": HALVES,
-        },
-        {"pack/a.py": HALVES.replace("2", "3")},
-        True,
-    ),
+    "a package": ({"mine.py": mine(result="two(x)", top="from pack import two"), **PACK}, True),
     "what an import does": (
         {
-            "mine.py": layers("import other\n", forward="return other.one(x)"),
-            "other.py": HALVES + "\ntorch.manual_seed(1)\n",
+            "mine.py": mine(result="other.one(x)", top="import other"),
+            "other.py": "import torch\n\ndef one(x):\n    return x\n\ntorch.manual_seed(2)\n",
         },
-        {"other.py": HALVES + "\ntorch.manual_seed(2)\n"},
         True,
     ),
-    "a class's attribute set from outside": (
+    "an attribute set from outside": (
         {
-            "mine.py": layers("import other\n", forward="return other.K.f(x)"),
-            "other.py": f"{HALVES}\nclass K:\n    pass\n\n\nK.f = two\n",
+            "mine.py": mine(result="other.K.f(x)", top="import other"),
+            "other.py": f"{TWO}\nclass K:\n    pass\n\n\nK.f = two\n",
         },
-        {"other.py": f"{HALVES.replace('2', '3')}\nclass K:\n    pass\n\n\nK.f = two\n"},
         True,
     ),
     "what runs as a script": (
         {
-            "mine.py": layers("import other\n", forward="return other.one(x)"),
-            "other.py": HALVES + '\nif __name__ == "__main__":\n    print(1)\n',
-        },
-        {"other.py": HALVES + '\nif __name__ == "__main__":\n    print(2)\n'},
-        False,
-    ),
-    "another function": (
-        {"mine.py": layers("import other\n", forward="return other.one(x)"), "other.py": HALVES},
-        {"other.py": HALVES.replace("2", "3")},
-        False,
-    ),
-    "a class by its path": (
-        {"mine.py": layers("", 'self.path = "other:Two"'), "other.py": "class Two:\n    K = 2\n"},
-        {"other.py": "class Two:\n    K = 3\n"},
-        True,
-    ),
-    # Tables and switches.
-    "the entry that is chosen": (
-        {"mine.py": layers(TABLE, 'self.f = TABLE["two"]')},
-        {"mine.py": layers(TABLE.replace("x * 2", "x * 3"), 'self.f = TABLE["two"]')},
-        True,
-    ),
-    "an entry that is not": (
-        {"mine.py": layers(TABLE, 'self.f = TABLE["one"]')},
-        {"mine.py": layers(TABLE.replace("x * 2", "x * 3"), 'self.f = TABLE["one"]')},
-        False,
-    ),
-    "any entry": (
-        {"mine.py": layers(TABLE, "self.f = TABLE[str(dim)]")},
-        {"mine.py": layers(TABLE.replace("x * 2", "x * 3"), "self.f = TABLE[str(dim)]")},
-        True,
-    ),
-    "a table that is changed": (
-        {"mine.py": layers(TABLE + "TABLE['one'] = two\n", 'self.f = TABLE["one"]')},
-        {"mine.py": layers(TABLE.replace("x * 2", "x * 3") + "TABLE['one'] = two\n", 'self.f = TABLE["one"]')},
-        True,
-    ),
-    "a name that is given anew": (
-        {"mine.py": layers(TABLE, 'name = "one"\n        name = "two"\n        self.f = TABLE[name]')},
-        {
-            "mine.py": layers(
-                TABLE.replace("x * 2", "x * 3"), 'name = "one"\n        name = "two"\n        self.f = TABLE[name]'
-            )
-        },
-        True,
-    ),
-    "a choice inside": (
-        {"mine.py": layers(TABLE + "\ndef make(which):\n    return TABLE[which]\n", 'self.f = make("one")')},
-        {
-            "mine.py": layers(
-                TABLE.replace("x * 2", "x * 3") + "\ndef make(which):\n    return TABLE[which]\n",
-                'self.f = make("one")',
-            )
+            "mine.py": mine(result="other.one(x)", top="import other"),
+            "other.py": 'def one(x):\n    return x\n\nif __name__ == "__main__":\n    print(2)\n',
         },
         False,
     ),
-    "a choice that the caller changes": (
-        {
-            "mine.py": layers(
-                TABLE + '\ndef make(which):\n    which = which or "two"\n    return TABLE[which]\n',
-                'self.f = make("one")',
-            )
-        },
-        {
-            "mine.py": layers(
-                TABLE.replace("x * 2", "x * 3")
-                + '\ndef make(which):\n    which = which or "two"\n    return TABLE[which]\n',
-                'self.f = make("one")',
-            )
-        },
-        True,
-    ),
-    "a raise that is caught": (
-        {
-            "mine.py": layers(
-                HALVES,
-                "try:\n            two(dim)\n            raise KeyError\n        except KeyError:\n            pass",
-            )
-        },
-        {
-            "mine.py": layers(
-                HALVES.replace("2", "3"),
-                "try:\n            two(dim)\n            raise KeyError\n        except KeyError:\n            pass",
-            )
-        },
+    "another function": ({"mine.py": mine(result="other.one(x)", top="import other"), "other.py": TWO}, False),
+    "a class by its path": ({"mine.py": mine('"other:Two"'), "other.py": "class Two:\n    K = 2\n"}, True),
+    "an entry of a table that is not chosen": (  # a user's code is not evaluated: all that it mentions counts
+        {"mine.py": mine('TABLE["one"]', top=TWO + "\nTABLE = {'one': one, 'two': two}\n")},
         True,
     ),
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_what_is_read_counts(tmp_path, monkeypatch, case):
-    files, changes, differs = CASES[case]
+@pytest.mark.parametrize("case", CODE)
+def test_code_that_is_mentioned_counts(tmp_path, monkeypatch, case):
+    files, counts = CODE[case]
     monkeypatch.chdir(tmp_path)
     write(tmp_path, files)
     before = of(tmp_path)
-    write(tmp_path, changes)
-    assert (of(tmp_path) != before) == differs
+    name, text = list(files.items())[-1]
+    assert "2" in text
+    write(tmp_path, {name: text.replace("2", "3")})
+    assert (of(tmp_path) != before) == counts
     assert not {name.removesuffix(".py") for name in files} & set(sys.modules)  # nothing was imported
 
 
-def test_an_unchanged_file_in_another_place_is_the_same(tmp_path):
-    files = CASES["a file by division"][0]
+def test_unchanged_files_in_another_place_are_the_same(tmp_path):
     for name in ("one", "other place"):
-        write(tmp_path / name, files)
+        write(tmp_path / name, {"mine.py": mine('np.loadtxt(HERE / "k.csv")'), "k.csv": "1"})
     assert of(tmp_path / "one") == of(tmp_path / "other place")
 
 
 @pytest.mark.parametrize("folder", ["site-packages/rich_layers", "dist-packages/rich_layers"])
 def test_layers_of_an_installed_package_are_followed_and_its_other_needs_are_not(tmp_path, monkeypatch, folder):
-    """A package that a layer comes from counts with all that is met of it, one that knows nothing of torch does not."""
+    """A package that a layer comes from counts with all that is met of it, one that does not use torch does not."""
     package = tmp_path / folder
-    write(package, {"__init__.py": "from .layers import Rich\n"})
-    write(
-        package,
-        {"layers.py": "from torch import nn\nfrom .helpers import two\n\n\nclass Rich(nn.Module):\n    f = two\n"},
-    )
-    write(package, {"helpers.py": HALVES, "../plain_tools.py": HALVES})
-    write(
-        tmp_path,
-        {
-            "mine.py": layers(
-                "import plain_tools\nfrom rich_layers import Rich\n", "self.r = Rich(plain_tools.two(dim))"
-            )
-        },
-    )
+    rich = "from torch import nn\nfrom .helpers import two\n\n\nclass Rich(nn.Module):\n    f = two\n"
+    write(package, {"__init__.py": "from .layers import Rich\n", "layers.py": rich, "helpers.py": TWO})
+    write(package.parent, {"plain_tools.py": TWO})
+    top = "import plain_tools\nimport rich_layers.helpers\nfrom rich_layers import Rich"
+    write(tmp_path, {"mine.py": mine("Rich(plain_tools.two(dim))", top=top)})
     monkeypatch.syspath_prepend(str(package.parent))
     before, alone = of(tmp_path), of(tmp_path, mixer="rich_layers:Rich")
-    write(package, {"../plain_tools.py": HALVES.replace("2", "3")})
+    write(package.parent, {"plain_tools.py": TWO.replace("2", "3")})
     assert of(tmp_path) == before
-    write(package, {"helpers.py": HALVES.replace("2", "3")})
+    write(package, {"helpers.py": TWO.replace("2", "3")})
     assert of(tmp_path) != before
     assert of(tmp_path, mixer="rich_layers:Rich") != alone
 
@@ -345,22 +187,22 @@ def test_layers_of_an_installed_package_are_followed_and_its_other_needs_are_not
     ("mixer", "files", "words"),
     [
         ("nowhere:Mine", {}, ("nowhere:Mine", "cannot be imported")),
-        ("mine:Yours", {"mine.py": layers()}, ("mine:Yours", "mine.py has no Yours")),
+        ("mine:Yours", {"mine.py": "class Mine:\n    pass\n"}, ("mine:Yours", "mine.py has no Yours")),
         ("mine:Mine", {"mine.py": "def (\n"}, ("mine:Mine", "SyntaxError", "mine.py", "line 1")),
     ],
 )
-def test_a_class_that_is_not_there_is_told_at_once(tmp_path, mixer, files, words):
+def test_a_class_that_cannot_be_found_is_an_error_at_once(tmp_path, mixer, files, words):
     write(tmp_path, files)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         of(tmp_path, mixer=mixer)
-    assert all(word in str(told.value) for word in ("mixer", *words))
-    assert "\n" not in str(told.value)
+    assert all(word in str(error.value) for word in ("mixer", *words))
+    assert "\n" not in str(error.value)
 
 
-def test_a_word_that_no_table_knows_is_told(tmp_path):
+def test_a_word_that_no_table_has_is_an_error(tmp_path):
     with pytest.raises(UserError, match="norm: 'layer_nrom' is not known"):
-        fingerprint.network(ROOT, {"norm": "layer_nrom"}, tmp_path, words=True)
-    fingerprint.network(ROOT, {"norm": "none"}, tmp_path, words=True)
+        of(tmp_path, mixer="safm", norm="layer_nrom")
+    of(tmp_path, mixer="safm", norm="none")
 
 
 def test_switches_choose_and_numbers_do_not():
@@ -368,11 +210,9 @@ def test_switches_choose_and_numbers_do_not():
     found = {names: fingerprint.network(ROOT, {"norm": names[0], "pooling": names[1]}) for names in names}
     assert len(set(found.values())) == 4
     assert fingerprint.network(ROOT, {}) == found["layer_norm", "max"]
-    assert fingerprint.network(ROOT, {"dim": 40, "n_blocks": 3, "expansion": 1.5}) == fingerprint.network(
-        ROOT, {"dim": 8}
-    )
+    assert fingerprint.network(ROOT, {"dim": 40, "n_blocks": 3, "expansion": 1.5}) == fingerprint.network(ROOT, {})
 
 
-def test_a_root_that_is_gone_is_named():
+def test_a_root_that_does_not_exist_is_an_error():
     with pytest.raises(UserError, match="metrics:psnr_z is not found"):
         fingerprint.code("safmn.quality.metrics:psnr_z")

@@ -16,6 +16,7 @@ from safmn.data import packed, sources
 from safmn.device.description import Cpu
 from safmn.planning import calibration, disk, plan, sizes
 from safmn.planning.wallclock import makespan, spoken, with_days
+from safmn.schema import RunSettings
 from safmn.study import Run, Study
 from safmn.training import capture
 
@@ -31,11 +32,11 @@ MICRO = {
     "run": {"log_every": 2, "save_every": 0},
 }
 
-RUN = {"cuda_graph": False}
+RUN = RunSettings()
 
 
 def study(**changes):
-    return Study(MICRO | changes, "micro.yaml")
+    return Study.from_content(MICRO | changes, "micro.yaml")
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_durations_are_spoken():
 def test_rows_of_a_history(iterations, log_every, validate_every):
     due = {i for i in range(1, iterations + 1) if i % log_every == 0 or i % validate_every == 0} | {iterations}
     training = {"iterations": iterations, "validate_every": validate_every}
-    assert disk.history_rows(training, {"log_every": log_every}) == len(due)
+    assert disk.history_rows(training, RunSettings(log_every=log_every)) == len(due)
 
 
 # --- sizes ---
@@ -125,7 +126,7 @@ def test_disk_of_a_run_that_is_there(tmp_path, monkeypatch):
     command = ["train", "ccm_none", "--study", "micro.yaml", "--scale", "4", "--out", "run", "--no-check"]
     assert main(command) == 0
     this = Study.load("micro.yaml")
-    expected = disk.of_run(this.specification(Run("ccm_none", 4, 0)), this.content["run"])
+    expected = disk.of_run(this.specification(Run("ccm_none", 4, 0)), this.run)
     run = tmp_path / "run"
     taken = {
         "states": sum(file.stat().st_size for file in (run / "state").glob("*.state")),
@@ -197,7 +198,7 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
         return original(self, iteration, lr, hr)
 
     monkeypatch.setattr(calibration.TrainStep, "__call__", watched)
-    whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MOST, 1)
+    whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MAX_REPETITIONS, 1)
     assert (whole.measured_batch, whole.reason) == (2, "")
     assert whole.seconds == whole.timing.seconds
     assert seen[-1][:3] == ((2, 3, 16, 16), (2, 3, 64, 64), torch.uint8)
@@ -209,7 +210,8 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
     assert "GiB" in part.reason
     specification["training"]["batch"] = 24
     slow = calibration.step(specification, RUN, Cpu(), 1e-6, 1)
-    assert (slow.measured_batch, slow.seconds) == (calibration.FEWEST, 24 / calibration.FEWEST * slow.timing.seconds)
+    assert slow.measured_batch == calibration.MIN_PATCHES
+    assert slow.seconds == 24 / calibration.MIN_PATCHES * slow.timing.seconds
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     done = []
 
     def recorded(step, run_settings):
-        if not run_settings["cuda_graph"]:
+        if not run_settings.cuda_graph:
             return step
         kinds = itertools.chain(["aside"] * capture.WARM_UP, ["record"], itertools.repeat("replay"))
         return lambda *batch: done.append(next(kinds)) or step(*batch)
@@ -245,11 +247,11 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     specification = study().specification(Run("ccm_none", 4, 0))
     warm_up = calibration.once_warm
     monkeypatch.setattr(calibration, "once_warm", lambda work, device: done.append("warm-up") or warm_up(work, device))
-    timing = calibration.step(specification, {"cuda_graph": True}, Cpu(), 0.0, 1).timing
+    timing = calibration.step(specification, RunSettings(cuda_graph=True), Cpu(), 0.0, 1).timing
     assert done[: capture.WARM_UP + 2] == ["aside"] * capture.WARM_UP + ["record", "warm-up"]
     assert done[capture.WARM_UP + 2 :] == ["replay"] * (calibration.WARM_UP + 1 + timing.repetitions)
     done.clear()
-    calibration.step(specification, {"cuda_graph": False}, Cpu(), 0.0, 1)
+    calibration.step(specification, RUN, Cpu(), 0.0, 1)
     assert done == ["warm-up"]
 
 

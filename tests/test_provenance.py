@@ -21,6 +21,7 @@ from safmn.configuration import check
 from safmn.errors import UserError
 from safmn.report import origins
 from safmn.report.measured import Results
+from safmn.report.provenance import Provenance
 from safmn.study import Study
 from tests import small_study
 from tests.report import fabricate
@@ -298,7 +299,7 @@ def test_a_finished_study_lacks_nothing(results):
 def test_the_file_is_checked_and_the_same_whenever_it_is_made(results):
     first = origins.write(study(), results).read_bytes()
     assert origins.write(study(), results).read_bytes() == first
-    check(json.loads(first), "provenance", "provenance.json")
+    check(Provenance, json.loads(first), "provenance.json")
     for spoil in (
         lambda record: record["results"][0].pop("environment"),
         lambda record: record["results"][0].update(started="yesterday"),
@@ -309,7 +310,7 @@ def test_the_file_is_checked_and_the_same_whenever_it_is_made(results):
         record = json.loads(first)
         spoil(record)
         with pytest.raises(UserError, match=r"provenance\.json"):
-            check(record, "provenance", "provenance.json")
+            check(Provenance, record, "provenance.json")
 
 
 def test_environments_are_told_apart_by_code_device_and_host_not_by_clocks(results):
@@ -341,7 +342,7 @@ def test_what_is_missing_is_named_with_the_reason(results):
     assert "damaged" in reasons["cost/runtime.json"]
     assert reasons["cost/operations.json"] == "not measured yet: `snakemake`"
     assert len(record["results"]) == len(RECORDS) - 5
-    check(record, "provenance", "provenance.json")
+    check(Provenance, record, "provenance.json")
 
 
 def test_records_of_earlier_versions_say_what_they_lack(tmp_path):
@@ -355,7 +356,7 @@ def test_records_of_earlier_versions_say_what_they_lack(tmp_path):
     assert {"driver", "cudnn"} <= set(record["results"][1]["lacks"])  # a GPU has
     counted = of(record, "cost/complexity/safmn.json")
     assert record["environments"][counted["environment"]]["further"] == {"fvcore": "0.1.5"}
-    check(record, "provenance", "provenance.json")
+    check(Provenance, record, "provenance.json")
 
 
 NONSENSE = [None, [], "x", {"started": 5}, {"started": "soon"}, {"seed": "many"}, {"seconds": -1}, {"data": {"x": 1}}]

@@ -4,14 +4,18 @@ import copy
 import itertools
 import json
 import os
+import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from safmn import configuration, paths
-from safmn.configuration import check, read_yaml
+from safmn import paths
+from safmn.configuration import read_yaml
 from safmn.errors import UserError
 from safmn.files import digest
 from safmn.networks import variants
@@ -44,7 +48,7 @@ def changed(path: str, value) -> dict:
 
 def refused(content, *words):
     with pytest.raises(UserError) as caught:
-        Study(content, "some where.yaml")
+        Study.from_content(content, "some where.yaml")
     message = str(caught.value)
     assert message.startswith("some where.yaml: ")
     assert "\n" not in message
@@ -59,7 +63,7 @@ def refused(content, *words):
 def test_the_projects_own_studies(file):
     study = Study.load(file)
     assert study.name == file.stem
-    again = Study(json.loads(json.dumps(study.content, allow_nan=False)), "again")
+    again = Study.from_content(json.loads(json.dumps(study.content, allow_nan=False)), "again")
     assert again.content == study.content
 
 
@@ -172,7 +176,7 @@ def test_a_pipe(tmp_path):
         ("name", "$(touch x)", ("name",)),
         ("name", "größe", ("name",)),
         ("name", "x" * 65, ("name",)),
-        ("name", "mini\n", ("name", "line break")),
+        ("name", "mini\n", ("name", "mini\\n")),
         ("name", 3, ("name", "string")),
         ("nam", "x", ("nam",)),
         ("scales", [], ("scales",)),
@@ -210,14 +214,14 @@ def test_a_pipe(tmp_path):
         ("training.learning_rate", float("nan"), ("training.learning_rate", "number")),
         ("training.learning_rate", float("inf"), ("training.learning_rate", "number")),
         ("training.learning_rate", 0, ("training.learning_rate",)),
-        ("training.learning_rate", 1e-6, ("training.minimum_learning_rate", "above")),
+        ("training.learning_rate", 1e-6, ("training", "minimum_learning_rate", "above learning_rate")),
         ("training.betas", [0.9, 1], ("training.betas.1",)),
         ("training.betas", [0.9], ("training.betas",)),
         ("training.ema", 1, ("training.ema",)),
         ("training.precision", "fp16", ("training.precision",)),
-        ("training.validate_every", 101, ("training.validate_every", "above training.iterations")),
+        ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
         ("training.threads", 10**9, ("training.threads",)),
-        ("training.x", 1, ("training", "'x'")),
+        ("training.x", 1, ("training.x", "not a known key")),
         ("run.save_every", -1, ("run.save_every",)),
         ("run.log_every", 0, ("run.log_every",)),
         ("description", "x" * 5000, ("description", "4096")),
@@ -250,16 +254,16 @@ def test_whole_numbers_are_int_however_they_are_written():
     """5e5 iterations; and 4 and 4.0 must not be two folders, nor 0 and 0.0 two specifications."""
     content = changed("training.iterations", 5e5)
     content |= {"scales": [4.0], "seeds": [1.0]}
-    study = Study(content, "x")
-    assert study.training["iterations"] == 500_000
+    study = Study.from_content(content, "x")
+    assert study.training.iterations == 500_000
     assert [run.folder for run in study.runs("safmn")] == ["safmn/x4_seed1"]
-    assert all(type(value) is int for value in (study.training["iterations"], *study.scales, *study.content["seeds"]))
-    one, other = (Study(changed("training.minimum_learning_rate", zero), "x") for zero in (0, 0.0))
+    assert all(type(value) is int for value in (study.training.iterations, *study.scales, *study.seeds))
+    one, other = (Study.from_content(changed("training.minimum_learning_rate", zero), "x") for zero in (0, 0.0))
     assert digest(one.specification(Run("safmn", 4, 0))) == digest(other.specification(Run("safmn", 4, 0)))
 
 
 def test_defaults():
-    content = Study(MINIMAL, "x").content
+    content = Study.from_content(MINIMAL, "x").content
     assert content["training"]["learning_rate"] == 1e-3
     assert content["training"]["minimum_learning_rate"] == 1e-5
     assert content["training"]["betas"] == [0.9, 0.99]
@@ -269,20 +273,18 @@ def test_defaults():
     assert content["data"]["root"] is None
 
 
-def test_defaults_are_not_shared():
-    one, other = Study(MINIMAL, "x"), Study(MINIMAL, "x")
-    one.content["run"]["save_every"] = 1
-    one.content["extra_seeds"]["safmn"] = [1]
-    one.content["data"]["folders"]["own"] = "here"
-    assert other.content["run"]["save_every"] == 60
-    assert other.content["extra_seeds"] == {}
-    assert other.content["data"]["folders"] == {}
-    assert Study(MINIMAL, "x").content["extra_seeds"] == {}
+def test_a_study_cannot_be_changed():
+    study = Study.from_content(MINIMAL, "x")
+    for section, key in ((study, "training"), (study.run, "save_every"), (study.training, "batch")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, key, 1)
+    study.content["data"]["folders"]["own"] = "here"  # a copy
+    assert study.content["data"]["folders"] == study.data.folders == {}
 
 
 def test_the_content_given_is_left_alone():
     content = copy.deepcopy(MINIMAL)
-    Study(content, "x")
+    Study.from_content(content, "x")
     assert content == MINIMAL
 
 
@@ -290,9 +292,9 @@ def test_the_home_folder_in_every_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     places = {"root": "~/a", "download": "~/b", "folders": {"Set5": "~/c d", "own": "/e/~", "~": "f"}}
     content = {**MINIMAL, "data": MINIMAL["data"] | places, "weights": {"root": "~", "download": "~/g"}}
-    study = Study(content, "x")
+    study = Study.from_content(content, "x")
     assert study.roots == [Path("/home/somebody/a"), Path("/home/somebody/b")]
-    assert study.data["folders"] == {"Set5": "/home/somebody/c d", "own": "/e/~", "~": "f"}
+    assert study.data.folders == {"Set5": "/home/somebody/c d", "own": "/e/~", "~": "f"}
     assert study.weights_roots == [Path("/home/somebody"), Path("/home/somebody/g")]
     assert content["data"]["folders"]["Set5"] == "~/c d"  # what was given is left alone
 
@@ -305,7 +307,9 @@ def test_the_home_folder_of_nobody():
 
 
 def test_runs():
-    study = Study({**MINIMAL, "scales": [2, 4], "variants": ["no_fm", "safmn"], "extra_seeds": {"safmn": [1, 0]}}, "x")
+    study = Study.from_content(
+        {**MINIMAL, "scales": [2, 4], "variants": ["no_fm", "safmn"], "extra_seeds": {"safmn": [1, 0]}}, "x"
+    )
     assert [run.folder for run in study.runs()] == [
         "safmn/x2_seed0",
         "safmn/x2_seed1",
@@ -316,7 +320,7 @@ def test_runs():
 
 
 def test_a_study_that_trains_nothing():
-    study = Study({**MINIMAL, "training": None}, "x.yaml")
+    study = Study.from_content({**MINIMAL, "training": None}, "x.yaml")
     assert study.runs() == []
     with pytest.raises(UserError, match=r"x\.yaml: training: .*give it a training section"):
         study.specification(Run("safmn", 4, 0))
@@ -324,7 +328,7 @@ def test_a_study_that_trains_nothing():
 
 def test_a_specification_is_what_determines_the_result():
     """Name, place and conduct of a study do not; seed, scale, data and training do."""
-    base = digest(Study(MINIMAL, "x").specification(Run("safmn", 4, 0)))
+    base = digest(Study.from_content(MINIMAL, "x").specification(Run("safmn", 4, 0)))
     for path, value in (
         ("name", "other"),
         ("description", "other"),
@@ -335,7 +339,7 @@ def test_a_specification_is_what_determines_the_result():
         ("seeds", [0, 1]),
         ("variants", ["safmn"]),
     ):
-        assert digest(Study(changed(path, value), "y").specification(Run("safmn", 4, 0))) == base, path
+        assert digest(Study.from_content(changed(path, value), "y").specification(Run("safmn", 4, 0))) == base, path
     for path, value in (
         ("data.train", ["T91[1:]"]),
         ("data.validation", ["Set14"]),
@@ -343,9 +347,9 @@ def test_a_specification_is_what_determines_the_result():
         ("training.ema_buffers", "frozen"),
         ("training.threads", 2),
     ):
-        assert digest(Study(changed(path, value), "x").specification(Run("safmn", 4, 0))) != base, path
+        assert digest(Study.from_content(changed(path, value), "x").specification(Run("safmn", 4, 0))) != base, path
     for run in (Run("safmn", 4, 1), Run("safmn", 2, 0), Run("no_fm", 4, 0)):
-        assert digest(Study(MINIMAL, "x").specification(run)) != base
+        assert digest(Study.from_content(MINIMAL, "x").specification(run)) != base
 
 
 def test_a_variants_own_training(tmp_path, monkeypatch):
@@ -353,11 +357,13 @@ def test_a_variants_own_training(tmp_path, monkeypatch):
     variant = {"title": "slow", "description": "x", "training": {"learning_rate": 1e-6}}
     (tmp_path / "slow.yaml").write_text(json.dumps(variant))
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    with pytest.raises(UserError, match=r"slow\.yaml: training: with what x\.yaml says, the minimum .* above"):
-        Study(MINIMAL, "x.yaml")
-    study = Study(changed("training.minimum_learning_rate", 0), "x.yaml")
+    with pytest.raises(
+        UserError, match=r"slow\.yaml: with what x\.yaml says: training: minimum_learning_rate .* above"
+    ):
+        Study.from_content(MINIMAL, "x.yaml")
+    study = Study.from_content(changed("training.minimum_learning_rate", 0), "x.yaml")
     assert study.specification(Run("slow", 4, 0))["training"]["learning_rate"] == 1e-6
-    assert study.training["learning_rate"] == 1e-3
+    assert study.training.learning_rate == 1e-3
 
 
 def test_digest():
@@ -368,7 +374,7 @@ def test_digest():
 
 def test_differences_from_the_paper():
     assert differences_from_paper(Study.load(paths.ROOT / "config" / "paper.yaml")) == []
-    found = differences_from_paper(Study(MINIMAL, "x"))
+    found = differences_from_paper(Study.from_content(MINIMAL, "x"))
     assert any("T91" in phrase for phrase in found)
     assert any("iterations 100 instead of 500000" in phrase for phrase in found)
 
@@ -389,12 +395,12 @@ def test_overrides_of_snakemake():
     before = copy.deepcopy(config)
     study = Study.from_snakemake(config, ["a.yaml", "b.yaml"])
     assert config == before
-    assert study.data["root"] == "/data"
-    assert (study.training["iterations"], study.training["validate_every"]) == (20, 20)
+    assert study.data.root == "/data"
+    assert (study.training.iterations, study.training.validate_every) == (20, 20)
     assert study.variants == ["safmn", "no_fm"]
     assert study.networks == []
-    assert study.scales == [2, 4]
-    assert study.content["seeds"] == [3]
+    assert study.scales == (2, 4)
+    assert study.seeds == (3,)
 
 
 @pytest.mark.parametrize(
@@ -533,10 +539,14 @@ def test_variants_that_build_no_network(tmp_path, monkeypatch, network, says):
     assert set(os.listdir(tmp_path)) - {"__pycache__"} == set(before)
 
 
-def test_every_schema_is_one():
-    import jsonschema
+def test_what_is_generated_from_the_models_is_committed():
+    """The JSON schemas that editors read, and the tables of config/README.md."""
+    told = subprocess.run([sys.executable, paths.ROOT / "scripts/reference", "--check"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
 
-    for file in paths.SCHEMAS.glob("*.yaml"):
-        jsonschema.Draft202012Validator.check_schema(read_yaml(file))
-    assert check(PLAIN, "variant", "x")["network"] == {}
-    assert configuration.DEEPEST < 100
+
+@pytest.mark.parametrize("file", [*STUDIES, *(paths.ROOT / "ablations").glob("*.yaml")], ids=lambda file: file.name)
+def test_editors_find_the_schema(file):
+    schema = re.match(r"# yaml-language-server: \$schema=(\S+)\n", file.read_text(encoding="utf-8"))
+    kind = "study" if file.parent.name == "config" else "variant"
+    assert (file.parent / schema[1]).resolve() == paths.SCHEMAS / f"{kind}.schema.json"

@@ -1,1 +1,1 @@
-"""A study as an archive that can be kept or passed on."""
+"""A study as an archive to keep or to pass on."""

@@ -1,26 +1,28 @@
-"""An archive as an RO-Crate: what is in it and how it came about, as linked data beside the files.
+"""The metadata of an archive, as an RO-Crate: linked data that describes its files and how they were made.
 
-The profile is Workflow Run RO-Crate 0.5 (Workflow Run Crate), https://w3id.org/ro/wfrun/workflow/0.5, over RO-Crate
-1.1: the Snakefile is the crate's main entity, and the run is a `CreateAction` whose instrument it is, whose objects are
-the study, the variants and the data (by the digests of their manifests; images are not passed on), and whose results
-are the files. What is known of single results stands in `provenance.json`.
+The profile is Workflow Run Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5, over RO-Crate 1.1. The Snakefile is the
+main entity. The run is a `CreateAction`: its instrument is the Snakefile, its objects are the study, the variants and
+the data (as digests of their manifests; images are not in the archive), its results are the files. The provenance of
+single results is in `provenance.json`.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from safmn import provenance
 from safmn.archive.members import Member
+from safmn.errors import UserError
 from safmn.report.origins import facts_of
 from safmn.study import Study
 
 METADATA = "ro-crate-metadata.json"
-ROCRATE = "1.1"  # what the profile is written for
+ROCRATE = "1.1"  # the version that the profile is written for
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
@@ -58,8 +60,8 @@ SOFTWARE = {
     "snakemake": ("Snakemake", "https://snakemake.github.io/"),
     "os": ("Operating system", "https://www.kernel.org/"),
 }
-"""Fact of an environment -> name and address."""
-SHOWN = 5  # missing results that a description names
+"""Fact of an environment -> name and address of the software."""
+MAX_NAMED = 5  # missing results that a description names
 
 
 def write(
@@ -71,12 +73,15 @@ def write(
     target: Path,
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Fills the folder `target` with the members and `ro-crate-metadata.json`.
+    """Fill the folder `target` with the members and `ro-crate-metadata.json`.
 
     Args:
+        study: the study.
+        members: the files.
         gathered: the content of `provenance.json`.
-        missing: what the study asks for and is not there.
+        missing: the files that the study asks for and that do not exist: `file` and `reason` of each.
         author: who ran the study, or None.
+        target: an empty folder.
         on_progress: called with (files done, files in all).
     """
     from rocrate.model.computationalworkflow import ComputationalWorkflow
@@ -99,6 +104,12 @@ def write(
     crate.write(target)
 
 
+def require() -> None:
+    """Raise UserError if the package that writes RO-Crates is not installed."""
+    if find_spec("rocrate") is None:
+        raise UserError("an archive needs the package rocrate: `pip install safmn-harness[archive]`")
+
+
 def _describe(member: Member) -> dict[str, Any]:
     suffix = Path(member.name).suffix
     return {
@@ -119,9 +130,9 @@ def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: S
     root = crate.root_dataset
     root["name"] = f"SAFMN, reproduced: the study {study.name}"
     root["description"] = (
-        f"{study.content['description']}. The paper's tables with what was measured beside each printed number, the "
-        f"workflow that made them, and where every result comes from. Images and other people's weights, which have "
-        f"licences of their own, are not in it, but for the parts of test images that a figure may show. "
+        f"{study.description}. The paper's tables with what was measured beside each printed number, the "
+        f"workflow that made them, and where every result comes from. It has no images and no weights of other people, "
+        f"since these have licences of their own; a figure may show parts of test images. "
         f"{_told(missing)}"
     )
     root.datePublished = run["endTime"]
@@ -166,7 +177,7 @@ def _describe_workflow(crate: Any, workflow: Any, gathered: dict[str, Any], enti
 
 
 def _software(crate: Any, gathered: dict[str, Any]) -> list[Any]:
-    """Versions that the results were made with, and of Snakemake here, which leaves none in a result."""
+    """Return the software of the results with its versions; of Snakemake, the version that is installed now."""
     found = {
         (key, str(facts[key]))
         for facts in map(facts_of, gathered["environments"])
@@ -198,7 +209,7 @@ def _run(
     missing: Sequence[dict[str, Any]],
     author: str | None,
 ) -> Any:
-    """The `CreateAction`, with the parameters of the workflow that its objects and results stand for."""
+    """Return the `CreateAction`; its objects and results are values of the workflow's parameters."""
     data = [
         _entity(
             crate,
@@ -211,7 +222,7 @@ def _run(
         for name, value in gathered["data"].items()
     ]
     groups = {
-        "study": ("input", entities["asked"], "The study: data, scales, seeds, variants, training"),
+        "study": ("input", entities["study"], "The study: data, scales, seeds, variants, training"),
         "variants": ("input", entities.get("variant", []), "Variants of the network, one file each"),
         "images": ("input", data, "Images for training, validation and tests"),
         "results": ("output", entities["result"], "Tables, figures, and what they are made of"),
@@ -242,7 +253,7 @@ def _run(
         "startTime": start,
         "endTime": end,
     }
-    # The profile knows no other state: one that goes on has none.
+    # The profile has no state for a run that is neither completed nor failed.
     if not missing:
         properties["actionStatus"] = STATUS.format("Completed")
     elif failed:
@@ -251,13 +262,13 @@ def _run(
         properties["agent"] = _entity(crate, "#author", "Person", name=author)
     run = _entity(crate, "#run", "CreateAction", **properties)
     run["instrument"] = workflow
-    run["object"] = [*entities["asked"], *entities.get("variant", []), *data]
+    run["object"] = [*entities["study"], *entities.get("variant", []), *data]
     run["result"] = entities["result"]
     return run
 
 
 def _times(gathered: dict[str, Any]) -> tuple[str, str]:
-    """When the first result was begun and the last one done; now, where no record says."""
+    """Return the start of the first result and the end of the last one; now, if no record tells."""
     spans = [
         (datetime.fromisoformat(each["started"]), timedelta(seconds=each["seconds"] or 0))
         for each in gathered["results"]
@@ -270,11 +281,11 @@ def _times(gathered: dict[str, Any]) -> tuple[str, str]:
 
 
 def _told(missing: Sequence[dict[str, Any]]) -> str:
-    """What is missing, in a sentence."""
+    """Say in a sentence what is missing."""
     if not missing:
         return "Nothing that the study asks for is missing."
-    some = "; ".join(f"{each['file']} ({each['reason']})" for each in missing[:SHOWN])
-    more = f"; and {len(missing) - SHOWN} more, see provenance.json" if len(missing) > SHOWN else ""
+    some = "; ".join(f"{each['file']} ({each['reason']})" for each in missing[:MAX_NAMED])
+    more = f"; and {len(missing) - MAX_NAMED} more, see provenance.json" if len(missing) > MAX_NAMED else ""
     return f"UNFINISHED: {len(missing)} files that the study asks for are missing: {some}{more}."
 
 

@@ -1,4 +1,4 @@
-"""What a study's archive holds: the workflow and its code, what was asked, and what came out."""
+"""The files of a study's archive: the workflow with its code, the study, and the results."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any
 from safmn import layout, paths, provenance
 from safmn.configuration import check
 from safmn.files import write_json, write_text
+from safmn.report.provenance import Provenance
 from safmn.study import Study
 
 WORKFLOW = "Snakefile"
@@ -15,7 +16,7 @@ BESIDE_THE_CODE = (
     *("LICENSE", "README.md", "constraints.txt", "environment.yml", "pyproject.toml", "setup.py"),
     *("profiles/default/profile.yaml", "config/README.md", "config/mini.yaml", "config/paper.yaml"),
 )
-"""What the workflow reads beside its code, or whoever reads it. Not other studies, nor a cluster's profile."""
+"""Files beside the code that the workflow or its reader needs; no other studies and no cluster's profile."""
 RESULTS = {
     layout.CELLS: "One line a cell: published, measured, difference, verdict, note",
     layout.PAGE: "The page to read: verdicts, tables, figures, what is missing",
@@ -30,10 +31,10 @@ RESULTS = {
     f"{layout.run('*', '[234]', '*')}/{layout.HISTORY}": "Losses, gradient norm and validation PSNR of a training run",
     f"{layout.packed('*', '[234]')}/{layout.MANIFEST}": "Which images a dataset held, as digests",
 }
-"""Pattern below results/<study>/ -> what such a file is."""
+"""Pattern below results/<study>/ -> description of such a file."""
 WEIGHTS = {"none": (), "best": ("best",), "all": layout.WEIGHTS}
 RENDERED = (layout.CELLS, layout.PAGE, layout.table(1, "md"), layout.figure("figure1", "svg"))
-"""What `safmn tables` leaves, one of each kind."""
+"""Files that `safmn tables` writes, one of each kind."""
 TEXT = {".csv", ".json", ".md", ".tex", ".html", ".svg", ".yaml"}
 
 
@@ -42,10 +43,10 @@ class Member:
     """One file of the archive.
 
     Attributes:
-        name: its place in the archive, with /.
-        file: where it is read from.
-        about: what it is.
-        kind: "workflow", "code", "variant", "asked" or "result".
+        name: its path in the archive, with /.
+        file: the file that is copied.
+        about: its description.
+        kind: "workflow", "code", "variant", "study" or "result".
     """
 
     name: str
@@ -57,12 +58,15 @@ class Member:
 def members(
     study: Study, folder: Path, gathered: dict[str, Any], weights: str, redact: Callable[[str], str], scratch: Path
 ) -> list[Member]:
-    """All files of an archive; what can hold a path of this machine as a copy without it, below `scratch`.
+    """Return all files of an archive; a text that names a folder of this machine is replaced by a redacted copy.
 
     Args:
-        folder: `results/<study>`.
+        study: the study.
+        folder: its results, `results/<study>`.
         gathered: the content of `provenance.json`, redacted.
         weights: a key of WEIGHTS.
+        redact: takes the folders of this machine out of a text.
+        scratch: a folder for the copies.
     """
 
     def clean(member: Member) -> Member:
@@ -82,11 +86,11 @@ def members(
 
     asked = scratch / layout.STUDY
     write_json(asked, study.shareable)
-    found.append(result(layout.STUDY, asked, "The study: what was asked, every default filled in", "asked"))
+    found.append(result(layout.STUDY, asked, "The study, with every default filled in", "study"))
     origin = scratch / layout.PROVENANCE
-    check(gathered, "provenance", layout.PROVENANCE)
+    check(Provenance, gathered, layout.PROVENANCE)
     write_json(origin, gathered)
-    found.append(result(layout.PROVENANCE, origin, "Where every result comes from, and which are missing"))
+    found.append(result(layout.PROVENANCE, origin, "Where every result comes from, and which results are missing"))
     for pattern, about in RESULTS.items():
         for file in sorted(folder.glob(pattern)):
             if file.is_file() and not file.name.startswith("."):
@@ -101,7 +105,7 @@ def members(
 
 
 def _code() -> Iterator[Member]:
-    """The workflow, so that the archive can be run: laid out as a checkout, a project's variants among the paper's."""
+    """Yield the workflow and all variants in the layout of a checkout, so that the archive can be run."""
     sources = provenance.source_files()
     yield Member(WORKFLOW, sources.pop(WORKFLOW), "The workflow: data, training, quality, cost, report", "workflow")
     for name, file in sources.items():
@@ -117,17 +121,17 @@ def _code() -> Iterator[Member]:
             yield Member(f"ablations/{file.name}", file, "A variant of the network", "variant")
     for name in BESIDE_THE_CODE:
         if (paths.ROOT / name).is_file():
-            yield Member(name, paths.ROOT / name, "What the workflow reads, or says", "code")
+            yield Member(name, paths.ROOT / name, "A file that the workflow or its reader needs", "code")
 
 
 def unrendered(folder: Path) -> list[dict[str, Any]]:
-    """What `safmn tables` would leave and is not there."""
+    """Return the files that `safmn tables` writes and that do not exist, as `what`, `file` and `reason`."""
     reason = "not rendered yet: `safmn tables`"
     return [{"what": "report", "file": name, "reason": reason} for name in RENDERED if not (folder / name).is_file()]
 
 
 def without_weights(study: Study, folder: Path, weights: str) -> list[dict[str, Any]]:
-    """The weights that were asked for of runs that are done, and are not there."""
+    """Return the chosen weights of finished runs that do not exist, as `what`, `file` and `reason`."""
     files = [
         layout.weights(run.variant, run.scale, run.seed, which)
         for run in study.runs()

@@ -1,4 +1,4 @@
-"""Takes the folders of the machine, and of whoever ran a study, out of texts: an archive is made to be passed on."""
+"""Redaction: takes folders of the machine and of its users out of texts, since an archive is made to be passed on."""
 
 import html
 import os
@@ -15,27 +15,31 @@ from safmn.study import Study
 
 HARMLESS = {"ablations", "config", "data", "datasets", "images", "weights"}
 HARMLESS |= {"results", "training", "quality", "cost", "inspection", "tables", "figures"}
-"""Relative folders that say nothing of anybody, and are names in results as well."""
+"""Relative folders that identify nobody, and that are names in results as well."""
 
 
 def redactor(study: Study, folder: Path) -> Callable[[str], str]:
-    """A function that takes the folders of this machine, and of whoever ran the study, out of a text.
+    """Return a function that replaces the folders of this machine and of its users in a text by words in brackets.
 
-    Found as they were spelled, absolute, and with links resolved; as plain text, and as JSON, HTML, TeX and URLs write
-    them.
+    It finds folders as they are spelled in the study, absolute, and with links resolved; in plain text, JSON, HTML, TeX
+    and URLs.
+
+    Args:
+        study: the study, which names folders.
+        folder: its results.
     """
     known: dict[str, str] = {}
 
     def add(path: str | Path | None, word: str) -> None:
-        for each in _spellings(path) if path else ():
-            known.setdefault(each, f"[{word}]")
+        for spelling in _spellings(path) if path else ():
+            known.setdefault(spelling, f"[{word}]")
 
-    add(study.data["root"], "data root")
-    add(study.data["download"], "downloads")
-    for name, place in study.data["folders"].items():
+    add(study.data.root, "data root")
+    add(study.data.download, "downloads")
+    for name, place in study.data.folders.items():
         add(place, f"folder of {name}")
     for key, word in (("root", "weights root"), ("download", "downloaded weights")):
-        add(study.content["weights"][key], word)
+        add(getattr(study.weights, key), word)
     add(os.environ.get("SAFMN_ABLATIONS"), "variants")
     add(folder.absolute(), "results")
     add(Path.cwd(), "here")
@@ -46,45 +50,38 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
     add(tempfile.gettempdir(), "temporary folder")
     add(Path.home(), "home")
     longest_first = sorted(known, key=len, reverse=True)
-    # Not in the middle of another path or of an address: a folder /data is no part of results/data or http://x/data.
+    # Not inside another path or address: the folder /data is no part of results/data or http://x/data.
     begins = r"(?:(?<![\w.~/-])|(?<=file://)|(?<=\\[nrt]))"
-    # A name alone may be an ordinary word: it counts where something below it is named.
+    # A single name may be an ordinary word: it counts only if a file below it is named.
     ends = (r"(?![\w-])" if "/" in path else r"(?=\\?/)" for path in longest_first)
     groups = (f"({_written(path)}){end}" for path, end in zip(longest_first, ends, strict=True))
     pattern = re.compile(f"{begins}(?:{'|'.join(groups)})")
     homes = re.compile(rf"{begins}/(?:home|Users)/[^\s/\"'<>,;:)]+")
 
     def redact(text: str) -> str:
-        text = pattern.sub(lambda match: known[longest_first[match.lastindex - 1]], text)
+        text = pattern.sub(lambda match: known[longest_first[(match.lastindex or 1) - 1]], text)
         return homes.sub("[home]", text)
 
     return redact
 
 
 def _spellings(path: str | Path) -> Iterator[str]:
-    """A folder as it may be written in a text: as given, absolute, and from the home folder (`~/x`)."""
+    """Yield a folder as texts may spell it: as given, absolute, and from the home folder (`~/x`)."""
     given = os.path.normpath(path)
     full = Path(path).expanduser()
-    ways = (
-        str(path),
-        given,
-        os.path.abspath(path),
-        str(full.absolute()),
-        os.path.abspath(full),
-        os.path.realpath(full),
-    )
+    ways = [str(path), given, str(full.absolute()), *map(os.path.abspath, (path, full)), os.path.realpath(full)]
     if full.is_relative_to(Path.home()) and full != Path.home():
         from_home = f"~/{full.relative_to(Path.home())}"
-        ways = (*ways, from_home, os.path.abspath(from_home))
-    for each in ways:
+        ways += [from_home, os.path.abspath(from_home)]
+    for way in ways:
         for form in ("NFC", "NFD"):
-            text = unicodedata.normalize(form, each).rstrip("/")
+            text = unicodedata.normalize(form, way).rstrip("/")
             if text and not set(text) <= set("./~") and text not in HARMLESS:
                 yield text
 
 
 def _written(path: str) -> str:
-    """A pattern for a path in any text: messages join white space, and formats write signs in their own ways."""
+    """Return a pattern for a path in any text: messages join white space, and formats escape signs differently."""
     return "".join(r"(?:\s|%20|\\u0020)+" if part.isspace() else _sign(part) for part in re.findall(r"\s+|\S", path))
 
 

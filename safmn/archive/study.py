@@ -1,14 +1,14 @@
-"""How a study's archive is written: the workflow, what was asked, what came out, and provenance.
+"""Writes a study's archive: the workflow, the study, its results and their provenance.
 
-Texts that are not code are searched for the folders of whoever ran the study, which are taken out: an archive is made
-to be passed on. Code and weights go in byte for byte. The same results give the same bytes, whenever they are archived.
+An archive is made to be passed on: folders of the machine and of its users are taken out of all texts that are not
+code. Code and weights are copied byte for byte. The same results give the same bytes, whenever they are archived.
 """
 
 import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safmn.report import origins
 from safmn.report.measured import Results
 from safmn.study import Study
 
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file
 
 
 def write(
@@ -33,20 +33,23 @@ def write(
     author: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Writes the archive of a study: a zip file where `out` ends with .zip, else a folder.
+    """Write the archive of a study: a zip file if `out` ends with .zip, else a folder.
 
     Args:
-        folder: `results/<study>`.
+        study: the study.
+        folder: its results, `results/<study>`.
+        out: a new file or folder.
         weights: "none", "best" or "all" of each run.
-        author: who ran the study, if that is to be named.
+        author: who ran the study, if the archive shall name them.
         on_progress: called with (files done, files in all).
 
     Returns:
-        `files`, `bytes` (unpacked), `results` and `missing` (list of what is missing and why).
+        `files` and `results` (their numbers), `bytes` (unpacked) and `missing` (`file` and `reason` of each).
 
     Raises:
-        UserError: nothing was made yet, or `out` cannot be written.
+        UserError: rocrate is not installed, there is no result, or `out` cannot be written.
     """
+    crate.require()
     _check_out(out)
     redact = redactor(study, folder)
     gathered = json.loads(redact(json.dumps(origins.collect(study, Results(folder)), ensure_ascii=False)))
@@ -69,12 +72,12 @@ def _check_out(out: Path) -> None:
         if out.is_dir():
             raise UserError(f"--out {out} is a folder: choose another name")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out} is there already: choose a new folder, or a name that ends with .zip")
+        raise UserError(f"--out {out} exists already: choose a new folder, or a name that ends with .zip")
 
 
 @contextmanager
 def _target(out: Path) -> Iterator[Path]:
-    """A folder to fill; what was put into it appears as `out`, whole or not at all."""
+    """Yield a folder to fill; its content appears as `out`, complete or not at all."""
     with staging(out.absolute().parent, f".{out.stem}.", out) as staged:
         yield staged
         if out.suffix == ".zip":
@@ -88,19 +91,13 @@ def _target(out: Path) -> Iterator[Path]:
 
 
 def _zip(folder: Path, out: Path) -> None:
-    """Packs a folder; the bytes depend on names and contents alone."""
+    """Pack a folder; the bytes depend on names and contents alone."""
     with zipfile.ZipFile(out, "w") as packed:
-        for file in _in_order(folder.rglob("*"), folder):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        for file in sorted(files, key=lambda file: (file != folder / crate.METADATA, str(file))):  # readers look there
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), ZIP_TIME)
             entry.external_attr = 0o644 << 16
-            # What is compressed already would only take time.
-            dense = file.suffix in (".png", ".safetensors", ".npz")
-            entry.compress_type = zipfile.ZIP_STORED if dense else zipfile.ZIP_DEFLATED
+            is_dense = file.suffix in (".png", ".safetensors", ".npz")  # hardly shrinks
+            entry.compress_type = zipfile.ZIP_STORED if is_dense else zipfile.ZIP_DEFLATED
             with open(file, "rb") as source, packed.open(entry, "w", force_zip64=True) as target:
                 shutil.copyfileobj(source, target)
-
-
-def _in_order(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Metadata first, as readers like it; then by name."""
-    found = [file for file in files if file.is_file()]
-    return sorted(found, key=lambda file: (file.name != crate.METADATA or file.parent != folder, str(file)))

@@ -1,1 +1,1 @@
-"""One module a command: `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`."""
+"""The commands of `safmn`, one module each, with `HELP`, `EXAMPLES`, `configure(parser)` and `run(args)`."""

@@ -1,4 +1,4 @@
-"""How a command that measures hands over its record: with its provenance, to a file, as JSON, or printed for people."""
+"""Write or print the record of a command that measures."""
 
 import argparse
 import json
@@ -12,11 +12,13 @@ from safmn.provenance import Begun
 def deliver(
     args: argparse.Namespace, begun: Begun, record: dict[str, Any], show: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Writes the record to `args.out` if given; prints it as JSON with `args.json`, else by `show`.
+    """Write the record to `args.out` if given; print it as JSON with `args.json`, else by `show`.
 
     Args:
-        begun: the measurement; it adds to the record's `provenance`, which describes the device.
+        args: The command's arguments.
+        begun: The measurement; it adds to the record's `provenance`, which describes the device.
         record: `provenance`, `settings`, and `networks` where the settings do not name what was measured.
+        show: Prints the record for people.
     """
     asked = {"command": args.command, "networks": sorted(record.get("networks", ())), "settings": record["settings"]}
     record = record | {"provenance": begun.result(record["provenance"], specification=asked)}
@@ -29,5 +31,5 @@ def deliver(
 
 
 def place(provenance: dict[str, Any]) -> str:
-    """The device that a record was made on, in words."""
+    """Describe the device that a record was made on."""
     return provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads)"

@@ -1,24 +1,39 @@
-"""`safmn fetch`: published weights and datasets, downloaded and verified."""
+"""`safmn fetch`: download and verify published weights and datasets."""
 
 import argparse
+import difflib
+import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
-HELP = """Download published weights and datasets. Downloads are verified, resumed where they were cut off, and never
-left half under their final name; checksums that nobody published are recorded in checksums.json when first seen, and
-compared from then on. What is there already is verified (weights) or used (images), never replaced."""
+from tabulate import tabulate
+
+from safmn.data import catalogue, download, sources
+from safmn.data.catalogue import HR
+from safmn.data.fetching import Fetcher, Task
+from safmn.data.remote import Corrections, Remote, corrections
+from safmn.errors import UserError
+from safmn.files import write_json
+from safmn.networks import names as network_names
+from safmn.networks import published_weights
+
+HELP = """Download published weights and datasets with curl. Downloads are verified, resumed where they were cut off,
+and get their final name only when complete. Checksums that nobody published are recorded in checksums.json when first
+seen, and compared later. Files that are already there are verified (weights) or used (images), never replaced."""
 
 EXAMPLES = """examples:
-  safmn fetch --list                              what there is, sizes in MB (10^6 bytes)
+  safmn fetch --list                              what can be fetched, sizes in MB (10^6 bytes)
   safmn fetch imdn pan --scale 4 --to weights     IMDN_x4.pth and PANx4_DF2K.pth
   safmn fetch --weights --to weights              every network's published weights
   safmn fetch benchmark --to data                 Set5, Set14, B100, Urban100
   safmn fetch DF2K DIV2K_val --scale 4 --to data  what the paper trains and validates on, LR at x4
-  safmn fetch DIV2K --hr-only --to data           LR images are then made from HR, bit for bit as MATLAB makes them
+  safmn fetch DIV2K --hr-only --to data           LR images are then made from HR, bit for bit as MATLAB does
   safmn fetch Set5 --to data --base-url http://mirror.example:8000
 
 DIR is what a study names as `weights.root` or `data_root`. Datasets are unpacked into the layout of their publishers,
-e.g. DIR/benchmark/Set5/HR; archives that you have already are taken from DIR/archives. Manga109 may not be
+e.g. DIR/benchmark/Set5/HR; archives that you already have are taken from DIR/archives. Manga109 may not be
 redistributed: `safmn fetch Manga109 --to data` says how to get it.
 
 environment:
@@ -28,7 +43,7 @@ environment:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks and datasets, see --list")
     parser.add_argument("--to", metavar="DIR", help="folder for weights, or that holds datasets; made if missing")
     kind = parser.add_mutually_exclusive_group()
@@ -47,7 +62,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=4, metavar="N", help="downloads at once (default: 4)")
     parser.add_argument(
-        "--attempts", type=int, default=5, metavar="N", help="in a row without a new byte, for each URL (default: 5)"
+        "--attempts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="attempts in a row without a new byte, for each URL (default: 5)",
     )
     parser.add_argument("--keep-archives", action="store_true", help="keep DIR/archives after unpacking")
     parser.add_argument(
@@ -55,27 +74,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DATASET",
-        help="begin only if the disk has room for these as well, which others fetch into DIR meanwhile",
+        help="start only if the disk has room for these as well, which others fetch into DIR meanwhile",
     )
     parser.add_argument(
         "--record",
         metavar="FOLDER",
-        help="write FOLDER/DATASET_xSCALE.json for each dataset and scale, once all is there",
+        help="write FOLDER/DATASET_xSCALE.json for each dataset and scale, once all are complete",
     )
-    parser.add_argument("--list", action="store_true", help="list what can be fetched, and what cannot and why")
-    parser.add_argument("--json", action="store_true", help="print what was done, or the list, as JSON (bytes)")
+    parser.add_argument("--list", action="store_true", help="list what can be fetched, and why the rest cannot")
+    parser.add_argument("--json", action="store_true", help="print the result, or the list, as JSON (sizes in bytes)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fetches and prints what is there then."""
-    import json
-
-    from safmn.data import remote
-    from safmn.errors import UserError
-
-    corrections = remote.corrections(args.base_url, args.corrections)
+    """Fetch, and print what is there afterwards."""
+    facts = corrections(args.base_url, args.corrections)
     if args.list:
-        entries = listing(corrections)
+        entries = listing(facts)
         print(json.dumps(entries, indent=2, ensure_ascii=False) if args.json else _table(entries))
         return
     if args.to is None:
@@ -83,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
     if args.jobs < 1 or args.attempts < 1:
         raise UserError("--jobs and --attempts must be 1 or more")
     networks, datasets = resolve(args.names, args.weights, args.data)
-    report = _fetch(args, networks, datasets, corrections)
+    report = _fetch(args, networks, datasets, facts)
     if args.record and not report["failed"]:
         _record(Path(args.record), report["datasets"], sorted(set(args.scale or (2, 3, 4))), Path(args.to))
     if args.json:
@@ -92,31 +106,26 @@ def run(args: argparse.Namespace) -> None:
         _print(report)
     if report["failed"]:
         first, *others = report["failed"]
-        more = f" (and {len(others)} more)" if others and args.json else ""
-        for each in others if not args.json else []:
-            _note(each["reason"])
-        raise UserError(f"{first['reason']}{more}")
+        for failure in () if args.json else others:
+            print(f"safmn fetch: {failure['reason']}", file=sys.stderr)
+        raise UserError(first["reason"] + (f" (and {len(others)} more)" if others and args.json else ""))
 
 
 def resolve(names: list[str], weights: bool, data: bool) -> tuple[list[str], list[str]]:
-    """Names (in any case) as networks and datasets, groups replaced by their members.
+    """Split names (in any case) into networks and datasets, with groups replaced by their members.
 
     Raises:
-        UserError: no name at all, an unknown one, or one of which nothing can be downloaded at any scale.
+        UserError: no name at all, an unknown one, or one without anything to download.
     """
-    from safmn.data import catalogue, sources
-    from safmn.errors import UserError
-    from safmn.networks import published_weights
-
-    known_networks = dict.fromkeys(each.network for each in published_weights.WEIGHTS)
+    published = dict.fromkeys(file.network for file in published_weights.WEIGHTS)
     if not names and not (weights or data):
         raise UserError("nothing is asked for: name networks or datasets, or give --weights, --data or --list")
     if not names:
-        return (list(known_networks), []) if weights else ([], catalogue.downloadable())
-    all_networks = {name.casefold(): name for name in (*known_networks, *published_weights.WITHOUT, "bicubic")}
+        return (list(published), []) if weights else ([], catalogue.downloadable())
+    all_networks = {name.casefold(): name for name in (*published, *published_weights.WITHOUT, "bicubic")}
     all_datasets = {name.casefold(): name for name in (*catalogue.GROUPS, *sources.DATASETS, "photographs")}
-    networks: dict[str, None] = {}
-    datasets: dict[str, None] = {}
+    networks: list[str] = []
+    datasets: list[str] = []
     for name in names:
         network, dataset = all_networks.get(name.casefold()), all_datasets.get(name.casefold())
         if network and data:
@@ -124,84 +133,81 @@ def resolve(names: list[str], weights: bool, data: bool) -> tuple[list[str], lis
         if dataset and weights:
             raise UserError(f"{dataset} is no network: leave out --weights")
         if network:
-            networks[network] = None
+            networks.append(network)
         elif dataset:
-            datasets.update(dict.fromkeys(catalogue.GROUPS.get(dataset, (dataset,))))
+            datasets.extend(catalogue.GROUPS.get(dataset, (dataset,)))
         else:
-            raise UserError(_unknown(name, [*all_datasets.values(), *known_networks]))
-    return list(networks), list(datasets)
+            raise UserError(_unknown(name, [*all_datasets.values(), *published]))
+    return list(dict.fromkeys(networks)), list(dict.fromkeys(datasets))
 
 
-def listing(corrections: Any) -> list[dict[str, Any]]:
-    """One entry a file or a thing that cannot be downloaded: kind, name, scales, file, bytes, checksum, remark."""
-    from safmn.data import catalogue, sources
-    from safmn.networks import published_weights
+def listing(facts: Corrections) -> list[dict[str, Any]]:
+    """Return one entry for each file, and for each name that cannot be downloaded; keys as `--list --json` prints."""
 
-    def entry(kind: str, name: str, scales: Any, remote: Any, size: int | None, **more: str) -> dict[str, Any]:
-        remote = corrections.apply(remote)
-        checksum = "sha256" if remote.sha256 else "md5" if remote.md5 else "first seen"
+    def entry(kind: str, name: str, scales: list[int], remote: Remote, size: int | None, **more: Any) -> dict[str, Any]:
+        remote = facts.apply(remote)
         return {
             "kind": kind,
             "name": name,
-            "scales": list(scales),
+            "scales": scales,
             "file": remote.name,
             "bytes": remote.size if remote.size is not None else size,
             "approximate": remote.size is None,
-            "checksum": checksum,
+            "checksum": "sha256" if remote.sha256 else "md5" if remote.md5 else "first seen",
             "urls": list(remote.urls),
             **more,
         }
 
     entries = [
-        entry("weights", each.network, each.scales, each.remote, None, licence=each.licence, remark=each.loads)
-        for each in published_weights.WEIGHTS
+        entry("weights", file.network, list(file.scales), file.remote, None, licence=file.licence, remark=file.loads)
+        for file in published_weights.WEIGHTS
     ]
-    entries += [
-        entry(
-            "data",
-            name,
-            [kind for kind in kinds if kind != catalogue.HR],
-            each.remote,
-            each.about,
-            licence=each.licence,
-            remark=each.remark,
-        )
-        | {"hr": catalogue.HR in kinds}
-        for name in catalogue.downloadable()
-        for each in catalogue.ARCHIVES
-        for kinds in [each.holds.get(name, ())]
-        if kinds
+    for name in catalogue.downloadable():
+        for archive in catalogue.ARCHIVES:
+            if kinds := archive.kinds(name):
+                scales = [kind for kind in kinds if kind != HR]
+                more = {"licence": archive.licence, "remark": archive.remark, "hr": HR in kinds}
+                entries.append(entry("data", name, scales, archive.remote, archive.about, **more))
+    reasons = [("weights", name, reason) for name, reason in published_weights.WITHOUT.items()]
+    reasons += [
+        ("data", name, catalogue.why_not(name)) for name in sources.DATASETS if name not in catalogue.downloadable()
     ]
-    entries += [
-        {"kind": "weights", "name": name, "file": None, "remark": reason}
-        for name, reason in published_weights.WITHOUT.items()
-    ]
-    entries += [
-        {"kind": "data", "name": name, "file": None, "remark": catalogue.why_not(name)}
-        for name in sources.DATASETS
-        if name not in catalogue.downloadable()
-    ]
-    return entries
+    return entries + [{"kind": kind, "name": name, "file": None, "remark": reason} for kind, name, reason in reasons]
 
 
-def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], corrections: Any) -> dict[str, Any]:
-    from safmn.data import catalogue, download, fetching
+def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], facts: Corrections) -> dict[str, Any]:
 
     scales = set(args.scale or (2, 3, 4))
-    kinds = {catalogue.HR} if args.hr_only else {catalogue.HR, *scales}
     root = Path(args.to).expanduser()
-    fetcher = fetching.Fetcher(
-        root, corrections, download.Patience(attempts=args.attempts), jobs=args.jobs, keep_archives=args.keep_archives
-    )
+    fetcher = Fetcher(root, facts, args.attempts, args.jobs, args.keep_archives)
     files = _files(networks, scales, bool(args.scale))
-    _refuse(datasets, fetcher)
-    wanted = [name for name in datasets if name in catalogue.FOLDERS]
+    for name in datasets:
+        if name not in catalogue.FOLDERS:
+            try:
+                sources.locate(name, root)
+            except UserError:
+                raise UserError(f"{name} cannot be downloaded by `safmn fetch`: {catalogue.why_not(name)}") from None
     others = resolve(args.room_for, False, True)[1] if args.room_for else []
-    tasks = fetcher.run(wanted, kinds, files, [name for name in others if name in catalogue.FOLDERS])
+    available = [name for name in datasets if name in catalogue.FOLDERS]
+    tasks = fetcher.run(
+        available,
+        {HR} if args.hr_only else {HR, *scales},
+        files,
+        [name for name in others if name in catalogue.FOLDERS],
+    )
     return {
-        "files": [_file(task) for task in tasks if task.archive is None and task.path is not None],
-        "datasets": [each for name in wanted if (each := _dataset(fetcher, name))]
-        + [{"name": name} for name in datasets if name not in wanted],
+        "files": [
+            {
+                "name": task.remote.name,
+                "path": str(task.path),
+                "bytes": task.path.stat().st_size,
+                "sha256": download.checksums(task.path)["sha256"],
+            }
+            for task in tasks
+            if task.archive is None and task.path is not None
+        ],
+        "datasets": [entry for name in available if (entry := _dataset(fetcher, name))]
+        + [{"name": name} for name in datasets if name not in available],
         "failed": [
             {"name": task.remote.name, "reason": str(task.problem)}
             for task in tasks
@@ -210,141 +216,92 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], c
     }
 
 
-def _files(networks: list[str], scales: set[int], scales_named: bool) -> list[Any]:
-    """The files to download; UserError for a network without any, or without one at a scale that was named."""
-    from safmn.errors import UserError
-    from safmn.networks import published_weights
-
-    found = {}
+def _files(networks: list[str], scales: set[int], scales_named: bool) -> list[Remote]:
+    """Return the files to download; raise UserError for a network without any, or without one at a named scale."""
+    files: dict[str, Remote] = {}
     for network in networks:
-        at = {scale: published_weights.find(network, scale) for scale in sorted(scales)}
-        if network == "bicubic" or not any(at.values()) or (scales_named and not all(at.values())):
-            scale = next(scale for scale, weights in at.items() if weights is None)
-            raise UserError(f"no weights of {network} x{scale}: {published_weights.obtain(network, scale)}")
-        found |= {weights.remote.name: weights.remote for weights in at.values() if weights is not None}
-    return list(found.values())
+        weights = {scale: published_weights.find(network, scale) for scale in sorted(scales)}
+        absent = [scale for scale, file in weights.items() if file is None]
+        if absent and (scales_named or len(absent) == len(weights)):
+            raise UserError(f"no weights of {network} x{absent[0]}: {published_weights.obtain(network, absent[0])}")
+        files |= {file.remote.name: file.remote for file in weights.values() if file is not None}
+    return list(files.values())
 
 
-def _refuse(datasets: list[str], fetcher: Any) -> None:
-    """UserError for a dataset that cannot be downloaded, unless it is there."""
-    from safmn.data import catalogue, sources
-    from safmn.errors import UserError
-
-    for name in datasets:
-        if name == "photographs" or name in catalogue.FOLDERS:
-            continue
-        try:
-            sources.locate(name, fetcher.root)
-        except UserError:
-            raise UserError(f"{name} cannot be downloaded by `safmn fetch`: {catalogue.why_not(name)}") from None
-
-
-def _replaced(failed: Any, tasks: list[Any], fetcher: Any) -> bool:
-    """Whether a failed archive can be done without: another one brought the HR images, from which LR ones can be made.
-
-    Now or in an earlier fetch, where the catalogue has two archives of the HR images and only the failed one has LR.
-    """
-    from safmn.data import catalogue
-    from safmn.data.catalogue import HR
-
+def _replaced(failed: Task, tasks: list[Task], fetcher: Fetcher) -> bool:
+    """Return whether another archive brought the HR images of a failed one, now or earlier: LR is made from them."""
     done = {wish for task in tasks if task.problem is None for wish in task.wishes}
-    wanted = [wish for wish in failed.wishes if wish[1] == HR]
-    if wanted:
-        return all(wish in done for wish in wanted)
+    hr = [wish for wish in failed.wishes if wish[1] == HR]
+    if hr:
+        return done.issuperset(hr)
     return bool(failed.wishes) and all(
-        HR in failed.archive.holds[name]
+        failed.archive is not None
+        and HR in failed.archive.kinds(name)
         and len(catalogue.archives_of(name, {HR})) > 1
         and not fetcher.missing([name], {HR})
         for name, _ in failed.wishes
     )
 
 
-def _file(task: Any) -> dict[str, Any]:
-    from safmn.data import download
-
-    return {
-        "name": task.remote.name,
-        "path": str(task.path),
-        "bytes": task.path.stat().st_size,
-        "sha256": download.checksums(task.path)["sha256"],
-    }
-
-
-def _dataset(fetcher: Any, name: str) -> dict[str, Any] | None:
-    """What is there of a dataset; None where not all HR images are."""
-    from safmn.data.catalogue import HR
-
-    if len(fetcher.present(name, HR)) < fetcher.count(name):
+def _dataset(fetcher: Fetcher, name: str) -> dict[str, Any] | None:
+    """Describe the images of a dataset; None where not all HR images are there."""
+    present = {kind: len(fetcher.present(name, kind)) for kind in (HR, 2, 3, 4)}
+    if present[HR] < fetcher.count(name):
         return None
-    scales = [scale for scale in (2, 3, 4) if len(fetcher.present(name, scale)) >= fetcher.count(name)]
-    return {
-        "name": name,
-        "folder": str(fetcher.place(name, HR)),
-        "images": len(fetcher.present(name, HR)),
-        "lr_scales": scales,
-    }
+    scales = [scale for scale in (2, 3, 4) if present[scale] >= fetcher.count(name)]
+    return {"name": name, "folder": str(fetcher.place(name, HR)), "images": present[HR], "lr_scales": scales}
 
 
 def _record(folder: Path, datasets: list[dict[str, Any]], scales: list[int], root: Path) -> None:
-    """What is there of each dataset, a file a scale, without the names of this machine's folders."""
-    import os
-
-    from safmn.files import write_json
-
-    for each in datasets:
-        if "folder" not in each:
+    """Write what is there of each dataset, a file for each scale, without the names of this machine's folders."""
+    for entry in datasets:
+        if "folder" not in entry:
             continue
-        below = Path(os.path.relpath(each["folder"], root.expanduser())).as_posix()
-        known = {"dataset": each["name"], "folder": below, "images": each["images"]}
+        below = Path(os.path.relpath(entry["folder"], root.expanduser())).as_posix()
         for scale in scales:
-            origin = "file" if scale in each["lr_scales"] else "bicubic"
-            write_json(folder / f"{each['name']}_x{scale}.json", known | {"scale": scale, "lr": origin})
+            origin = "file" if scale in entry["lr_scales"] else "bicubic"
+            record = {
+                "dataset": entry["name"],
+                "folder": below,
+                "images": entry["images"],
+                "scale": scale,
+                "lr": origin,
+            }
+            write_json(folder / f"{entry['name']}_x{scale}.json", record)
 
 
 def _print(report: dict[str, Any]) -> None:
-    for each in report["files"]:
-        print(f"{each['path']}: {each['bytes'] / 1e6:.1f} MB, sha256 {each['sha256']}")
-    for each in report["datasets"]:
-        if "folder" not in each:
-            print(f"{each['name']}: is there, nothing to fetch")
+    for file in report["files"]:
+        print(f"{file['path']}: {file['bytes'] / 1e6:.1f} MB, sha256 {file['sha256']}")
+    for entry in report["datasets"]:
+        if "folder" not in entry:
+            print(f"{entry['name']}: is there, nothing to fetch")
             continue
-        lr = ", ".join(f"x{scale}" for scale in each["lr_scales"])
-        lr = f"LR {lr}" if lr else "no LR"
-        print(f"{each['folder']}: {each['images']} HR images of {each['name']}, {lr}; other LR is made from HR")
-
-
-def _note(text: str) -> None:
-    import sys
-
-    print(f"safmn fetch: {text}", file=sys.stderr)
+        lr = f"LR {', '.join(f'x{scale}' for scale in entry['lr_scales'])}" if entry["lr_scales"] else "no LR"
+        print(f"{entry['folder']}: {entry['images']} HR images of {entry['name']}, {lr}; other LR is made from HR")
 
 
 def _table(entries: list[dict[str, Any]]) -> str:
-    from tabulate import tabulate
-
     rows = []
-    for each in entries:
-        if each["file"] is None:
-            rows.append([each["name"], "", "not downloadable", "", "", "", ""])
+    for entry in entries:
+        if entry["file"] is None:
+            rows.append([entry["name"], "", "not downloadable", "", "", "", ""])
             continue
-        scales = " ".join([*(["HR"] if each.get("hr") else []), *(f"x{scale}" for scale in each["scales"])])
-        about = "about " if each["approximate"] else ""
-        size = "?" if each["bytes"] is None else f"{about}{each['bytes'] / 1e6:,.1f}"
-        licence = each["licence"]
-        rows.append([each["name"], scales, each["file"], size, each["checksum"], licence, each["remark"]])
+        scales = " ".join([*(["HR"] if entry.get("hr") else []), *(f"x{scale}" for scale in entry["scales"])])
+        about = "about " if entry["approximate"] else ""
+        size = "?" if entry["bytes"] is None else f"{about}{entry['bytes'] / 1e6:,.1f}"
+        rows.append(
+            [entry["name"], scales, entry["file"], size, *(entry[k] for k in ("checksum", "licence", "remark"))]
+        )
     headers = ["name", "scales", "file", "MB", "checksum", "licence", "remark"]
     table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left",) * 3 + ("right",))
-    reasons = [f"{each['name']}: {each['remark']}" for each in entries if each["file"] is None]
+    reasons = [f"{entry['name']}: {entry['remark']}" for entry in entries if entry["file"] is None]
     return table + "\n\n" + "\n".join(reasons)
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    """The message for a name that stands for nothing that could be fetched."""
-    import difflib
-
-    from safmn import networks
-
-    if name in networks.names():
+    """Return the message for a name that stands for nothing to fetch."""
+    if name in network_names():
         return f"{name} has no published weights: train it, `safmn train {name}`"
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}?" if near else "`safmn fetch --list` shows all"

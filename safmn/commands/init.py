@@ -1,4 +1,4 @@
-"""`safmn init`: a project of one's own, whose variants stand beside the paper's."""
+"""`safmn init`: a project of your own, whose variants are added to the paper's."""
 
 import argparse
 import shutil
@@ -8,8 +8,8 @@ from safmn import __version__, paths
 from safmn.errors import UserError
 from safmn.files import staging, sync_folder
 
-HELP = """Write a project of your own into a new folder: a Snakefile that takes the workflow from this package, a small
-study, and one variant with its class. `snakemake --cores all` there trains it beside the paper's variants."""
+HELP = """Write a project of your own into a new folder: a Snakefile that includes the workflow of this package, a small
+study, and one variant with its class. `snakemake --cores all` in that folder trains it beside the paper's variants."""
 
 EXAMPLES = """examples:
   safmn init my_variants
@@ -18,12 +18,12 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the argument."""
+    """Add the argument."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder, or an empty one")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes under another name and renames: the project is whole or absent."""
+    """Write the project under another name and rename it, so that it is complete or absent."""
     folder = args.folder.absolute()
     there = folder.exists()
     if there and (not folder.is_dir() or any(folder.iterdir())):
@@ -34,14 +34,14 @@ def run(args: argparse.Namespace) -> None:
         (staged / "gitignore").rename(staged / ".gitignore")
         shutil.copytree(paths.ROOT / "profiles" / "default", staged / "profiles" / "default")
         (staged / paths.MADE_WITH).write_text(f"{__version__}\n", encoding="utf-8")
-        if there:  # somebody's shell may be in it, or it is a mount: it stays, and is filled; what marks it comes last
+        if there:  # a shell may be in it, or it is a mount: keep and fill it, with the mark of a project last
             for file in sorted(staged.iterdir(), key=lambda file: file.name == paths.MADE_WITH):
                 file.rename(folder / file.name)
         else:
             staged.chmod(0o755)
             staged.rename(folder)
         sync_folder(folder.parent)
-    print(f"{args.folder} holds a variant of its own, gated; go on with:")
+    print(f"{args.folder} has a variant of its own, gated; continue with:")
     print(f"  cd {args.folder}\n  snakemake --cores all train_gated   # trains it\n  snakemake --cores all")
 
 

@@ -1,10 +1,10 @@
-"""`safmn list`: what can be built by name."""
+"""`safmn list`: all networks that can be built by name."""
 
 import argparse
 
 HELP = (
-    "Lists every network that can be built by name: the variants in ablations/, then the published networks, with the "
-    "rows of the paper's tables that they stand for, their scales and their parameters (K, at each scale)."
+    "List every network that can be built by name: the variants in ablations/, then the published networks, with the "
+    "rows of the paper's tables that they reproduce, their scales and their parameters (K, at each scale)."
 )
 EXAMPLES = """examples:
   safmn list
@@ -13,12 +13,12 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Builds each network at each of its scales to count its parameters; nothing is run."""
+    """Build each network at each of its scales, to count its parameters, and print the list."""
     import json
     from math import prod
 
@@ -28,13 +28,13 @@ def run(args: argparse.Namespace) -> None:
     from safmn.cost import complexity
     from safmn.paper import verdicts
 
-    found = []
+    networks_found = []
     for name, network in networks.all_networks().items():
         params = {
             str(scale): sum(prod(shape) for shape in complexity.parameters(networks.build(name, scale)).values())
             for scale in network.scales
         }
-        found.append(
+        networks_found.append(
             {
                 "name": name,
                 "title": network.title,
@@ -46,17 +46,17 @@ def run(args: argparse.Namespace) -> None:
             }
         )
     if args.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(networks_found, indent=2, ensure_ascii=False))
         return
     lines = [
         [
-            each["name"],
-            each["title"],
-            "; ".join(f"Table {table}: {label}" for table, label in each["rows"].items()),
-            " ".join(f"x{scale}" for scale in each["scales"]),
-            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in each["params"].values()),
+            network["name"],
+            network["title"],
+            "; ".join(f"Table {table}: {label}" for table, label in network["rows"].items()),
+            " ".join(f"x{scale}" for scale in network["scales"]),
+            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in network["params"].values()),
         ]
-        for each in found
+        for network in networks_found
     ]
     headers = ["name", "title", "rows of the paper", "scales", "params [K]"]
     print(tabulate(lines, headers, tablefmt="simple", disable_numparse=True))

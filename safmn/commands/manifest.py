@@ -1,11 +1,15 @@
-"""`safmn manifest`: what data is packed, as one hash each, and whether it is the same as somebody else's."""
+"""`safmn manifest`: print the hashes of packed data, or compare it with somebody else's."""
 
 import argparse
-from pathlib import Path
-from typing import Any
+import json
+
+from safmn.data import manifest, packed
+from safmn.data.manifest import Manifest
+from safmn.errors import UserError
+from safmn.layout import MANIFEST
 
 HELP = """Print the data manifest hash of packed datasets, or compare them with somebody else's. It is a hash over
-names and decoded HR and LR pixels, whatever the machine, the folder and the compression of the files.
+names and decoded HR and LR pixels; machine, folder and compression of the files do not matter.
 Exit status: 0 the same data, 1 other data, 2 a mistake."""
 
 EXAMPLES = """examples:
@@ -20,7 +24,7 @@ file is all that has to be sent to somebody who wants to compare. The hash of an
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("ours", metavar="OURS", help="manifest, packed dataset, or folder of them")
     parser.add_argument("theirs", metavar="THEIRS", nargs="?", help="likewise: compare with these")
     parser.add_argument("--verify", action="store_true", help="read all pixels of OURS and check them, too")
@@ -28,71 +32,59 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the hashes, or the differences."""
-    import json
-
-    from safmn.data import manifest
-
+    """Print the hashes, or the differences; return 0 for the same data, 1 for other data."""
     ours = _read(args.ours)
     if args.verify:
         _verify(args.ours)
     if args.theirs is None:
         if args.json:
-            print(json.dumps({name: _figures(each) for name, each in ours.items()}, indent=2, ensure_ascii=False))
+            figures = {
+                name: {"digest": content.digest, "images": len(content.images)} for name, content in ours.items()
+            }
+            print(json.dumps(figures, indent=2, ensure_ascii=False))
         else:
-            for name, each in ours.items():
-                print(f"{each['digest']}  {name}, {len(each['images'])} images")
+            for name, content in ours.items():
+                print(f"{content.digest}  {name}, {len(content.images)} images")
         return 0
     theirs = _read(args.theirs)
+    pairs: dict[str, tuple[Manifest | None, Manifest | None]]
     if len(ours) == len(theirs) == 1:  # the same pictures may have two names
-        (name, only), (other, second) = *ours.items(), *theirs.items()
-        compared = {name if name == other else f"{name} and {other}": (only, second)}
+        (name, first), (other, second) = *ours.items(), *theirs.items()
+        pairs = {name if name == other else f"{name} and {other}": (first, second)}
     else:
-        compared = {name: (ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs})}
-    report = {}
-    for name, (first, second) in compared.items():
-        if first is None or second is None:
-            where = args.ours if second is None else args.theirs
-            report[name] = {"same": False, "differences": [f"only in {where}"], "remarks": []}
-            continue
-        report[name] = {
-            "same": first["digest"] == second["digest"],
-            "differences": manifest.differences(first, second),
-            "remarks": manifest.remarks(first, second),
-        }
+        pairs = {name: (ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs})}
+    report: dict[str, dict[str, list[str]]] = {}
+    same = {}
+    for name, (mine, yours) in pairs.items():
+        if mine is None or yours is None:
+            where = args.ours if yours is None else args.theirs
+            same[name], differences, remarks = False, [f"only in {where}"], []
+        else:
+            same[name] = mine.digest == yours.digest
+            differences, remarks = manifest.differences(mine, yours), manifest.remarks(mine, yours)
+        report[name] = {"differences": differences, "remarks": remarks}
     if args.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        results = {name: {"same": same[name], **texts} for name, texts in report.items()}
+        print(json.dumps(results, indent=2, ensure_ascii=False))
     else:
-        for name, each in report.items():
-            print(f"{name}: {'the same data' if each['same'] else 'other data'}", end="")
-            told = [*each["differences"], *each["remarks"]]
-            print(f": {'; '.join(told)}" if told else "")
-    return 0 if all(each["same"] for each in report.values()) else 1
+        for name, texts in report.items():
+            details = "; ".join([*texts["differences"], *texts["remarks"]])
+            print(f"{name}: {'the same' if same[name] else 'other'} data{f': {details}' if details else ''}")
+    return 0 if all(same.values()) else 1
 
 
-def _read(path: str) -> dict[str, dict[str, Any]]:
-    """The manifests of a path, by dataset and scale; UserError where there is none."""
-    from safmn import layout
-    from safmn.data import manifest
-    from safmn.errors import UserError
-
-    found = {name: manifest.read(file) for name, file in manifest.files(path).items()}
-    if not found:
-        raise UserError(f"{path} holds no {layout.MANIFEST}: name a packed dataset, see `safmn pack`")
-    return found
+def _read(path: str) -> dict[str, Manifest]:
+    """Read the manifests of a path, by dataset and scale; raise UserError where there is none."""
+    manifests = {name: content for name, (_, content) in manifest.find(path).items()}
+    if not manifests:
+        raise UserError(f"{path} holds no {MANIFEST}: name a packed dataset, see `safmn pack`")
+    return manifests
 
 
 def _verify(path: str) -> None:
-    """UserError where a packed dataset's pixels are not those of its manifest."""
-    from safmn.data import manifest, packed
-    from safmn.errors import UserError
-
-    for file in manifest.files(path).values():
-        dataset = packed.PackedPairs(Path(file).parent)
+    """Raise UserError where a packed dataset's pixels are not those of its manifest."""
+    for file, content in manifest.find(path).values():
+        dataset = packed.PackedPairs(file.parent)
         dataset.verify()
-        if dataset.fingerprint != manifest.digest(file):
+        if dataset.fingerprint != content.digest:
             raise UserError(f"{file} does not describe the pixels beside it: pack the dataset again")
-
-
-def _figures(content: dict[str, Any]) -> dict[str, Any]:
-    return {"digest": content["digest"], "images": len(content["images"])}

@@ -99,7 +99,7 @@ def _training(args: argparse.Namespace, name: str) -> dict[str, Any]:
         paper = {"iterations": 500_000, "batch": 64, "patch": 64, "validate_every": 5000}
         data = {"train": ["DIV2K"], "validation": ["DIV2K_val"], "test": []}
         content = {"name": "paper", "description": "", "scales": [4], "seeds": [0], "data": data, "training": paper}
-        settings = Study(content, "safmn memory").specification(Run(name, args.scale, 0))["training"]
+        settings = Study.from_content(content, "safmn memory").specification(Run(name, args.scale, 0))["training"]
     asked = {key: getattr(args, key) for key in ("batch", "patch")}
     return settings | {key: value for key, value in asked.items() if value is not None}
 

@@ -1,7 +1,10 @@
-"""`safmn pack`: one dataset into one packed dataset."""
+"""`safmn pack`: decode a dataset into a packed dataset."""
 
 import argparse
 import json
+import sys
+
+from safmn.data import packed, sources
 
 HELP = """Decode a dataset once into a packed dataset (pixels.u8, index.json, manifest.json), from which training crops
 its patches and evaluation takes its images. LR images are made by MATLAB's bicubic where the dataset has none."""
@@ -18,7 +21,7 @@ part of its images, sorted by name. Sizes are printed in pixels and bytes."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="name of a dataset, with [start:stop] for a part of it")
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="HR size / LR size")
     parser.add_argument(
@@ -39,11 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Packs and prints what was packed."""
-    import sys
-
-    from safmn.data import packed, sources
-
+    """Pack, and print what was packed."""
     folders = None if args.folder is None else {sources.parse_selection(args.dataset)[0]: args.folder}
     dataset = packed.pack(args.dataset, args.data_root, args.scale, args.out, folders, border=args.border)
     hr_pixels = sum(dataset.hr(index).size // 3 for index in range(len(dataset)))

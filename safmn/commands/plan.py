@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seconds-per-variant {args.seconds_per_variant:g}: give more than 0")
     if not 1 <= args.parallel <= 1_000_000:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
-    study = Study.load(args.study)
-    if args.data_root:
-        study.content["data"]["root"] = args.data_root
+    study = Study.load(args.study, data_root=args.data_root)
     # Timed alone on the device; the lease comes before anything that starts CUDA.
     with lease.alone(args.device):
         device = {"cpu": Cpu, "cuda": Cuda, None: present}[args.device]()

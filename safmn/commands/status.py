@@ -1,40 +1,40 @@
-"""`safmn status`: what of a study is done, running, interrupted, failed, collapsed, stale or not started, and why."""
+"""`safmn status`: which runs of a study are done, running, interrupted, failed, stale or not started, and why."""
 
 import argparse
 from typing import Any
 
 from safmn.commands import studies
 
-HELP = """How far a study is, run by run: done, collapsed (a result), running, interrupted (goes on from its saved
-state), failed (with the first line of why), stale (specification, code or data changed since; it will be trained
-again) or not started; iterations done, time spent, and time still to be expected. Changes nothing and waits for no
-lock, so that it can be called at any time, also while Snakemake runs."""
+HELP = """Show how far a study is, run by run: done, collapsed (a result), running, interrupted (will resume from its
+saved state), failed (with the first line of the reason), stale (specification, code or data changed; it will be
+trained again) or not started; iterations done, time spent and time expected. Changes nothing and waits for no lock, so
+that it can be called at any time, also while Snakemake runs."""
 
 EXAMPLES = """examples:
   safmn status --study config/mini.yaml
   safmn status --study results/t291/study.json --json          # as Snakemake ran it, --config included
   watch -n 30 safmn status --study config/paper.yaml
 
-Units: times in s, min or h, as printed; device-hours are hours of one device. What remains is expected from the run's
-own rate, else from `safmn plan`, else from other runs of the same scale. JSON has seconds."""
+Units: times in s, min or h, as printed; device-hours are hours of one device. The time expected is from the
+run's own rate, else from `safmn plan`, else from other runs of the same scale. JSON has seconds."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     studies.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Looks and prints."""
+    """Print the status of the study."""
     import json
 
-    from safmn.planning import overview
-    from safmn.quality.progress import Progress
+    from safmn.planning import status
+    from safmn.progress import Progress
 
     study, folder = studies.opened(args)
-    with Progress(f"looking at {study.name}") as progress:
-        record = overview.look(study, folder, progress)
+    with Progress(f"looking at {study.name}", "runs") as progress:
+        record = status.look(study, folder, progress)
     if args.json:
         print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     else:

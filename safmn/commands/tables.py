@@ -1,12 +1,13 @@
-"""`safmn tables`: the paper's tables beside what was measured."""
+"""`safmn tables`: the paper's tables with measured numbers beside the published ones."""
 
 import argparse
+from typing import Any
 
 from safmn.commands import studies
 
-HELP = """Render the paper's tables beside what a study measured: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
+HELP = """Render the paper's tables with a study's measured numbers: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
 figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
-study's folder. Computes nothing anew and works at any stage of a study; a missing cell says why. Prints Table 3."""
+study's folder. Computes nothing anew and works with an unfinished study; a missing cell says why. Prints Table 3."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
@@ -18,29 +19,37 @@ gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is m
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     studies.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the cells as JSON instead of Table 3")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Joins, writes, prints."""
+    """Join the study's results, write all files, print Table 3 or the cells."""
+    import json
+
     from safmn import layout
     from safmn.files import write_text
     from safmn.report import cells, figures, origins, page, rendering, sentences, tables
 
     study, folder = studies.opened(args)
-    found = cells.collect(study, folder)
-    cells.write(found, folder / layout.CELLS)
-    rendered = tables.build_all(study, folder, found)
+    joined = cells.collect(study, folder)
+    cells.write(joined, folder / layout.CELLS)
+    rendered = tables.build_all(study, folder, joined)
     for table in rendered:
         for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
             write_text(folder / layout.table(table.number, form), render(table))
-    figures.draw_all(study, folder, found)
-    judged = sentences.write(folder, found)
+    figures.draw_all(study, folder, joined)
+    judged = sentences.write(folder, joined)
     provenance = origins.write(study, folder)
-    report = page.write(study, folder, found, rendered, judged)
+    report = page.write(study, folder, joined, rendered, judged)
     if args.json:
-        print(_json(study.name, found, rendered))
+        record = {
+            "study": study.name,
+            "summary": {f"table{table.number}": table.summary for table in rendered},
+            "cells": [{key: _plain(getattr(cell, each.name)) for key, each in cells.FIELDS.items()} for cell in joined],
+        }
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         return
     print(rendering.markdown(rendered[2]))
     for table in rendered:
@@ -49,18 +58,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
 
 
-def _json(name: str, found, rendered) -> str:
-    import json
+def _plain(value: Any) -> Any:
+    """Return `value` for JSON, which has neither NaN nor an infinite PSNR."""
     import math
 
-    from safmn.report.cells import FIELDS
-
-    def plain(value):
-        # JSON knows neither NaN nor an infinite PSNR.
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    listed = [{column: plain(getattr(cell, each.name)) for column, each in FIELDS.items()} for cell in found]
-    summary = {f"table{table.number}": table.summary for table in rendered}
-    return json.dumps(
-        {"study": name, "summary": summary, "cells": listed}, indent=2, ensure_ascii=False, allow_nan=False
-    )
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -121,24 +121,17 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
         raise UserError(f"--seed {args.seed}: give 0 to {2**32 - 1}")
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f"--iterations {args.iterations}: give at least 1")
-    study = Study.load(args.study)
-    if args.data_root:
-        study.content["data"]["root"] = args.data_root
+    study = Study.load(args.study, data_root=args.data_root, iterations=args.iterations)
     specification = study.specification(Run(args.network, args.scale, args.seed))
-    if args.iterations is not None:
-        settings = specification["training"] | {"iterations": args.iterations}
-        settings["validate_every"] = min(settings["validate_every"], args.iterations)
-        specification["training"] = settings
     if not args.no_check:
         counts.check(args.network, args.scale)
     packed = args.packed or study.results / layout.DATA
     data = study.data
     train, validate = (
-        [open_selection(text, args.scale, packed, study.roots, data["folders"], data["border"]) for text in data[use]]
-        for use in ("train", "validation")
+        [open_selection(text, args.scale, packed, study.roots, data.folders, data.border) for text in selections]
+        for selections in (data.train, data.validation)
     )
-    sharing = study.content["run"]["jobs_per_device"]
-    with lease.share(args.device, sharing):
+    with lease.share(args.device, study.run.jobs_per_device):
         if args.device == "cuda":
             Cuda()  # says so where there is none
         if told:
@@ -149,7 +142,7 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
                 train,
                 validate,
                 args.out,
-                study.content["run"],
+                study.run,
                 device=torch.device(args.device) if args.device else None,
                 restart=args.restart,
                 time_limit=args.time_limit,

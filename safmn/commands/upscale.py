@@ -107,12 +107,12 @@ def run(args: argparse.Namespace) -> None:
 
 def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """(picture, where its enlargement goes); UserError where one would overwrite a picture that is read."""
-    from safmn.data import pairs, photo
+    from safmn.data import layouts, photo
 
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise UserError(f"{source} is a folder but {target} is a file: let OUT be a folder")
-        jobs = [(file, target / f"{file.stem}.png") for file in pairs.list_images(source)]
+        jobs = [(file, target / f"{file.stem}.png") for file in layouts.list_images(source)]
         taken: set[Path] = set()
         for _, path in jobs:
             if path in taken:

@@ -1,6 +1,6 @@
-"""The datasets that can be downloaded: which archive holds which images, where it is, and what it must look like.
+"""Facts about the archives that can be downloaded: their images, sources, sizes and checksums.
 
-Facts of the publishers, no code that acts on them; `fetching` does. Counts of images are those of `sources.DATASETS`.
+`fetching` downloads them. The numbers of images are in `sources.DATASETS`.
 """
 
 import re
@@ -19,12 +19,12 @@ class Archive:
     """An archive of images.
 
     Attributes:
-        remote: what and where it is.
-        holds: dataset -> kinds (HR or scale) of which it has every image.
-        pattern: matches the whole name of a member that is an image; groups `image` (its name, without `x4`),
-            optionally `set` (the dataset, else the only one held) and `scale` (else HR, unless `lr` matched).
+        remote: the file.
+        holds: dataset -> kinds (HR or scale) of which it has all images.
+        pattern: regular expression for the whole name of a member that is an image. Groups: `image` (its name without
+            `x4`), optionally `set` (the dataset; else the only one held), `scale` or `lr` (else the image is HR).
         licence: what its images may be used for.
-        about: its size in bytes as far as it is known, for planning.
+        about: approximate size in bytes, for planning; None: unknown.
         remark: for `safmn fetch --list`.
     """
 
@@ -35,8 +35,12 @@ class Archive:
     about: int | None = None
     remark: str = ""
 
+    def kinds(self, dataset: str) -> tuple[int, ...]:
+        """Return the kinds of a dataset's images that it holds."""
+        return self.holds.get(dataset, ())
+
     def identify(self, member: PurePosixPath) -> tuple[str, int, str] | None:
-        """(dataset, kind, image name) of a member, None if it is something else."""
+        """Return (dataset, kind, image name) of a member; None if it is something else."""
         match = re.fullmatch(self.pattern, str(member))
         if match is None or match["image"].startswith("."):  # macOS puts ._baby.png beside baby.png
             return None
@@ -45,16 +49,14 @@ class Archive:
         kind = int(groups.get("scale") or HR)
         if groups.get("lr"):
             kind = max(self.holds[dataset])
-        if kind not in self.holds.get(dataset, ()):
-            return None
-        return dataset, kind, match["image"]
+        return (dataset, kind, match["image"]) if kind in self.kinds(dataset) else None
 
 
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 _DIV2K_LICENCE = "academic use only"
 _EDSR = "https://cv.snu.ac.kr/research/EDSR/"
 _BELOW = "(?:[^/]+/)*"
-"""Any folders: who repacks an archive may put one around it."""
+"""Any folders: somebody who repacks an archive may put one around it."""
 
 
 def _div2k(part: str, dataset: str, kind: int, size: int, sha256: str) -> Archive:
@@ -129,7 +131,7 @@ FOLDERS = {
     "Flickr2K": "Flickr2K/Flickr2K_HR",
     **{name: f"benchmark/{name}/HR" for name in GROUPS["benchmark"]},
 }
-"""Dataset -> where its HR images go below the data root, as their publishers have it and `sources.locate` finds it."""
+"""Dataset -> folder of its HR images below the data root, as its publishers have it."""
 
 LICENSED = {
     "Manga109": "it may not be redistributed, and only academic use is allowed: apply for it at "
@@ -139,22 +141,25 @@ LICENSED = {
 
 
 def downloadable() -> list[str]:
-    """The datasets that some archive holds, in the order of `sources.DATASETS`."""
+    """Return the datasets that can be downloaded, in the order of `sources.DATASETS`."""
     return [name for name in DATASETS if any(name in archive.holds for archive in ARCHIVES)]
 
 
 def archives_of(dataset: str, kinds: set[int]) -> list[Archive]:
-    """The archives with any of these kinds of a dataset: those with more of them first, then the smaller ones."""
-    found = [archive for archive in ARCHIVES if kinds & set(archive.holds.get(dataset, ()))]
-    return sorted(found, key=lambda each: (-len(kinds & set(each.holds[dataset])), each.about or 10**12))
+    """Return the archives with any of these kinds of a dataset: those with most of them first, then the smallest."""
+
+    def rank(archive: Archive) -> tuple[int, int]:
+        return -len(kinds & set(archive.kinds(dataset))), archive.about or 10**12
+
+    return sorted((archive for archive in ARCHIVES if kinds & set(archive.kinds(dataset))), key=rank)
 
 
 def source_of(dataset: str) -> str:
-    """Where a downloadable dataset comes from, in a word: one for those that share an archive, else its own name."""
-    held = max((archive for archive in ARCHIVES if dataset in archive.holds), key=lambda archive: len(archive.holds))
-    return held.remote.name.partition(".")[0] if len(held.holds) > 1 else dataset
+    """Return a name for the source of a downloadable dataset, the same for all datasets that share an archive."""
+    archive = max((archive for archive in ARCHIVES if dataset in archive.holds), key=lambda archive: len(archive.holds))
+    return archive.remote.name.partition(".")[0] if len(archive.holds) > 1 else dataset
 
 
 def why_not(dataset: str) -> str:
-    """Why a dataset of `sources.DATASETS` cannot be downloaded, and how to come by it."""
+    """Say why a dataset of `sources.DATASETS` cannot be downloaded, and how to get it."""
     return LICENSED.get(dataset) or DATASETS[dataset].obtain

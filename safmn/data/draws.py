@@ -1,48 +1,72 @@
-"""Which places a batch of patches is taken from: what `training.draw` chooses between.
+"""Draw the places of a batch of patches; `training.draw` chooses the kind of draw.
 
-A draw is made from the sizes of the LR images, and says for each iteration which images and where in them; always the
-same for the same seed, and whatever was drawn before.
+A draw knows the sizes of the LR images and returns the images and places for an iteration. They depend on the seed and
+the iteration alone, not on what was drawn before.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safmn.errors import UserError
 
-HR_SIDE, HR_STEP = 480, 240  # HR pixels; of the authors' sub-images
-ENLARGED = 10  # times that each sub-image is in a round
-_SHUFFLE = 0x73687566666C65  # sets the order of a round apart from other draws with the same seed ("shuffle" in ASCII)
+HR_SIDE, HR_STEP = 480, 240  # of the authors' sub-images, HR pixels
+ENLARGED = 10  # number of times that each sub-image is in a round
+_SHUFFLE = 0x73687566666C65  # makes the order of a round differ from other draws of the seed ("shuffle" in ASCII)
 
-Places = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Image, row and column of each patch of a batch, int64."""
+Integers = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Shapes = Sequence[tuple[int, ...]]
+Places = tuple[Integers, Integers, Integers]
+"""Image, row and column (LR pixels) of each patch of a batch."""
 
 
-class Area:
-    """Every position of a patch in every image is equally likely.
+class Kind(Protocol):
+    """A kind of draw."""
 
-    Args:
-        shapes: LR height and width of each image, none below `side`.
-        patch: side of a patch in LR pixels.
-        scale: HR size / LR size.
-        seed: of the draw.
-    """
+    what: str
+    """What an image must not be smaller than, for messages."""
+    instead: str
+    """What to do about an image that is; `{least}` stands for its smallest side."""
 
-    what = "an HR patch"  # what an image must not be smaller than
+    def __init__(self, shapes: Shapes, patch: int, scale: int, seed: int) -> None:
+        """Set up the draw.
+
+        Args:
+            shapes: LR height and width of each image, none below `side`.
+            patch: side of a patch in LR pixels.
+            scale: HR size / LR size.
+            seed: of the draw.
+        """
+
+    @staticmethod
+    def side(patch: int, scale: int) -> int:
+        """Return the smallest side in pixels of an LR image that can be drawn from."""
+
+    def places(self, iteration: int, words: Words) -> Places:
+        """Return the places of an iteration's batch, from one random 64-bit word for each patch."""
+
+
+class Area(Kind):
+    """Every position of a patch in every image is equally likely."""
+
+    what = "an HR patch"
     instead = "use LR patches of at most {least}"
 
-    def __init__(self, shapes: Sequence[tuple[int, int]], patch: int, scale: int, seed: int) -> None:
+    def __init__(self, shapes: Shapes, patch: int, scale: int, seed: int) -> None:
         rows, self._columns = (np.array(sides, np.int64) - patch + 1 for sides in zip(*shapes, strict=True))
-        self._positions = rows * self._columns  # an image
+        self._positions = rows * self._columns  # of each image
         self._end = np.cumsum(self._positions)
 
     @staticmethod
     def side(patch: int, scale: int) -> int:
-        """The smallest side of an LR image that can be drawn from, in pixels."""
+        """Return the side of a patch."""
         return patch
 
-    def places(self, iteration: int, words: np.ndarray) -> Places:
-        """From a random 64-bit word for each patch; the iteration makes no difference."""
+    def places(self, iteration: int, words: Words) -> Places:
+        """Return places that depend on the words alone."""
         # A remainder favours small values by less than positions / 2**64: 1 part in 10**10 on all of DF2K.
         position = (words % np.uint64(self._end[-1])).astype(np.int64)
         image = np.searchsorted(self._end, position, side="right")
@@ -50,21 +74,19 @@ class Area:
         return image, position // self._columns[image], position % self._columns[image]
 
 
-class Subimages:
-    """As the authors' trainer (BasicSR) draws: one patch from each of a shuffled list of overlapping sub-images.
+class Subimages(Kind):
+    """One patch from each of a shuffled list of overlapping sub-images, as the authors' trainer (BasicSR) draws.
 
-    Images are cut into squares of 480 HR pixels, one each 240, and where a row or column of them leaves something over,
-    one more at its end: 139,995 from DF2K. A round is all of them ten times, shuffled; batches take them one after the
-    other, without replacement, and a patch lies anywhere in its sub-image with equal chances. Places near the edges of
-    an image are therefore rarer than in its middle.
-
-    Args: as `Area`.
+    Images are cut into squares of 480 HR pixels with a step of 240, and one more at the end of a row or column that is
+    not covered: 139,995 from DF2K. A round is all of them ten times, shuffled. Batches take them in turn, without
+    replacement; all places of a patch in its sub-image are equally likely. Places near the edges of an image are
+    therefore rarer than in its middle.
     """
 
     what = "a sub-image"
     instead = "take training.draw: area"
 
-    def __init__(self, shapes: Sequence[tuple[int, int]], patch: int, scale: int, seed: int) -> None:
+    def __init__(self, shapes: Shapes, patch: int, scale: int, seed: int) -> None:
         side, self._seed = self.side(patch, scale), seed
         self._free = side - patch + 1
         self.cuts = np.array(
@@ -77,11 +99,11 @@ class Subimages:
             np.int64,
         )
         """Image, row and column of each sub-image in LR pixels."""
-        self._shuffled: tuple[int, np.ndarray] | None = None
+        self._shuffled: tuple[int, Integers] | None = None
 
     @staticmethod
     def side(patch: int, scale: int) -> int:
-        """The side of a sub-image in LR pixels; UserError where a patch is larger."""
+        """Return the side of a sub-image; raise UserError where a patch is larger."""
         side = HR_SIDE // scale
         if patch > side:
             raise UserError(
@@ -90,8 +112,8 @@ class Subimages:
             )
         return side
 
-    def places(self, iteration: int, words: np.ndarray) -> Places:
-        """The next sub-images after those of the iterations before; a random 64-bit word places each patch."""
+    def places(self, iteration: int, words: Words) -> Places:
+        """Return places in the sub-images that follow those of the iterations before."""
         length = ENLARGED * len(self.cuts)
         rounds, at = np.divmod(iteration * len(words) + np.arange(len(words)), length)
         chosen = np.empty(len(words), np.int64)
@@ -102,20 +124,19 @@ class Subimages:
         position = (words % np.uint64(self._free**2)).astype(np.int64)
         return image, top + position // self._free, left + position % self._free
 
-    def _order(self, number: int) -> np.ndarray:
-        """The numbers from 0 to the length of a round, shuffled for round `number`."""
-        known = self._shuffled
-        if known is None or known[0] != number:
+    def _order(self, number: int) -> Integers:
+        """Return the numbers from 0 to the length of a round, shuffled for round `number`."""
+        if self._shuffled is None or self._shuffled[0] != number:
             key, counter = np.array([self._seed, number], np.uint64), np.array([0, 0, 0, _SHUFFLE], np.uint64)
             words = np.random.Philox(key=key, counter=counter).random_raw(ENLARGED * len(self.cuts))
-            known = self._shuffled = number, np.argsort(words, kind="stable")
-        return known[1]
+            self._shuffled = number, np.argsort(words, kind="stable")
+        return self._shuffled[1]
 
 
 def starts(length: int, side: int, step: int) -> list[int]:
-    """Where sub-images of `side` begin along `length`: each `step`, and at its end where they leave something over."""
+    """Return where sub-images of `side` begin along `length`: every `step`, and at its end if that is not covered."""
     regular = list(range(0, length - side + 1, step))
     return regular if regular[-1] + side == length else [*regular, length - side]
 
 
-DRAWS = {"area": Area, "subimages": Subimages}
+DRAWS: dict[str, type[Kind]] = {"area": Area, "subimages": Subimages}

@@ -1,9 +1,9 @@
-"""One picture file to one uint8 RGB array and back.
+"""Read one picture file into one uint8 RGB array, and write one.
 
 Read: PNG, JPEG, BMP and WebP of 8 bits a channel. Grey is repeated to three channels, a palette is expanded, an alpha
-channel is dropped where every pixel is opaque. Refused, by an error that names the file and what to do: 16 bits a
-channel, transparent pixels, animations, truncated or damaged files, other formats, and pictures so large that they can
-only be a mistake or a decompression bomb (the size is read from the header before anything is decoded).
+channel is dropped where every pixel is opaque. Refused with a message that names the file: 16 bits a channel,
+transparent pixels, animations, truncated or damaged files, other formats, and pictures so large that they must be a
+mistake or a decompression bomb (their size is read from the header, before anything is decoded).
 
 Pixels are taken as stored: EXIF orientation, colour profiles and gamma are ignored, as super-resolution benchmarks do.
 """
@@ -18,18 +18,22 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from safmn.errors import UserError
 from safmn.files import atomic
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_PIXELS = 100_000_000  # width x height; DIV2K's largest image has 4 million; $SAFMN_MAX_PIXELS overrides it
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints several lines for a damaged file
-MAX_PIXELS = 100_000_000  # DIV2K's largest image has 4 million; SAFMN_MAX_PIXELS overrides
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before it is decoded; sides in pixels, bits a channel, whether it is grey."""
+    """What a file says about itself: format, sides in pixels, bits a channel, and whether it is grey."""
 
     kind: str
     height: int
@@ -38,57 +42,64 @@ class Header:
     grey: bool = False
 
 
-def read(path: Path | str, max_pixels: int | None = None) -> np.ndarray:
-    """Reads a picture: uint8, H x W x 3, RGB in [0, 255]; see `decode`."""
-    return decode(path, max_pixels)[0]
+def read(path: Path | str) -> Pixels:
+    """Read a picture: uint8, H x W x 3, RGB in [0, 255]; see `decode`."""
+    return decode(path)[0]
 
 
-def decode(path: Path | str, max_pixels: int | None = None) -> tuple[np.ndarray, int]:
-    """Reads a picture, and how many channels of colour its file has.
+def decode(path: Path | str) -> tuple[Pixels, int]:
+    """Read a picture, and how many channels of colour its file has.
 
     Args:
         path: a PNG, JPEG, BMP or WebP file; told apart by content, not by suffix.
-        max_pixels: the largest width x height decoded; default 100 million, or SAFMN_MAX_PIXELS.
 
     Returns:
         uint8, H x W x 3, RGB in [0, 255]; and 1 for a grey file, 3 for any other.
 
     Raises:
-        UserError: naming the file, what is wrong and what to do.
+        UserError: the file cannot be read or is refused, see the module's docstring.
     """
-    pixels, header = raw(path, max_pixels)
+    pixels, header = raw(path)
     if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
         raise UserError(f"{path} has transparent pixels: flatten it onto a background first")
     return to_rgb(path, pixels), 1 if header.grey or pixels.ndim == 2 else 3
 
 
-def raw(path: Path | str, max_pixels: int | None = None) -> tuple[np.ndarray, Header]:
-    """A picture as OpenCV decodes it, uint8 H x W, H x W x 3 (BGR) or x 4 (alpha), and its header; see `decode`."""
-    data = _load(path, max_pixels)
-    header = _header(path, data, max_pixels)
+def raw(path: Path | str) -> tuple[Pixels, Header]:
+    """Return a picture as OpenCV decodes it, uint8 H x W, H x W x 3 (BGR) or x 4 (alpha), and its header."""
+    data = _load(path)
+    header = _header(path, data)
     if header.bits > 8:
         raise UserError(f"{path} has {header.bits} bits a channel: convert it to 8 bits first")
-    _check_whole(path, data, header)
-    pixels = _decode(data)
+    # Decoders fill what a truncated file lacks with grey and say nothing, so its end is looked for here.
+    complete = {"PNG": _is_complete_png, "JPEG": _is_complete_jpeg, "WebP": _is_complete_webp}.get(header.kind)
+    if complete is not None and not complete(data):
+        raise UserError(f"{path} is truncated or damaged ({header.kind}): replace it")
+    if header.kind == "PNG" and b"acTL" in data[: data.find(b"IDAT")]:
+        raise UserError(f"{path} is an animation: save the frame that you mean as PNG")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise UserError(f"{path} is a damaged {header.kind} file: replace it")
     if pixels.dtype != np.uint8:
         raise UserError(f"{path} does not have 8 bits a channel ({pixels.dtype}): convert it to 8 bits first")
-    return pixels, header
+    return pixels.astype(np.uint8, copy=False), header
 
 
-def size(path: Path | str, max_pixels: int | None = None) -> tuple[int, int]:
-    """(height, width) in pixels, from the header alone; raises UserError as `read` does."""
-    head = _load(path, max_pixels, at_most=2**20)  # a header that follows more metadata than that is damaged
-    header = _header(path, head, max_pixels)
+def size(path: Path | str) -> tuple[int, int]:
+    """Return (height, width) in pixels from the header alone; raise UserError as `decode` does."""
+    head = _load(path, max_bytes=2**20)  # a header behind more metadata than that is damaged
+    header = _header(path, head)
     return header.height, header.width
 
 
-def write(path: Path | str, image: np.ndarray) -> None:
-    """Writes a PNG, whole or not at all.
+def write(path: Path | str, image: Pixels) -> None:
+    """Write a PNG, complete or not at all.
 
     Args:
-        path: where; the suffix must be .png.
+        path: a name that ends in .png.
         image: uint8, H x W x 3 RGB or H x W grey.
 
     Raises:
@@ -106,16 +117,24 @@ def write(path: Path | str, image: np.ndarray) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def _limit(max_pixels: int | None) -> int:
-    if max_pixels is not None:
-        return max_pixels
+def to_rgb(path: Path | str, pixels: Pixels) -> Pixels:
+    """Convert what `raw` decoded to uint8 H x W x 3 RGB; alpha is dropped."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+    if channels not in codes:
+        raise UserError(f"{path} has {channels} channels: convert it to RGB first")
+    return cv2.cvtColor(pixels, codes[channels]).astype(np.uint8, copy=False)
+
+
+def _limit() -> int:
+    """Return the largest width x height that is decoded."""
     setting = os.environ.get("SAFMN_MAX_PIXELS", str(MAX_PIXELS))
     if not re.fullmatch(r"[0-9]{1,18}", setting):
         raise UserError(f"SAFMN_MAX_PIXELS={setting} is not a number of pixels: unset it or give an integer")
     return int(setting)
 
 
-def _load(path: Path | str, max_pixels: int | None, at_most: int = -1) -> bytes:
+def _load(path: Path | str, max_bytes: int = -1) -> bytes:
     path = Path(path)
     try:
         if not path.exists():
@@ -123,10 +142,10 @@ def _load(path: Path | str, max_pixels: int | None, at_most: int = -1) -> bytes:
         if not path.is_file():
             raise UserError(f"{path} is not a file: give the name of a picture")
         length = path.stat().st_size
-        if length > 8 * _limit(max_pixels) + 2**20:
+        if length > 8 * _limit() + 2**20:
             raise UserError(f"{path} has {length:,} bytes, too many for a picture: raise SAFMN_MAX_PIXELS if it is one")
-        with open(path, "rb") as handle:
-            data = handle.read(at_most)
+        with open(path, "rb") as file:
+            data = file.read(max_bytes)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}): check it") from error
     if not data:
@@ -134,7 +153,7 @@ def _load(path: Path | str, max_pixels: int | None, at_most: int = -1) -> bytes:
     return data
 
 
-def _header(path: Path | str, data: bytes, max_pixels: int | None) -> Header:
+def _header(path: Path | str, data: bytes) -> Header:
     try:
         header = _parse(data)
     except (struct.error, IndexError, ValueError) as error:
@@ -145,15 +164,16 @@ def _header(path: Path | str, data: bytes, max_pixels: int | None) -> Header:
         raise UserError(f"{path} is an animation: save the frame that you mean as PNG")
     if header.height < 1 or header.width < 1:
         raise UserError(f"{path} is {header.width}x{header.height} pixels: replace it")
-    if header.height * header.width > _limit(max_pixels):
+    if header.height * header.width > _limit():
         raise UserError(
-            f"{path} is {header.width}x{header.height} pixels, more than the {_limit(max_pixels):,} allowed: "
+            f"{path} is {header.width}x{header.height} pixels, more than the {_limit():,} allowed: "
             "set SAFMN_MAX_PIXELS if that is meant"
         )
     return header
 
 
 def _parse(data: bytes) -> Header | None:
+    """Read the header; None for another format; raise an error where it is damaged."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         if data[12:16] != b"IHDR":
             raise ValueError("IHDR is not first")
@@ -173,7 +193,7 @@ def _parse(data: bytes) -> Header | None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, position of its content) of each segment up to the first scan (0xDA), which it yields last."""
+    """Yield (marker, position of its content) of each segment up to the first scan (0xDA), which is the last."""
     position = 2
     while True:
         while data[position + 1] == 0xFF:  # fill bytes
@@ -213,59 +233,28 @@ def _parse_webp(data: bytes) -> Header:
     raise ValueError("unknown WebP chunk")
 
 
-def _check_whole(path: Path | str, data: bytes, header: Header) -> None:
-    """Decoders fill what a truncated file lacks with grey and say nothing, so the ends are looked for here."""
-    if header.kind == "PNG":
-        whole = _png_is_whole(path, data)
-    elif header.kind == "JPEG":
-        whole = _jpeg_is_whole(data)
-    elif header.kind == "WebP":
-        whole = len(data) >= 8 + struct.unpack("<I", data[4:8])[0]
-    else:
-        whole = True  # a short BMP is refused by the decoder
-    if not whole:
-        raise UserError(f"{path} is truncated or damaged ({header.kind}): replace it")
-
-
-def _png_is_whole(path: Path | str, data: bytes) -> bool:
+def _is_complete_png(data: bytes) -> bool:
+    """Return whether all chunks are there with the right checksums."""
     position = 8
     while position + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[position : position + 8])
         end = position + 12 + length
-        if end > len(data):
+        if end > len(data) or zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
             return False
-        (checksum,) = struct.unpack(">I", data[end - 4 : end])
-        if zlib.crc32(data[position + 4 : end - 4]) != checksum:
-            return False
-        if kind == b"acTL":
-            raise UserError(f"{path} is an animation: save the frame that you mean as PNG")
         if kind == b"IEND":
             return True
         position = end
     return False
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
+def _is_complete_jpeg(data: bytes) -> bool:
+    """Return whether the end marker follows the first scan; in a scan 0xFF is never followed by 0xD9."""
     try:
         *_, (_, scan) = _jpeg_segments(data)
     except (struct.error, IndexError, ValueError):
         return False
-    return data.find(b"\xff\xd9", scan) >= 0  # the end marker; inside a scan 0xFF is never followed by 0xD9
+    return data.find(b"\xff\xd9", scan) >= 0
 
 
-def _decode(data: bytes) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-
-
-def to_rgb(path: Path | str, pixels: np.ndarray) -> np.ndarray:
-    """What `raw` decoded as uint8 H x W x 3 RGB, alpha dropped."""
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    if pixels.shape[2] == 3:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    if pixels.shape[2] == 4:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
-    raise UserError(f"{path} has {pixels.shape[2]} channels: convert it to RGB first")
+def _is_complete_webp(data: bytes) -> bool:
+    return len(data) >= 8 + int.from_bytes(data[4:8], "little")

@@ -1,12 +1,12 @@
-"""Where the HR and LR images of a folder are, by their names and sizes: no list of words decides what is a pair.
+"""Find the HR and LR images of a folder, by names and sizes.
 
-- HR: `HR/`, `<set>_HR/`, another folder named so (`GT`, `original`), or the folder itself.
-- LR: `LR_bicubic/X4` beside HR as EDSR and DIV2K have it, in any case of letters. Otherwise any folder near HR whose
-  files go with the HR files by name and have 1/scale of their sides: `LRBI/x4`, `LR_x4`, `LRbicx4`, `image_SRF_4` ...
-- HR and LR in one folder: files that go together by name (`a_HR`, `a_LR`; `0001`, `0001x4`; `gt_7`, `lq_7`), have the
-  right sizes and show the same picture.
+- HR: `HR/`, `<set>_HR/`, another folder with such a name (`GT`, `original`), or the folder itself.
+- LR: `LR_bicubic/X4` beside HR as in EDSR and DIV2K, in any case of letters. Otherwise any folder near HR whose files
+  match the HR files by name and have 1/scale of their sides: `LRBI/x4`, `LR_x4`, `LRbicx4`, `image_SRF_4` ...
+- HR and LR in one folder: files that match by name (`a_HR`, `a_LR`; `0001`, `0001x4`; `gt_7`, `lq_7`), have the right
+  sizes and show the same picture.
 
-Names go together where one becomes the other by the same exchange (`_HR` for `_LR`, `x4` added) in all files. They are
+Names match where the same exchange (`_HR` for `_LR`, `x4` added) turns one into the other in all files. They are
 compared in one Unicode form, NFC: a Mac writes the other one.
 """
 
@@ -17,14 +17,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from safmn.data import agreement, images
 from safmn.errors import UserError
 
 SCALES = (2, 3, 4, 8)
 SAME_PICTURE = 0.3  # correlation of structure from which two files of one folder are taken for HR and LR
-_MOST_FOLDERS = 500  # that are looked into for LR images
+_MAX_FOLDERS = 500  # that are searched for LR images
 _OTHER_PICTURES = (".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm", ".exr", ".heic", ".avif")
 _START, _END = r"(?:^|[^a-z])", r"(?:$|[^a-z]|x\d)"
 _LR = re.compile(rf"{_START}(?:lr|lq)(?:bicubic|bic|bi|bd|dn|unknown|mild|wild|difficult)?{_END}|low[ _-]?res", re.I)
@@ -33,13 +33,16 @@ _BICUBIC = re.compile(r"bic|lrbi(?![a-z])|(?:^|[^a-z])lr(?:$|[^a-z]|x\d)", re.I)
 _SCALE = re.compile(r"x([2348])(?!\d)|(?<!\d)([2348])x(?![a-z0-9])|srf[_-]?([2348])(?!\d)", re.I)
 
 
+Item = TypeVar("Item")
+
+
 @dataclass(frozen=True)
 class Layout:
-    """What lies in a folder.
+    """The images of a folder.
 
     Attributes:
-        files: name -> (HR file, LR file, or None where LR must be made), sorted by name.
-        lr_folder: where LR lies, as seen from HR's surroundings ("LR_bicubic/X4"); "" where LR must be made.
+        files: name -> (HR file, LR file or None where LR must be made), sorted by name.
+        lr_folder: folder of LR, relative to the one around HR ("LR_bicubic/X4"); "" where LR must be made.
         remarks: what looks like LR beside HR and is not used, a sentence each.
     """
 
@@ -49,11 +52,11 @@ class Layout:
 
 
 def arrange(folder: Path, scale: int) -> Layout:
-    """Finds HR and LR.
+    """Find the HR and LR images of a folder at a scale.
 
     Raises:
         UserError: no such folder, no image in it, an LR folder, two images of one name, an image without its LR, HR
-            and LR in one folder that cannot be told apart, several LR folders that fit.
+            and LR in one folder that are not paired throughout, several LR folders that fit.
     """
     hr_folder = _hr_folder(Path(os.path.abspath(folder)), scale)  # "." has no name, and nothing beside it
     if _is_lr(hr_folder):
@@ -63,16 +66,14 @@ def arrange(folder: Path, scale: int) -> Layout:
         return Layout({name: (hr[name], None) for name in sorted(hr)})
     near = _near(hr_folder)
     chosen = _usual_lr(hr_folder, scale)
-    remarks = []
+    remarks: list[str] = []
     if chosen is not None:
         partners = _partners(hr, by_name(list_images(chosen)), scale, must=chosen)
     else:
         chosen, partners, remarks = _search(hr_folder, hr, near, scale)
-    if chosen is not None:
-        assert partners is not None
-        return Layout(
-            {name: (hr[name], partners[name]) for name in sorted(hr)}, _seen_from(hr_folder, chosen), tuple(remarks)
-        )
+    if chosen is not None and partners is not None:
+        files: dict[str, tuple[Path, Path | None]] = {name: (hr[name], partners[name]) for name in sorted(hr)}
+        return Layout(files, _seen_from(hr_folder, chosen), tuple(remarks))
     pairs = _in_one_folder(hr_folder, hr, scale)
     if pairs is not None:
         return Layout({name: (hr[name], hr[lr]) for name, lr in sorted(pairs.items())}, ".", tuple(remarks))
@@ -82,7 +83,7 @@ def arrange(folder: Path, scale: int) -> Layout:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images directly inside a folder, sorted; hidden files and files that are no pictures are passed over.
+    """Return the images directly inside a folder, sorted; hidden files and files that are no pictures are left out.
 
     Raises:
         UserError: no such folder, no image in it, or a picture in a format that is not read.
@@ -105,7 +106,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def by_name(files: list[Path]) -> dict[str, Path]:
-    """Name without suffix, in NFC -> file; UserError where two have one name."""
+    """Return name without suffix, in NFC -> file; raise UserError where two files have one name."""
     found: dict[str, Path] = {}
     for file in files:
         name = unicodedata.normalize("NFC", file.stem)
@@ -116,7 +117,7 @@ def by_name(files: list[Path]) -> dict[str, Path]:
 
 
 def fits(hr: tuple[int, int], lr: tuple[int, int], scale: int) -> bool:
-    """Whether LR sides x scale are HR sides, or fall short of them by less than the scale, which a crop takes away."""
+    """Return whether HR sides exceed LR sides x scale by less than the scale, which is cropped."""
     return all(0 <= large - small * scale < scale for large, small in zip(hr, lr, strict=True))
 
 
@@ -142,7 +143,7 @@ def _hr_folder(folder: Path, scale: int) -> Path:
 
 
 def _usual_lr(hr_folder: Path, scale: int) -> Path | None:
-    """`LR_bicubic/X4` beside HR in any case of letters; the documented spelling first where both are there."""
+    """Return `LR_bicubic/X4` beside HR, in any case of letters; the documented spelling is preferred."""
     if not hr_folder.name.upper().endswith("HR") or not (hr_folder.name[:-2] == "" or hr_folder.name[-3] == "_"):
         return None
     wanted = hr_folder.name[:-2] + "LR_bicubic", f"X{scale}"
@@ -156,9 +157,9 @@ def _usual_lr(hr_folder: Path, scale: int) -> Path | None:
 
 
 def _near(hr_folder: Path) -> list[Path]:
-    """Folders with pictures in and around the HR folder: two below its parent (three where one is named LR).
+    """Return the folders with pictures in and around the HR folder: two levels below its parent, three for LR folders.
 
-    Around a folder that is not named HR there may be anything: there, only folders that are named LR or after it.
+    Around a folder that is not named HR there may be anything; there, only folders with a related name are returned.
     """
     named = _HR.search(hr_folder.name) is not None
     tops = [hr_folder]
@@ -170,7 +171,7 @@ def _near(hr_folder: Path) -> list[Path]:
             related = hr_folder.name.lower() in each.name.lower() or _is_lr(each) or _scales_of(each.name)
             if each != hr_folder and (named or related or _HR.search(each.name)):
                 tops.append(each)
-    found, budget = [], _MOST_FOLDERS
+    found, budget = [], _MAX_FOLDERS
     for top in tops:
         for each, depth in _below(top):
             if (depth > 1 and not _LR.search(_seen_from(hr_folder, each))) or budget <= 0:
@@ -206,7 +207,7 @@ def _has_pictures(folder: Path) -> bool:
 
 
 def _is_lr(folder: Path) -> bool:
-    """By its own name, or, where that is a scale alone (X4), by those above it."""
+    """Return whether it is an LR folder by its name or, where that is only a scale (X4), by those above it."""
     if _LR.search(folder.name):
         return True
     return _SCALE.fullmatch(folder.name) is not None and any(
@@ -219,6 +220,7 @@ def _scales_of(name: str) -> set[int]:
 
 
 def _seen_from(hr_folder: Path, lr_folder: Path) -> str:
+    """Return the path of an LR folder relative to the HR folder or to the one that holds both."""
     if hr_folder in lr_folder.parents:
         return lr_folder.relative_to(hr_folder).as_posix()
     above = next(each for each in hr_folder.parents if each in lr_folder.parents or each == lr_folder)
@@ -228,7 +230,7 @@ def _seen_from(hr_folder: Path, lr_folder: Path) -> str:
 def _search(
     hr_folder: Path, hr: Mapping[str, Path], near: list[Path], scale: int
 ) -> tuple[Path | None, dict[str, Path] | None, list[str]]:
-    """The LR folder for a scale among those near HR, its files by HR name, and remarks on those that are not used."""
+    """Return the LR folder among those near HR, its files by HR name, and remarks on folders that are not used."""
     fitting: dict[Path, dict[str, Path]] = {}
     unused: list[Path] = []
     for folder in near:
@@ -244,41 +246,42 @@ def _search(
             fitting[folder] = partners
         elif _LR.search(seen):
             unused.append(folder)
-    ranked = sorted(fitting, key=lambda each: _rank(_seen_from(hr_folder, each)))
-    best = [each for each in ranked if _rank(_seen_from(hr_folder, each)) == _rank(_seen_from(hr_folder, ranked[0]))]
+    ranks = {folder: _rank(_seen_from(hr_folder, folder)) for folder in fitting}
+    ranked = sorted(fitting, key=ranks.__getitem__)
+    best = [folder for folder in ranked if ranks[folder] == ranks[ranked[0]]]
     if len(best) > 1:
         raise UserError(
             f"beside {hr_folder} several folders fit as its x{scale} LR ({', '.join(map(str, best))}): "
             "move those that are not meant elsewhere"
         )
-    chosen = best[0] if best else None
-    remarks = [
-        f"{_seen_from(hr_folder, each)} fits as LR, too, and is not used: LR is read from "
-        f"{_seen_from(hr_folder, chosen)}"
-        for each in ranked[1:]
-    ]
-    if chosen is None and unused:
-        listed = ", ".join(_seen_from(hr_folder, each) for each in unused[:4]) + (" ..." if len(unused) > 4 else "")
-        remarks.append(
-            f"LR is not read from {listed} beside HR: the files there are not x{scale} LR of these images by name and "
-            "size"
-        )
-    return chosen, fitting.get(chosen) if chosen else None, remarks
+    if best:
+        used, *others = (_seen_from(hr_folder, folder) for folder in ranked)
+        remarks = [f"{other} fits as LR, too, and is not used: LR is read from {used}" for other in others]
+        return best[0], fitting[best[0]], remarks
+    if not unused:
+        return None, None, []
+    listed = ", ".join(_seen_from(hr_folder, folder) for folder in unused[:4]) + (" ..." if len(unused) > 4 else "")
+    remark = (
+        f"LR is not read from {listed} beside HR: the files there are not x{scale} LR of these images by name and size"
+    )
+    return None, None, [remark]
 
 
 def _rank(seen: str) -> int:
-    """0 for bicubic LR by its name, then other LR, then what has only the sizes."""
+    """Return 0 for bicubic LR by its name, more for other LR, most for a folder that has only the sizes."""
     if _LR.search(seen):
         return 0 if _BICUBIC.search(seen) else 1
     return 2 if _scales_of(seen) else 3
 
 
 def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[str]:
-    """Look beside `folder` for a folder with the same pictures, larger: then `folder` holds LR images.
+    """Look beside `folder` for the same pictures 2, 3, 4 or 8 times as large: then it holds LR images.
 
-    Raises UserError if that folder is named as HR; otherwise returns a remark.
+    Returns:
+        A remark on the folder with larger pictures.
 
-    Sides are exactly 2, 3, 4 or 8 times as large, names go together, and the pictures are the same.
+    Raises:
+        UserError: that folder is named as HR.
     """
     for other in near:
         try:
@@ -302,15 +305,16 @@ def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[s
 # --- Names -----------------------------------------------------------------------------------------------------------
 
 Marks = tuple[str, str]
-"""What stands in one name in place of what stands in the other: ("_HR", "_LR"), ("", "x4")."""
+"""The parts in which two names differ: ("_HR", "_LR"), ("", "x4")."""
 
 
 def _partners(
     hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int, must: Path | None = None
 ) -> dict[str, Path] | None:
-    """The LR file of each HR name, by the same exchange of marks in all names; None where there is none.
+    """Return the LR file of each HR name, by the same exchange of marks in all names; None where there is none.
 
-    UserError where they must be there, since the folder is the documented one.
+    Raises:
+        UserError: there is none in the folder `must`.
     """
     for rule in (lambda name: f"{name}x{scale}", lambda name: name):
         if all(rule(name) in lr for name in hr):
@@ -335,7 +339,7 @@ def _partners(
 
 
 def _marks(first: str, second: str, digits: bool = False) -> Marks | None:
-    """What differs between two names around what they share; None where that is nothing, or digits alone."""
+    """Return what differs between two names; None where they share nothing, or differ in digits alone."""
     start, end = _shared(first, second)
     marks = first[start : len(first) - end], second[start : len(second) - end]
     if not digits and not re.search(r"[^\W\d_]", "".join(marks)):
@@ -344,17 +348,14 @@ def _marks(first: str, second: str, digits: bool = False) -> Marks | None:
 
 
 def _shared(first: str, second: str) -> tuple[int, int]:
-    """How many characters two names share at their start, and behind that at their end."""
-    start, end, least = 0, 0, min(len(first), len(second))
-    while start < least and first[start] == second[start]:
-        start += 1
-    while end < least - start and first[-1 - end] == second[-1 - end]:
-        end += 1
+    """Return how many characters two names share at their start, and after that at their end."""
+    start = len(os.path.commonprefix([first, second]))  # noqa: RUF071 (characters are meant)
+    end = len(os.path.commonprefix([first[start:][::-1], second[start:][::-1]]))  # noqa: RUF071
     return start, end
 
 
 def _exchanged(name: str, marks: Marks) -> Iterator[str]:
-    """The names that come of an exchange of marks, the one at the end first."""
+    """Yield the names that an exchange of marks gives, the one at the end first."""
     old, new = marks
     for at in range(len(name) - len(old), -1, -1):
         if name.startswith(old, at):
@@ -362,7 +363,7 @@ def _exchanged(name: str, marks: Marks) -> Iterator[str]:
 
 
 def _in_one_folder(folder: Path, files: Mapping[str, Path], scale: int) -> dict[str, str] | None:
-    """HR name -> LR name where a folder holds both; None where it holds HR alone.
+    """Return HR name -> LR name where a folder holds both; None where it holds HR alone.
 
     Raises:
         UserError: HR and LR that are not paired throughout, or of another scale.
@@ -401,8 +402,8 @@ def _in_one_folder(folder: Path, files: Mapping[str, Path], scale: int) -> dict[
     return None
 
 
-def _sample(items: list[Any]) -> list[Any]:
-    """Return the first, the middle and the last of them: opening every file would take minutes."""
+def _sample(items: list[Item]) -> list[Item]:
+    """Return the first, the middle and the last item: opening every file would take minutes."""
     return items[:: max(1, (len(items) - 1) // 2)]
 
 

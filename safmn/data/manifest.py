@@ -1,192 +1,206 @@
-"""What images a packed dataset holds, as hashes: with it two people can prove that they hold the same data.
+"""List the images of a packed dataset as hashes, by which two people can compare their data.
 
-`manifest.json` is written with each pack: `results/<study>/data/<dataset>/x<scale>/manifest.json`. An image has there
+Each pack writes `results/<study>/data/<dataset>/x<scale>/manifest.json`. It has for each image
 
 - `hr` and `lr`: size in pixels and a hash of the decoded pixels, HR as it is used (cropped to LR size x scale);
 - `lr.origin`: "file", or "bicubic" where LR was made from HR;
 - `files`: hashes of the files that the pixels were decoded from.
 
-The hash of pixels is the sha256 of the image as a binary PPM file, so that other programs give it, too:
-`magick baby.png -depth 8 ppm:- | sha256sum`. The pixels are what a result depends on, whatever the file: the same
-picture compressed anew has another file's hash, LR that was downloaded and LR that was made may be the same. So the
-hashes of pixels decide whether data is the same, and the hashes of files help to find out where it comes from.
+The hash of pixels is the sha256 of the image as a binary PPM file, which other programs can compute, too:
+`magick baby.png -depth 8 ppm:- | sha256sum`. These hashes decide whether data is the same, whatever the files: a
+picture that was compressed again has another file's hash, and LR that was made may equal LR that was downloaded. The
+hashes of files only help to find out where data comes from.
 
-The *digest* of a manifest is one hash for all of it: the sha256 of the lines `<hr> <lr> "<name>"`, sorted by name. It
-does not depend on the files, on their order, on where they are, or on the machine.
+The *digest* of a manifest is one hash for all images: the sha256 of the lines `<hr> <lr> "<name>"`, sorted by name.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from safmn.errors import UserError
-from safmn.files import read_json, write_json
+from safmn.errors import UserError, one_line
+from safmn.files import write_json
 from safmn.layout import MANIFEST
 
-_FORMAT = 1
+
+class Model(BaseModel):
+    """A JSON file or a part of it: no unknown key, no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def hash_pixels(image: np.ndarray) -> str:
-    """sha256 of an image, uint8 H x W x 3 RGB, as a binary PPM file; lower-case hex."""
-    found = hashlib.sha256(b"P6\n%d %d\n255\n" % (image.shape[1], image.shape[0]))
-    found.update(np.ascontiguousarray(image))
-    return found.hexdigest()
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+class HashedImage(Model):
+    """Size in pixels and hash of an image."""
+
+    width: int
+    height: int
+    sha256: str
+
+
+class HashedLR(HashedImage):
+    """The same of an LR image, and where it comes from."""
+
+    origin: Literal["file", "bicubic"]
+
+
+class HashedPair(Model):
+    """One image of a manifest; see the module's docstring."""
+
+    name: str
+    hr: HashedImage
+    lr: HashedLR
+    files: dict[str, str]
+
+    def image(self, kind: str) -> HashedImage:
+        """Return HR or LR by its name, "hr" or "lr"."""
+        return self.hr if kind == "hr" else self.lr
+
+    def has_pixels_of(self, other: "HashedPair", kind: str) -> bool:
+        """Return whether HR or LR has the same pixels as another one's."""
+        return self.image(kind).sha256 == other.image(kind).sha256
+
+    def has_file_of(self, other: "HashedPair", kind: str) -> bool:
+        """Return whether HR or LR comes from an equal file."""
+        return kind in self.files and self.files[kind] == other.files.get(kind)
+
+
+class Manifest(Model):
+    """A manifest file."""
+
+    format: Literal[1] = 1
+    dataset: str
+    scale: int
+    digest: str
+    images: list[HashedPair]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Manifest":
+        if self.digest != _digest(self.images):
+            raise ValueError("its digest is not that of its images")
+        return self
+
+
+def hash_pixels(image: NDArray[np.uint8]) -> str:
+    """Compute the sha256 of an image, uint8 H x W x 3 RGB, as a binary PPM file; lower-case hex."""
+    value = hashlib.sha256(b"P6\n%d %d\n255\n" % (image.shape[1], image.shape[0]))
+    value.update(np.ascontiguousarray(image).data)
+    return value.hexdigest()
 
 
 def digest_of(images: Iterable[tuple[str, str, str]]) -> str:
-    """The digest of images given as (name, HR hash, LR hash), in any order."""
+    """Compute the digest of images given as (name, HR hash, LR hash), in any order."""
     lines = (f"{hr} {lr} {json.dumps(name, ensure_ascii=False)}\n" for name, hr, lr in sorted(images))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def digest(path: Path | str) -> str:
-    """The data manifest hash of a packed dataset: a manifest, or the folder that holds it.
-
-    Computed from the hashes of the images, not believed.
-
-    Raises:
-        UserError: no manifest there, or one that is damaged.
-    """
-    return read(path)["digest"]
+    """Return the digest of a manifest, or of the packed dataset that has it; raise UserError as `read` does."""
+    return read(path).digest
 
 
 def digests(path: Path | str) -> dict[str, str]:
-    """`{"Set5/x4": digest, ...}` of what `files` finds; `{}` where nothing is packed.
-
-    Raises:
-        UserError: a manifest that is damaged.
-    """
-    return {name: digest(file) for name, file in files(path).items()}
+    """Return `{"Set5/x4": digest, ...}` of what `find` finds; raise UserError where a manifest is damaged."""
+    return {name: content.digest for name, (_, content) in find(path).items()}
 
 
-def files(path: Path | str) -> dict[str, Path]:
-    """`{"Set5/x4": manifest, ...}`, sorted, of a study's results, its folder `data`, one packed dataset or manifest."""
-    path = Path(path)
-    if path.is_file():
-        found = [path]
-    elif (path / MANIFEST).is_file():
-        found = [path / MANIFEST]
-    else:
-        below = path / "data" if (path / "data").is_dir() else path
-        found = sorted(below.glob(f"*/x[234]/{MANIFEST}"))
-    return {_name(file): file for file in found}
-
-
-def write(path: Path | str, dataset: str, scale: int, images: Sequence[dict[str, Any]]) -> None:
-    """Writes the manifest of a packed dataset.
-
-    Args:
-        path: the file.
-        dataset: its name, for the reader.
-        scale: HR size / LR size.
-        images: the entries of the packed dataset's index; see `packed`.
-    """
-    listed = [
-        {
-            "name": each["name"],
-            "hr": _size(each["hr"]),
-            "lr": _size(each["lr"]) | {"origin": each["origin"]},
-            "files": {kind: source["sha256"] for kind, source in each["sources"].items()},
-        }
-        for each in sorted(images, key=lambda each: each["name"])
-    ]
-    write_json(
-        path, {"format": _FORMAT, "dataset": dataset, "scale": scale, "digest": _digest(listed), "images": listed}
-    )
-
-
-def read(path: Path | str) -> dict[str, Any]:
-    """A manifest, checked; see `digest`.
+def find(path: Path | str) -> dict[str, tuple[Path, Manifest]]:
+    """Read the manifests of a study's results, of its folder `data`, of one packed dataset, or one manifest.
 
     Returns:
-        `dataset`, `scale`, `digest` and `images`, as described above.
+        `{"Set5/x4": (file, manifest), ...}`, sorted by path; empty where nothing is packed.
     """
     path = Path(path)
-    file = path / MANIFEST if path.is_dir() else path
-    content = read_json(file)
+    if path.is_file():
+        files = [path]
+    elif (path / MANIFEST).is_file():
+        files = [path / MANIFEST]
+    else:
+        below = path / "data" if (path / "data").is_dir() else path
+        files = sorted(below.glob(f"*/x[234]/{MANIFEST}"))
+    manifests = [(file, read(file)) for file in files]
+    return {f"{content.dataset}/x{content.scale}": (file, content) for file, content in manifests}
+
+
+def write(path: Path | str, dataset: str, scale: int, images: Iterable[HashedPair]) -> None:
+    """Write the manifest of a packed dataset."""
+    ordered = sorted(images, key=lambda pair: pair.name)
+    content = Manifest(dataset=dataset, scale=scale, digest=_digest(ordered), images=ordered)
+    write_json(path, content.model_dump())
+
+
+def read(path: Path | str) -> Manifest:
+    """Read a manifest, or the one of a packed dataset; raise UserError where it is missing or damaged."""
+    path = Path(path)
+    return load(Manifest, path / MANIFEST if path.is_dir() else path, "pack the dataset again")
+
+
+def load(model: type[AnyModel], file: Path, advice: str) -> AnyModel:
+    """Read a JSON file; raise UserError, with advice, where it is missing or damaged."""
     try:
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r} instead of {_FORMAT}")
-        if type(content["scale"]) is not int or not isinstance(content["dataset"], str):
-            raise ValueError("no scale or dataset")
-        for each in content["images"]:
-            texts = [each["name"], each["lr"]["origin"], *each["files"].values()]
-            texts += [each[kind]["sha256"] for kind in ("hr", "lr")]
-            if not all(isinstance(text, str) for text in texts):
-                raise ValueError(f"{each['name']!r} is not described")
-            if not all(type(each[kind][side]) is int for kind in ("hr", "lr") for side in ("width", "height")):
-                raise ValueError(f"{each['name']} has no size")
-        if content["digest"] != _digest(content["images"]):
-            raise ValueError("its digest is not that of its images")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{file} is no manifest, or damaged ({error}): pack the dataset again") from error
-    return content
+        return model.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): {advice}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise UserError(one_line(f"{file} is damaged ({reason}): {advice}")) from error
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """In what the data of two manifests (from `read`) differs, a sentence each; empty if they are the same data."""
-    first, second = ({each["name"]: each for each in manifest["images"]} for manifest in (ours, theirs))
+def differences(ours: Manifest, theirs: Manifest) -> list[str]:
+    """Return what differs between the data of two manifests, a sentence each; empty for the same data."""
+    first, second = ({pair.name: pair for pair in manifest.images} for manifest in (ours, theirs))
     found = [
-        _these(first.keys() - second.keys(), "only in the first"),
-        _these(second.keys() - first.keys(), "only in the second"),
+        _listed(first.keys() - second.keys(), "only in the first"),
+        _listed(second.keys() - first.keys(), "only in the second"),
     ]
-    both = sorted(first.keys() & second.keys())
+    both = [(name, first[name], second[name]) for name in first.keys() & second.keys()]
     for kind in ("hr", "lr"):
-        sizes = {name for name in both if _sides(first[name][kind]) != _sides(second[name][kind])}
-        pixels = {name for name in both if first[name][kind]["sha256"] != second[name][kind]["sha256"]}
-        found.append(_these(sizes, f"of another {kind.upper()} size"))
-        decoded = {name for name in pixels - sizes if _one_file(first[name], second[name], kind)}
-        found.append(_these(pixels - sizes - decoded, f"with other {kind.upper()} pixels"))
-        found.append(_these(decoded, f"with other {kind.upper()} pixels decoded from the same file"))
+        sizes: set[str] = set()
+        pixels: set[str] = set()
+        decoded: set[str] = set()
+        for name, a, b in both:
+            if (a.image(kind).width, a.image(kind).height) != (b.image(kind).width, b.image(kind).height):
+                sizes.add(name)
+            elif not a.has_pixels_of(b, kind):
+                (decoded if a.has_file_of(b, kind) else pixels).add(name)
+        found.append(_listed(sizes, f"of another {kind.upper()} size"))
+        found.append(_listed(pixels, f"with other {kind.upper()} pixels"))
+        found.append(_listed(decoded, f"with other {kind.upper()} pixels decoded from the same file"))
     return [text for text in found if text]
 
 
-def remarks(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """What differs between two manifests without making the data another: files and the origin of LR."""
-    first, second = ({each["name"]: each for each in manifest["images"]} for manifest in (ours, theirs))
-    both = sorted(first.keys() & second.keys())
+def remarks(ours: Manifest, theirs: Manifest) -> list[str]:
+    """Return what differs between two manifests without making the data another: files and the origin of LR."""
+    second = {pair.name: pair for pair in theirs.images}
+    both = [(pair, second[pair.name]) for pair in ours.images if pair.name in second]
     files = {
-        name
-        for name in both
-        for kind in first[name]["files"].keys() & second[name]["files"].keys()
-        if first[name][kind]["sha256"] == second[name][kind]["sha256"]
-        and not _one_file(first[name], second[name], kind)
+        a.name
+        for a, b in both
+        for kind in a.files.keys() & b.files.keys()
+        if a.has_pixels_of(b, kind) and not a.has_file_of(b, kind)
     }
-    origins = {name for name in both if first[name]["lr"]["origin"] != second[name]["lr"]["origin"]}
-    found = [_these(files, "with the same pixels in another file"), _these(origins, "with LR of another origin")]
+    origins = {a.name for a, b in both if a.lr.origin != b.lr.origin}
+    found = [_listed(files, "with the same pixels in another file"), _listed(origins, "with LR of another origin")]
     return [text for text in found if text]
 
 
-def _name(file: Path) -> str:
-    content = read(file)
-    return f"{content['dataset']}/x{content['scale']}"
+def _digest(images: Iterable[HashedPair]) -> str:
+    return digest_of((pair.name, pair.hr.sha256, pair.lr.sha256) for pair in images)
 
 
-def _digest(images: Sequence[dict[str, Any]]) -> str:
-    return digest_of((each["name"], each["hr"]["sha256"], each["lr"]["sha256"]) for each in images)
-
-
-def _size(block: dict[str, Any]) -> dict[str, Any]:
-    height, width, _ = block["shape"]
-    return {"width": width, "height": height, "sha256": block["sha256"]}
-
-
-def _one_file(first: dict[str, Any], second: dict[str, Any], kind: str) -> bool:
-    file = first["files"].get(kind)
-    return file is not None and file == second["files"].get(kind)
-
-
-def _sides(image: dict[str, Any]) -> tuple[int, int]:
-    return image["width"], image["height"]
-
-
-def _these(names: Iterable[str], what: str) -> str:
-    listed = sorted(names)
-    if not listed:
+def _listed(names: Iterable[str], what: str) -> str:
+    """Return "2 images <what> (a, b)", with three names at most; "" for none."""
+    ordered = sorted(names)
+    if not ordered:
         return ""
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return f"{len(listed)} image{'s' * (len(listed) > 1)} {what} ({', '.join(listed[:3])}{more})"
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return f"{len(ordered)} image{'s' * (len(ordered) > 1)} {what} ({', '.join(ordered[:3])}{more})"

@@ -1,26 +1,26 @@
-"""Folders of images as pairs of HR and LR: which files belong together, and their pixels.
+"""Read folders of images as pairs of HR and LR.
 
-`layouts` finds the files. Where there is no LR for the scale, it is made from HR by MATLAB's bicubic
-(`bicubic.downscale`).
+`layouts` finds the files. Where there is no LR for the scale, it is made from HR by `bicubic.downscale`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Literal
 
 from safmn.data import agreement, bicubic, images, layouts
-from safmn.data.layouts import list_images
+from safmn.data.images import Pixels
 from safmn.errors import UserError
-
-__all__ = ["Found", "Loaded", "Pair", "find", "list_images", "load", "lr_size", "of_files", "survey"]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image: its name (the HR file's, without suffix, in NFC), its HR file, its LR file or None where LR is made.
+    """One image.
 
-    `border` is how the picture goes on beyond its edge where LR is made: "symmetric" or "clamped".
+    Attributes:
+        name: of the HR file, without suffix, in NFC.
+        hr: the HR file.
+        lr: the LR file; None where LR is made.
+        border: how the picture is continued beyond its edge where LR is made: "symmetric" or "clamped".
     """
 
     name: str
@@ -29,8 +29,8 @@ class Pair:
     border: str = "symmetric"
 
     @property
-    def origin(self) -> str:
-        """Where LR comes from: "file" or "bicubic"."""
+    def origin(self) -> Literal["file", "bicubic"]:
+        """Return where LR comes from."""
         return "bicubic" if self.lr is None else "file"
 
 
@@ -40,7 +40,7 @@ class Found:
 
     Attributes:
         pairs: sorted by name.
-        lr_folder: where LR files lie, as seen from HR ("LR_bicubic/X4", "." for the HR folder); "" where LR is made.
+        lr_folder: of the LR files, as seen from HR ("LR_bicubic/X4", "." for the HR folder); "" where LR is made.
         remarks: what looks like LR and is not used, a sentence each.
     """
 
@@ -61,50 +61,57 @@ class Loaded:
         doubt: why HR and LR do not seem to belong together; "" if they do.
     """
 
-    lr: np.ndarray
-    hr: np.ndarray
+    lr: Pixels
+    hr: Pixels
     channels: int
     doubt: str = ""
 
 
 def survey(folder: Path | str, scale: int, border: str = "symmetric") -> Found:
-    """What a folder holds; raises UserError as `layouts.arrange` does."""
+    """Find the pairs of a folder; raise UserError as `layouts.arrange` does."""
     found = layouts.arrange(Path(folder), scale)
     pairs = tuple(Pair(name, hr, lr, border) for name, (hr, lr) in found.files.items())
     return Found(pairs, found.lr_folder, found.remarks)
 
 
 def find(folder: Path | str, scale: int) -> list[Pair]:
-    """The pairs of a folder, sorted by name; raises UserError as `layouts.arrange` does."""
+    """Return the pairs of a folder, sorted by name; raise UserError as `layouts.arrange` does."""
     return list(survey(folder, scale).pairs)
 
 
 def of_files(files: list[Path], border: str = "symmetric") -> Found:
-    """Pairs of these HR files, sorted by name, LR made; raises UserError where two have one name."""
+    """Return pairs of HR files, sorted by name, LR made; raise UserError where two have one name."""
     return Found(tuple(Pair(name, hr, None, border) for name, hr in sorted(layouts.by_name(files).items())))
 
 
 def load(pair: Pair, scale: int) -> Loaded:
-    """Decodes one pair; UserError, naming the files, where one cannot be read or their sizes do not fit."""
+    """Decode one pair; raise UserError where a file cannot be read or the sizes do not fit."""
     hr, channels = images.decode(pair.hr)
     lr = None if pair.lr is None else images.read(pair.lr)
-    height, width = lr_size(pair, scale, hr.shape[:2], None if lr is None else lr.shape[:2])
+    height, width = lr_size(pair, scale, _sides(hr), None if lr is None else _sides(lr))
     hr = hr[: height * scale, : width * scale]
     if lr is None:
         return Loaded(bicubic.downscale(hr, scale, pair.border), hr, channels)
     return Loaded(lr, hr, channels, agreement.compare(lr, hr, scale).doubt)
 
 
-def read_pair(pair: Pair, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """LR and HR of one pair; see `load`."""
+def read_pair(pair: Pair, scale: int) -> tuple[Pixels, Pixels]:
+    """Decode LR and HR of one pair; see `load`."""
     loaded = load(pair, scale)
     return loaded.lr, loaded.hr
 
 
 def lr_size(pair: Pair, scale: int, hr: tuple[int, int], lr: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of the LR image, given both files' sizes; `lr` is None where LR is made.
+    """Return (height, width) of the LR image.
 
-    An LR side times the scale may fall short of the HR side by less than the scale, which the crop takes away.
+    Args:
+        pair: for messages.
+        scale: HR size / LR size.
+        hr: (height, width) of the HR file; it may exceed LR size x scale by less than the scale, which is cropped.
+        lr: the same of the LR file; None where LR is made.
+
+    Raises:
+        UserError: the sizes do not fit.
     """
     if lr is None:
         if min(hr) < scale:
@@ -116,3 +123,7 @@ def lr_size(pair: Pair, scale: int, hr: tuple[int, int], lr: tuple[int, int] | N
             "replace one of them"
         )
     return lr
+
+
+def _sides(image: Pixels) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]

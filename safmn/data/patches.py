@@ -1,69 +1,77 @@
-"""Training batches: which patches, and how their pixels reach the device.
+"""Make training batches: draw patches and bring their pixels to the device.
 
-What is drawn depends on seed, iteration, the images selected, batch and patch size and the kind of draw (`draws`), and
-on nothing else: each iteration has a random stream of its own (Philox, a counter-based generator, keyed by seed and
-iteration), so a run can be resumed at any iteration, and workers, threads, device and the way that pixels travel cannot
-change it. Only raw 64-bit words of the generator are used, which NumPy keeps the same from version to version.
+The draw depends on seed, iteration, the images selected, batch and patch size and the kind of draw (`draws`), and on
+nothing else. Each iteration has a random stream of its own (Philox, a counter-based generator, keyed by seed and
+iteration). So a run can be resumed at any iteration, and threads, device and the way of the pixels change nothing. Only
+raw 64-bit words of the generator are used, which NumPy keeps the same from version to version.
 
-How pixels travel, with identical bytes either way:
+Pixels reach the device in one of two ways, with identical bytes:
 
-- *device*: the selected images lie on the device as one flat uint8 tensor; a batch is two index computations and two
-  gathers there, and nothing waits for the host. Taken on a GPU if the images fill at most half of its free memory.
-- *host*: patches are sliced from the memory map; on a GPU one thread does so ahead of the training, into pinned memory,
-  and copies on a stream of its own.
+- *device*: the selected images lie on the device as one flat uint8 tensor. A batch is two index computations and two
+  gathers there, and nothing waits for the host. Used on a GPU if the images fill at most half of its free memory.
+- *host*: patches are sliced from the memory map. For a GPU, one thread does so in advance, into pinned memory, and
+  copies on a stream of its own.
 """
 
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from queue import Full, Queue
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from safmn.data.draws import DRAWS
+from safmn.data.draws import DRAWS, Integers
+from safmn.data.images import Pixels
 from safmn.data.packed import PackedPairs
 from safmn.errors import UserError
 
 SMALL = ("refuse", "skip", "mirror")
-_WORDS = 3  # random words a patch: one in reserve, place, flips
+_WORDS = 3  # random words for each patch: one in reserve, place, flips
 _BLOCK = 64  # iterations whose indices are computed and sent to the device at once
 _AHEAD = 4  # batches that the thread prepares
-_STREAM = 0x7061746368  # sets these draws apart from others made from the same seed ("patch" in ASCII)
+_STREAM = 0x7061746368  # makes these draws differ from others of the same seed ("patch" in ASCII)
+
+Batch = tuple[Tensor, Tensor]
+"""LR and HR patches."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one batch consists of; arrays of length N.
+    """The patches of one batch, as arrays of length N.
 
-    A patch is cropped, its columns are reversed (hflip), its rows are reversed (vflip), and it is transposed; together
-    the eight symmetries of the square, that is the paper's flips and rotations (Section 4.1).
+    A patch is cropped, its columns are reversed (hflip), its rows are reversed (vflip), and it is transposed. Together
+    these are the eight symmetries of the square: the paper's flips and rotations (Section 4.1).
 
     Attributes:
-        image: index into the sampler's images, int64.
-        top, left: the patch's corner in LR pixels, int64; times the scale in HR pixels.
-        hflip, vflip, transpose: bool.
+        image: index into the sampler's images.
+        top: row of the patch's corner in LR pixels; times the scale in HR pixels.
+        left: column, likewise.
+        hflip: whether columns are reversed.
+        vflip: whether rows are reversed.
+        transpose: whether it is transposed.
     """
 
-    image: np.ndarray
-    top: np.ndarray
-    left: np.ndarray
-    hflip: np.ndarray
-    vflip: np.ndarray
-    transpose: np.ndarray
+    image: Integers
+    top: Integers
+    left: Integers
+    hflip: NDArray[np.bool_]
+    vflip: NDArray[np.bool_]
+    transpose: NDArray[np.bool_]
 
 
 class PatchSampler:
-    """Draws batches of LR patches and the HR patches that belong to them.
+    """Draw batches of LR patches and their HR patches.
 
     Attributes:
-        names: of the images that are drawn from, in the order that `Draw.image` counts.
+        names: of the images that are drawn from; `Draw.image` is an index into them.
         backend: "device" or "host", see the module's docstring.
         bytes: of these images, LR and HR.
-        skipped: names of images that are too small to be drawn from.
+        skipped: names of images that are too small.
     """
 
     def __init__(
@@ -79,25 +87,23 @@ class PatchSampler:
         ahead: int | None = None,
         small: str = "refuse",
     ) -> None:
-        """Sets up the draw; uploads the images if they are to be resident.
+        """Set up the draw; upload the images if they are to be resident.
 
         Args:
             datasets: packed datasets, or selections of their images (`PackedPairs.select`).
-            batch: patches a batch, N.
+            batch: number of patches in a batch, N.
             patch: side of an LR patch in pixels, p; HR patches have side p * scale.
-            scale: HR size / LR size; that of all datasets.
+            scale: HR size / LR size, the same for all datasets.
             seed: from 0 to 2**64 - 1.
-            device: where batches are wanted.
-            draw: "area": every position of every image is equally likely; "subimages": as the authors draw, see
-                `draws.Subimages`.
-            resident: whether images lie on the device; None decides by device and free memory.
-            ahead: batches prepared by a thread (host backend); None: 4 on a GPU, else 0, that is none.
-            small: images smaller than a patch (or a sub-image): "refuse" them, "skip" them (they are then in
-                `skipped`), or "mirror" them: continue them to that size with their own mirror image, LR and HR alike.
+            device: where batches are needed.
+            draw: "area": all positions in all images are equally likely; "subimages": see `draws.Subimages`.
+            resident: whether images lie on the device; None: decided by device and free memory.
+            ahead: batches prepared by a thread (host backend); None: 4 on a GPU, else 0.
+            small: what to do with images smaller than a patch (or a sub-image): "refuse", "skip" (they are then in
+                `skipped`), or "mirror": continue them to that size with their own mirror image, LR and HR alike.
 
         Raises:
-            UserError: a dataset of another scale, an image that is too small, which is named, or a patch larger than a
-                sub-image.
+            UserError: a dataset of another scale, an image that is too small, or a patch larger than a sub-image.
             ValueError: an argument out of range.
         """
         if batch < 1 or patch < 1 or not 0 <= seed < 2**64 or not datasets:
@@ -134,7 +140,7 @@ class PatchSampler:
         self._ahead = _Ahead(self._from_host, ahead, self.device) if ahead and not resident else None
 
     def draw(self, iteration: int) -> Draw:
-        """The batch of an iteration (from 0); a pure function of the seed and `iteration`."""
+        """Draw the batch of an iteration (from 0); a pure function of the seed and `iteration`."""
         if iteration < 0:
             raise ValueError(f"iteration {iteration} is negative")
         generator = np.random.Philox(
@@ -145,8 +151,8 @@ class PatchSampler:
         hflip, vflip, transpose = ((flips >> np.uint64(bit) & np.uint64(1)).astype(bool) for bit in (61, 62, 63))
         return Draw(image, top, left, hflip, vflip, transpose)
 
-    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """The pixels of `draw(iteration)`.
+    def batch(self, iteration: int) -> Batch:
+        """Return the pixels of `draw(iteration)`.
 
         Returns:
             LR, uint8 N x 3 x p x p, and HR, uint8 N x 3 x (p * scale) x (p * scale), RGB, on `device`, in channels-last
@@ -156,13 +162,8 @@ class PatchSampler:
             return self._resident.batch(iteration)
         return self._from_host(iteration) if self._ahead is None else self._ahead.get(iteration)
 
-    def start(self, iteration: int, end: int | None = None) -> None:
-        """Says that batches from `iteration` on, up to `end`, will be wanted; the thread, if there is one, begins."""
-        if self._ahead is not None:
-            self._ahead.start(iteration, end)
-
     def close(self) -> None:
-        """Stops the prefetching thread; the sampler can go on being used and starts it again."""
+        """Stop the thread; the next batch starts it again."""
         if self._ahead is not None:
             self._ahead.close()
 
@@ -172,7 +173,7 @@ class PatchSampler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _from_host(self, iteration: int) -> tuple[Tensor, Tensor]:
+    def _from_host(self, iteration: int) -> Batch:
         draw = self.draw(iteration)
         pin = self.device.type == "cuda"
         batches = []
@@ -184,7 +185,7 @@ class PatchSampler:
         return batches[0], batches[1]
 
 
-def _too_small(images: Sequence[tuple[str, np.ndarray, np.ndarray]], side: int, scale: int, draw: str) -> UserError:
+def _too_small(images: Sequence[tuple[str, Pixels, Pixels]], side: int, scale: int, draw: str) -> UserError:
     sides = [min(lr.shape[:2]) for _, lr, _ in images]
     small = [image for image, length in zip(images, sides, strict=True) if length < side]
     name, _, hr = small[0]
@@ -195,20 +196,20 @@ def _too_small(images: Sequence[tuple[str, np.ndarray, np.ndarray]], side: int, 
     )
 
 
-def _mirrored(image: np.ndarray, side: int) -> np.ndarray:
-    """The image itself, or where a side is shorter, its mirrored continuation to `side`."""
+def _mirrored(image: Pixels, side: int) -> Pixels:
+    """Return the image, continued to `side` by its mirror image where a side is shorter."""
     missing = [max(0, side - length) for length in image.shape[:2]]
     if not any(missing):
         return image
     return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode="symmetric")
 
 
-def _slice(images: Sequence[np.ndarray], draw: Draw, side: int, scale: int, out: np.ndarray) -> None:
-    """Crops, flips and transposes into `out`, N x side x side x 3."""
+def _slice(images: Sequence[Pixels], draw: Draw, side: int, scale: int, out: Pixels) -> None:
+    """Crop, flip and transpose into `out`, N x side x side x 3."""
     for n, index in enumerate(draw.image):
         top, left = draw.top[n] * scale, draw.left[n] * scale
         crop = images[index][top : top + side, left : left + side]
-        # cv2 moves whole pixels; numpy's negative strides would move single bytes, nine times slower.
+        # cv2 moves whole pixels; NumPy's negative strides would move single bytes, nine times slower.
         if draw.hflip[n] or draw.vflip[n]:
             crop = cv2.flip(crop, -1 if draw.hflip[n] and draw.vflip[n] else int(draw.hflip[n]))
         if draw.transpose[n]:
@@ -217,15 +218,16 @@ def _slice(images: Sequence[np.ndarray], draw: Draw, side: int, scale: int, out:
 
 
 class _Resident:
-    """The selected images on the device, and batches gathered there.
+    """Hold the selected images on the device and gather batches there.
 
-    Pixel (row, column) of patch n lies at start[n] + row * row_step[n] + column * column_step[n], in pixels; flips make
+    Pixel (row, column) of patch n lies at start[n] + row * row_step[n] + column * column_step[n], in pixels. Flips make
     a step negative, a transpose exchanges the two steps.
     """
 
     def __init__(self, sampler: PatchSampler) -> None:
         self._sampler = sampler
-        self._offsets, self._widths = [], []  # in pixels; LR, HR
+        self._offsets: list[Integers] = []  # of LR and HR images, in pixels
+        self._widths: list[Integers] = []
         self._pixels = torch.empty((sampler.bytes // 3, 3), dtype=torch.uint8, device=sampler.device)
         offset = 0
         for images in (sampler._lr, sampler._hr):
@@ -240,7 +242,7 @@ class _Resident:
         self._ranges = [torch.arange(side, device=sampler.device) for side in sides]
         self._block: tuple[int, Tensor] | None = None
 
-    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+    def batch(self, iteration: int) -> Batch:
         start = iteration // _BLOCK * _BLOCK
         if self._block is None or self._block[0] != start:
             self._block = start, self._plan(start)
@@ -255,7 +257,7 @@ class _Resident:
         return pixels.view(*index.shape, 3).permute(0, 3, 1, 2)
 
     def _plan(self, first: int) -> Tensor:
-        """Start and steps of every patch of a block of iterations: int64, block x (LR, HR) x 3 x N, on the device."""
+        """Return start and steps of all patches of a block of iterations: int64, block x (LR, HR) x 3 x N."""
         sampler = self._sampler
         plan = np.empty((_BLOCK, 2, 3, sampler.batch_size), np.int64)
         for i in range(_BLOCK):
@@ -276,91 +278,48 @@ class _Resident:
         return on_host.to(sampler.device, non_blocking=True)
 
 
-@dataclass(frozen=True)
-class _Ready:
-    iteration: int
-    batch: tuple[Tensor, Tensor] | None = None
-    copied: "torch.cuda.Event | None" = None
-    error: BaseException | None = None
-
-
 class _Ahead:
-    """A thread that makes the batches of successive iterations before they are asked for, at most `depth` of them.
+    """Make the batches of successive iterations in a thread, `depth` of them before they are needed.
 
-    On a GPU it allocates and copies on a stream of its own; whoever captures a CUDA graph at the same time should do so
-    with capture_error_mode="thread_local".
+    On a GPU it allocates and copies on a stream of its own. Whoever captures a CUDA graph at the same time should use
+    capture_error_mode="thread_local".
     """
 
-    def __init__(self, make: Callable[[int], tuple[Tensor, Tensor]], depth: int, device: torch.device) -> None:
-        self._make, self._device = make, device
-        self._depth = depth
-        self._thread: threading.Thread | None = None
-        self._queue: Queue[_Ready] = Queue(depth)
-        self._stop = threading.Event()
-        self._expected = 0
-        self._end: int | None = None
+    def __init__(self, make: Callable[[int], Batch], depth: int, device: torch.device) -> None:
+        self._make, self._depth = make, depth
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._futures: deque[Future[tuple[Batch, torch.cuda.Event | None]]] = deque()
+        self._next = 0  # iteration of the first future
 
-    def get(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """The batch of an iteration; if it does not follow the last one, the thread starts again from there."""
-        if self._thread is None or iteration != self._expected or iteration == self._end:
-            self.start(iteration, self._end)
-        ready = self._queue.get()
-        if ready.error is not None:
+    def get(self, iteration: int) -> Batch:
+        """Return the batch of an iteration; if it does not follow the last one, start again from there."""
+        if self._pool is None or iteration != self._next:
             self.close()
-            raise ready.error
-        assert ready.batch is not None
-        assert ready.iteration == iteration
-        self._expected = iteration + 1
-        if ready.copied is not None:
-            stream = torch.cuda.current_stream(ready.batch[0].device)
-            stream.wait_event(ready.copied)
-            for tensor in ready.batch:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="patches")
+            self._futures.extend(self._pool.submit(self._work, iteration + i) for i in range(self._depth))
+        self._next = iteration + 1
+        future = self._futures.popleft()
+        self._futures.append(self._pool.submit(self._work, iteration + self._depth))
+        try:
+            batch, copied = future.result()
+        except BaseException:
+            self.close()
+            raise
+        if copied is not None:
+            stream = torch.cuda.current_stream(batch[0].device)
+            stream.wait_event(copied)
+            for tensor in batch:
                 tensor.record_stream(stream)
-        return ready.batch
+        return batch
 
     def close(self) -> None:
-        if self._thread is None:
-            return
-        self._stop.set()
-        self._thread.join()
-        self._thread = None
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            self._futures.clear()
 
-    def start(self, iteration: int, end: int | None) -> None:
-        self.close()
-        self._end = end if end is None or end > iteration else None
-        self._expected = iteration
-        self._queue = Queue(self._depth)
-        self._stop = threading.Event()
-        work = (self._make, iteration, self._end, self._device, self._queue, self._stop)
-        self._thread = threading.Thread(target=_prefetch, args=work, name="patches", daemon=True)
-        self._thread.start()
-
-
-def _prefetch(
-    make: Callable[[int], tuple[Tensor, Tensor]],
-    iteration: int,
-    end: int | None,
-    device: torch.device,
-    queue: "Queue[_Ready]",
-    stop: threading.Event,
-) -> None:
-    stream = None
-    while not stop.is_set() and iteration != end:
-        try:
-            if stream is None and device.type == "cuda":
-                stream = torch.cuda.Stream(device)
-            with torch.cuda.stream(stream):  # None: no change
-                batch = make(iteration)
-                copied = None if stream is None else stream.record_event()
-            ready = _Ready(iteration, batch, copied)
-        except BaseException as error:  # handed to whoever asks for the batch
-            ready = _Ready(iteration, error=error)
-        while not stop.is_set():
-            try:
-                queue.put(ready, timeout=0.1)
-                break
-            except Full:
-                continue
-        if ready.error is not None:
-            return
-        iteration += 1
+    def _work(self, iteration: int) -> tuple[Batch, torch.cuda.Event | None]:
+        with torch.cuda.stream(self._stream):  # None: no change
+            batch = self._make(iteration)
+            return batch, None if self._stream is None else self._stream.record_event()

@@ -1,18 +1,20 @@
-"""A picture to be looked at: upright, with its colour profile and its transparency.
+"""Read and write pictures to look at: upright, with their colour profile and transparency.
 
-Benchmarks take pixels as they are stored (`images`); a photograph has a way up (EXIF), a profile and perhaps alpha.
+`images` takes pixels as they are stored, as benchmarks do; here the EXIF orientation, the profile and alpha count.
 """
 
 import io
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from safmn.data import images
+from safmn.data.images import Pixels
 from safmn.errors import UserError
 from safmn.files import atomic
 
@@ -20,7 +22,7 @@ SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".web
 QUALITY = 95
 _ORIENTATION = 0x0112
 
-TURNS = {
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
     4: lambda image: image[::-1],
@@ -29,7 +31,7 @@ TURNS = {
     7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
     8: lambda image: np.rot90(image),
 }
-"""EXIF orientation -> what turns the stored pixels as a viewer shows them; 1 is upright."""
+"""EXIF orientation -> function that turns the stored pixels upright; 1 is upright already."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +41,25 @@ class Photo:
     Attributes:
         pixels: uint8 H x W x 3 RGB, upright.
         alpha: uint8 H x W, 0 transparent to 255; None where every pixel is opaque.
-        profile: the ICC profile of the colours; None where there is none.
-        notes: what was changed or left out when it was read, a phrase each.
+        profile: ICC profile of the colours; None where there is none.
+        notes: what was changed or left out on reading, a phrase each.
     """
 
-    pixels: np.ndarray
-    alpha: np.ndarray | None = None
+    pixels: Pixels
+    alpha: Pixels | None = None
     profile: bytes | None = None
     notes: tuple[str, ...] = ()
 
 
 def read(path: Path | str) -> Photo:
-    """Reads a PNG, JPEG, BMP or WebP of 8 bits a channel; raises UserError as `images.decode` does."""
+    """Read a PNG, JPEG, BMP or WebP of 8 bits a channel; raises UserError as `images.decode` does."""
     stored, _ = images.raw(path)
     try:
         with Image.open(path) as picture:
             mode, info = picture.mode, dict(picture.info)
             orientation = picture.getexif().get(_ORIENTATION, 1)
             if mode == "CMYK":
-                stored = cv2.cvtColor(np.asarray(picture.convert("RGB")), cv2.COLOR_RGB2BGR)
+                stored = np.asarray(picture.convert("RGB"))[..., ::-1]
     except (OSError, SyntaxError, ValueError, zlib.error) as error:  # a block that OpenCV passes over
         raise UserError(f"{path} has damaged metadata ({error}): save it anew") from error
     notes = []
@@ -76,12 +78,12 @@ def read(path: Path | str) -> Photo:
     alpha = stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None
     if alpha is not None:
         alpha = None if alpha.min() == 255 else np.ascontiguousarray(turn(alpha))
-    pixels = np.ascontiguousarray(turn(images.to_rgb(path, stored)))
+    pixels = np.ascontiguousarray(turn(images.to_rgb(path, np.ascontiguousarray(stored))))
     return Photo(pixels, alpha, profile, tuple(notes))
 
 
 def cannot_hold(path: Path, photo: Photo) -> str:
-    """What the format of a suffix loses of a picture, a phrase; UserError where that is its transparency."""
+    """Say what the format of a suffix loses of a picture; raise UserError where that is its transparency."""
     kind = SUFFIXES[path.suffix.lower()]
     if photo.alpha is not None and kind not in ("PNG", "WEBP"):
         raise UserError(f"{path}: {path.suffix} holds no transparency, which the picture has: choose .png or .webp")
@@ -89,10 +91,10 @@ def cannot_hold(path: Path, photo: Photo) -> str:
 
 
 def write(path: Path, photo: Photo) -> None:
-    """Writes a picture in the format of the suffix, whole or not at all; UserError where it does not fit the format."""
+    """Write a picture in the format of the suffix, complete or not at all; raise UserError where it does not fit."""
     pixels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
     kind = SUFFIXES[path.suffix.lower()]
-    options = {"quality": QUALITY} if kind in ("JPEG", "WEBP") else {}
+    options: dict[str, Any] = {"quality": QUALITY} if kind in ("JPEG", "WEBP") else {}
     if photo.profile and kind != "BMP":
         options["icc_profile"] = photo.profile
     encoded = io.BytesIO()

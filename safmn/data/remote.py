@@ -1,16 +1,14 @@
-"""What is known of a file before it is downloaded, and the mirrors and corrections that a user may put in its place."""
+"""Files on the web: what is known of each before its download, and a user's mirror and corrections."""
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from safmn.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 
-MIRROR = "SAFMN_MIRROR"
-CORRECTIONS = "SAFMN_CORRECTIONS"
+from safmn.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -18,12 +16,12 @@ class Remote:
     """A file on the web.
 
     Attributes:
-        name: what it is called here.
-        urls: where it is, tried in turn.
-        size: bytes, None where nobody published it.
-        sha256: published checksum, lower-case hex; None where there is none, then the one seen first is recorded.
+        name: its file name here.
+        urls: its sources, tried in turn.
+        size: bytes; None where it is not published.
+        sha256: published checksum in lower-case hex; None where there is none, then the first one seen is recorded.
         md5: likewise, for publishers who give no better one.
-        limit: bytes at which a download of unknown size is broken off.
+        limit: bytes after which a download of unknown size is stopped.
     """
 
     name: str
@@ -35,95 +33,85 @@ class Remote:
 
     @property
     def has_checksum(self) -> bool:
-        """Whether a checksum was published, so that any bytes can be told from the right ones."""
+        """Return whether a checksum is published."""
         return bool(self.sha256 or self.md5)
 
     @property
     def host(self) -> str:
-        """Where it comes from first, for messages."""
+        """Return the host of the first source."""
         return urlsplit(self.urls[0]).hostname or ""
 
 
-@dataclass(frozen=True)
-class Corrections:
-    """What a user knows better than the catalogue: a mirror, other sizes and checksums, sets of fewer images.
+class FileFacts(BaseModel):
+    """Size in bytes and checksums of a file, in place of the published ones; None: unknown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    size: NonNegativeInt | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+
+
+class Corrections(BaseModel):
+    """What replaces the facts of the catalogue.
 
     Attributes:
-        base: replaces scheme and host of every URL; None for the original sources.
-        files: file name -> size, sha256, md5 (None: unknown), in place of the published ones.
-        images: dataset -> how many images it has, for a mirror that serves a part of it.
+        base: replaces scheme and host of every URL; None: the original sources.
+        files: file name -> its facts.
+        images: dataset -> number of images, for a mirror that serves a part of it.
     """
 
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
     base: str | None = None
-    files: dict[str, dict[str, Any]] | None = None
-    images: dict[str, int] | None = None
+    files: dict[str, FileFacts] = {}
+    images: dict[str, PositiveInt] = {}
+
+    @field_validator("base")
+    @classmethod
+    def _check_base(cls, base: str | None) -> str | None:
+        if base is None:
+            return None
+        try:
+            parts = urlsplit(base)
+            valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+            parts.port  # noqa: B018 (raises ValueError where it is not a number)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise UserError(f"base URL {base!r} is not valid: give http://HOST[:PORT][/FOLDER] or https://...")
+        return base.rstrip("/")
 
     def apply(self, remote: Remote) -> Remote:
-        """The file as it is to be downloaded."""
+        """Return the file with mirror and corrections applied."""
         if self.base:
             urls = (self.base + urlsplit(url)._replace(scheme="", netloc="").geturl() for url in remote.urls)
             remote = replace(remote, urls=tuple(dict.fromkeys(urls)))
-        if self.files and remote.name in self.files:
-            known = self.files[remote.name]
-            remote = replace(remote, **{field: known.get(field) for field in ("size", "sha256", "md5")})
-        return remote
+        facts = self.files.get(remote.name)
+        return remote if facts is None else replace(remote, **facts.model_dump())
 
 
 def corrections(base: str | None = None, file: Path | str | None = None) -> Corrections:
-    """From a base URL and a JSON file, by default those that SAFMN_MIRROR and SAFMN_CORRECTIONS name.
+    """Read corrections from a base URL and a JSON file.
 
-    The file: `{"files": {"benchmark.tar": {"size": 123, "sha256": "..."}}, "images": {"Set5": 2}}`, both optional.
+    Args:
+        base: URL of a mirror; default: the environment variable SAFMN_MIRROR.
+        file: `{"files": {"benchmark.tar": {"size": 123, "sha256": "..."}}, "images": {"Set5": 2}}`, both keys
+            optional; default: the environment variable SAFMN_CORRECTIONS.
 
     Raises:
-        UserError: a base that is no http(s) URL, a file that cannot be read or has something else in it.
+        UserError: the base is not an http(s) URL, or the file cannot be read or is not valid.
     """
-    base = base or os.environ.get(MIRROR) or None
-    if base is not None:
-        base = _checked_base(base)
-    file = file or os.environ.get(CORRECTIONS) or None
+    base = base or os.environ.get("SAFMN_MIRROR") or None
+    file = file or os.environ.get("SAFMN_CORRECTIONS") or None
     if file is None:
-        return Corrections(base)
+        return Corrections(base=base)
     try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not readable JSON ({error}): correct the path or the file") from error
-    problem = _problem(content)
-    if problem:
-        raise UserError(f"{file}: {problem}")
-    return Corrections(base, content.get("files", {}), content.get("images", {}))
-
-
-def _checked_base(base: str) -> str:
-    try:
-        parts = urlsplit(base)
-        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        parts.port  # noqa: B018 (raises where it is no number)
-    except ValueError:
-        good = False
-    if not good:
-        raise UserError(f"base URL {base!r} is not one: give http://HOST[:PORT][/FOLDER] or https://...")
-    return base.rstrip("/")
-
-
-def _problem(content: Any) -> str | None:
-    """What is wrong with a file of corrections, None if nothing is."""
-    if not isinstance(content, dict) or not content.keys() <= {"files", "images"}:
-        return 'must be an object with "files" and "images"'
-    if not all(isinstance(part, dict) for part in content.values()):
-        return '"files" and "images" must be objects'
-    for name, known in content.get("files", {}).items():
-        if not isinstance(known, dict) or not known.keys() <= {"size", "sha256", "md5"}:
-            return f"files: {name} must be an object with size, sha256 and md5"
-        size = known.get("size")
-        if size is not None and (type(size) is not int or size < 0):
-            return f"files: the size of {name} must be a number of bytes"
-        for field, length in (("sha256", 64), ("md5", 32)):
-            value = known.get(field)
-            if value is not None and not (
-                isinstance(value, str) and len(value) == length and set(value) <= set("0123456789abcdef")
-            ):
-                return f"files: the {field} of {name} must be {length} lower-case hexadecimal digits"
-    for name, number in content.get("images", {}).items():
-        if type(number) is not int or number < 1:
-            return f"images: {name} must be a number of images"
-    return None
+        content = Corrections.model_validate_json(Path(file).read_bytes())
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): correct the path") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise UserError(one_line(f"{file}: {where}: {first['msg']}; see `safmn fetch --help`")) from error
+    return Corrections(base=base or content.base, files=content.files, images=content.images)

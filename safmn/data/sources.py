@@ -1,8 +1,8 @@
-"""Datasets by name: where their images are, and which of them a study means.
+"""Find datasets by name: where their images are, and which of them a study selects.
 
-`photographs` comes inside installed packages and needs no download. The others lie under a `data_root` that the user
-gives (or anywhere, by `folders`); they have licences that do not allow this project to carry them. Any other name is a
-folder of the user's own.
+`photographs` comes with installed packages. The other known datasets lie under a `data_root` that the user gives, or
+in a folder named in `folders`; their licences do not allow this project to include them. Any other name is a folder of
+the user's own.
 
 A selection is a name with an optional Python slice of the dataset's sorted image names: `BSDS200[10:]`,
 `photographs[:3]`, `DIV2K[::10]`.
@@ -10,17 +10,16 @@ A selection is a name with an optional Python slice of the dataset's sorted imag
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safmn.data import pairs
 from safmn.errors import UserError
 
-# Natural colour photographs that the wheels themselves carry (not those that scikit-image downloads on demand).
-# retina.jpg is left out: so smooth that bicubic gives 43 dB, it would drown the others in a mean; hubble_deep_field.jpg
-# and ihc.png (a tissue section) show nothing that the others do. The two views of the motorcycle are one scene; sorted,
-# they are neighbours, so that a slice can keep them together.
+# Natural colour photographs inside the wheels (scikit-image downloads others on demand). Left out: retina.jpg, so
+# smooth that bicubic gives 43 dB and it would dominate a mean; hubble_deep_field.jpg and ihc.png (a tissue section),
+# which add nothing. The two views of the motorcycle are one scene; sorted, they are neighbours for a slice.
 PHOTOGRAPHS = {
     "scikit-image": (
         "skimage",
@@ -36,6 +35,7 @@ PHOTOGRAPHS = {
     ),
     "scikit-learn": ("sklearn", "datasets/images", ("china.jpg", "flower.jpg")),
 }
+"""Distribution -> its package, the folder in it, and the files."""
 
 _EDSR_BENCHMARKS = "https://cv.snu.ac.kr/research/EDSR/benchmark.tar (250 MB) holds it"
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
@@ -46,11 +46,11 @@ class Dataset:
     """A known dataset.
 
     Attributes:
-        images: how many it has.
-        folders: where it may lie below the data root, the first that exists is taken.
+        images: number of its images.
+        folders: where it may lie below the data root; the first one that exists is taken.
         obtain: where the user gets it.
-        on_application: its licence lets nobody pass it on, so a study goes without it where it is not there.
-        numbers: where files are numbered and one folder may hold more than the set, the first and last number meant.
+        on_application: its licence lets nobody pass it on, so a study does without it where it is absent.
+        numbers: first and last number of its images, where they are numbered and the folder may hold others, too.
     """
 
     images: int
@@ -58,6 +58,13 @@ class Dataset:
     obtain: str
     numbers: tuple[int, int] | None = None
     on_application: bool = False
+
+    def includes(self, stem: str) -> bool:
+        """Return whether a file name without suffix, found in its folder, is one of its images."""
+        if self.numbers is None or not stem.isascii() or not stem.isdigit():
+            return True
+        first, last = self.numbers
+        return first <= int(stem) <= last
 
 
 def _usual(name: str) -> tuple[str, ...]:
@@ -102,36 +109,36 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Location:
-    """Where a dataset is: a folder in one of the layouts of `pairs`, or a list of HR files."""
+    """The place of a dataset: a folder in one of the layouts of `layouts`, or a list of HR files."""
 
     name: str
     folder: Path | None
     files: tuple[Path, ...] = ()
 
     def survey(self, scale: int, border: str = "symmetric") -> pairs.Found:
-        """Its pairs at a scale, sorted by name, and where LR comes from."""
+        """Return its pairs at a scale, sorted by name, and where LR comes from."""
         if self.folder is None:
             return pairs.of_files(list(self.files), border)
         found = pairs.survey(self.folder, scale, border)
-        known = DATASETS.get(self.name)
-        if known is None or known.numbers is None:
+        dataset = DATASETS.get(self.name)
+        if dataset is None or dataset.numbers is None:
             return found
-        kept = tuple(pair for pair in found.pairs if _is_meant(pair.name, *known.numbers))
+        kept = tuple(pair for pair in found.pairs if dataset.includes(pair.name))
         if not kept:
-            first, last = known.numbers
+            first, last = dataset.numbers
             raise UserError(f"{self.folder} has none of the images {first:04}-{last:04} of {self.name}: add them")
         return replace(found, pairs=kept)
 
     def pairs(self, scale: int) -> list[pairs.Pair]:
-        """Its pairs at a scale, sorted by name."""
+        """Return its pairs at a scale, sorted by name."""
         return list(self.survey(scale).pairs)
 
 
 def parse_selection(text: str) -> tuple[str, slice]:
-    """`"BSDS200[10:]"` -> `("BSDS200", slice(10, None))`; without brackets, all images.
+    """Split `"BSDS200[10:]"` into `("BSDS200", slice(10, None))`; without brackets, the slice takes all images.
 
     Raises:
-        UserError: not a name with an optional slice; a step below 1.
+        UserError: not a name with an optional slice, or a step below 1.
     """
     match = re.fullmatch(
         r"(?P<name>[A-Za-z0-9_](?:[A-Za-z0-9_.+ -]*[A-Za-z0-9_.+-])?)"
@@ -146,19 +153,19 @@ def parse_selection(text: str) -> tuple[str, slice]:
 
 
 Root = Path | str | Sequence[Path | str] | None
-"""The folder that holds datasets, or several that are looked at in turn."""
+"""The folder that holds datasets, or several that are searched in turn."""
 
 
-def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) -> Location:
-    """Finds a dataset.
+def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = None) -> Location:
+    """Find a dataset.
 
     Args:
-        name: `photographs`, a name of DATASETS, or a folder of the user's own in `root` or `folders`.
+        name: `photographs`, a name in DATASETS, or a folder of the user's own in `root` or `folders`.
         root: the folder that holds datasets (`data_root`), or several.
-        folders: name -> folder, where a dataset lies elsewhere; looked at first.
+        folders: name -> folder, where a dataset lies elsewhere; searched first.
 
     Raises:
-        UserError: not found; says where it was looked for and where it can be obtained.
+        UserError: not found; the message says where it was searched and where it can be obtained.
     """
     if folders and name in folders:
         folder = Path(folders[name])
@@ -167,30 +174,28 @@ def locate(name: str, root: Root = None, folders: dict[str, str] | None = None) 
         return Location(name, folder)
     if name == "photographs":
         return Location(name, None, _photographs())
-    known = DATASETS.get(name)
-    roots = _roots(root)
+    dataset = DATASETS.get(name)
+    roots = [Path(path) for path in ([root] if isinstance(root, Path | str) else root or ())]
     if not roots:
-        hint = f"; {known.obtain}" if known else f", or name one of photographs, {', '.join(DATASETS)}"
+        hint = f"; {dataset.obtain}" if dataset else f", or name one of photographs, {', '.join(DATASETS)}"
         raise UserError(f"{name} needs a data_root, the folder that holds datasets: give it{hint}")
-    candidates = known.folders if known else _usual(name)
-    for each in roots:
-        for candidate in candidates:
-            if (each / candidate).is_dir():
-                return Location(name, each / candidate)
+    candidates = dataset.folders if dataset else _usual(name)
+    for path in (folder / candidate for folder in roots for candidate in candidates):
+        if path.is_dir():
+            return Location(name, path)
     where, looked = " or ".join(map(str, roots)), ", ".join(candidates)
-    if known:
-        raise UserError(f"{name} is not in {where} (looked for {looked}): put it there; {known.obtain}")
+    if dataset:
+        raise UserError(f"{name} is not in {where} (looked for {looked}): put it there; {dataset.obtain}")
     raise UserError(
         f"dataset {name} is unknown and not in {where} (looked for {looked}): put a folder of that name there, "
         f"or use one of photographs, {', '.join(DATASETS)}"
     )
 
 
-def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None = None) -> bool:
-    """Whether a study should insist on a selection: not on a dataset that is absent and given on application only."""
+def can_be_expected(text: str, root: Root = None, folders: Mapping[str, str] | None = None) -> bool:
+    """Return whether a study needs a selection; not where the dataset is absent and given on application only."""
     name, _ = parse_selection(text)
-    known = DATASETS.get(name)
-    if known is None or not known.on_application:
+    if name not in DATASETS or not DATASETS[name].on_application:
         return True
     try:
         locate(name, root, folders)
@@ -200,20 +205,14 @@ def can_be_expected(text: str, root: Root = None, folders: dict[str, str] | None
 
 
 def select(
-    text: str, scale: int, root: Root = None, folders: dict[str, str] | None = None, border: str = "symmetric"
+    text: str, scale: int, root: Root = None, folders: Mapping[str, str] | None = None, border: str = "symmetric"
 ) -> pairs.Found:
-    """The pairs that a selection means: `parse_selection`, `locate`, the slice; raises UserError where none is left."""
+    """Return the pairs of a selection; raise UserError where the dataset is absent or no image is selected."""
     name, part = parse_selection(text)
     found = locate(name, root, folders).survey(scale, border)
     if not found.pairs[part]:
         raise UserError(f"{text} selects none of the {len(found.pairs)} images of {name}: widen it")
     return replace(found, pairs=found.pairs[part])
-
-
-def _roots(root: Root) -> list[Path]:
-    if root is None:
-        return []
-    return [Path(root)] if isinstance(root, Path | str) else [Path(each) for each in root]
 
 
 def _photographs() -> tuple[Path, ...]:
@@ -230,7 +229,3 @@ def _photographs() -> tuple[Path, ...]:
                 )
             files.append(file)
     return tuple(files)
-
-
-def _is_meant(stem: str, first: int, last: int) -> bool:
-    return not stem.isascii() or not stem.isdigit() or first <= int(stem) <= last

@@ -1,76 +1,75 @@
-"""Which of a study's datasets must be downloaded, and in which jobs.
+"""Decide which datasets of a study must be downloaded, and in which jobs.
 
-A dataset that lies under the study's root, or in a folder of its own, is used in place. Any other one that some archive
-of the catalogue holds is fetched into the study's download folder, if it has one. What is there is decided by folders
-alone, so that a study of many datasets is planned in no time; the job that fetches looks at every image.
+A dataset under the study's root or in a folder of its own is used where it is. Any other one in the catalogue is
+fetched into the study's download folder, if it has one. Only folders are looked at here, so that planning takes no
+time; the job that fetches checks every image.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safmn.data import catalogue, sources
 from safmn.errors import UserError
 
 Source = dict[str, list[int]]
-"""Datasets of one source with the scales that are needed of each."""
+"""The datasets of one source and the scales that are needed of each."""
 
 
 def to_fetch(
     needed: Iterable[tuple[str, int]],
     root: Path | None,
-    folders: dict[str, str],
+    folders: Mapping[str, str],
     download: Path | None,
 ) -> dict[str, Source]:
-    """What is to be fetched, by source: datasets that share an archive are one source's and one job's.
+    """Return what must be fetched, by source; datasets that share an archive have one source and one job.
 
     Args:
         needed: (dataset, scale) of each packed dataset that is needed.
-        root: the folder that holds datasets, None if there is none.
+        root: the folder that holds datasets; None: there is none.
         folders: name -> folder, where a dataset lies elsewhere.
         download: the folder for downloads; None: nothing is fetched.
 
     Raises:
-        UserError: a root that is no folder. All would be downloaded for a slip of the pen.
+        UserError: the root is not a folder: a typing error would make everything be downloaded.
     """
     if download is None:
         return {}
     shared = root is not None and root.absolute() == download.absolute()
     if root is not None and not shared and not root.is_dir():
         raise UserError(f"{root} is said to hold datasets, but is no folder: correct data.root or leave it out")
-    found: dict[str, Source] = {}
+    wanted: dict[str, Source] = {}
     for name, scale in needed:
         if name in folders or name not in catalogue.FOLDERS:
             continue
         # In a folder that is filled by downloads, the job completes what is not all there.
         if root is not None and not shared and is_in(name, root):
             continue
-        scales = found.setdefault(catalogue.source_of(name), {}).setdefault(name, [])
-        if scale not in scales:
-            scales.append(scale)
-    return {source: {name: sorted(scales) for name, scales in each.items()} for source, each in found.items()}
+        scales = wanted.setdefault(catalogue.source_of(name), {}).setdefault(name, [])
+        scales[:] = sorted({*scales, scale})
+    return wanted
 
 
 def is_in(name: str, root: Path) -> bool:
-    """Whether a folder holds a dataset, or some of its images where they are numbered: DIV2K's two parts may share one.
+    """Return whether a folder holds a dataset, complete or not.
 
-    A dataset that is there but damaged counts as there: whoever packs it says what is wrong with it.
+    Where images are numbered, one of them must be there: the two parts of DIV2K may share a folder.
     """
     try:
         folder = sources.locate(name, root).folder
     except UserError:
         return False
-    numbers = sources.DATASETS[name].numbers if name in sources.DATASETS else None
-    if numbers is None or folder is None:
+    dataset = sources.DATASETS.get(name)
+    if dataset is None or dataset.numbers is None or folder is None:
         return True
-    folders = [each for each in (folder, folder / "HR", *folder.glob("*_HR")) if each.is_dir()]
-    stems = (file.stem for each in folders for file in each.iterdir())
-    return any(stem.isascii() and stem.isdigit() and numbers[0] <= int(stem) <= numbers[1] for stem in stems)
+    folders = [path for path in (folder, folder / "HR", *folder.glob("*_HR")) if path.is_dir()]
+    stems = (file.stem for path in folders for file in path.iterdir())
+    return any(stem.isascii() and stem.isdigit() and dataset.includes(stem) for stem in stems)
 
 
 def marker(download: Path, study: str, dataset: str, scale: int) -> Path:
-    """The file that says that a study's dataset has been fetched for a scale.
+    """Return the path of the file that says that a study's dataset has been fetched for a scale.
 
-    It lies with the images, so that it goes with them, and belongs to one study, so that another one that asks for more
-    scales makes nothing of this one's out of date.
+    It lies with the images, so that it is removed with them. It belongs to one study, so that another study that needs
+    more scales makes nothing of this one out of date.
     """
     return download / "fetched" / study / f"{dataset}_x{scale}.json"

@@ -1,1 +1,1 @@
-"""The machine: what it is, who may use which device, and how memory is allocated."""
+"""The machine: description of its device, lease of a device, allocation of memory."""

@@ -1,7 +1,7 @@
-"""The device that figures are made on: what it is (provenance) and how to time and watch it.
+"""The device of a measurement: its description for provenance, and its clock and memory.
 
-Time and memory are read through a small `Device`, so that the order of the calls (synchronise, mark, run, mark,
-synchronise) can be tested with a device that only records them.
+A measurement reads time and memory through a small `Device`, so that a test can check the order of the calls
+(synchronise, mark, run, mark, synchronise) with a device that only records them.
 """
 
 import os
@@ -18,34 +18,36 @@ from safmn.errors import UserError
 
 
 class Device(Protocol):
-    """What a measurement needs of a device. Times in milliseconds, memory in bytes."""
+    """What a measurement needs of a device. Times are in milliseconds, memory in bytes."""
 
     kind: str
     torch_device: torch.device
 
     def synchronise(self) -> None:
-        """Waits until all work given to the device is done."""
+        """Wait until the device has done all its work."""
 
     def mark(self) -> Any:
-        """A point in the device's stream of work; its time is known after the next `synchronise`."""
+        """Mark a point in the stream of work; its time is known after the next `synchronise`."""
 
     def elapsed(self, start: Any, stop: Any) -> float:
-        """Milliseconds between two marks."""
+        """Return the milliseconds between two marks."""
 
 
 class Cpu:
-    """The CPU: work is done when the call returns, so marks are readings of the clock."""
+    """The CPU. Work is done when the call returns, so marks are times in seconds."""
 
     kind = "cpu"
     torch_device = torch.device("cpu")
 
     def synchronise(self) -> None:
-        """Nothing to wait for."""
+        """Do nothing: there is nothing to wait for."""
 
     def mark(self) -> float:
+        """Return the time in seconds."""
         return time.perf_counter()
 
     def elapsed(self, start: float, stop: float) -> float:
+        """Return the milliseconds between two marks."""
         return (stop - start) * 1e3
 
 
@@ -63,50 +65,57 @@ class Cuda:
             )
 
     def synchronise(self) -> None:
+        """Wait until the device has done all its work."""
         torch.cuda.synchronize()
 
     def mark(self) -> torch.cuda.Event:
+        """Record an event in the stream of work."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def elapsed(self, start: torch.cuda.Event, stop: torch.cuda.Event) -> float:
-        return start.elapsed_time(stop)
+        """Return the milliseconds between two marks."""
+        return float(start.elapsed_time(stop))
 
     def empty(self) -> None:
-        """Gives unused cached blocks back to the driver."""
+        """Return unused cached blocks to the driver."""
         torch.cuda.empty_cache()
 
     def reset_peak(self) -> None:
-        """Forgets the highest allocation so far."""
+        """Reset `peak` to what is allocated now."""
         torch.cuda.reset_peak_memory_stats()
 
     def allocated(self) -> int:
-        """Bytes in live tensors."""
+        """Return the bytes in live tensors."""
         return torch.cuda.memory_allocated()
 
     def peak(self) -> int:
-        """Highest `allocated` since `reset_peak`, in bytes: the paper's `torch.cuda.max_memory_allocated()`."""
+        """Return the maximum of `allocated` since `reset_peak`: the paper's `torch.cuda.max_memory_allocated()`."""
         return torch.cuda.max_memory_allocated()
 
 
 def present(kind: str | None = None) -> Cuda | Cpu:
-    """The device called "cuda" or "cpu"; CUDA where there is one, else the CPU, if None. UserError without CUDA."""
+    """Return the device "cuda" or "cpu"; for None, CUDA if there is one. UserError if "cuda" is not usable."""
     return Cuda() if kind == "cuda" or (kind is None and torch.cuda.is_available()) else Cpu()
 
 
 def describe(kind: str | None = None) -> dict[str, Any]:
-    """Provenance of a figure made on `kind` ("cuda", "cpu", "meta"; the present device if None).
+    """Describe a device and its host, as provenance of a result. `safmn.provenance` adds code and data.
 
-    Device, driver, versions, flags that change speed or precision, threads, and the class of the host (CPU, cores,
-    memory, operating system, Python), not its name or a user's. CUDA's fields are present for CUDA figures only, so
-    that nothing made on a CPU looks like a GPU figure. `safmn.provenance` adds what is not about the device.
+    Args:
+        kind: "cuda", "cpu" or "meta"; None for CUDA if there is one, else the CPU.
+
+    Returns:
+        Device, driver, versions, flags that change speed or precision, threads, and the class of the host (CPU, cores,
+        memory, operating system, Python), not its name or a user's. Only CUDA has CUDA's fields, so that no result of
+        a CPU looks like one of a GPU.
     """
     if kind is None:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     record: dict[str, Any] = {
         "device": kind,
-        "torch": str(torch.__version__),  # a class of its own, which a safe loader of states refuses
+        "torch": str(torch.__version__),  # its own class is refused by the safe loader of states
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "os": _operating_system(),
@@ -137,9 +146,9 @@ def describe(kind: str | None = None) -> dict[str, Any]:
 
 
 def clocks() -> dict[str, Any]:
-    """Driver, clocks (MHz), temperature (degrees Celsius) and power limit (W) of the current CUDA device, now.
+    """Return driver, clocks (MHz), temperature (degrees Celsius) and power limit (W) of the current CUDA device, now.
 
-    Empty where `nvidia-smi` is missing or does not answer: a figure without them is still a figure.
+    Empty if `nvidia-smi` is missing or does not answer.
     """
     fields = {
         "driver": "driver_version",
@@ -188,7 +197,7 @@ def _operating_system() -> str:
 
 
 def _memory() -> int:
-    """Bytes of the machine's memory; 0 where it does not tell."""
+    """Return the bytes of the machine's memory; 0 if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

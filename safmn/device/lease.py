@@ -1,19 +1,20 @@
-"""One GPU a job: a lease on a device by file locks, which the system releases when the process dies, kill -9 included.
+"""One GPU for each job: a lease on a device by file locks, which the system releases when the process dies.
 
-Snakemake counts GPUs but assigns none; two jobs that it starts together would both land on device 0. A job takes a
-lease first, and sees only its own device through `CUDA_VISIBLE_DEVICES`. A timing job holds its device alone;
-training jobs may share one where the study says `jobs_per_device`.
+Snakemake counts GPUs but assigns none: two jobs that it starts together would both use device 0. So a job takes a lease
+first, and sees its own device alone through `CUDA_VISIBLE_DEVICES`. A timing job has its device for itself; training
+jobs share one if the study says so (`jobs_per_device`).
 
-Each device has a gate and `SLOTS` slots, each a lock file. A sharing job passes the gate and keeps one slot of the
-first `jobs_per_device`, on the device with the fewest taken. An exclusive job keeps the gate, so that nobody new
+Each device has a gate and SLOTS slots, each a lock file. A sharing job passes the gate and keeps one of the first
+`jobs_per_device` slots of the device with the fewest jobs. An exclusive job keeps the gate, so that no other job
 enters, and all slots.
 
-Commands take `share` or `alone`, which also make sure that torch can use what was leased: otherwise a job on a GPU
-machine would end well, days later, having used the CPU.
+Commands use `share` or `alone`, which also check that torch can use the device: otherwise a job on a GPU machine would
+end without an error, days later, on the CPU.
 """
 
 import contextlib
 import getpass
+import logging
 import os
 import re
 import subprocess
@@ -21,11 +22,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from safmn import locks
 from safmn.errors import UserError
 
 SLOTS = 16
@@ -34,6 +36,7 @@ LEASED = "SAFMN_LEASED_DEVICE"  # tells a child process that its parent holds th
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 POLL = 0.2  # seconds
+_log = logging.getLogger(__name__)
 ON_CPU = "compute on the CPU with --device cpu (in Snakemake: set CUDA_VISIBLE_DEVICES to nothing)"
 
 
@@ -44,17 +47,19 @@ def hold(
     devices: Sequence[str] | None = None,
     timeout: float | None = None,
 ) -> Iterator[str | None]:
-    """Waits for a free device, makes it the only visible one for this process and its children, and yields its name.
+    """Wait for a free device, and make it the only visible one for this process and its children.
 
-    To be entered before CUDA is touched: afterwards the driver no longer looks at `CUDA_VISIBLE_DEVICES`. Yields None
-    at once where there is no device. Inside a process whose parent holds a lease, the parent's device is yielded.
+    Enter it before CUDA is initialised: afterwards the driver ignores `CUDA_VISIBLE_DEVICES`.
 
     Args:
-        exclusive: hold the device alone, as for timing.
+        exclusive: have the device alone, as for timing.
         jobs_per_device: how many jobs that are not exclusive may share a device, 1 to 16.
         devices: names to choose from, as `CUDA_VISIBLE_DEVICES` writes them (index or UUID); by default those that a
             preset `CUDA_VISIBLE_DEVICES` leaves visible, or all.
         timeout: seconds to wait; None waits as long as it takes.
+
+    Yields:
+        The device's name; that of the parent process if it has a lease; None at once if there is no device.
 
     Raises:
         UserError: no device came free in time, or `jobs_per_device` is out of range.
@@ -79,11 +84,15 @@ def hold(
 
 @contextlib.contextmanager
 def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str = ON_CPU) -> Iterator[str | None]:
-    """`hold` of a device beside other jobs, for a command; of none for who names one (`cpu`, `cuda:1`).
+    """Hold a device beside other jobs, for a command; no lease is taken for a device that the user names.
 
     Args:
-        named: the device that was asked for, as `--device` has it; None and `cuda` leave the choice.
+        named: the value of `--device`; None and "cuda" leave the choice, "cpu" and "cuda:1" name one.
+        jobs_per_device: as for `hold`.
         instead: what a user can do whose torch cannot use the device, for the error.
+
+    Yields:
+        As `hold`.
 
     Raises:
         UserError: as `hold`; or torch cannot use the device.
@@ -95,7 +104,7 @@ def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str =
 
 @contextlib.contextmanager
 def alone(named: str | None = None, instead: str = ON_CPU) -> Iterator[str | None]:
-    """As `share`, but alone on the device, as for timing."""
+    """Hold a device as `share`, but alone, as for timing."""
     with _nothing(named) or hold(exclusive=True) as device:
         require_usable(device, instead)
         yield device
@@ -105,13 +114,13 @@ def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | Non
     """Return the context to enter instead of a lease if the user names a device; None if a device must be leased."""
     if named in (None, "cuda"):
         return None
-    # On the CPU no card is to be seen: torch's Adam, for one, opens a context on whatever it sees.
+    # On the CPU hide all cards: torch's Adam, for one, opens a context on any card that it sees.
     return _visible("") if named == "cpu" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
 def _visible(devices: str) -> Iterator[None]:
-    """`devices` are all that this process and its children see, unless CUDA has been initialised before."""
+    """Show these devices alone to this process and its children, unless CUDA has been initialised before."""
     before = {name: os.environ.get(name) for name in (VISIBLE, LEASED)}
     os.environ[VISIBLE] = devices
     try:
@@ -125,10 +134,14 @@ def _visible(devices: str) -> Iterator[None]:
 
 
 def require_usable(device: str | None, instead: str = ON_CPU) -> None:
-    """UserError where a device was leased that torch cannot use, naming torch, its CUDA and the driver.
+    """Raise UserError if torch cannot use the leased device; it names torch, its CUDA and the driver.
 
-    To be called under the lease: asking torch makes the driver read `CUDA_VISIBLE_DEVICES`, once and for all. It opens
-    no context on the device.
+    Call it under the lease: asking torch makes the driver read `CUDA_VISIBLE_DEVICES`, once and for all. It opens no
+    context on the device.
+
+    Args:
+        device: what `hold` yielded; None is no device, and no error.
+        instead: what a user can do.
     """
     if device is None:
         return
@@ -148,11 +161,11 @@ def require_usable(device: str | None, instead: str = ON_CPU) -> None:
 
 
 def visible_devices() -> dict[str, str]:
-    """Devices that this process may use: those of a preset `CUDA_VISIBLE_DEVICES`, else all.
+    """Return the devices that this process may use: those of a preset `CUDA_VISIBLE_DEVICES`, else all.
 
     Returns:
-        The name as `CUDA_VISIBLE_DEVICES` has it -> the card that it stands for (its UUID where known). Locks go by
-        card: a UUID is the same in every job, an index need not be, where a scheduler hides the other cards.
+        The name as `CUDA_VISIBLE_DEVICES` has it -> the card that it stands for (its UUID if known). Locks have names
+        of cards: a UUID is the same in every job; an index is not, where a scheduler hides the other cards.
     """
     known = _installed()
     preset = os.environ.get(VISIBLE)
@@ -161,7 +174,7 @@ def visible_devices() -> dict[str, str]:
     chosen = {}
     for name in (name.strip() for name in preset.split(",")):
         card = _card(name, known)
-        # As the driver reads it: the list ends at the first name that is no device, -1, `NoDevFiles` or nothing.
+        # As the driver reads it, the list ends at the first name that is no device: -1, `NoDevFiles` or nothing.
         if card is None:
             break
         chosen[name] = card
@@ -169,7 +182,7 @@ def visible_devices() -> dict[str, str]:
 
 
 def _card(name: str, known: dict[str, str]) -> str | None:
-    """The card that a name in `CUDA_VISIBLE_DEVICES` stands for: an index, a UUID or the beginning of one, a part."""
+    """Return the card of a name in `CUDA_VISIBLE_DEVICES`: an index, a UUID, the beginning of one, a part of a card."""
     if not known or not name:
         return None
     if name in known:
@@ -178,12 +191,12 @@ def _card(name: str, known: dict[str, str]) -> str | None:
         return name
     fitting = {card for card in known.values() if name.startswith("GPU-") and card.startswith(name)}
     if name.startswith("GPU-") and not any(card.startswith("GPU-") for card in known.values()):
-        return name  # there are cards, and nobody who knows their UUIDs
+        return name  # there are cards, but their UUIDs are unknown
     return fitting.pop() if len(fitting) == 1 else None
 
 
 def folder() -> Path:
-    """The user's folder of locks: the one that SAFMN_LEASE_DIR names, or one in the folder for temporary files."""
+    """Return the folder of locks: that of the environment variable SAFMN_LEASE_DIR, or one for temporary files."""
     chosen = os.environ.get(FOLDER)
     path = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"safmn-lease-{_user()}"
     try:
@@ -198,102 +211,86 @@ def folder() -> Path:
 def _wait(
     kept: contextlib.ExitStack, choices: dict[str, str], exclusive: bool, jobs_per_device: int, timeout: float | None
 ) -> str:
+    """Wait for a device; its locks are released with `kept`. Returns its name."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    told = False
-    gate = _Gate()
+    gates: dict[str, FileLock] = {}
+    names, is_first = ", ".join(choices), True
     try:
         while True:
-            if exclusive:
-                taken = next((name for name, card in choices.items() if _take_alone(kept, card, gate)), None)
-            else:
-                taken = _take_slot(kept, choices, jobs_per_device)
+            taken = _take_alone(choices, gates) if exclusive else _take_slot(choices, jobs_per_device)
             if taken is not None:
-                return taken
+                for lock in taken[1]:
+                    kept.callback(lock.release)
+                return taken[0]
             if deadline is not None and time.monotonic() >= deadline:
                 raise UserError(
-                    f"no device came free in {timeout:g} s ({', '.join(choices)}; locks in {folder()}): wait for the "
-                    "other jobs, or run fewer"
+                    f"no device came free in {timeout:g} s ({names}; locks in {folder()}): wait for the other jobs, "
+                    "or run fewer"
                 )
-            if not told:
-                print(f"waiting for a device: {', '.join(choices)} in use (locks in {folder()})", file=sys.stderr)
-                told = True
+            if is_first:
+                _log.warning("waiting for a device: %s in use (locks in %s)", names, folder())
+                is_first = False
             time.sleep(POLL)
     finally:
-        gate.release()
+        _release(gates.values())
 
 
-class _Gate:
-    """The one gate that a waiting exclusive job keeps shut, so that sharing jobs cannot overtake it for ever."""
+def _take_alone(choices: dict[str, str], gates: dict[str, FileLock]) -> tuple[str, list[FileLock]] | None:
+    """Take the gate and all slots of the first device that is free; returns its name and the locks.
 
-    def __init__(self) -> None:
-        self.card: str | None = None
-        self.lock: FileLock | None = None
-
-    def release(self) -> None:
-        if self.lock is not None:
-            self.lock.release()
-        self.card = self.lock = None
-
-
-def _take_alone(kept: contextlib.ExitStack, card: str, waiting: _Gate) -> bool:
-    held_already = waiting.card == card
-    gate = waiting.lock if held_already else _try(card, "gate")
-    if gate is None:
-        return False
-    with contextlib.ExitStack() as slots:
-        for index in range(SLOTS):
-            slot = _try(card, f"slot{index}")
-            if slot is None:
-                break
-            slots.callback(slot.release)
+    Args:
+        choices: name -> card.
+        gates: card -> its gate, of one device at most. A job that waits keeps it locked from one attempt to the next,
+            so that sharing jobs do not overtake it for ever.
+    """
+    for name, card in choices.items():
+        gate = gates.pop(card, None) or _try(card, "gate")
+        if gate is None:
+            continue
+        slots = _free_slots(card)
+        if len(slots) == SLOTS:
+            return name, [gate, *slots.values()]
+        _release(slots.values())
+        if gates:
+            gate.release()
         else:
-            kept.callback(gate.release)
-            kept.push(slots.pop_all())
-            if held_already:
-                waiting.card = waiting.lock = None  # now part of the lease
-            return True
-    if waiting.lock is None:
-        waiting.card, waiting.lock = card, gate
-    elif not held_already:
-        gate.release()
-    return False
+            gates[card] = gate
+    return None
 
 
-def _take_slot(kept: contextlib.ExitStack, choices: dict[str, str], jobs_per_device: int) -> str | None:
-    """One slot of the device with the fewest taken; jobs choose one after the other, so that all see what is taken."""
-    with FileLock(folder() / "choice.lock"), contextlib.ExitStack() as looking:
-        free: dict[str, dict[int, FileLock]] = {}
+def _take_slot(choices: dict[str, str], jobs_per_device: int) -> tuple[str, list[FileLock]] | None:
+    """Take one slot of the device with the fewest jobs; returns its name and the lock."""
+    with locks.hold(folder() / "choice.lock"):  # one job after the other chooses, so that all see what is taken
+        free = {}
         for name, card in choices.items():
             gate = _try(card, "gate")
-            if gate is None:
-                continue
-            looking.callback(gate.release)
-            slots = {index: slot for index in range(SLOTS) if (slot := _try(card, f"slot{index}"))}
-            for slot in slots.values():
-                looking.callback(slot.release)
-            if min(slots, default=SLOTS) < jobs_per_device:
-                free[name] = slots
-        if not free:
-            return None
-        name = max(free, key=lambda name: len(free[name]))  # of equals the first
-        slot = free[name][min(free[name])]
-        slot.acquire()  # once more, so that it stays when looking ends
-        kept.callback(slot.release)
-        return name
+            if gate is not None:
+                free[name] = _free_slots(card)
+                gate.release()
+        fitting = [name for name, slots in free.items() if min(slots, default=SLOTS) < jobs_per_device]
+        chosen = max(fitting, key=lambda name: len(free[name]), default=None)
+        kept = None if chosen is None else free[chosen].pop(min(free[chosen]))
+        for slots in free.values():
+            _release(slots.values())
+    return None if chosen is None or kept is None else (chosen, [kept])
+
+
+def _free_slots(card: str) -> dict[int, FileLock]:
+    return {index: slot for index in range(SLOTS) if (slot := _try(card, f"slot{index}"))}
 
 
 def _try(card: str, part: str) -> FileLock | None:
     safe = "".join(character if character.isalnum() or character in "-_" else "_" for character in card)
-    lock = FileLock(folder() / f"{safe}.{part}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return None
-    return lock
+    return locks.acquire(folder() / f"{safe}.{part}.lock", timeout=0)
+
+
+def _release(taken: Iterable[FileLock]) -> None:
+    for lock in taken:
+        lock.release()
 
 
 def _installed() -> dict[str, str]:
-    """Index -> UUID of the devices in this machine, asked without starting CUDA in this process; empty if none."""
+    """Return index -> UUID of the devices in this machine, without initialising CUDA in this process."""
     try:
         answer = subprocess.run(
             ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
@@ -303,7 +300,7 @@ def _installed() -> dict[str, str]:
             check=True,
         ).stdout
     except subprocess.CalledProcessError as error:
-        # The cards are there, but the driver's parts are of different versions: nothing can use them until a restart.
+        # There are cards, but the parts of the driver have different versions: no program can use them before a reboot.
         return {"0": "0"} if "version mismatch" in error.stdout + error.stderr else _counted()
     except (OSError, subprocess.SubprocessError):
         return _counted()
@@ -312,10 +309,10 @@ def _installed() -> dict[str, str]:
 
 
 def _counted() -> dict[str, str]:
-    """Index -> index, where no `nvidia-smi` answers; empty, without importing torch, where there is no driver."""
+    """Return index -> index, for machines without `nvidia-smi`; empty, without importing torch, without a driver."""
     if sys.platform == "linux" and not any(Path(file).exists() for file in DRIVERS):
         return {}
-    # In a process of its own: counting starts the driver, which reads CUDA_VISIBLE_DEVICES once and for all.
+    # In another process: counting starts the driver, which reads CUDA_VISIBLE_DEVICES once and for all.
     environment = {name: value for name, value in os.environ.items() if name != VISIBLE}
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
@@ -323,7 +320,7 @@ def _counted() -> dict[str, str]:
 
 
 def _driver() -> str:
-    """The driver's version, or what is known of it."""
+    """Return the driver's version, or "of unknown version"."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

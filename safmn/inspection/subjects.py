@@ -41,7 +41,7 @@ class Subject:
 
 def scale_of(study: Study) -> int:
     """At which scale the figures are: as the study says, else x4, else its first."""
-    return study.content["figures"]["scale"] or (4 if 4 in study.scales else study.scales[0])
+    return study.figures.scale or (4 if 4 in study.scales else study.scales[0])
 
 
 def subjects(study: Study) -> list[Subject]:
@@ -50,7 +50,7 @@ def subjects(study: Study) -> list[Subject]:
     A variant is shown with the study's first seed and with its authors' weights, where there are any of either.
     """
     scale = scale_of(study)
-    asked = study.content["figures"]["networks"]
+    asked = study.figures.networks
     order = [*networks.all_networks()]
     chosen = [*study.networks, *study.variants] if asked == "all" else [name for name in order if name in asked]
     found = [Subject("bicubic", scale)]
@@ -72,8 +72,10 @@ def scenes(study: Study, tested: list[str]) -> list[dict[str, Any]]:
     Args:
         tested: those of the study's test sets that are there.
     """
-    chosen = study.content["figures"]["scenes"]
+    chosen = study.figures.scenes
     if not chosen:
         return [{"test": text, "image": None, "at": None} for text in tested[:MOST_SCENES]]
     by_name = {parse_selection(text)[0]: text for text in reversed(tested)}
-    return [{"at": None} | each | {"test": by_name[each["test"]]} for each in chosen if each["test"] in by_name]
+    return [
+        {"test": by_name[scene.test], "image": scene.image, "at": scene.at} for scene in chosen if scene.test in by_name
+    ]

@@ -1,15 +1,12 @@
 """The fingerprint of a network's code, by its name; the network is not built."""
 
-import json
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from safmn import fingerprint, networks
 from safmn.errors import UserError
 from safmn.networks import variants
 from safmn.networks.registry import published_networks
-
-_cache: dict[str, str] = {}  # code and switches -> fingerprint
 
 
 def of_network(name: str) -> str:
@@ -24,9 +21,10 @@ def of_network(name: str) -> str:
     variant = variants.discover().get(name)
     code = networks.info(name).code
     if variant is None:
-        return _fingerprint(code, {}, None)
+        return _fingerprint(code, None, None)
+    choices = {key: value for key, value in variant.switches.items() if isinstance(value, str | bool)}
     try:
-        return _fingerprint(code, variant.switches, variant.file.parent)
+        return _fingerprint(code, tuple(sorted(choices.items())), variant.file.parent)
     except UserError as error:
         raise UserError(f"{variant.file}: {error}") from None
 
@@ -37,10 +35,6 @@ def modules() -> set[str]:
     return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
-def _fingerprint(code: str, switches: dict[str, Any], beside: Path | None) -> str:
-    numbers = {key for key, value in switches.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    choices = {key: value for key, value in switches.items() if key not in numbers}
-    key = json.dumps([code, choices, sorted(numbers), str(beside)], sort_keys=True)
-    if key not in _cache:
-        _cache[key] = fingerprint.network(code, switches, beside, words=code == variants.CODE)
-    return _cache[key]
+@cache
+def _fingerprint(code: str, choices: tuple[tuple[str, str | bool], ...] | None, beside: Path | None) -> str:
+    return fingerprint.network(code, None if choices is None else dict(choices), beside)

@@ -1,4 +1,4 @@
-"""The variants of Tables 3 and 4 (and anyone's own): one YAML file each in `ablations/`."""
+"""The variants of Tables 3 and 4 and of a user: one YAML file each in `ablations/`."""
 
 import csv
 import re
@@ -13,6 +13,7 @@ from safmn.configuration import check, read_yaml, yaml_files
 from safmn.errors import UserError
 from safmn.networks.registry import Network, published_networks
 from safmn.paper import NUMBERS
+from safmn.schema import VariantFile
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 CODE = "safmn.networks.safmn:SAFMN"
@@ -28,8 +29,8 @@ class Variant:
         switches: the arguments of `SAFMN` that it changes.
         training: the keys of a study's `training` that it changes.
         description: a sentence.
-        file: where it is written down.
-        beside: for one that the paper does not have, the variant after whose row it is shown; "" for none.
+        file: its YAML file.
+        beside: for a variant that is not in the paper, the variant after whose row it is shown; "" for none.
     """
 
     network: Network
@@ -40,28 +41,27 @@ class Variant:
     beside: str = ""
 
     def build(self, scale: int, **changes: Any) -> Any:
-        """Builds it with some of its switches changed."""
+        """Build it with some of its switches changed."""
         return _build(self.file, self.switches | changes, scale)
 
 
 def load(file: Path) -> Variant:
-    """Reads one variant; UserError that names file and key where it is wrong. Does not build it."""
+    """Read one variant without building it; UserError that names file and key where it is wrong."""
     name = file.stem
     if not NAME.fullmatch(name):
         raise UserError(f"{file}: a variant's name is its file's: lower-case letters, digits and _ only")
-    content = check(read_yaml(file), "variant", file)
-    switches = content["network"]
-
-    rows = {int(table): str(row) for table, row in content["rows"].items()}
-    network = Network(name, content["title"], partial(_build, file, switches), (2, 3, 4), "RGB", rows, REFERENCE, CODE)
-    return Variant(network, switches, content["training"], content["description"], file, content["beside"])
+    content = check(VariantFile, read_yaml(file), file)
+    rows = {int(table): str(row) for table, row in content.rows.items()}
+    factory = partial(_build, file, content.network)
+    network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE)
+    return Variant(network, content.network, content.training, content.description, file, content.beside)
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
-    # Imported here: what only lists variants should not wait for the network code.
+    # Imported here, since listing variants needs no torch.
     from safmn.networks.safmn import SAFMN
 
-    if str(file.parent) not in sys.path:  # a class of one's own may lie beside the variant that names it
+    if str(file.parent) not in sys.path:  # a user's class may lie beside the variant that names it
         sys.path.append(str(file.parent))
     try:
         return SAFMN(scale, **switches)
@@ -73,9 +73,9 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
 
 
 def discover(folder: Path | None = None) -> dict[str, Variant]:
-    """All variants of a folder, or of the paper and the user's project: the paper's in the order of its tables first.
+    """Return the variants of a folder, or of the paper and the user's project.
 
-    One that belongs beside another follows it.
+    The paper's come first, in the order of its tables. A variant that belongs beside another follows it.
     """
     folders = (folder,) if folder else (paths.ablations(), paths.own_ablations())
     return _discover(tuple(filter(None, folders)))
@@ -108,7 +108,7 @@ def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
 
 
 def _printed_labels() -> list[tuple[int, str]]:
-    """(table, row label) of Tables 3 and 4 in the order of print."""
+    """Return (table, row label) of Tables 3 and 4 in printed order."""
     labels = []
     for table, column in ((3, "variant"), (4, "n_blocks")):
         with open(NUMBERS / f"table{table}.csv", encoding="utf-8", newline="") as handle:

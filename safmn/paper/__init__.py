@@ -1,6 +1,6 @@
-"""The paper itself: printed tables and logs, claims, verdict rules and statistics. No study is needed to read it."""
+"""The paper itself: published tables and logs, claims, rules for verdicts, and statistics. It needs no study."""
 
 from pathlib import Path
 
 NUMBERS = Path(__file__).parent / "numbers"
-"""The paper's tables, the authors' logs and the claims, as data of this package."""
+"""The paper's tables and the authors' logs, as data of this package."""

@@ -1,7 +1,7 @@
-"""A cell: one number of one table, as the paper prints it and as a study measured it.
+"""A cell: one number of one table, as the paper published it and as a study measured it.
 
-It is what passes from the join (`safmn.report.cells`) to tables, claims, figures and page. Whatever one of them decides
-by is a field of its own; `note` is for people and nothing is ever read out of it.
+`safmn.report.cells` makes cells; tables, claims, figures and the page show them. Every fact that one of these depends
+on is a field; `note` is for people, and no code reads it.
 """
 
 import math
@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from safmn.paper import verdicts
-from safmn.paper.published import PrintedCell
+from safmn.paper.published import Place, PrintedCell
 from safmn.paper.verdicts import Verdict
 
 TRAINED = "trained"
@@ -18,9 +18,7 @@ PUBLISHED_WEIGHTS = "published weights"
 COUNTED = "counted"
 LOWER_BOUND = "counted (lower bound)"
 PREDICTED = "predicted"
-MEASURED = "measured"
-ORIGINS = (TRAINED, PUBLISHED_WEIGHTS, COUNTED, LOWER_BOUND, PREDICTED, MEASURED)
-"""How a number came about. MEASURED: memory and time on a device, and the quality of bicubic, which has no weights."""
+MEASURED = "measured"  # memory and time on a device, and the quality of bicubic, which has no weights
 
 UNPUBLISHED = "the paper has no such cell"
 
@@ -31,24 +29,25 @@ class Cell:
 
     Attributes:
         table: 1 to 5.
-        network: its name; the column `row` of `cells.csv`.
+        network: Its name; the column `row` of `cells.csv`.
         scale: 2, 3 or 4.
-        column: `params`, `flops`, `activations`, `gpu_memory`, `runtime`, `<dataset>_psnr`, `<dataset>_ssim`; in
-            Table 5 an operation.
-        published: digits as printed, "" where the paper has none.
-        measured: the number in `unit`, None where there is none.
-        unit: that of the print: "K", "G", "M", "MiB", "ms", "dB" or "" (SSIM).
-        delta: measured minus published; None where one is missing or the difference means nothing (time of a CPU).
-        verdict: a word of `verdicts.VERDICTS`.
-        note: why, and how the number came about; for people only.
-        low, high: 95 % interval of the mean over seeds, None from a single one.
-        std: sample standard deviation over seeds, None from a single one.
-        seeds: how many trained networks the number is a mean of; 0 where none was trained here.
-        device: the kind of device that it was trained, evaluated or timed on: "cuda", "cpu" or another name of torch,
-            "cpu+cuda" where seeds differ; "" where no device has a part in it (counts, predictions) or none was noted.
-        collapsed: whether it was measured with weights from before a training collapsed, the paper's *.
-        origin: a word of ORIGINS, "" where there is no number.
-        remarks: what a table must say beside the number; part of `note`, and not a column of `cells.csv`.
+        column: As in `PrintedCell`.
+        published: The published digits, "" where the paper has none.
+        measured: The number in `unit`, None where there is none.
+        unit: The paper's: "K", "G", "M", "MiB", "ms", "dB" or "" (SSIM).
+        delta: Measured minus published; None where one is missing or the difference means nothing (time of a CPU).
+        verdict: A word of `verdicts.VERDICTS`.
+        note: Why, and where the number comes from; for people only.
+        low: Lower end of the 95 % interval of the mean over seeds, None from a single seed.
+        high: Upper end.
+        std: Sample standard deviation over seeds, None from a single seed.
+        seeds: How many trained networks the number is a mean of; 0 where none was trained here.
+        device: PyTorch's type of the device on which it was trained, evaluated or timed ("cuda", "cpu"), "cpu+cuda"
+            where seeds differ; "" where it depends on none (counts, predictions) or none was recorded.
+        collapsed: Whether the weights are from before a training collapsed, the paper's *.
+        origin: Where the number comes from: TRAINED, PUBLISHED_WEIGHTS, COUNTED, LOWER_BOUND, PREDICTED or MEASURED; ""
+            without a number.
+        remarks: What a table must say beside the number; part of `note`, and not a column of `cells.csv`.
     """
 
     table: int
@@ -70,53 +69,57 @@ class Cell:
     origin: str = ""
     remarks: tuple[str, ...] = field(default=(), compare=False)
 
+    @classmethod
+    def blank(cls, printed: PrintedCell) -> "Cell":
+        """Make a cell without a measured number; `printed.printed` is "" where the paper has none either."""
+        return cls(*printed.place, printed.printed, unit=printed.unit)
+
     @property
-    def place(self) -> tuple[int, str, int, str]:
-        """(table, network, scale, column): where it stands."""
+    def place(self) -> Place:
+        """(table, network, scale, column)."""
         return self.table, self.network, self.scale, self.column
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no number."""
+        """Whether there is no measured number."""
         return self.verdict == verdicts.MISSING
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a time, which means nothing without its device."""
+        return self.column == "runtime" or self.table == 5
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """(low, high), or None."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
-    # --- how it is filled ---
-
-    @classmethod
-    def blank(cls, printed: PrintedCell) -> "Cell":
-        """The cell of a print, nothing measured yet; `printed.printed` is "" where the paper leaves it blank."""
-        return cls(*printed.place, printed.printed, unit=printed.unit)
-
     def missing(self, reason: str) -> "Cell":
-        """It has no number; `reason` says why."""
+        """Return this cell without a number, for the reason given."""
         return replace(self, verdict=verdicts.MISSING, note=reason)
 
     def filled(
-        self, value: float, verdict: Verdict | None, note: str, *, same_quantity: bool = True, **facts: Any
+        self, value: float, verdict: Verdict | None, note: str, *, same_quantity: bool = True, **fields: Any
     ) -> "Cell":
-        """It has the number `value`, in its unit.
+        """Return this cell with a measured number.
 
         Args:
-            verdict: on the print; not needed where the paper has none.
-            note: how the number came about. It follows the verdict's reason, and goes before it after a collapse.
-            same_quantity: whether a difference to the print means anything.
-            facts: further fields.
+            value: The number, in the cell's unit.
+            verdict: On the published value; None where the paper has none.
+            note: Where the number comes from. It follows the verdict's reason, and precedes it after a collapse.
+            same_quantity: Whether a difference to the published value means anything.
+            **fields: Further fields of the cell.
         """
         if verdict is None or not self.published:
             verdict = verdicts.not_comparable(UNPUBLISHED)
-        said = [note, verdict.note] if facts.get("collapsed") else [verdict.note, note]
+        notes = [note, verdict.note] if fields.get("collapsed") else [verdict.note, note]
         delta = difference(value, self.published) if self.published and same_quantity else None
-        text = "; ".join(filter(None, said))
-        return replace(self, measured=value, delta=delta, verdict=verdict.verdict, note=text, **facts)
+        text = "; ".join(filter(None, notes))
+        return replace(self, measured=value, delta=delta, verdict=verdict.verdict, note=text, **fields)
 
 
 def difference(value: float, printed: str) -> float | None:
-    """Measured minus printed, in decimals, so that 13.555 - 13.56 is not -0.00500000000000078; None of NaN."""
+    """Compute measured minus published in decimals, so that 13.555 - 13.56 is -0.005; None for NaN."""
     if not math.isfinite(value):
         return None if math.isnan(value) else value
     return float(Decimal(repr(value)) - Decimal(printed))

@@ -1,17 +1,17 @@
-"""Each quantitative sentence of the paper's text, held against the cells it rests on: `numbers/claims.yaml`.
+"""Evaluate the quantitative sentences of the paper's text, which `safmn.paper.quotations` lists.
 
-A claim binds names to cells, computes one number from them and says which numbers would make the sentence true. It is
-evaluated twice. On the paper's own printed cells: does the sentence follow from the tables? Every print stands for all
-numbers that round to it, so there are three answers: `follows` (the printed digits themselves satisfy the sentence),
-`within rounding` (they do not, but some numbers that round to them do) and `does not follow` (none does). And on
-measured cells (`cells.csv`): `holds`, `does not hold`, `not decidable`, `not comparable`.
+A claim binds names to cells and computes one number from them. It is evaluated twice. On the paper's own cells: does
+the sentence follow from the tables? A published value stands for all numbers that round to it, so there are three
+answers: `follows` (the published digits satisfy the sentence), `within rounding` (they do not, but some numbers that
+round to them do) and `does not follow` (none does). And on measured cells: `holds`, `does not hold`, `not decidable`,
+`not comparable`.
 
-How precisely a sentence is meant ("unit" is one of the last digit that the sentence states):
+How exactly a sentence is meant ("unit" is one of the last digit that the sentence states):
 
 - `exactly 0.17`: rounds to it, so from half a unit below to half a unit above;
 - `about 85`: one unit below to one above, so 84 to 86;
 - `nearly 33`: from 10 % below it to half a unit above, since a number that rounds to 33 is often called nearly 33;
-- `at least`, `at most`, `more than`, `less than`: as they say, without any allowance.
+- `at least`, `at most`, `more than`, `less than`: as they say, without any tolerance.
 
 Words without a number get one here, once for all sentences; the paper calls a drop of 0.13 dB noticeable:
 
@@ -20,30 +20,18 @@ Words without a number get one here, once for all sentences; the paper calls a d
 - `much less`: by 50 % or more; `small`: 10 % or less;
 - `large margin`: 0.10 dB or 0.001 of SSIM, or more.
 
-Uncertainty is carried by interval arithmetic, which takes cells as independent: an interval is never too narrow, so
-`does not follow` and `does not hold` are certain.
+Uncertainty is carried by interval arithmetic, so `does not follow` and `does not hold` are certain.
 """
 
-import ast
 import math
-import operator
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-import jsonschema
-
-from safmn.configuration import read_yaml
-from safmn.errors import UserError
-from safmn.paper import NUMBERS, published, verdicts
+from safmn.paper import verdicts
 from safmn.paper.cell import PREDICTED, Cell
-from safmn.paper.published import Claimant, PrintedCell
+from safmn.paper.published import Place, PrintedCell
+from safmn.paper.spans import Span
 
 FOLLOWS = "follows"
 WITHIN_ROUNDING = "within rounding"
@@ -70,186 +58,29 @@ UNITS = {"%": 2, "times": 2, "dB": 3, "SSIM": 4, "K": 2, "G": 2, "M": 2, "MiB": 
 """Unit of a claim's number -> decimals that are shown."""
 
 
-# --- Arithmetic -------------------------------------------------------------------------------------------------------
-
-
-class Refused(ValueError):
-    """An expression that is not of the small language of claims, or has no value."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """All numbers from `low` to `high`, both included, exact."""
-
-    low: Fraction
-    high: Fraction
-
-    @classmethod
-    def point(cls, value: Fraction | Decimal | int | str) -> "Span":
-        """A number without uncertainty."""
-        return cls(Fraction(value), Fraction(value))
-
-    @classmethod
-    def printed(cls, text: str) -> "Span":
-        """The numbers that round to a print; both ends, since both ways of rounding a tie are in use."""
-        half = Fraction(1, 2 * 10 ** verdicts.decimals(text))
-        return cls(Fraction(text) - half, Fraction(text) + half)
-
-    def __neg__(self) -> "Span":
-        return Span(-self.high, -self.low)
-
-    def __add__(self, other: "Span") -> "Span":
-        return Span(self.low + other.low, self.high + other.high)
-
-    def __sub__(self, other: "Span") -> "Span":
-        return self + -other
-
-    def __mul__(self, other: "Span") -> "Span":
-        ends = [a * b for a in (self.low, self.high) for b in (other.low, other.high)]
-        return Span(min(ends), max(ends))
-
-    def __truediv__(self, other: "Span") -> "Span":
-        if other.low <= 0 <= other.high:
-            raise Refused("it divides by what may be 0")
-        return self * Span(1 / other.high, 1 / other.low)
-
-
-ONE, HUNDRED = Span.point(1), Span.point(100)
-
-
-def _magnitude(a: Span) -> Span:
-    if a.low <= 0 <= a.high:
-        return Span(Fraction(0), max(-a.low, a.high))
-    return a if a.low > 0 else -a
-
-
-def _least(*values: Span) -> Span:
-    return Span(min(each.low for each in values), min(each.high for each in values))
-
-
-def _greatest(*values: Span) -> Span:
-    return Span(max(each.low for each in values), max(each.high for each in values))
-
-
-def _mean(*values: Span) -> Span:
-    return Span(sum(each.low for each in values) / len(values), sum(each.high for each in values) / len(values))
-
-
-def _smallest_step(*values: Span) -> Span:
-    return _least(*(after - before for before, after in pairwise(values)))
-
-
-OPERATIONS: dict[str, tuple[Callable[..., Span], int, int | None]] = {  # name -> function, fewest and most arguments
-    "difference": (lambda a, b: a - b, 2, 2),
-    "ratio": (lambda a, b: a / b, 2, 2),
-    "percent": (lambda a, b: HUNDRED * (a / b), 2, 2),  # a is so many per cent of b
-    "percent_less": (lambda a, b: HUNDRED * (ONE - a / b), 2, 2),  # a is so many per cent less than b
-    "magnitude": (_magnitude, 1, 1),
-    "least": (_least, 1, None),
-    "greatest": (_greatest, 1, None),
-    "mean": (_mean, 1, None),
-    "smallest_step": (_smallest_step, 2, None),  # the least growth from one value to the next
-}
-
-_BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-LONGEST = 500  # characters
-DEEPEST = 40  # levels: Python's own stack must not end it
-
-
-class Expression:
-    """One number from cells: + - * /, brackets, decimal numbers, names of cells and the functions OPERATIONS.
-
-    Anything else is refused when it is read; nothing is ever executed.
-
-    Attributes:
-        text: as written.
-        names: the names that it binds to cells.
-    """
-
-    def __init__(self, text: str) -> None:
-        """Raises Refused."""
-        if len(text) > LONGEST:
-            raise Refused(f"is longer than {LONGEST} characters")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the parser comments on strange code; it is refused below
-                self._root = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise Refused("is not an expression") from error
-        self.text = text
-        self.names: set[str] = set()
-        self._check(self._root, DEEPEST)
-
-    def _check(self, node: ast.expr, levels: int) -> None:
-        if not levels:
-            raise Refused(f"is nested more than {DEEPEST} levels deep")
-        match node:
-            case ast.Name(id=name):
-                if name in OPERATIONS:
-                    raise Refused(f"{name} is a function: give it arguments")
-                self.names.add(name)
-            case ast.Constant(value=value):
-                if type(value) not in (int, float) or not math.isfinite(value):
-                    raise Refused("holds a constant that is not a number")
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                self._check(left, levels - 1)
-                self._check(right, levels - 1)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                self._check(operand, levels - 1)
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in OPERATIONS:
-                _, fewest, most = OPERATIONS[name]
-                if len(arguments) < fewest or (most is not None and len(arguments) > most):
-                    wanted = str(fewest) if fewest == most else f"{fewest} or more"
-                    raise Refused(f"{name} takes {wanted} arguments, not {len(arguments)}")
-                for each in arguments:
-                    self._check(each, levels - 1)
-            case ast.Call(func=ast.Name(id=name)) if name not in OPERATIONS:
-                raise Refused(f"{name} is no function of claims; they are {', '.join(OPERATIONS)}")
-            case _:
-                raise Refused(f"holds {type(node).__name__}: only + - * / and functions of cells are known")
-
-    def value(self, cells: Mapping[str, Span]) -> Span:
-        """The number, from a span for every name. Raises Refused where it divides by what may be 0."""
-        return self._value(self._root, cells)
-
-    def _value(self, node: ast.expr, cells: Mapping[str, Span]) -> Span:
-        match node:
-            case ast.Name(id=name):
-                return cells[name]
-            case ast.Constant(value=value):
-                return Span.point(str(value))  # the digits as written, not the nearest binary number
-            case ast.BinOp(left=left, op=op, right=right):
-                return _BINARY[type(op)](self._value(left, cells), self._value(right, cells))
-            case ast.UnaryOp(operand=operand):
-                return -self._value(operand, cells)
-            case ast.Call(func=ast.Name(id=name), args=arguments):
-                return OPERATIONS[name][0](*(self._value(each, cells) for each in arguments))
-        raise AssertionError(node)  # the constructor let nothing else through
-
-
-# --- How precise a sentence is ----------------------------------------------------------------------------------------
+# --- How exactly a sentence is meant ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The numbers that make a sentence true: from `low` to `high` (None: no end), ends included unless `strict`."""
+    """The numbers that make a sentence true: from `low` to `high` (None: no limit), ends included unless `strict`."""
 
     low: Fraction | None = None
     high: Fraction | None = None
     strict: bool = False
 
     def covers(self, span: Span) -> bool:
-        """Whether all numbers of `span` are allowed."""
-        return self._above(span.low) and self._below(span.high)
+        """Return whether all numbers of `span` are allowed."""
+        return self._is_above(span.low) and self._is_below(span.high)
 
     def meets(self, span: Span) -> bool:
-        """Whether some number of `span` is allowed."""
-        return self._above(span.high) and self._below(span.low)
+        """Return whether some number of `span` is allowed."""
+        return self._is_above(span.high) and self._is_below(span.low)
 
-    def _above(self, value: Fraction) -> bool:
+    def _is_above(self, value: Fraction) -> bool:
         return self.low is None or value > self.low or (value == self.low and not self.strict)
 
-    def _below(self, value: Fraction) -> bool:
+    def _is_below(self, value: Fraction) -> bool:
         return self.high is None or value < self.high or (value == self.high and not self.strict)
 
 
@@ -277,42 +108,55 @@ WORDS: dict[str, dict[str, Allowed]] = {  # word -> unit -> what it allows
 
 
 def allowed(precision: str, value: str, unit: str) -> Allowed:
-    """The numbers that a sentence allows; `value` as stated, "" for a word of WORDS."""
+    """Return the numbers that a sentence allows; `value` as stated, "" for a word of WORDS."""
     if precision in WORDS:
         return WORDS[precision][unit]
     return STATED[precision](Fraction(value), Fraction(1, 10 ** verdicts.decimals(value)))
 
 
-# --- The file ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Claim:
-    """One entry of claims.yaml.
+    """One number that a sentence of the paper states.
 
     Attributes:
-        id: its name.
+        id: Its name.
+        precision: How exactly it is meant, a word of STATED or WORDS.
+        value: The stated number as printed, "" where `precision` is of WORDS.
+        unit: Unit of the stated and of the computed number, of UNITS.
+        cells: Name -> place of a cell, or a group of cells: name -> part of the name -> place.
+        compute: Computes the number from the cells in their order, a list for a group.
+        read: Whether the sentence can be meant otherwise.
+        note: How the sentence is read, or what is known about it.
         section: "Abstract", or the number of the section.
-        quotation: the paper's words.
-        cells: name -> printed cell.
-        compute: the arithmetic.
-        precision: a word of STATED or WORDS.
-        value: the stated number as printed, "" where `precision` is of WORDS.
-        unit: of that number and of the computed one.
-        read: whether the sentence can be meant otherwise.
-        note: how the sentence is read, or what is known about it.
+        quotation: The paper's words.
     """
 
     id: str
-    section: str
-    quotation: str
-    cells: Mapping[str, PrintedCell]
-    compute: Expression
     precision: str
     value: str
     unit: str
+    cells: Mapping[str, Place | Mapping[str, Place]]
+    compute: Callable[..., Span]
     read: bool = False
     note: str = ""
+    section: str = ""
+    quotation: str = ""
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Name -> place of every cell; those of a group are called `group_part`."""
+        places: dict[str, Place] = {}
+        for name, cell in self.cells.items():
+            if isinstance(cell, Mapping):
+                places |= {f"{name}_{part}": place for part, place in cell.items()}
+            else:
+                places[name] = cell
+        return places
+
+    @property
+    def arithmetic(self) -> str:
+        """How the number is computed, as a formula of the cells' names."""
+        return self.number(dict.fromkeys(self.places.values(), Span.point(1))).text
 
     @property
     def is_reading(self) -> bool:
@@ -329,104 +173,19 @@ class Claim:
         """What the sentence states, in a few words."""
         return self.precision if self.precision in WORDS else f"{self.precision} {self.value} {self.unit}"
 
+    def number(self, spans: Mapping[Place, Span]) -> Span:
+        """Compute the claim's number in `unit` from the value of each cell.
 
-NAME = "^[a-z][a-z0-9_]*$"
-TEXT = {"type": "string", "pattern": r"\S"}
-ENTRY = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["id", "section", "quotation", "cells", "compute", "precision", "unit"],
-    "properties": {
-        "id": {"type": "string", "pattern": NAME},
-        "section": TEXT,
-        "quotation": TEXT,
-        "cells": {  # name: [table, row, scale, column], as in cells.csv
-            "type": "object",
-            "minProperties": 1,
-            "propertyNames": {"pattern": NAME, "not": {"enum": list(OPERATIONS)}},
-            "additionalProperties": {
-                "type": "array",
-                "minItems": 4,
-                "maxItems": 4,
-                "prefixItems": [{"type": "integer"}, {"type": "string"}, {"type": "integer"}, {"type": "string"}],
-            },
-        },
-        "compute": TEXT,
-        "precision": {"enum": [*STATED, *WORDS]},
-        "value": {"type": "string", "pattern": r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$"},  # text: its digits say how precise
-        "unit": {"enum": list(UNITS)},
-        "read": {"type": "boolean"},
-        "note": TEXT,
-    },
-}
-
-
-def load(networks: Iterable[Claimant], file: Path | str | None = None) -> list[Claim]:
-    """The claims of a file (default `numbers/claims.yaml`); UserError that names file, entry and key.
-
-    Args:
-        networks: those that stand for the paper's rows, by whose names the file calls its cells.
-    """
-    file = Path(file or NUMBERS / "claims.yaml")
-    entries = read_yaml(file)
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{file}: should hold a list of claims, each with an id")
-    validator = jsonschema.Draft202012Validator(ENTRY)
-    known = {cell.place: cell for cell in published.cells(networks)}
-    found = []
-    for number, entry in enumerate(entries, 1):
-        name = entry.get("id") if isinstance(entry, dict) else None
-        where = f"{file}: claim {name!r}" if isinstance(name, str) else f"{file}: entry {number}"
-        error = jsonschema.exceptions.best_match(validator.iter_errors(entry))
-        if error is not None:
-            key = ".".join(map(str, error.absolute_path))
-            raise UserError(f"{where}: {f'{key}: ' if key else ''}{' '.join(error.message.split())[:200]}")
-        found.append(_claim(where, entry, known))
-    repeated = [name for name, times in Counter(claim.id for claim in found).items() if times > 1]
-    if repeated:
-        raise UserError(f"{file}: claim {repeated[0]!r} is there more than once: give each entry an id of its own")
-    return found
-
-
-def _claim(where: str, entry: dict[str, Any], known: Mapping[tuple, PrintedCell]) -> Claim:
-    cells = {}
-    for name, place in entry["cells"].items():
-        if tuple(place) not in known:
-            shown = "table {}, row {}, x{}, {}".format(*place)
-            raise UserError(f"{where}: cells.{name}: the paper prints no cell {shown}")
-        cells[name] = known[tuple(place)]
-    try:
-        compute = Expression(entry["compute"])
-    except Refused as error:
-        raise UserError(f"{where}: compute: {error}") from error
-    if compute.names != set(cells):
-        unknown, idle = sorted(compute.names - set(cells)), sorted(set(cells) - compute.names)
-        what = f"{unknown[0]!r} is not among its cells" if unknown else f"does not use the cell {idle[0]!r}"
-        raise UserError(f"{where}: compute: {what}")
-    precision, value, unit = entry["precision"], entry.get("value", ""), entry["unit"]
-    if precision in STATED and not value:
-        raise UserError(f'{where}: value: is missing: {precision!r} needs the stated number, as text ("0.17")')
-    if precision in WORDS and value:
-        raise UserError(f"{where}: value: {precision!r} is a word without a number")
-    if precision in WORDS and unit not in WORDS[precision]:
-        raise UserError(f"{where}: unit: {precision!r} has a rule for {', '.join(WORDS[precision])} only")
-    claim = Claim(
-        entry["id"],
-        entry["section"],
-        " ".join(entry["quotation"].split()),
-        cells,
-        compute,
-        precision,
-        value,
-        unit,
-        entry.get("read", False),
-        " ".join(entry.get("note", "").split()),
-    )
-    try:
-        compute.value({name: Span.printed(cell.printed) for name, cell in cells.items()})
-    except Refused as error:
-        raise UserError(f"{where}: compute: {error} on the printed cells") from error
-    return claim
+        Raises:
+            ZeroDivisionError: If it divides by a value that may be 0.
+        """
+        arguments: list[Span | list[Span]] = []
+        for name, cell in self.cells.items():
+            if isinstance(cell, Mapping):
+                arguments.append([replace(spans[place], text=f"{name}_{part}") for part, place in cell.items()])
+            else:
+                arguments.append(replace(spans[cell], text=name))
+        return self.compute(*arguments)
 
 
 # --- Evaluation -------------------------------------------------------------------------------------------------------
@@ -434,13 +193,14 @@ def _claim(where: str, entry: dict[str, Any], known: Mapping[tuple, PrintedCell]
 
 @dataclass(frozen=True)
 class Side:
-    """A claim on one kind of cells.
+    """A claim evaluated on one kind of cells.
 
     Attributes:
-        verdict: a word of PRINTED_VERDICTS or MEASURED_VERDICTS.
-        value: the computed number in the claim's unit, from the printed digits or the measured means; None without one.
-        low, high: what it may be, by the print's rounding or the seeds' spread.
-        note: why.
+        verdict: A word of PRINTED_VERDICTS or MEASURED_VERDICTS.
+        value: The number in the claim's unit, from the published digits or the measured means; None without one.
+        low: Lower end of what it may be, by the rounding of the published values or the spread between seeds.
+        high: Upper end.
+        note: Why.
     """
 
     verdict: str
@@ -452,23 +212,31 @@ class Side:
 
 @dataclass(frozen=True)
 class Result:
-    """A claim, on the paper's printed cells and on measured ones."""
+    """A claim, on the paper's published cells and on measured ones."""
 
     claim: Claim
     printed: Side
     measured: Side
 
 
-def evaluate(claims: Iterable[Claim], cells: Iterable[Cell] = ()) -> list[Result]:
-    """Every claim, on the print and on the measured cells; cells left out mean that nothing was measured."""
-    known = {cell.place: cell for cell in cells}
-    return [Result(claim, on_print(claim), on_measurement(claim, known)) for claim in claims]
+def evaluate(claims: Iterable[Claim], printed: Iterable[PrintedCell], measured: Iterable[Cell] = ()) -> list[Result]:
+    """Evaluate every claim on the published and on the measured cells.
+
+    Args:
+        claims: The claims.
+        printed: All cells of the paper, with the networks that stand for their rows.
+        measured: A study's cells; empty where nothing is measured.
+    """
+    digits = {cell.place: cell.printed for cell in printed}
+    cells = {cell.place: cell for cell in measured}
+    return [Result(claim, on_print(claim, digits), on_measurement(claim, cells)) for claim in claims]
 
 
-def on_print(claim: Claim) -> Side:
-    """Whether the sentence follows from the paper's printed cells."""
-    point = claim.compute.value({name: Span.point(cell.printed) for name, cell in claim.cells.items()})
-    span = claim.compute.value({name: Span.printed(cell.printed) for name, cell in claim.cells.items()})
+def on_print(claim: Claim, digits: Mapping[Place, str]) -> Side:
+    """Decide whether the sentence follows from the paper's published digits."""
+    places = claim.places.values()
+    point = claim.number({place: Span.point(digits[place]) for place in places})
+    span = claim.number({place: Span.printed(digits[place]) for place in places})
     if claim.allowed.covers(point):
         verdict = FOLLOWS
     elif claim.allowed.meets(span):
@@ -478,38 +246,32 @@ def on_print(claim: Claim) -> Side:
     return Side(verdict, float(point.low), float(span.low), float(span.high))
 
 
-def on_measurement(claim: Claim, cells: Mapping[tuple, Cell]) -> Side:
-    """Whether the sentence holds on the measured cells, by (table, network, scale, column).
+def on_measurement(claim: Claim, cells: Mapping[Place, Cell]) -> Side:
+    """Decide whether the sentence holds on the measured cells.
 
-    A trained number counts with its interval over seeds, and one without (a single seed) decides nothing. Times of a
-    CPU are never computed with; other numbers that are not comparable are, for information.
+    A trained number counts with its interval over seeds; one without (a single seed) decides nothing. Times of a CPU
+    are never computed with; other numbers that are not comparable are, for information.
     """
-    found = {name: cells.get(printed.place) for name, printed in claim.cells.items()}
-
-    def about(names: list[str], what: str, reason: str | None = None) -> str:
-        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-        said = found[names[0]].note if reason is None else reason
-        return f"{shown(claim.cells[names[0]])}{what}{others}" + (f": {said}" if said else "")
-
-    if absent := [name for name, cell in found.items() if cell is None or cell.is_missing]:
-        nothing = "the study does not have it" if cells else "nothing is measured yet"
-        return Side(NOT_DECIDABLE, note=about(absent, " is missing", nothing if found[absent[0]] is None else None))
-    if broken := [name for name, cell in found.items() if not math.isfinite(cell.measured)]:
-        return Side(NOT_DECIDABLE, note=about(broken, " is not finite"))
-    if foreign := [name for name, cell in found.items() if claim.cells[name].is_time and cell.device != "cuda"]:
-        return Side(NOT_COMPARABLE, note=about(foreign, " is not of a GPU"))
+    nothing = "the study does not have it" if cells else "nothing is measured yet"
+    own = {place: cells.get(place) or Cell(*place, note=nothing) for place in claim.places.values()}
+    if absent := [cell for cell in own.values() if cell.measured is None]:
+        return Side(NOT_DECIDABLE, note=_about(absent, " is missing"))
+    values = {place: cell.measured for place, cell in own.items() if cell.measured is not None}
+    if broken := [own[place] for place, value in values.items() if not math.isfinite(value)]:
+        return Side(NOT_DECIDABLE, note=_about(broken, " is not finite"))
+    if foreign := [cell for cell in own.values() if cell.is_time and cell.device != "cuda"]:
+        return Side(NOT_COMPARABLE, note=_about(foreign, " is not of a GPU"))
     try:
-        point = claim.compute.value({name: Span.point(repr(float(cell.measured))) for name, cell in found.items()})
-        span = claim.compute.value({name: spread(cell) for name, cell in found.items()})
-    except Refused as error:
+        point = claim.number({place: Span.point(repr(float(value))) for place, value in values.items()})
+        span = claim.number({place: spread(cell) for place, cell in own.items()})
+    except ZeroDivisionError as error:
         return Side(NOT_DECIDABLE, note=str(error))
     numbers = (float(point.low), float(span.low), float(span.high))
-    if other := [name for name, cell in found.items() if cell.verdict == verdicts.NOT_COMPARABLE]:
-        return Side(NOT_COMPARABLE, *numbers, about(other, ""))
-    single = [name for name, cell in found.items() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]
-    if single:
-        return Side(NOT_DECIDABLE, *numbers, about(single, " has no interval"))
-    note = "memory predicted without a GPU" if any(cell.origin == PREDICTED for cell in found.values()) else ""
+    if others := [cell for cell in own.values() if cell.verdict == verdicts.NOT_COMPARABLE]:
+        return Side(NOT_COMPARABLE, *numbers, _about(others))
+    if single := [cell for cell in own.values() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]:
+        return Side(NOT_DECIDABLE, *numbers, _about(single, " has no interval"))
+    note = "memory predicted without a GPU" if any(cell.origin == PREDICTED for cell in own.values()) else ""
     if claim.allowed.covers(span):
         return Side(HOLDS, *numbers, note)
     if not claim.allowed.meets(span):
@@ -518,11 +280,19 @@ def on_measurement(claim: Claim, cells: Mapping[tuple, Cell]) -> Side:
 
 
 def spread(cell: Cell) -> Span:
-    """What a measured number may be: its interval over seeds, never without the mean itself, which may be rounded."""
-    ends = [Fraction(repr(float(value))) for value in (cell.measured, *(cell.interval or ()))]
+    """Return what a measured number may be: its interval over seeds, extended to the mean, which may be rounded."""
+    ends = [Fraction(repr(float(value))) for value in (cell.measured, *(cell.interval or ())) if value is not None]
     return Span(min(ends), max(ends))
 
 
-def shown(cell: PrintedCell) -> str:
-    """A cell by its fixed names, as in cells.csv."""
-    return f"Table {cell.table} {cell.network} x{cell.scale} {cell.column}"
+def shown(place: Place) -> str:
+    """Return a cell's place by its fixed names, as in cells.csv."""
+    table, network, scale, column = place
+    return f"Table {table} {network} x{scale} {column}"
+
+
+def _about(cells: list[Cell], what: str = "") -> str:
+    """Name the first of several cells, how many others there are, and the first one's note."""
+    others = f" (and {len(cells) - 1} more)" if len(cells) > 1 else ""
+    note = f": {cells[0].note}" if cells[0].note else ""
+    return f"{shown(cells[0].place)}{what}{others}{note}"

@@ -1,9 +1,9 @@
-"""The verdict of a cell, by stated rules.
+"""The verdict of a cell, by fixed rules.
 
-What is counted (parameters, FLOPs, activations) has no spread: `count`.
-What published weights give on a benchmark has none either, up to the arithmetic of a device: `evaluation`.
-What was trained here differs from seed to seed: `training`.
-What was predicted or measured on a device (memory, time): `cost`.
+Counts (parameters, FLOPs, activations) have no spread: `count`.
+Evaluations of published weights on a benchmark have none either, up to a device's arithmetic: `evaluation`.
+Results of networks trained here differ from seed to seed: `training`.
+Memory and time are predicted, or measured on a device: `cost`.
 """
 
 import math
@@ -25,16 +25,16 @@ MISSING = "missing"
 VERDICTS = (EXACT, ROUNDING, EXPLAINED, REPRODUCED, CONTRADICTED, UNDECIDABLE, NOT_COMPARABLE, MISSING)
 
 TOLERANCE = {"psnr": 0.01, "ssim": 0.0002}
-"""How far apart two evaluations of the same weights may lie: devices and libraries sum in different orders."""
+"""How far apart two evaluations of the same weights may be (dB; SSIM): devices and libraries sum in other orders."""
 
 RESOLUTION = {"psnr": 0.05, "ssim": 0.001}
 """The paper's ablation discusses gaps of this size: an interval that reaches further to a side decides nothing."""
 
 OLDER_SSIM_REST = 0.001
-"""How far SSIM of the older protocol may stay from the print where its PSNR agrees: nobody knows the SSIM code used."""
+"""How far SSIM of the older protocol may be from the published value where its PSNR agrees: its code is unknown."""
 
 AUTHORS_TOLERANCE = {"psnr": 0.02, "ssim": 0.0002}
-"""How far a print may lie from what its authors' own metric gives for their own file."""
+"""How far a published value may be from what its authors' own metric gives for their own file."""
 
 COST_TOLERANCE = 0.03
 """Relative: memory depends a little on the allocator and on the workspace that a convolution library takes."""
@@ -48,29 +48,24 @@ class Verdict:
     note: str = ""
 
 
-def missing(reason: str) -> Verdict:
-    """There is no measured number; `reason` says why."""
-    return Verdict(MISSING, reason)
-
-
 def not_comparable(reason: str) -> Verdict:
-    """There is a measured number, but of something else than the paper's; `reason` says of what."""
+    """Return the verdict on a number of another quantity than the paper's; `reason` says which."""
     return Verdict(NOT_COMPARABLE, reason)
 
 
 def count(printed: str, unit: str, measured: int, alternatives: Sequence[Mapping[str, Any]] = ()) -> Verdict:
-    """The verdict of an exact quantity.
+    """Decide about an exact quantity.
 
-    `exact`: the print is the exact number, all digits of it. `rounding`: the exact number rounds to the print.
-    `explained`: one of the alternative ways of counting gives the print. `contradicted`: nothing does.
+    `exact`: the published value has all digits of the number. `rounding`: the number rounds to the published value.
+    `explained`: one of the alternative ways of counting gives the published value. `contradicted`: none does.
 
     Args:
-        printed: digits as printed, in `unit`.
+        printed: Published digits, in `unit`.
         unit: "K", "M" or "G".
-        measured: the exact number, not scaled.
-        alternatives: what `safmn.cost.conventions.alternatives` computed for the column: mappings with `value` (not
-            scaled), `sentence`, and `rule`, one of "equal" (the value rounds to the print), "between" (the print lies
-            from `low` to `high`) and "one digit" (the rounded value and the print differ in a single digit).
+        measured: The exact number, not scaled.
+        alternatives: What `safmn.cost.conventions.alternatives` computed for the column: mappings with `value` (not
+            scaled), `sentence`, and `rule`, one of "equal" (`value` rounds to the published value), "between" (the
+            published value is from `low` to `high`) and "one digit" (the rounded `value` differs in a single digit).
     """
     if Decimal(printed) * UNITS[unit] == measured:
         return Verdict(EXACT)
@@ -84,14 +79,14 @@ def count(printed: str, unit: str, measured: int, alternatives: Sequence[Mapping
 
 
 def evaluation(printed: str, metric: str, measured: float) -> Verdict:
-    """The verdict of published weights, evaluated: nothing in it is random.
+    """Decide about an evaluation of published weights, in which nothing is random.
 
-    `rounding`: equal at the print's precision. `reproduced`: within 0.01 dB or 0.0002 of it. Else `contradicted`.
+    `rounding`: equal at the published precision. `reproduced`: within 0.01 dB or 0.0002. Else `contradicted`.
 
     Args:
-        printed: digits as printed.
+        printed: Published digits.
         metric: "psnr" (dB) or "ssim".
-        measured: mean over the images.
+        measured: Mean over the images.
     """
     value = Decimal(repr(float(measured)))
     if not value.is_finite():
@@ -105,7 +100,7 @@ def evaluation(printed: str, metric: str, measured: float) -> Verdict:
 
 
 def agrees(printed: str, metric: str, measured: float, tolerance: float | None = None) -> bool:
-    """Whether a number rounds to the print or lies within `tolerance` of it (that of `evaluation`, if None)."""
+    """Return whether a number rounds to the published value or is within `tolerance` of it (TOLERANCE if None)."""
     value = Decimal(repr(float(measured)))
     reach = Decimal(str(TOLERANCE[metric] if tolerance is None else tolerance))
     return value.is_finite() and (rounds_to(value, printed) or abs(value - Decimal(printed)) <= reach)
@@ -120,18 +115,20 @@ def training(
     comparable: bool = True,
     reason: str = "",
 ) -> Verdict:
-    """The verdict of a network trained here, whose result depends on the seed.
+    """Decide about a network trained here, whose result depends on the seed.
 
     `not comparable`: other data, budget or protocol than the paper's, as `reason` says. `contradicted`: the interval
-    misses the print by more than the tolerance of `evaluation`. `reproduced`: it does not, and it is narrow enough
-    (0.05 dB, 0.001 to a side) to have shown a difference of the size that the paper discusses. `undecidable`: it is
-    not, or a single run gives no interval.
+    misses the published value by more than TOLERANCE. `reproduced`: it does not, and its half-width is at most
+    RESOLUTION, so that it would show a difference of the size that the paper discusses. `undecidable`: it is wider, or
+    a single run gives no interval.
 
     Args:
-        printed: digits as printed.
+        printed: Published digits.
         metric: "psnr" (dB) or "ssim".
-        measured: mean over the seeds.
-        interval: of that mean, lower and upper end, from two seeds or more.
+        measured: Mean over the seeds.
+        interval: Lower and upper end for that mean, from two seeds or more.
+        comparable: Whether the network was trained as in the paper.
+        reason: Why not.
     """
     if not comparable:
         return not_comparable(reason)
@@ -160,10 +157,10 @@ def cost(
     reason: str = "",
     tolerance: float = COST_TOLERANCE,
 ) -> Verdict:
-    """The verdict of memory or time, both in the print's unit.
+    """Decide about memory or time, in the published unit.
 
-    `not comparable`: another device or another quantity, as `reason` says. `rounding`: equal at the print's precision.
-    `reproduced`: within `tolerance` (relative). Else `contradicted`.
+    `not comparable`: another device or another quantity, as `reason` says. `rounding`: equal at the published
+    precision. `reproduced`: within `tolerance` (relative). Else `contradicted`.
     """
     if not comparable:
         return not_comparable(reason)
@@ -179,12 +176,12 @@ def cost(
 
 
 def decimals(printed: str) -> int:
-    """How many decimals a print has."""
-    return max(0, -Decimal(printed).as_tuple().exponent)
+    """Return the number of decimals of a published value."""
+    return len(printed.partition(".")[2])
 
 
 def rounds_to(value: Decimal, printed: str) -> bool:
-    """Whether `value` rounds to the print, a tie upwards or to the even digit: both are in use."""
+    """Return whether `value` rounds to the published value, a tie upwards or to the even digit: both are in use."""
     step = Decimal(1).scaleb(-decimals(printed))
     target = Decimal(printed)
     if abs(value - target) > step:
@@ -193,12 +190,12 @@ def rounds_to(value: Decimal, printed: str) -> bool:
 
 
 def rounded(value: int, unit: str, digits: int = 2) -> Decimal:
-    """An exact number in a unit of print, rounded half up to `digits` decimals."""
+    """Return an exact number in "K", "M" or "G", rounded half up to `digits` decimals."""
     return _scaled(value, unit).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
 
 
 def _scaled(value: int, unit: str) -> Decimal:
-    """An exact number in a unit of print; exact, since units are powers of ten."""
+    """Return an exact number in "K", "M" or "G", without rounding."""
     return Decimal(value) / UNITS[unit]
 
 
@@ -207,7 +204,7 @@ def _equal(alternative: Mapping[str, Any], printed: str, unit: str) -> bool:
 
 
 def _between(alternative: Mapping[str, Any], printed: str, unit: str) -> bool:
-    return alternative["low"] <= Decimal(printed) * UNITS[unit] <= alternative["high"]
+    return bool(alternative["low"] <= Decimal(printed) * UNITS[unit] <= alternative["high"])
 
 
 def _one_digit(alternative: Mapping[str, Any], printed: str, unit: str) -> bool:

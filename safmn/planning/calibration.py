@@ -1,7 +1,7 @@
-"""What a training step, a validation, an evaluation and the start of a process take on the device that is there.
+"""Times of a training step, a validation, an evaluation and the start of a process on this device.
 
-The step is the real one (`PatchSampler`, `TrainStep`, the flags of a training run) on pictures of noise: how long it
-takes depends on their size alone. Medians over repetitions after a warm-up, each within a budget of seconds.
+The step is the real one (`PatchSampler`, `TrainStep`, the settings of a training run) on images of noise, since only
+their size affects its time. Every time is a median over repetitions after a warm-up, within a budget of seconds.
 """
 
 import itertools
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,15 @@ from safmn.device.description import Cpu, Cuda, describe
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
+from safmn.schema import RunSettings
 from safmn.training import capture, loop, validation
 from safmn.training.step import TrainStep
 
 WARM_UP = 2
-LEAST, MOST = 3, 200  # timed repetitions
-FEWEST = 4  # patches, where time forbids a whole batch: with one or two, threads mostly wait for one another
-SHARE_OF_MEMORY = 0.8  # that a calibrated step may fill; the rest is for kernels' workspaces and other processes
-PICTURE = {"cpu": (384, 384), "cuda": (1356, 2040)}  # HR height and width; a GPU is only busy with a large one
+MIN_REPETITIONS, MAX_REPETITIONS = 3, 200
+MIN_PATCHES = 4  # of a partial batch: with one or two, threads mostly wait for each other
+SHARE_OF_MEMORY = 0.8  # that a calibrated step may use; the rest is for kernels' workspaces and other processes
+PICTURE = {"cpu": (384, 384), "cuda": (1356, 2040)}  # HR height and width; only a large image keeps a GPU busy
 NOISE_PICTURES = 8
 
 
@@ -40,8 +42,8 @@ class Timing:
     """Repetitions of one piece of work.
 
     Attributes:
-        seconds: the median of one.
-        repetitions: how many were timed.
+        seconds: the median.
+        repetitions: their number.
         spread: interquartile range over median.
     """
 
@@ -55,11 +57,11 @@ class Step:
     """One training step.
 
     Attributes:
-        seconds: of one step of the whole batch.
+        seconds: of a step with the whole batch.
         batch: patches of a step of the study.
-        measured_batch: patches of the steps that were timed; where fewer, `seconds` is scaled by their ratio.
+        measured_batch: patches of the steps that were timed; if fewer, `seconds` is scaled by the ratio.
         timing: of the steps that were timed.
-        reason: why fewer were timed; "" if they were not.
+        reason: why fewer patches were timed; "" if they were not.
     """
 
     seconds: float
@@ -69,12 +71,12 @@ class Step:
     reason: str
 
     def record(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return it as plain data."""
         return asdict(self)
 
 
 class Noise:
-    """Pictures of noise with the interface of a packed dataset: `count` of HR size `height` x `width`."""
+    """Images of noise with the interface of a packed dataset: `count` of HR size `height` x `width`."""
 
     def __init__(self, scale: int, height: int, width: int, count: int) -> None:
         draw = np.random.Generator(np.random.Philox(0))
@@ -83,23 +85,26 @@ class Noise:
         self.names = [f"noise{number}" for number in range(count)]
         self._lr = [draw.integers(0, 256, (height // scale, width // scale, 3), np.uint8) for _ in self.names]
         self._hr = [draw.integers(0, 256, (height, width, 3), np.uint8) for _ in self.names]
+        self.hr_pixels = sum(image.shape[0] * image.shape[1] for image in self._hr)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def lr(self, index: int) -> np.ndarray:
+        """Return an LR image, uint8 H x W x 3."""
         return self._lr[index]
 
     def hr(self, index: int) -> np.ndarray:
+        """Return its HR image, uint8 sH x sW x 3."""
         return self._hr[index]
 
 
 @contextmanager
 def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[None]:
-    """Threads, precision and kernels as in a training run with these settings; afterwards as before.
+    """Set threads, precision and kernels as a training run with these settings does, and restore them afterwards.
 
-    On a CPU with fewer cores than the settings have threads, one thread a core: threads that wait for one another's
-    core scatter too much to be measured.
+    On a CPU with fewer cores than `settings["threads"]`, there is one thread for each core: more would scatter too
+    much to be measured.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     threads = torch.get_num_threads()
@@ -114,11 +119,11 @@ def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[N
         cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = flags
 
 
-def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: int = LEAST) -> Timing:
-    """Times `work`, which may return before the device has done it, as often as fits into `budget` seconds in all."""
+def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: int = MIN_REPETITIONS) -> Timing:
+    """Time `work` as often as fits into `budget` seconds; it may return before the device is done."""
     began = time.perf_counter()
     once = once_warm(work, device)
-    repetitions = max(least, min(MOST, int((budget - (time.perf_counter() - began)) / once)))
+    repetitions = max(least, min(MAX_REPETITIONS, int((budget - (time.perf_counter() - began)) / once)))
     marks = [device.mark()]
     for _ in range(repetitions):
         work()
@@ -130,7 +135,7 @@ def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: 
 
 
 def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
-    """Seconds of a single piece of work after the warm-up: enough to choose how often to repeat it."""
+    """Return the seconds of a single piece of work after the warm-up, to choose the number of repetitions."""
     for _ in range(WARM_UP):
         work()
     device.synchronise()
@@ -142,19 +147,21 @@ def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
 
 def step(
     specification: dict[str, Any],
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     device: Cpu | Cuda,
     budget: float,
     peak: int,
     resident: bool | None = None,
 ) -> Step:
-    """Times the training step of a specification; to be called within `as_in_training`.
+    """Time the training step of a specification, within `as_in_training`.
 
     Args:
+        specification: from `Study.specification`.
         run_settings: the study's `run` section, which says whether a step is recorded as a CUDA graph.
-        budget: seconds, about.
+        device: the device to calibrate on.
+        budget: seconds, approximately.
         peak: bytes that a step of the whole batch needs, as `memory.predict_training` says.
-        resident: whether training images lie on the device; None as the sampler decides.
+        resident: whether training images lie on the device; None lets the sampler decide.
 
     Raises:
         UserError: not even one patch fits into memory.
@@ -165,10 +172,10 @@ def step(
     if peak > room:
         measured = _power_of_two(int(batch * room / peak))
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
-    if device.kind == "cpu" and measured > FEWEST:  # a GPU takes a whole batch in the time of a few patches
+    if device.kind == "cpu" and measured > MIN_PATCHES:  # a GPU takes a whole batch in the time of a few patches
         with _stepping(specification, run_settings, 1, device, resident) as work:
             one = once_warm(work, device)
-        affordable = max(FEWEST, _power_of_two(int(budget / (one * (WARM_UP + 1 + LEAST)))))
+        affordable = max(MIN_PATCHES, _power_of_two(int(budget / (one * (WARM_UP + 1 + MIN_REPETITIONS)))))
         if affordable < measured:
             measured = affordable
             reason = f"more would take longer than the {budget:g} s for the steps of a network"
@@ -186,31 +193,30 @@ def step(
                     "another one, or on the CPU with --device cpu"
                 ) from error
             reason = f"{measured} patches do not fit into this device's memory"
-        measured = _power_of_two(measured // 2)  # outside the handler, which keeps the failed step's tensors alive
+        measured = _power_of_two(measured // 2)  # outside of the handler, which keeps the failed step's tensors alive
         torch.cuda.empty_cache()
 
 
 @contextmanager
 def _stepping(
     specification: dict[str, Any],
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     batch: int,
     device: Cpu | Cuda,
     resident: bool | None,
 ) -> Iterator[Callable[[], object]]:
-    """Yields a function that makes one batch and one step, as the training loop does, recorded if that does."""
+    """Yield a function that draws one batch and does one step, recorded as a CUDA graph if training records it."""
     settings, scale = specification["training"], specification["scale"]
     side = 2 * settings["patch"] * scale
-    where, pictures = device.torch_device, Noise(scale, side, side, NOISE_PICTURES)
-    # Where patches are drawn from takes no time: these pictures are too small for sub-images.
-    sampler = PatchSampler([pictures], batch, settings["patch"], scale, seed=0, device=where, resident=resident)
+    where, noise = device.torch_device, Noise(scale, side, side, NOISE_PICTURES)
+    # Always drawn by area, which takes as long: these images are too small for sub-images.
+    sampler = PatchSampler([noise], batch, settings["patch"], scale, seed=0, device=where, resident=resident)
     one = TrainStep(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
     learn = capture.as_asked(one, run_settings)
-    iteration = -1
+    iterations = itertools.cycle(range(settings["iterations"]))
 
     def work() -> object:
-        nonlocal iteration
-        iteration = (iteration + 1) % settings["iterations"]
+        iteration = next(iterations)
         return learn(iteration, *sampler.batch(iteration))
 
     with sampler:
@@ -221,22 +227,29 @@ def _stepping(
 
 
 def validating(specification: dict[str, Any], device: Cpu | Cuda, budget: float) -> float:
-    """Seconds of a validation for each HR pixel; to be called within `as_in_training`."""
-    network, noise, scale = _in_eval(specification, device, 1)
+    """Return the seconds of a validation for each HR pixel, within `as_in_training`."""
+    network, noise = _evaluated(specification, device, 1)
     pairs = [(noise.lr(0), noise.hr(0))]
-    timing = timed(lambda: validation.rgb_psnr(network, pairs, scale), device, budget, least=2)
-    return timing.seconds / _hr_pixels(noise)
+    work = partial(validation.rgb_psnr, network, pairs, noise.scale)
+    return timed(work, device, budget, least=2).seconds / noise.hr_pixels
 
 
 def evaluating(specification: dict[str, Any], device: Cpu | Cuda, budget: float) -> float:
-    """Seconds of an evaluation, PSNR and SSIM included, for each HR pixel."""
-    network, noise, scale = _in_eval(specification, device, torch.get_num_threads())
-    timing = timed(lambda: evaluation.evaluate(network, noise, scale), device, budget, least=2)
-    return timing.seconds / _hr_pixels(noise)
+    """Return the seconds of an evaluation, PSNR and SSIM included, for each HR pixel."""
+    network, noise = _evaluated(specification, device, torch.get_num_threads())
+    work = partial(evaluation.evaluate, network, noise, noise.scale)
+    return timed(work, device, budget, least=2).seconds / noise.hr_pixels
+
+
+def _evaluated(specification: dict[str, Any], device: Cpu | Cuda, count: int) -> tuple[torch.nn.Module, Noise]:
+    """Return the network in eval mode and `count` images to run it on."""
+    scale = specification["scale"]
+    network = networks.accelerate(networks.build(specification["network"], scale)).to(device.torch_device).eval()
+    return network, Noise(scale, *PICTURE[device.kind], count)
 
 
 def starting(device: Cpu | Cuda) -> float:
-    """Seconds until a process of its own has loaded what training and evaluation need, and reached the device."""
+    """Return the seconds until a new process has imported training and evaluation and initialised the device."""
     program = "import torch, safmn.training.loop, safmn.quality.evaluation\n"
     program += f"torch.zeros(1, device={device.kind!r})"
     began = time.perf_counter()
@@ -245,7 +258,7 @@ def starting(device: Cpu | Cuda) -> float:
 
 
 def free_memory(device: Cpu | Cuda) -> float:
-    """Bytes that a process could take on the device now; infinite where nothing tells."""
+    """Return the bytes that a process could allocate on the device now; infinite if unknown."""
     if device.kind == "cuda":
         return float(torch.cuda.mem_get_info()[0])
     try:
@@ -257,17 +270,6 @@ def free_memory(device: Cpu | Cuda) -> float:
     return float("inf")
 
 
-def _in_eval(specification: dict[str, Any], device: Cpu | Cuda, count: int) -> tuple[torch.nn.Module, Noise, int]:
-    scale = specification["scale"]
-    height, width = PICTURE[device.kind]
-    network = networks.accelerate(networks.build(specification["network"], scale)).to(device.torch_device).eval()
-    return network, Noise(scale, height, width, count), scale
-
-
-def _hr_pixels(noise: Noise) -> int:
-    return sum(noise.hr(index).shape[0] * noise.hr(index).shape[1] for index in range(len(noise)))
-
-
 def _power_of_two(number: int) -> int:
-    """The largest power of two that is not above `number`; at least 1."""
+    """Return the largest power of two that is not above `number`; at least 1."""
     return 1 << max(0, number.bit_length() - 1)

@@ -1,4 +1,4 @@
-"""What a study writes, in bytes: packed datasets, and each run's states, weights, history and scalars."""
+"""Bytes that a study writes: packed datasets, and states, weights, history and scalars of each run."""
 
 import math
 import shutil
@@ -14,29 +14,30 @@ from torch.utils._pytree import tree_map
 from safmn import layout, networks
 from safmn.data import catalogue
 from safmn.planning.sizes import Sizes
+from safmn.schema import RunSettings
 from safmn.study import Study
 from safmn.training import state
 from safmn.training.history import COLUMNS
 from safmn.training.kept import Kept
 from safmn.training.step import TrainStep
 
-SAMPLE = 1000  # rows of a history from which longer ones are projected
-SCALAR = 55  # bytes of one value in an event file: its name, step and value in a framed record
+SAMPLE = 1000  # rows of a history from which longer ones are extrapolated
+SCALAR = 55  # bytes of one value in a TensorBoard event file
 
 
-def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[str, int]:
-    """Bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
+def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str, int]:
+    """Return the bytes that a finished run leaves: `states` (two generations), `weights`, `history`, `scalars`.
 
-    What a run keeps after a real step on the meta device is serialised with zeros for values, of which the bytes do not
-    depend. What is written is a little less, since a state keeps weights once that are best and sound alike. While one
-    is saved there are three.
+    The state of a real step on the meta device is serialised, with zeros in place of the values. The true size is a
+    little smaller, since a state stores weights only once if they are best and latest. During a save there are three
+    generations.
     """
     settings, scale = specification["training"], specification["scale"]
     step = TrainStep(networks.build(specification["network"], scale), settings, torch.device("meta"))
     patches = (torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta") for side in (8, 8 * scale))
-    step(0, *patches)  # makes the optimiser's moments
+    step(0, *patches)  # creates the optimiser's moments
     kept = Kept(step)
-    kept.best["weights"], _ = kept.weights()  # not the sound ones
+    kept.best["weights"], _ = kept.weights()  # a copy of its own
     empty = len(_state(kept))
     rows = history_rows(settings, run_settings)
     sample = min(rows, SAMPLE)
@@ -53,9 +54,9 @@ def of_run(specification: dict[str, Any], run_settings: dict[str, Any]) -> dict[
     }
 
 
-def history_rows(settings: dict[str, Any], run_settings: dict[str, Any]) -> int:
-    """Lines of a run's history: one each `log_every` iterations, one at each validation."""
-    total, log, validate = settings["iterations"], run_settings["log_every"], settings["validate_every"]
+def history_rows(settings: dict[str, Any], run_settings: RunSettings) -> int:
+    """Return the lines of a run's history: one every `log_every` iterations, one at each validation."""
+    total, log, validate = settings["iterations"], run_settings.log_every, settings["validate_every"]
     due = total // log + total // validate - total // math.lcm(log, validate)
     return due + (total % log != 0 and total % validate != 0)
 
@@ -65,20 +66,16 @@ def _state(kept: Kept) -> bytes:
 
 
 def _zeros(value: Any) -> Any:
-    """The same with tensors that have data."""
-    return tree_map(lambda each: torch.zeros(each.shape, dtype=each.dtype) if isinstance(each, Tensor) else each, value)
+    """Return the same structure with tensors that have data."""
+    return tree_map(lambda leaf: torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, Tensor) else leaf, value)
 
 
 def packed(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
-    """Every packed dataset that the study needs: name, scale, bytes, whether it is there, where its size is from.
-
-    Training and validation images at the scales that are trained, test images at all; `bytes` is None where nothing
-    is known about a dataset.
-    """
-    found = []
+    """Return a record of each packed dataset that the study needs; `bytes` is None if nothing is known about it."""
+    datasets = []
     for name, scale in study.packed_datasets():
         size = sizes.dataset(name, scale)
-        found.append(
+        datasets.append(
             {
                 "dataset": name,
                 "scale": scale,
@@ -89,23 +86,22 @@ def packed(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
                 "remark": size.remark,
             }
         )
-    return found
+    return datasets
 
 
 def downloads(names: list[str], scales: Iterable[int] = ()) -> dict[str, int | None]:
-    """Archive -> bytes (None if not known) of what `safmn fetch` takes for datasets' HR, and LR at these scales."""
-    found: dict[str, int | None] = {}
+    """Return archive -> bytes (None if unknown) that `safmn fetch` loads for datasets' HR, and LR at these scales."""
+    archives: dict[str, int | None] = {}
     for name in names:
         kinds = {catalogue.HR, *scales}
         for archive in catalogue.archives_of(name, kinds):
-            held = kinds & set(archive.holds[name])
-            if held:
-                found[archive.remote.name] = archive.about
-            kinds -= held
-    return found
+            if kinds & set(archive.holds[name]):
+                archives[archive.remote.name] = archive.about
+            kinds -= set(archive.holds[name])
+    return archives
 
 
 def free(folder: Path) -> int:
-    """Bytes free where `folder` is, or would be made."""
-    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    """Return the free bytes of the disk that holds `folder`, which need not exist."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free

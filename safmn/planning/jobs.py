@@ -1,6 +1,6 @@
-"""What the rules in `workflow/` ask of a study: files, options and fingerprints of each job.
+"""Files, options and fingerprints of each job of a study, for the rules in `workflow/`.
 
-Paths are relative to where Snakemake runs. Wildcards may stand in the place of names, scales and seeds.
+Paths are relative to where Snakemake runs. Names, scales and seeds may be wildcards.
 """
 
 import shlex
@@ -32,39 +32,40 @@ class Jobs:
 
     Attributes:
         study: the study.
-        to_fetch: what is to be downloaded: source -> dataset -> scales.
-        tested: the test sets that its jobs need. A test set that is given on application only, and is not available, is
-            left out.
-        scenes: what Figures 2, 5 and 6 look at.
-        counts: network of Tables 1 to 4 -> what its counts depend on; all code is read for it, mistakes are told now.
+        to_fetch: the downloads: source -> dataset -> scales.
+        tested: the test sets that its jobs need, without those that are given on application only and not available.
+        scenes: the images of Figures 2, 5 and 6.
+        counts: network of Tables 1 to 4 -> fingerprint of its counts. This reads the code of all networks, so that
+            mistakes are reported before anything runs.
     """
 
     def __init__(self, study: Study) -> None:
         self.study = study
         self.to_fetch = study.to_fetch()
-        folders = study.data["folders"]
-        self.tested = [text for text in study.data["test"] if sources.can_be_expected(text, study.roots, folders)]
+        folders = study.data.folders
+        self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
         self.counts = {name: cost.of_counts(name) for name in (*study.variants, *study.networks)}
 
     def at(self, place: str) -> str:
-        """A place of `safmn.layout`, from where Snakemake runs."""
+        """Return the path of a place of `safmn.layout`."""
         return f"{self.study.results}/{place}"
 
     # --- a run of Snakemake as a whole ---
 
     def begin(self) -> None:
-        """Writes the study down, as all jobs read it, and takes away what says that its tables are made."""
+        """Write `study.json`, which all jobs read, and remove the marker of finished tables."""
         Path(self.at(layout.FINISHED)).unlink(missing_ok=True)
         write_json(self.at(layout.STUDY), self.study.content)
 
     # --- data ---
 
     def markers(self, source: str | None = None) -> list[str]:
-        """The files that say that the datasets of a source (or of all) have been downloaded."""
+        """Return the marker files of the downloaded datasets of a source, or of all sources."""
         chosen = self.to_fetch.values() if source is None else [self.to_fetch[source]]
-        return [self._marker(name, scale) for each in chosen for name, scales in each.items() for scale in scales]
+        pairs = [pair for datasets in chosen for pair in datasets.items()]
+        return [self._marker(name, scale) for name, scales in pairs for scale in scales]
 
     def _marker(self, dataset: str, scale: int) -> str:
         return str(supply.marker(self.study.roots[-1], self.study.name, dataset, scale))
@@ -81,45 +82,45 @@ class Jobs:
 
     @cached_property
     def weights_folder(self) -> Path | None:
-        """Where published weights are downloaded to."""
-        return self.study.weights_roots[-1] if self.study.content["weights"]["download"] else None
+        """The folder into which published weights are downloaded."""
+        return self.study.weights_roots[-1] if self.study.weights.download else None
 
     def images(self, dataset: str, scale: int) -> list[str]:
-        """The image files of a dataset, so that a changed one is noticed; none while the dataset is not there.
+        """Return the image files of a dataset, so that Snakemake notices a change; none while it is absent.
 
-        For one that is downloaded, the record of that: its images are known only afterwards, and were verified then.
+        For a dataset that is downloaded, return its marker file: its images are known, and verified, only afterwards.
         """
         if dataset in self.fetched:
             return [self._marker(dataset, scale)]
         try:
-            pairs = sources.locate(dataset, self.study.roots, self.study.data["folders"]).pairs(scale)
+            pairs = sources.locate(dataset, self.study.roots, self.study.data.folders).pairs(scale)
         except UserError:
-            return []  # the job tells what is missing and how to get it
+            return []  # the job reports what is missing and how to get it
         return [str(path) for pair in pairs for path in (pair.hr, pair.lr) if path is not None]
 
     def where(self, dataset: str) -> str:
-        """The options that tell `safmn pack` where a dataset lies."""
-        folder = self.study.data["folders"].get(dataset)
+        """Return the options that tell `safmn pack` where a dataset lies."""
+        folder = self.study.data.folders.get(dataset)
         roots = self.study.roots[-1:] if dataset in self.fetched else self.study.roots
         options = [f"--data-root {shlex.quote(str(root))}" for root in roots]
         options += [f"--folder {shlex.quote(folder)}"] if folder else []
-        options += ["--border clamped"] if self.study.data["border"] == "clamped" else []
+        options += ["--border clamped"] if self.study.data.border == "clamped" else []
         return " ".join(options)
 
     def packed(self, selections: list[str], scale: int | str) -> list[str]:
-        """The packed datasets that selections of images are taken from."""
+        """Return the packed datasets that contain selections of images."""
         names = dict.fromkeys(sources.parse_selection(text)[0] for text in selections)
         return [self.at(f"{layout.packed(name, scale)}/{layout.INDEX}") for name in names]
 
     @cached_property
     def packing(self) -> str:
-        """The code that makes pixels out of image files."""
+        """Fingerprint of the code that reads pixels from image files."""
         return fingerprint.code(*_PACKING)
 
     # --- quality ---
 
     def test_sets(self, scale: int | str) -> list[str]:
-        """The packed test sets, with the part of each that the study tests on."""
+        """Return the packed test sets, with the slice of each that the study tests on."""
         return [self._part(text, scale) for text in self.tested]
 
     def _part(self, text: str, scale: int | str) -> str:
@@ -127,32 +128,32 @@ class Jobs:
         return self.at(layout.packed(name, scale)) + text.removeprefix(name)
 
     def scores(self, network: str, scale: int | str, which: str) -> list[str]:
-        """One CSV a test set, named as the report looks for it: two parts of one dataset have files of their own."""
+        """Return the CSV file of each test set; two slices of one dataset have two files."""
         return [self.at(layout.scores(network, scale, which, stem)) for stem in self._stems]
 
     @cached_property
     def _stems(self) -> list[str]:
-        known = {each.selection: each.stem for each in benchmarks(self.study)}
-        return [known[text] for text in self.tested]
+        stems = {benchmark.selection: benchmark.stem for benchmark in benchmarks(self.study)}
+        return [stems[text] for text in self.tested]
 
     def published_scores(self) -> list[str]:
-        """The networks of Table 1 whose published weights are at hand, and bicubic, which needs none."""
-        found = []
+        """Return the CSV files of networks whose published weights are available, and of bicubic, which needs none."""
+        files = []
         for name in [*self.study.networks, *self.study.variants]:
             for scale in self.study.scales:
                 if name == "bicubic":
-                    found += self.scores(name, scale, "published") + self.scores(name, scale, "legacy")
+                    files += self.scores(name, scale, "published") + self.scores(name, scale, "legacy")
                 elif scale in networks.info(name).scales and self.published_file(name, scale):
-                    found += self.scores(name, scale, "published")
-        return found
+                    files += self.scores(name, scale, "published")
+        return files
 
     def published_file(self, network: str, scale: int) -> str | None:
-        """The authors' file of a network, at hand or to be downloaded, or None."""
+        """Return the authors' file of a network, available or to be downloaded, or None."""
         file = self.study.published_weights(network, scale)
         return None if file is None else str(file)
 
     def evaluation(self, network: str) -> str:
-        """The code that makes a PSNR out of weights and images, that of the network among it."""
+        """Return the fingerprint of the code that evaluates a network, the network's own included."""
         return digest([self._evaluating, self._code(network)])
 
     @cached_property
@@ -162,7 +163,7 @@ class Jobs:
     # --- training ---
 
     def training(self, network: str, scale: int, seed: int) -> str:
-        """What a run's result depends on; a changed comment is not among it."""
+        """Return the fingerprint of a run; a changed comment does not change it."""
         return training.key_of(self.study.specification(Run(network, scale, seed)), [])
 
     # --- cost ---
@@ -173,22 +174,21 @@ class Jobs:
         return ["safmn", *(name for name in self.study.networks if 2 in networks.info(name).rows)]
 
     def memory(self) -> str:
-        """What the predicted memory depends on."""
+        """Return the fingerprint of the predicted memory."""
         return digest([cost.of_memory(name) for name in self.timed])
 
     # --- inspection ---
 
     def inspected(self) -> list[str]:
-        """The stems of what is looked into: networks with weights; nothing without an image to look at."""
+        """Return the files, without suffix, of the networks with weights that are inspected; none without a scene."""
         return [
-            self.at(layout.inspection(each.network, each.scale, each.weights))
-            for each in subjects.subjects(self.study)
-            if self.scenes
-            and (each.run is not None or each.network == "bicubic" or self.published_file(each.network, each.scale))
+            self.at(layout.inspection(subject.network, subject.scale, subject.weights))
+            for subject in (subjects.subjects(self.study) if self.scenes else ())
+            if subject.run or subject.network == "bicubic" or self.published_file(subject.network, subject.scale)
         ]
 
     def inspected_weights(self, network: str, scale: int, weights: str) -> list[str]:
-        """The file that a network is looked into with; none for bicubic."""
+        """Return the file of the weights that are inspected; none for bicubic."""
         if weights == subjects.PUBLISHED:
             file = self.published_file(network, scale)
             return [file] if file else []
@@ -196,19 +196,16 @@ class Jobs:
         return [self.at(layout.weights(network, scale, seed, which))]
 
     def scene_options(self, scale: int | str) -> str:
-        """The scenes as `safmn inspect` takes them."""
-        found = []
+        """Return the scenes as options of `safmn inspect`."""
+        options = []
         for scene in self.scenes:
-            words = [
-                self._part(scene["test"], scale),
-                *([scene["image"]] if scene["image"] else []),
-                *(scene["at"] or []),
-            ]
-            found.append("--scene " + " ".join(shlex.quote(str(word)) for word in words))
-        return " ".join(found)
+            image = [scene["image"]] if scene["image"] else []
+            words = map(str, (self._part(scene["test"], scale), *image, *(scene["at"] or ())))
+            options.append(f"--scene {shlex.join(words)}")
+        return " ".join(options)
 
     def inspection(self, network: str) -> str:
-        """The code that chooses where to look, and looks, and what it looks into; not that which writes files."""
+        """Return the fingerprint of the code that inspects a network, the network's own included."""
         return digest([self._looking, self._code(network)])
 
     @cached_property
@@ -217,5 +214,5 @@ class Jobs:
 
 
 def weights_option(files: list[Any]) -> str:
-    """`--weights FILE` where there is one."""
+    """Return `--weights FILE` for each file."""
     return " ".join(f"--weights {shlex.quote(str(file))}" for file in files)

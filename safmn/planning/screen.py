@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""The screen that tables are printed on."""
 
 import sys
 
@@ -8,6 +8,6 @@ WIDTH_OF_A_FILE = 140  # characters
 
 
 def console() -> Console:
-    """The terminal in its own width; a file or pipe in one that fits the tables. Text is printed as it is."""
+    """Return the terminal, or a file or pipe with a width that fits the tables. Text is printed without markup."""
     width = None if sys.stdout.isatty() else WIDTH_OF_A_FILE
     return Console(width=width, highlight=False, markup=False, emoji=False)

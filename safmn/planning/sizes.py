@@ -1,7 +1,7 @@
-"""How many pixels a dataset has: as packed, by its images' headers, or by known facts where it is absent."""
+"""Pixels of datasets: as packed, from the headers of their images, or from known facts if they are absent."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from safmn import layout
 from safmn.data import images, pairs, sources
@@ -22,7 +22,7 @@ TYPICAL = {
     "DIV2K_val": 2_800_000,
     "Flickr2K": 3_050_000,
 }
-"""Dataset -> mean HR pixels of an image, where it cannot be looked at."""
+"""Dataset -> mean HR pixels of an image, for datasets that are absent."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Size:
 
     Attributes:
         shapes: (LR, HR) pixels of each image.
-        origin: "packed", "headers" (of its files), "facts" (about a dataset that is not here), "unknown".
-        remark: why the images themselves could not be looked at; "" if they could.
+        origin: "packed", "headers" (of its files), "facts" (about an absent dataset) or "unknown".
+        remark: why the images could not be read; "" if they could.
     """
 
     shapes: list[tuple[int, int]]
@@ -41,63 +41,56 @@ class Size:
 
     @property
     def hr_pixels(self) -> int:
+        """The number of HR pixels."""
         return sum(hr for _, hr in self.shapes)
 
     @property
     def bytes(self) -> int:
-        """Packed: uint8, three channels, LR and HR."""
+        """The packed size: LR and HR, three channels of uint8."""
         return 3 * sum(lr + hr for lr, hr in self.shapes)
-
-    def select(self, part: slice) -> "Size":
-        """The images of a slice."""
-        return Size(self.shapes[part], self.origin, self.remark)
 
 
 class Sizes:
-    """Sizes of a study's datasets, each looked at once."""
+    """Sizes of a study's datasets, each read once."""
 
     def __init__(self, study: Study) -> None:
-        self._data = study.data
-        self._roots = study.roots
-        self._results = study.results
+        self._study = study
         self._known: dict[tuple[str, int], Size] = {}
 
     def dataset(self, name: str, scale: int) -> Size:
-        """All images of a dataset, which is what is packed."""
+        """Return the size of a whole dataset, which is what is packed."""
         if (name, scale) not in self._known:
-            self._known[name, scale] = self._look(name, scale)
+            self._known[name, scale] = self._read(name, scale)
         return self._known[name, scale]
 
     def selection(self, text: str, scale: int) -> Size:
-        """The images of a selection such as "BSDS200[10:]"."""
+        """Return the size of a selection such as "BSDS200[10:]"."""
         name, part = sources.parse_selection(text)
-        return self.dataset(name, scale).select(part)
+        whole = self.dataset(name, scale)
+        return Size(whole.shapes[part], whole.origin, whole.remark)
 
-    def selections(self, use: str, scale: int) -> list[Size]:
-        """Those of `data.train`, `data.validation` or `data.test`."""
-        return [self.selection(text, scale) for text in self._data[use]]
+    def selections(self, use: Literal["train", "validation", "test"], scale: int) -> list[Size]:
+        """Return the sizes of `data.train`, `data.validation` or `data.test`."""
+        return [self.selection(text, scale) for text in self._study.selections(use)]
 
-    def _look(self, name: str, scale: int) -> Size:
-        place = self._results / layout.packed(name, scale)
-        if (place / layout.PIXELS).exists():
+    def _read(self, name: str, scale: int) -> Size:
+        study = self._study
+        folder = study.results / layout.packed(name, scale)
+        if (folder / layout.PIXELS).exists():
             try:
-                packed: Any = open_pairs(place, scale)
-                shapes = [(_pixels(packed.lr(i)), _pixels(packed.hr(i))) for i in range(len(packed))]
-                return Size(shapes, "packed")
+                packed = open_pairs(folder, scale)
+                heights_and_widths = [(packed.lr(i).shape, packed.hr(i).shape) for i in range(len(packed))]
+                return Size([(lr[0] * lr[1], hr[0] * hr[1]) for lr, hr in heights_and_widths], "packed")
             except UserError:
                 pass  # it is packed again when it is needed
         try:
-            found = sources.locate(name, self._roots, self._data["folders"]).pairs(scale)
-            return Size([_of_pair(pair, scale) for pair in found], "headers")
+            located = sources.locate(name, study.roots, study.data.folders).pairs(scale)
+            return Size([_of_pair(pair, scale) for pair in located], "headers")
         except UserError as error:
             known = sources.DATASETS.get(name)
             if known is None or name not in TYPICAL:
                 return Size([], "unknown", str(error))
             return Size([(TYPICAL[name] // scale**2, TYPICAL[name])] * known.images, "facts", str(error))
-
-
-def _pixels(image: Any) -> int:
-    return image.shape[0] * image.shape[1]
 
 
 def _of_pair(pair: pairs.Pair, scale: int) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""How long jobs take on several devices."""
+"""The time of jobs on several devices, and durations in words."""
 
 import heapq
 from collections.abc import Iterable
 
 
 def makespan(seconds: Iterable[float], devices: int) -> float:
-    """Seconds until the last of these jobs is done on `devices` devices, each taking the longest job that waits."""
+    """Return the seconds until all jobs are done on `devices` devices, each taking the longest waiting job."""
     busy = [0.0] * max(1, devices)
     for job in sorted(seconds, reverse=True):
         heapq.heappush(busy, heapq.heappop(busy) + job)
@@ -13,7 +13,7 @@ def makespan(seconds: Iterable[float], devices: int) -> float:
 
 
 def spoken(seconds: float) -> str:
-    """A duration in the unit that suits it: "58.2 ms", "4.8 s", "45 s", "12.5 min", "20.9 h"."""
+    """Return a duration in a suitable unit: "58.2 ms", "4.8 s", "45 s", "12.5 min", "20.9 h"."""
     if seconds < 1:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 120:
@@ -24,6 +24,6 @@ def spoken(seconds: float) -> str:
 
 
 def with_days(seconds: float) -> str:
-    """As `spoken`, with the days behind what is more than four of them."""
+    """Return a duration as `spoken` does, followed by the days if it is more than four."""
     days = seconds / 86400
     return spoken(seconds) + (f" ({days:,.1f} days)" if days > 4 else "")

@@ -1,6 +1,6 @@
-"""`cells.csv`: every number of the paper's tables beside what a study measured. A pure join; nothing is computed anew.
+"""`cells.csv`: every number of the paper's tables beside what a study measured. It only joins files.
 
-A half-finished study, or an empty one, gives the same rows: a missing cell says why and what to do.
+A study of any state gives the same rows: a missing cell says why and what to do.
 """
 
 import csv
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safmn.errors import UserError
 from safmn.files import atomic
@@ -21,28 +22,27 @@ from safmn.report.measured import METRICS, Results
 from safmn.report.qualities import Qualities
 from safmn.study import Study
 
-ABLATIONS = 3  # the table that variants stand in which the paper does not have
+ABLATIONS = 3  # the table of variants that the paper does not have
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
-
-
-READERS = {int: int, str: str, float | None: _number, bool: {"True": True, "False": False}.__getitem__}
 FIELDS = {"row" if each.name == "network" else each.name: each for each in fields(Cell) if each.compare}
 """Column of the file -> field of Cell."""
-COLUMNS = list(FIELDS)
+READERS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    str: str,
+    float | None: lambda text: float(text) if text else None,
+    bool: {"True": True, "False": False}.__getitem__,
+}
+"""Type of a field -> how it is read."""
 
 
 def collect(study: Study, results: Path | str) -> list[Cell]:
-    """Every cell of Tables 1 to 5 for the networks of `study`.
+    """Make every cell of Tables 1 to 5 for the networks of `study`.
 
-    Rows stand in the paper's order; variants that it does not have follow in Table 3, or stand beside the row that they
-    name.
+    Rows are in the paper's order; variants that it does not have follow in Table 3, or the row that they name.
 
     Args:
-        results: the folder `results/<study>`; may be empty or missing.
+        study: The study.
+        results: The folder `results/<study>`; may be empty or missing.
     """
     known, source = all_networks(), Results(results)
     chosen = {name: known[name] for name in [*study.variants, *study.networks]}
@@ -57,7 +57,7 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:
-    """Writes `cells.csv`, every digit of every number."""
+    """Write `cells.csv`, numbers with all digits."""
     with atomic(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIELDS)
@@ -66,50 +66,44 @@ def write(cells: Iterable[Cell], file: Path | str) -> None:
 
 
 def read(file: Path | str) -> list[Cell]:
-    """Reads `cells.csv` back as `collect` returned it, without remarks; UserError where it cannot be read."""
+    """Read `cells.csv` as `collect` returned it, without remarks.
+
+    Raises:
+        UserError: If the file cannot be read, or has other columns.
+    """
     try:
         with open(file, encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle, strict=True)
             lines = list(reader)
-            if reader.fieldnames != COLUMNS:
-                raise ValueError("its columns are others")
-            if any(None in line or None in line.values() for line in lines):
-                raise ValueError("a line has more or fewer fields than the header")
-            return [
-                Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines
-            ]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        if reader.fieldnames != list(FIELDS):
+            raise ValueError("its columns are others")
+        if any(None in line or None in line.values() for line in lines):
+            raise ValueError("a line has more or fewer fields than the header")
+        return [Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} is not readable ({reason}): `safmn tables` makes it anew") from error
 
 
-# --- Which cells there are -------------------------------------------------------------------------------------------
-
-
-def ablation_scales(study: Study) -> list[int]:
-    """Where Tables 3 and 4 are: x4 as in the paper, or what the study has instead."""
-    return [4] if 4 in study.scales else study.scales
-
-
 def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -> Iterable[PrintedCell]:
-    """Every cell, in the order of print; blank ones that the study fills follow those of their row."""
+    """Yield every cell in the paper's order; blank ones that the study fills follow those of their row."""
     printed = published.cells(chosen.values())
-    scales = ablation_scales(study)
+    scales = [4] if 4 in study.scales else study.scales  # of Tables 3 and 4: x4 as in the paper if the study has it
     for table in published.TABLES:
         rows: dict[tuple[str, str, int], list[PrintedCell]] = {}
         for cell in printed:
             if cell.table == table:
                 rows.setdefault((cell.label, cell.network, cell.scale), []).append(cell)
         if table in OWN and table != 1:
-            for label, name, _ in list(rows):  # a study without x4 shows its ablations where they are
+            for label, name, _ in list(rows):
                 for scale in scales:
                     rows.setdefault((label, name, scale), [])
         if table == ABLATIONS:
             for name in study.variants:
                 if not chosen[name].rows:
                     rows |= {(chosen[name].title, name, scale): [] for scale in scales}
-            place = {name: number for number, name in enumerate(study.variants)}  # beside their neighbours
-            rows = dict(sorted(rows.items(), key=lambda item: place.get(item[0][1], len(place))))
+            order = {name: number for number, name in enumerate(study.variants)}  # a variant follows its neighbour
+            rows = dict(sorted(rows.items(), key=lambda item: order.get(item[0][1], len(order))))
         for (label, name, scale), own in rows.items():
             yield from own
             if table in OWN and scale in (study.scales if table == 1 else scales):
@@ -118,7 +112,7 @@ def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -
 
 
 def _unprinted(printed: Sequence[str], qualities: Qualities) -> Iterable[tuple[str, str]]:
-    """Columns and units of a row that the paper leaves blank or does not have, and that the study has or may get."""
+    """Yield columns and units of a row that the paper leaves blank or does not have, and that the study may have."""
     if not printed:
         yield from costs.COUNTS.items()
     for benchmark in qualities.benchmarks.values():

@@ -7,7 +7,7 @@ from typing import Any
 from safmn.paper import published, verdicts
 from safmn.paper.cell import COUNTED, LOWER_BOUND, MEASURED, PREDICTED, Cell
 from safmn.report import trained
-from safmn.report.measured import Absent, Results, asked_size
+from safmn.report.measured import Absent, Results, requested_size
 
 PAPER_GPU = "RTX 3090"  # Section 4.1
 PAPER_IMAGES = 50  # Tables 2 and 5
@@ -16,7 +16,7 @@ COUNTS = {"params": "K", "flops": "G", "activations": "M"}
 
 
 def count(cell: Cell, results: Results) -> Cell:
-    """Parameters, FLOPs or activations; the latter are lower bounds where an operation could not be counted."""
+    """Fill in parameters, FLOPs or acts; the latter are lower bounds where an operation could not be counted."""
     record = results.complexity(cell.network, cell.scale)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not counted yet: `snakemake`")
@@ -25,20 +25,22 @@ def count(cell: Cell, results: Results) -> Cell:
     if cell.published:
         alternatives = record["alternatives"].get(cell.column, ())
         verdict = verdicts.count(cell.published, cell.unit, exact, alternatives)
-    of_trace = cell.column != "params"
-    is_bound = of_trace and bool(record["lower_bound"])
-    remarks = [_uncounted(record["uncounted"])] if is_bound else []
-    if of_trace and record["value_reads"]:
+    remarks, origin = [], COUNTED
+    if cell.column != "params" and record["lower_bound"]:
+        remarks.append(_uncounted(record["uncounted"]))
+        origin = LOWER_BOUND
+    if cell.column != "params" and record["value_reads"]:
         remarks.append("the network looks at values, so this is the count of one random image")
-    value, origin = float(Decimal(exact) / published.UNITS[cell.unit]), LOWER_BOUND if is_bound else COUNTED
+    value = float(Decimal(exact) / published.UNITS[cell.unit])
     return cell.filled(value, verdict, "; ".join(remarks), origin=origin, remarks=tuple(remarks))
 
 
 def memory(cell: Cell, results: Results) -> Cell:
-    """Peak memory, measured on a GPU or predicted."""
+    """Fill in the peak memory, measured on a GPU or predicted."""
     record = results.memory(cell.network)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not predicted yet: `snakemake`")
+    facts: dict[str, Any] = {"origin": PREDICTED}
     if record["measured"]:
         note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
         if record["flagged"]:
@@ -49,20 +51,18 @@ def memory(cell: Cell, results: Results) -> Cell:
         note = f"predicted without a GPU, peak {where}"
         if record["trouble"]:
             note = f"{record['trouble']}; {note}"
-        facts = {"origin": PREDICTED}
     value = record["bytes"] / 2**20
     return cell.filled(value, verdicts.cost(cell.published, value, **_other_size(record["settings"])), note, **facts)
 
 
 def runtime(cell: Cell, results: Results) -> Cell:
-    """Mean time of an image."""
+    """Fill in the mean time of an image."""
     record = results.runtime(cell.network)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not timed yet: `snakemake`")
     if record["status"] != "timed":
         return cell.missing(untimed(record) or f"{record['status']}: no reason kept")
-    settings = record["settings"]
-    note = [f"mean of {settings.get('images')} images, median {record['median_ms']:.2f} ms"]
+    note = [f"mean of {record['settings'].get('images')} images, median {record['median_ms']:.2f} ms"]
     if "spread_percent" in record:
         note.append(f"processes differ by {float(record['spread_percent']):.1f} %")
     if "ratio_to_safmn" in record:
@@ -74,7 +74,7 @@ def runtime(cell: Cell, results: Results) -> Cell:
 
 
 def operation(cell: Cell, results: Results) -> Cell:
-    """Time of one kind of operation in 50 images, Table 5."""
+    """Fill in the time of one kind of operation in 50 images, Table 5."""
     title = next(title for title, column in published.OPERATIONS.items() if column == cell.column)
     record = results.operation(title)
     if isinstance(record, Absent):
@@ -87,13 +87,13 @@ def operation(cell: Cell, results: Results) -> Cell:
 
 
 def untimed(record: Mapping[str, Any]) -> str:
-    """Why a record of times has none; "" where it does not say."""
+    """Say why a record of times has none; "" where it gives no reason."""
     reason = record.get("message") or record.get("reason")
-    return f"{record.get('status')}{asked_size(record)}: {reason}" if reason else ""
+    return f"{record.get('status')}{requested_size(record)}: {reason}" if reason else ""
 
 
 def _time(cell: Cell, value: float, record: Mapping[str, Any], note: str) -> Cell:
-    """A time is comparable on the paper's GPU only; one of a CPU has no difference to the print."""
+    """Fill in a time (ms): comparable on the paper's GPU only, and without a difference on a CPU."""
     name, device = trained.device(record["provenance"]), str(record["provenance"].get("device") or "unknown")
     limits = _other_size(record["settings"])
     if device != "cuda":
@@ -108,7 +108,7 @@ def _time(cell: Cell, value: float, record: Mapping[str, Any], note: str) -> Cel
 
 
 def _other_size(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `verdicts.cost`: an LR image of another size is another quantity."""
+    """Return arguments of `verdicts.cost`: an LR image of another size is another quantity."""
     size = (settings.get("height"), settings.get("width"))
     if size == PAPER_LR or None in size:
         return {}

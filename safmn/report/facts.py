@@ -1,43 +1,42 @@
-"""What every number of a table rests on, as sentences below it: orderings, data, budget, device, convention."""
+"""The sentences below a table: orderings, data, budget, devices, and how its numbers were counted and measured."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from safmn.paper import published
 from safmn.report import costs, reference_ema, trained
 from safmn.report.ablation import Comparison
-from safmn.report.measured import Results
+from safmn.report.measured import Record, Results
 from safmn.study import Study, differences_from_paper
 
 
 def of_table(study: Study, results: Results, table: int, comparisons: Sequence[Comparison]) -> list[str]:
-    """The sentences below a table; `comparisons` with the baseline, for those that have them."""
-    found = reference_ema.answers(study, results) if table == 3 else []
-    found += [_ordering(each) for each in comparisons]
-    found.append(f"Study: {study.name}, {study.content['description']}.")
+    """Return the sentences below a table; `comparisons` with the baseline are those of Tables 3 and 4."""
+    sentences = reference_ema.answers(study, results) if table == 3 else []
+    sentences += [_ordering(each) for each in comparisons]
+    sentences.append(f"Study: {study.name}, {study.description}.")
     if table in (1, 3, 4):
-        found += _counting(study, results)
-        found.append(
+        sentences += _counting(study, results)
+        sentences.append(
             "Quality: on Y of MATLAB's YCbCr, SR rounded to uint8, border of scale pixels cropped, means over images; "
-            f"tested on {', '.join(study.data['test']) or 'nothing'}."
+            f"tested on {', '.join(study.data.test) or 'nothing'}."
         )
         budget = trained.budget(study, results)
-        found.append(f"Training: {budget}." if budget else "Training: none, this study only evaluates.")
+        sentences.append(f"Training: {budget}." if budget else "Training: none, this study only evaluates.")
         departures = differences_from_paper(study)
         if budget and departures:
-            found.append(f"Not comparable with the paper's PSNR and SSIM: {'; '.join(departures)}.")
+            sentences.append(f"Not comparable with the paper's PSNR and SSIM: {'; '.join(departures)}.")
     if table == 2:
-        found += _devices(study, results)
-    if table == 5:
-        record = next((results.operation(title) for title in published.OPERATIONS), None)
-        if record:
-            settings = record["settings"]
-            how = (settings.get("clock"), f"LayerNorm {settings.get('form')}", settings.get("precision"))
-            found.append(f"Operations: {_listed(_where(record), *how)}; times are of {costs.PAPER_IMAGES} images.")
-    return found
+        sentences += _devices(study, results)
+    if table == 5 and (record := results.operation(next(iter(published.OPERATIONS)))):
+        settings = record["settings"]
+        how = (settings.get("clock"), f"LayerNorm {settings.get('form')}", settings.get("precision"))
+        sentences.append(f"Operations: {_listed(_where(record), *how)}; times are of {costs.PAPER_IMAGES} images.")
+    return sentences
 
 
 def _ordering(comparison: Comparison) -> str:
-    """Kendall's tau on a benchmark, or why there is none."""
+    """Tell Kendall's tau on a test set, or why there is none."""
     name, agreement = comparison.benchmark.selection, comparison.agreement
     if agreement is None:
         return f"Ordering on {name}: {comparison.remark}."
@@ -55,47 +54,47 @@ def _ordering(comparison: Comparison) -> str:
 def _counting(study: Study, results: Results) -> list[str]:
     for name in [*study.variants, *study.networks]:
         for scale in (4, 3, 2):
-            record = results.complexity(name, scale)
-            if record:
+            if record := results.complexity(name, scale):
                 versions = ", ".join(f"{key} {value}" for key, value in (record["versions"] or {}).items())
                 return [f"Counting: {record['convention']}" + (f" ({versions})." if versions else ".")]
     return []
 
 
 def _devices(study: Study, results: Results) -> list[str]:
-    found = []
-    names = ["safmn", *study.networks]
-    memory = next(filter(None, (results.memory(name) for name in names)), None)
-    if memory:
+    sentences = []
+    networks = ["safmn", *study.networks]
+    memories = [record for record in map(results.memory, networks) if record]
+    if memories:
+        memory = memories[0]
         how = f"measured on {memory['gpu'] or 'a GPU'}" if memory["measured"] else "predicted without a GPU"
-        found.append(f"Memory: {how}; {memory['settings'].get('convention', 'max_memory_allocated')}.")
-    runtime = next(filter(None, (results.runtime(name) for name in names)), None)
-    if runtime:
-        settings, how = runtime["settings"], ("precision", "layout", "execution")
-        found.append(f"Time: {_listed(_where(runtime), *(settings.get(key) for key in how))}.")
-    found += _equal_outputs([record for record in map(results.runtime, names) if record])
-    return found
+        sentences.append(f"Memory: {how}; {memory['settings'].get('convention', 'max_memory_allocated')}.")
+    records = [record for record in map(results.runtime, networks) if record]
+    if records:
+        settings = records[0]["settings"]
+        modes = [settings.get(key) for key in ("precision", "layout", "execution")]
+        sentences.append(f"Time: {_listed(_where(records[0]), *modes)}.")
+    return sentences + _equal_outputs(records)
 
 
-def _equal_outputs(records: list[dict]) -> list[str]:
-    """How far each mode's output is from eager's, at most, and what was allowed."""
+def _equal_outputs(records: Sequence[Record]) -> list[str]:
+    """Tell how far each mode's output was from eager's, at most, and what was allowed."""
     worst: dict[str, tuple[float, float]] = {}
     for record in records:
         for mode, other in record["modes"].items():
             for run in other.get("processes", []):
                 if "difference_from_eager" in run:
-                    found = float(run["difference_from_eager"]), float(run["tolerance"])
-                    worst[mode] = max(worst.get(mode, found), found)
-    if not worst:
-        return []
+                    gap = float(run["difference_from_eager"]), float(run["tolerance"])
+                    worst[mode] = max(worst.get(mode, gap), gap)
     shown = ", ".join(
-        f"{mode.replace('_', ' ')} {far:.1g} (tolerance {limit:g})" for mode, (far, limit) in worst.items()
+        f"{mode.replace('_', ' ')} {gap:.1g} (tolerance {limit:g})" for mode, (gap, limit) in worst.items()
     )
+    if not shown:
+        return []
     return [f"Outputs, checked before timing, differ from eager's by at most this part of its maximum: {shown}."]
 
 
-def _where(record: dict) -> str:
-    """Device, version and size of what was timed."""
+def _where(record: Record) -> str:
+    """Describe device, version and size of what was timed."""
     settings, provenance = record["settings"], record["provenance"]
     processes = settings.get("processes")
     return _listed(
@@ -106,5 +105,5 @@ def _where(record: dict) -> str:
     )
 
 
-def _listed(*parts: str | None) -> str:
+def _listed(*parts: Any) -> str:
     return ", ".join(part for part in parts if part)

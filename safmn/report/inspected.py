@@ -1,4 +1,4 @@
-"""What was found inside a study's networks, as far as it is there: what Figures 2, 5 and 6 draw."""
+"""Read the inspections of a study's networks, as far as they are available: what Figures 2, 5 and 6 draw."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from safmn.networks import published_weights
 from safmn.report.measured import Absent, Results
 from safmn.study import Study
 
-MOST_REASONS = 6  # below a figure; the page lists all that are missing
+MAX_REASONS = 6  # below a figure; the page lists all that are missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,61 +24,57 @@ class Inspected:
     subject: Subject
     title: str
     numbers: dict[str, Any]
-    arrays: dict[str, NDArray]
+    arrays: dict[str, NDArray[Any]]
 
 
 @dataclass
-class Seen:
+class Inspections:
     """All networks of a study's figures, in the figures' order.
 
     Attributes:
-        scale: of all figures.
-        found: those that were looked into.
-        absent: reason -> titles of those that were not.
+        scale: Scale of all figures.
+        available: The networks that were inspected.
+        absent: Reason -> titles of the networks that were not.
     """
 
     scale: int
-    found: list[Inspected] = field(default_factory=list)
+    available: list[Inspected] = field(default_factory=list)
     absent: dict[str, list[str]] = field(default_factory=dict)
 
     def alike(self, place: Callable[[Inspected], Any]) -> tuple[list[Inspected], dict[str, list[str]]]:
-        """Those that were looked at where the first one was, and why the others are not shown.
+        """Return the networks that were inspected at the same `place` as the first one, and why others are not shown.
 
-        A half-finished study may hold older ones, of another scene or other settings.
+        An unfinished study may hold older inspections, of another scene or with other settings.
         """
-        kept = [each for each in self.found if place(each) == place(self.found[0])]
-        others = [each.title for each in self.found if each not in kept]
+        kept = [each for each in self.available if place(each) == place(self.available[0])]
+        others = [each.title for each in self.available if each not in kept]
         stale = {"looked at another place or in another way before: `snakemake` looks again": others}
         return kept, self.absent | (stale if others else {})
 
 
-def collect(study: Study, results: Results) -> Seen:
-    """Reads what is there; a network that is not says why, and what to do."""
-    seen = Seen(subjects.scale_of(study))
+def collect(study: Study, results: Results) -> Inspections:
+    """Read the available inspections; for each of the other networks, say why there is none and what to do."""
+    inspections = Inspections(subjects.scale_of(study))
     for subject in subjects.subjects(study):
-        title = title_of(subject, study)
-        found = _read(subject, title, results)
-        if isinstance(found, Absent):
-            reason = found.reason or _unlooked(subject, study, results)
-            # One line for all that wait for the same step.
+        title = networks.info(subject.network).title
+        if subject.run is None and subject.network in study.variants:
+            title += " (authors)"
+        inspected = _read(subject, title, results)
+        if isinstance(inspected, Absent):
+            reason = inspected.reason or _reason(subject, study, results)
+            # One line for all networks that wait for the same step.
             reason = reason.replace(f"train_{subject.network}`", "train_NAME`")
-            seen.absent.setdefault(reason, []).append(title)
+            inspections.absent.setdefault(reason, []).append(title)
         else:
-            seen.found.append(found)
-    return seen
-
-
-def title_of(subject: Subject, study: Study) -> str:
-    """A network's title; the weights too where they are not the study's own training of a variant."""
-    title = networks.info(subject.network).title
-    return f"{title} (authors)" if subject.run is None and subject.network in study.variants else title
+            inspections.available.append(inspected)
+    return inspections
 
 
 def note(absent: dict[str, list[str]]) -> str:
-    """What is not shown and why, a sentence each; "" where nothing lacks."""
-    shown = [f"Without {', '.join(titles)}: {reason}." for reason, titles in list(absent.items())[:MOST_REASONS]]
-    left = sum(len(titles) for titles in list(absent.values())[MOST_REASONS:])
-    return " ".join([*shown, f"And without {left} others."] if left else shown)
+    """Say what is not shown and why, a sentence a reason; "" where nothing is missing."""
+    shown = [f"Without {', '.join(titles)}: {reason}." for reason, titles in list(absent.items())[:MAX_REASONS]]
+    others = sum(len(titles) for titles in list(absent.values())[MAX_REASONS:])
+    return " ".join([*shown, f"And without {others} others."] if others else shown)
 
 
 def _read(subject: Subject, title: str, results: Results) -> Inspected | Absent:
@@ -86,15 +82,16 @@ def _read(subject: Subject, title: str, results: Results) -> Inspected | Absent:
     if not file.exists():
         return Absent(results.complaint("inspect", f"{subject.network}_x{subject.scale}_{subject.weights}"))
     try:
-        found = record.read(file)
-        record.check(found)
+        inspection = record.read(file)
+        record.check(inspection)
     except UserError:
         return Absent(f"{results.shown(file)} or the .npz beside it is damaged: delete both and make them again")
-    return Inspected(subject, title, found.numbers, found.arrays)
+    return Inspected(subject, title, inspection.numbers, inspection.arrays)
 
 
-def _unlooked(subject: Subject, study: Study, results: Results) -> str:
-    if not study.data["test"]:
+def _reason(subject: Subject, study: Study, results: Results) -> str:
+    """Say why a network was not inspected, and what to do."""
+    if not study.data.test:
         return "the study tests on no images that could be looked at"
     if subject.run is not None:
         trained = not isinstance(results.record(subject.run), Absent)

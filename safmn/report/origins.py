@@ -1,8 +1,8 @@
-"""`provenance.json`: where every result of a study comes from, gathered from the records that the stages leave.
+"""`provenance.json`: where every result of a study comes from, gathered from the records that the stages write.
 
-A pure join, as everything in the report: the same results give the same bytes. What several results have in common
-(device, code, host) is an *environment*, written once. A result that is not there is named with the reason; one whose
-record lacks a fact (it was left by an earlier version) is named with what it lacks.
+It only joins files: the same results give the same bytes. What several results have in common (code, device, host) is
+an *environment*, written once. Every missing result is listed with the reason; for a record of an earlier version, the
+facts that it lacks are listed.
 """
 
 import json
@@ -10,103 +10,84 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter, ValidationError
 
 from safmn import layout
-from safmn.configuration import check, read_yaml
+from safmn.configuration import check
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
-from safmn.paths import SCHEMAS
 from safmn.provenance import OF_ONE_RESULT
-from safmn.report.measured import Absent, Results
+from safmn.report.measured import Absent, Record, Results
+from safmn.report.provenance import Code, Device, Host, Provenance, Result
 from safmn.study import Study
 
-FILE = layout.PROVENANCE
 FORMAT = 1
 OF_ENVIRONMENT = {
     "code": ("code_version", "code_commit", "code_dirty", "code_sha256"),
     "device": ("device", "gpu", "driver", "torch", "cuda", "cudnn"),
     "host": ("cpu", "cores", "memory_mib", "os", "python"),
 }
-LARGEST = 2**63  # of numbers that any reader of JSON takes
+MAX_NUMBER = 2**63  # that any reader of JSON takes
 MAY_LACK = {"gpu", "driver", "cuda", "cudnn"}
 """What a result that was not made on CUDA does not have."""
 
 
 def write(study: Study, folder: Path | str) -> Path:
-    """Writes `provenance.json` into the study's folder, checked against its schema."""
-    file = Path(folder) / FILE
+    """Write `provenance.json` into the study's folder, checked against its schema."""
+    file = Path(folder) / layout.PROVENANCE
     record = collect(study, Results(folder))
-    check(record, "provenance", file)
+    check(Provenance, record, file)
     write_json(file, record)
     return file
 
 
+def read(folder: Path | str) -> dict[str, Any] | None:
+    """Read a study's `provenance.json`; None where there is no usable one."""
+    try:
+        content = json.loads((Path(folder) / layout.PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def collect(study: Study, results: Results) -> dict[str, Any]:
-    """The content of `provenance.json`; its parts are described in workflow/schemas/provenance.schema.yaml."""
-    environments: dict[str, int] = {}
-    described: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    """Gather the content of `provenance.json`; `safmn.report.provenance` describes its parts."""
+    numbers: dict[str, int] = {}  # digest of an environment -> its number
+    environments: list[dict[str, Any]] = []
+    available: list[dict[str, Any]] = []
     missing: list[dict[str, Any]] = []
     for what, file, network, scale, reason in _expected(study, results):
         document = results.json(file)
-        named = {"what": what, "file": file, "network": network, "scale": scale}
+        result = {"what": what, "file": file, "network": network, "scale": scale}
         if isinstance(document, Absent):
-            missing.append(named | {"reason": document.reason or reason()})
+            missing.append(result | {"reason": document.reason or reason()})
             continue
         facts = _facts(document)
         environment = steady(facts)
-        place = environments.setdefault(digest(environment), len(environments))
-        if place == len(described):
-            described.append(_environment(environment))
-        found.append(
-            named
-            | {key: facts.get(key) for key in OF_ONE_RESULT}
-            | {"environment": place, "sessions": _sessions(document), "lacks": _lacks(facts)}
-        )
+        number = numbers.setdefault(digest(environment), len(numbers))
+        if number == len(environments):
+            environments.append(_environment(environment))
+        result |= {key: facts.get(key) for key in OF_ONE_RESULT}
+        available.append(result | {"environment": number, "sessions": _sessions(document), "lacks": _lacks(facts)})
     return {
         "format": FORMAT,
         "study": study.name,
         "specification": digest(study.shareable),
-        "started": min((each["started"] for each in found if each["started"]), default=None),
-        "seconds": round(sum(each["seconds"] or 0 for each in found), 3),
+        "started": min((each["started"] for each in available if each["started"]), default=None),
+        "seconds": round(sum(each["seconds"] or 0 for each in available), 3),
         "data": _data(results),
-        "environments": described,
-        "results": found,
+        "environments": environments,
+        "results": available,
         "missing": missing,
     }
 
 
-def _facts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of its provenance, as far as it makes sense; the rest counts as not said."""
-    said = [document.get(key) for key in ("versions", "provenance")]
-    facts = {key: value for each in said if isinstance(each, Mapping) for key, value in each.items()}
-    return {key: value for key, value in facts.items() if _fits(key, value)}
-
-
-def _fits(key: str, value: Any) -> bool:
-    """Whether a value can be that fact, by the schema of the file that is written; others are texts or numbers."""
-    if isinstance(value, int | float) and not abs(value) < LARGEST:  # nor is NaN
-        return False
-    rule = _rules().get(key)
-    return rule.is_valid(value) if rule else isinstance(value, str | int | float | None)
-
-
-@cache
-def _rules() -> dict[str, Draft202012Validator]:
-    whole = Draft202012Validator(read_yaml(SCHEMAS / "provenance.schema.yaml"))
-    parts = whole.schema["properties"]
-    environment, result = (parts[each]["items"]["properties"] for each in ("environments", "results"))
-    groups = [result, *(environment[group]["properties"] for group in OF_ENVIRONMENT)]
-    return {key: whole.evolve(schema=rule) for group in groups for key, rule in group.items()}
-
-
-def steady(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Provenance without what differs from one result, or one moment, to the next."""
+def steady(facts: Record) -> dict[str, Any]:
+    """Return provenance without the facts that differ from one result, or one moment, to the next."""
     return {
         key: value
         for key, value in facts.items()
@@ -114,54 +95,93 @@ def steady(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _environment(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts by what they are about; the rest as `further`."""
-    named = {key for keys in OF_ENVIRONMENT.values() for key in keys}
-    grouped = {group: {key: facts.get(key) for key in keys} for group, keys in OF_ENVIRONMENT.items()}
-    return grouped | {"further": {key: value for key, value in sorted(facts.items()) if key not in named}}
-
-
-def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is known about an environment, in one mapping."""
+def facts_of(environment: Record) -> dict[str, Any]:
+    """Return all known facts of an environment in one mapping."""
     return {key: value for group in environment.values() for key, value in group.items() if value is not None}
 
 
-def _lacks(facts: Mapping[str, Any]) -> list[str]:
-    wanted = [key for keys in OF_ENVIRONMENT.values() for key in keys] + [*OF_ONE_RESULT]
+# --- Facts of one record ----------------------------------------------------------------------------------------------
+
+
+def _facts(document: Record) -> dict[str, Any]:
+    """Return a record's facts about its provenance that are valid by the schema."""
+    parts = [document.get(key) for key in ("versions", "provenance")]
+    facts = {key: value for part in parts if isinstance(part, Mapping) for key, value in part.items()}
+    return {key: value for key, value in facts.items() if _is_valid(key, value)}
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    """Return whether a value can be that fact, by the schema; facts that it does not name are texts or numbers."""
+    if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:  # nor is NaN
+        return False
+    rule = _rules().get(key)
+    if rule is None:
+        return isinstance(value, str | int | float | None)
+    try:
+        rule.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _rules() -> dict[str, TypeAdapter[Any]]:
+    fields = {key: field for model in (Result, Code, Device, Host) for key, field in model.model_fields.items()}
+    rules = ((key, Annotated[field.annotation, field]) for key, field in fields.items())
+    return {key: TypeAdapter(rule) for key, rule in rules}  # type: ignore[arg-type]  # a type built at run time
+
+
+def _environment(facts: dict[str, Any]) -> dict[str, Any]:
+    """Group facts by what they are about; the rest is `further`."""
+    groups = {group: {key: facts.get(key) for key in keys} for group, keys in OF_ENVIRONMENT.items()}
+    named = {key for keys in OF_ENVIRONMENT.values() for key in keys}
+    return groups | {"further": {key: value for key, value in sorted(facts.items()) if key not in named}}
+
+
+def _lacks(facts: Record) -> list[str]:
+    keys = [key for group in OF_ENVIRONMENT.values() for key in group] + [*OF_ONE_RESULT]
     optional = set() if facts.get("device") == "cuda" else MAY_LACK
-    return [key for key in wanted if key not in facts and key not in optional]
+    return [key for key in keys if key not in facts and key not in optional]
 
 
-def _sessions(document: Mapping[str, Any]) -> int:
-    """In how many processes it was made."""
+def _sessions(document: Record) -> int:
+    """Return the number of processes that made the result."""
     sessions = document.get("sessions")
     return len(sessions) if isinstance(sessions, list) and sessions else 1
 
 
+def _data(results: Results) -> dict[str, str]:
+    """Return packed dataset -> digest of its manifest, for those that can be read."""
+    digests: dict[str, str] = {}
+    for file in sorted(results.folder.glob(f"{layout.packed('*', '[234]')}/{layout.MANIFEST}")):
+        with suppress(UserError):
+            digests |= manifest.digests(file)
+    return digests
+
+
+# --- Results that a study should have ---------------------------------------------------------------------------------
+
+
 def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
-    """What the study should leave: what, file, network, scale, and what says why it is not there."""
+    """Yield what, file, network and scale of each result, and a function that says why it is missing."""
+    tests = bool(study.data.test)
+    names = list(dict.fromkeys([*study.variants, *study.networks]))
     for run in study.runs():
-        yield (
-            "training",
-            f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}",
-            run.variant,
-            run.scale,
-            partial(results.untrained, run),
-        )
-    for run in study.runs() if study.data["test"] else []:
+        file = f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}"
+        yield "training", file, run.variant, run.scale, partial(results.untrained, run)
+    for run in study.runs() if tests else []:
         for which in ("best", "last"):
             file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))
             yield "evaluation", file, run.variant, run.scale, partial(_unevaluated, results, file)
-    for subject in subjects.subjects(study) if study.data["test"] else []:
+    for subject in subjects.subjects(study) if tests else []:
         file = f"{subject.stem}.json"
-        # Others are looked into as far as weights were at hand.
+        # Published networks are inspected only if their weights were available.
         if subject.run is not None or (results.folder / file).is_file():
             reason = partial(_uninspected, results, subject)
             yield "inspection", file, subject.network, subject.scale, reason
-    names = list(dict.fromkeys([*study.variants, *study.networks]))
     for name in names:
         for scale in study.scales:
-            for weights in ("published", "legacy"):  # as far as weights were at hand
+            for weights in ("published", "legacy"):  # likewise
                 file = layout.evaluation(name, scale, weights)
                 if (results.folder / file).is_file():
                     yield "evaluation", file, name, scale, partial(_unevaluated, results, file)
@@ -189,21 +209,3 @@ def _uncounted(results: Results, name: str) -> str:
 
 def _unmeasured(results: Results, what: str) -> str:
     return results.complaint(what) or "not measured yet: `snakemake`"
-
-
-def _data(results: Results) -> dict[str, str]:
-    """Packed dataset -> digest of its manifest, as far as they can be read."""
-    found: dict[str, str] = {}
-    for file in sorted(results.folder.glob(f"{layout.packed('*', '[234]')}/{layout.MANIFEST}")):
-        with suppress(UserError):
-            found |= manifest.digests(file)
-    return found
-
-
-def read(folder: Path | str) -> dict[str, Any] | None:
-    """A study's `provenance.json` as it is; None where there is no usable one."""
-    try:
-        content = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None

@@ -1,12 +1,13 @@
-"""`report.html`: one file that holds verdicts, tables, figures, what is missing, and where every number comes from.
+"""Write `report.html`: verdicts, tables, claims, figures, what is missing, and provenance in one file.
 
-It needs no network and no other file, and forbids itself both by a content security policy. All text of others (titles,
-notes, messages) goes through the template engine's escaping.
+The page needs no network and no other file; a content security policy forbids both. The template engine escapes all
+text (titles, notes, messages).
 """
 
 import base64
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from safmn.report.tables import Table
 from safmn.study import Study
 
 TEMPLATE = Path(__file__).with_name("page.html")
-CLAIM_SIGNS = {  # verdict of a claim -> the cells' verdict whose colour it has, and symbol
+CLAIM_SIGNS = {  # verdict of a claim -> the cells' verdict that has the same colour, and symbol
     claims.FOLLOWS: (verdicts.REPRODUCED, "✓"),
     claims.WITHIN_ROUNDING: (verdicts.ROUNDING, "≈"),
     claims.DOES_NOT_FOLLOW: (verdicts.CONTRADICTED, "✗"),
@@ -38,7 +39,7 @@ KINDS = {
     "runtime": "Time",
     "operations": "Operations",
 }
-LARGEST_FIGURE = 5_000_000  # bytes of SVG; a page that a phone opens
+MAX_FIGURE = 5_000_000  # bytes of SVG; larger ones are left out, so that a phone can open the page
 
 
 def write(
@@ -48,7 +49,15 @@ def write(
     rendered: Sequence[Table],
     judged: Sequence[claims.Result] = (),
 ) -> Path:
-    """Writes `report.html` into the study's folder from the cells, tables, claims, `figures/` and `provenance.json`."""
+    """Write `report.html` into the study's folder.
+
+    Args:
+        study: The study.
+        folder: Its folder, with `figures/` and `provenance.json`.
+        cells: The study's cells.
+        rendered: Its tables.
+        judged: Its claims; none leaves their section out.
+    """
     file = Path(folder) / layout.PAGE
     write_text(file, html(study, Path(folder), cells, rendered, judged))
     return file
@@ -61,7 +70,7 @@ def html(
     rendered: Sequence[Table],
     judged: Sequence[claims.Result] = (),
 ) -> str:
-    """The page as text."""
+    """Return the page as text; arguments as for `write`."""
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
@@ -86,39 +95,32 @@ def html(
 
 
 def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
-    """("Table 1", verdict -> printed cells) and so on, and the sum of all."""
+    """Count published cells: ("Table 1", verdict -> cells) and so on, and ("all", ...)."""
     printed = [cell for cell in cells if cell.published]
     parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
     return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
 
 
 def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Each reason for missing cells, the most frequent first: `reason`, `cells`, `tables`, `rows`."""
+    """Return each reason for missing cells, the most frequent first: `reason`, `cells`, `tables`, `rows`."""
     reasons: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.is_missing:
             reasons.setdefault(cell.note, []).append(cell)
-    found = []
+    lines = []
     for reason, own in reasons.items():
         names = list(dict.fromkeys(cell.network for cell in own))
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         numbers = ", ".join(map(str, sorted({cell.table for cell in own})))
-        found.append({"reason": reason, "cells": len(own), "tables": numbers, "rows": shown})
-    return sorted(found, key=lambda each: -each["cells"])
+        lines.append({"reason": reason, "cells": len(own), "tables": numbers, "rows": shown})
+    return sorted(lines, key=lambda line: -line["cells"])
 
 
 def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """What was made where: `what` and `facts` (key -> text), one entry for each kind of result and environment.
-
-    Args:
-        gathered: the content of `provenance.json`; nothing was made where there is none.
-    """
+    """Summarise `provenance.json`: `what` and `facts` (key -> text) for each kind of result and environment."""
     if gathered is None:
         return []
-    times: dict[tuple[str, int], int] = {}
-    for each in gathered["results"]:
-        key = each["what"], each["environment"]
-        times[key] = times.get(key, 0) + 1
+    times = Counter((each["what"], each["environment"]) for each in gathered["results"])
     return [
         {
             "what": f"{KINDS[what]} ({count} records)" if count > 1 else KINDS[what],
@@ -129,7 +131,7 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
-    """What the template shows of the claims; nothing where none was judged."""
+    """Return what the template shows of the claims; empty where there are none."""
     if not judged:
         return {}
     rows = []
@@ -150,7 +152,7 @@ def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
 
 
 def _with_code(text: str) -> Any:
-    """Text with its `commands` in <code>; everything is escaped."""
+    """Put the `commands` of a text into <code>, and escape everything."""
     from markupsafe import Markup, escape
 
     pieces = re.split("`([^`]+)`", text)
@@ -159,20 +161,20 @@ def _with_code(text: str) -> Any:
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:
-    """Each figure's SVG, caption and, where a CSV of its numbers lies beside it, `header` and `rows` of Entry."""
-    found = []
+    """Return each figure's SVG and caption, and `header` and `rows` of Entry from the CSV of its numbers if any."""
+    shown = []
     for file in sorted(folder.glob(layout.figure("*", "svg"))):
-        if file.name.startswith(".") or file.stat().st_size > LARGEST_FIGURE:
+        if file.name.startswith(".") or file.stat().st_size > MAX_FIGURE:
             continue
         data = base64.b64encode(file.read_bytes()).decode("ascii")
         header, *rows = figures.numbers(file) or [[]]
-        shown = [[_number(text, place == 0) for place, text in enumerate(row)] for row in rows]
-        found.append({"data": data, "caption": figures.caption(file.stem), "header": header, "rows": shown})
-    return found
+        entries = [[_number(text, place == 0) for place, text in enumerate(row)] for row in rows]
+        shown.append({"data": data, "caption": figures.caption(file.stem), "header": header, "rows": entries})
+    return shown
 
 
 def _number(text: str, header: bool) -> tables.Entry:
-    """A field of a figure's CSV: decimals shortened for the eye, unrounded for sorting."""
+    """Return a field of a figure's CSV, rounded to be shown, unrounded for sorting."""
     try:
         value = float(text)
     except ValueError:

@@ -1,10 +1,10 @@
-"""Cells of PSNR and SSIM: what a study trained itself, and what published weights or bicubic give."""
+"""Cells of PSNR and SSIM: results of networks that a study trained, of published weights, and of bicubic."""
 
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any
 
+from safmn import layout
 from safmn.data import sources
 from safmn.networks import published_weights
 from safmn.networks.registry import Network
@@ -12,7 +12,7 @@ from safmn.paper import published, verdicts
 from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
 from safmn.report import evaluated, trained
-from safmn.report.measured import NAMES, Absent, Benchmark, Results, Scores, benchmarks
+from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks, names
 from safmn.study import Study, differences_from_paper
 
 BICUBIC = "bicubic"
@@ -20,129 +20,141 @@ PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.
 
 
 class Qualities:
-    """PSNR and SSIM of a study's networks, as far as they are there."""
+    """PSNR and SSIM of a study's networks, as far as they are available."""
 
     def __init__(self, study: Study, results: Results, networks: Mapping[str, Network]) -> None:
         self.study, self.results, self.networks = study, results, networks
         self.benchmarks = {each.id: each for each in benchmarks(study)}
 
     def fill(self, cell: Cell) -> Cell:
-        """The cell with what was measured, or the reason why nothing was."""
+        """Return the cell with what was measured, or with the reason why nothing was."""
         identity, metric = cell.column.rsplit("_", 1)
         benchmark = self.benchmarks.get(identity)
         if benchmark is None:
-            return cell.missing(f"the study does not test on {NAMES.get(identity, identity)}")
+            return cell.missing(f"the study does not test on {names().get(identity, identity)}")
         trains = cell.network in self.study.variants and self.study.training is not None
-        found = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
-        if not found.is_missing:
-            return found
+        filled = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
+        if not filled.is_missing:
+            return filled
         if identity in self._out_of_reach:
             return cell.missing(self._out_of_reach[identity])
-        waits = self._without_data(cell.scale, trains) if self._has_weights(cell, trains) else ""
-        return cell.missing(waits) if waits else found
+        reason = self._without_data(cell.scale, trains) if self._has_weights(cell, trains) else ""
+        return cell.missing(reason) if reason else filled
 
-    # --- why there is nothing ---
+    # --- why nothing was measured ---
 
     def _has_weights(self, cell: Cell, trains: bool) -> bool:
-        """Whether the network could be evaluated if all data were there."""
-        if cell.scale not in (self.study.scales_of(cell.network) if trains else self.study.scales):
-            return False
-        at_hand = published_weights.at_hand(cell.network, cell.scale, *self.study.weights_roots)
-        return trains or cell.network == BICUBIC or at_hand is not None
+        """Return whether the network could be evaluated if all data were available."""
+        if trains:
+            return cell.scale in self.study.scales_of(cell.network)
+        return cell.scale in self.study.scales and (cell.network == BICUBIC or self._has_published_weights(cell))
+
+    def _has_published_weights(self, cell: Cell) -> bool:
+        return published_weights.at_hand(cell.network, cell.scale, *self.study.weights_roots) is not None
 
     def _without_data(self, scale: int, trains: bool) -> str:
-        """Which dataset a result waits for that could not be downloaded or packed, and why; "" for none."""
+        """Name the dataset that could not be downloaded or packed, and say why; "" if there is none."""
         data = self.study.data
-        texts = [*data["train"], *data["validation"], *data["test"]] if trains else data["test"]
-        names = dict.fromkeys(sources.parse_selection(text)[0] for text in texts)
-        told = ((name, self.results.unpacked(name, scale)) for name in names)
-        return next((f"{name} {reason}" for name, reason in told if reason), "")
+        texts = [*data.train, *data.validation, *data.test] if trains else data.test
+        for name in dict.fromkeys(sources.parse_selection(text)[0] for text in texts):
+            if reason := self.results.unpacked(name, scale):
+                return f"{name} {reason}"
+        return ""
 
     @cached_property
     def _out_of_reach(self) -> dict[str, str]:
-        """Benchmarks that the study goes without, since they are given on application only: id -> how to get them."""
-        roots, folders = self.study.roots, self.study.data["folders"]
+        """Test sets that the study lacks, since they are given on application only: id -> how to get them."""
+        roots, folders = self.study.roots, self.study.data.folders
         return {
             each.id: f"{each.name} is not at hand: {sources.DATASETS[each.name].obtain}"
             for each in self.benchmarks.values()
             if not sources.can_be_expected(each.selection, roots, folders)
         }
 
-    def _no_weights(self, cell: Cell) -> str:
-        """Why published weights were not evaluated, and where they could come from."""
+    def _unevaluated(self, cell: Cell) -> str:
+        """Say why published weights or bicubic were not evaluated, and what to do."""
         if cell.network == BICUBIC:
             return "not evaluated yet: `snakemake`"
-        if published_weights.at_hand(cell.network, cell.scale, *self.study.weights_roots):
+        if self._has_published_weights(cell):
             return "the weights are at hand, but not evaluated yet: `snakemake`"
         where = published_weights.obtain(cell.network, cell.scale)
         return f"weights of {self.networks[cell.network].title} x{cell.scale} are not at hand: {where}"
 
-    # --- what was trained here ---
+    # --- trained here ---
 
     def _trained(self, cell: Cell, benchmark: Benchmark, metric: str) -> Cell:
         name, scale = cell.network, cell.scale
         if scale not in self.study.scales_of(name):
             return cell.missing(f"the study does not train it at x{scale}")
-        found = trained.collect(self.study, self.results, name, scale, benchmark)
-        if not found.best:
-            return cell.missing("; ".join(dict.fromkeys(found.absent.values())))
-        spread, ends = found.spread(metric), found.spread(metric).interval.ends or (None, None)
-        folders = [trained.folder(seed, "best") for seed in found.best]
-        told = evaluated.told(self.results, name, scale, folders, benchmark)
-        remarks = dict.fromkeys(filter(None, [_infinite(scores, metric) for scores in found.best.values()]))
-        notes = [trained.note(found, metric), told.said, *remarks]
+        runs = trained.collect(self.study, self.results, name, scale, benchmark)
+        if not runs.best:
+            return cell.missing("; ".join(dict.fromkeys(runs.absent.values())))
+        spread = runs.spread(metric)
+        folders = [layout.trained(seed, "best") for seed in runs.best]
+        remarks = evaluated.remarks(self.results, name, scale, folders, benchmark)
+        infinite = dict.fromkeys(filter(None, [_infinite(scores, metric) for scores in runs.best.values()]))
+        notes = [trained.note(runs, metric), remarks.text, *infinite]
         authors = self.results.scores(name, scale, PUBLISHED, benchmark)
         if not isinstance(authors, Absent):
             notes.append(f"published weights give {trained.shown(authors.mean(metric), metric)}")
         verdict = None
         if cell.published:
-            reasons = [*self._departures, *_partial(benchmark, next(iter(found.best.values())))]
+            reasons = [*self._departures, *_partial(benchmark, next(iter(runs.best.values())))]
             for run in self.study.runs(name):
-                if run.scale == scale and run.seed in found.best:
-                    reasons += trained.departures(self.study, run, found.records.get(run.seed, {}))
-            why = {"comparable": not reasons, "reason": "; ".join(dict.fromkeys(reasons))}
-            verdict = verdicts.training(cell.published, metric, spread.mean, interval=spread.interval.ends, **why)
+                if run.scale == scale and run.seed in runs.best:
+                    reasons += trained.departures(self.study, run, runs.records.get(run.seed, {}))
+            verdict = verdicts.training(
+                cell.published,
+                metric,
+                spread.mean,
+                interval=spread.interval.ends,
+                comparable=not reasons,
+                reason="; ".join(dict.fromkeys(reasons)),
+            )
         return cell.filled(
             spread.mean,
             verdict,
             "; ".join(filter(None, notes)),
-            low=ends[0],
-            high=ends[1],
+            low=spread.interval.low,
+            high=spread.interval.high,
             std=spread.deviation,
-            seeds=len(found.best),
-            device=found.devices,
-            collapsed=bool(found.collapses),
+            seeds=len(runs.best),
+            device=runs.devices,
+            collapsed=bool(runs.collapses),
             origin=TRAINED,
-            remarks=(*told.loud, *remarks),
+            remarks=(*remarks.loud, *infinite),
         )
 
     @cached_property
     def _departures(self) -> list[str]:
         return differences_from_paper(self.study)
 
-    # --- what others trained ---
+    # --- trained by others ---
 
     def _evaluated(self, cell: Cell, benchmark: Benchmark, metric: str) -> Cell:
         if cell.scale not in self.study.scales:
             return cell.missing(f"the study has no x{cell.scale}")
         scores = self.results.scores(cell.network, cell.scale, PUBLISHED, benchmark)
         if isinstance(scores, Absent):
-            return cell.missing(scores.reason or self._no_weights(cell))
-        value = scores.mean(metric)
-        told = evaluated.told(self.results, cell.network, cell.scale, [PUBLISHED], benchmark)
-        of_weights = "no weights" if cell.network == BICUBIC else "published weights"
+            return cell.missing(scores.reason or self._unevaluated(cell))
+        remarks = evaluated.remarks(self.results, cell.network, cell.scale, [PUBLISHED], benchmark)
+        weights = "no weights" if cell.network == BICUBIC else "published weights"
         infinite = _infinite(scores, metric)
-        note = "; ".join(filter(None, [f"{of_weights}, {len(scores)} images", told.said, infinite]))
-        remarks = (*told.loud, infinite) if infinite else told.loud
-        verdict = self._judged(cell, benchmark, metric, scores) if cell.published else None
-        origin = MEASURED if cell.network == BICUBIC else PUBLISHED_WEIGHTS
-        return cell.filled(value, verdict, note, device=told.device, origin=origin, remarks=remarks)
+        note = "; ".join(filter(None, [f"{weights}, {len(scores)} images", remarks.text, infinite]))
+        return cell.filled(
+            scores.mean(metric),
+            self._judged(cell, benchmark, metric, scores) if cell.published else None,
+            note,
+            device=remarks.device,
+            origin=MEASURED if cell.network == BICUBIC else PUBLISHED_WEIGHTS,
+            remarks=(*remarks.loud, infinite) if infinite else remarks.loud,
+        )
 
     def _judged(self, cell: Cell, benchmark: Benchmark, metric: str, scores: Scores) -> Verdict:
-        """The verdict of an evaluation: explained where the way in which the print was measured gives it."""
-        departs = self._departing_weights(cell)
-        for reason in [*_partial(benchmark, scores), *([departs] if departs else [])]:
-            return verdicts.not_comparable(reason)
+        """Decide about an evaluation; explained if the way in which the published value was measured gives it."""
+        for reason in [*_partial(benchmark, scores), self._departing_weights(cell)]:
+            if reason:
+                return verdicts.not_comparable(reason)
         verdict = verdicts.evaluation(cell.published, metric, scores.mean(metric))
         if verdict.verdict != verdicts.CONTRADICTED:
             return verdict
@@ -150,17 +162,19 @@ class Qualities:
         return explain(cell, benchmark, metric) or verdict
 
     def _departing_weights(self, cell: Cell) -> str:
-        """Why the authors' file is not the one that the print was measured with; "" where nobody says so."""
+        """Say why the authors' file is not the one behind the published value; "" if their source does not say so."""
         known = published_weights.find(cell.network, cell.scale)
-        departs = known.departs if known else ""
+        if not known or not known.departs:
+            return ""
         weights = evaluated.record(self.results, cell.network, cell.scale, PUBLISHED).get("weights")
-        if departs and isinstance(weights, Mapping) and "file" in weights:  # it may be a file of the user's own
-            is_authors = PurePath(str(weights["file"])).name == known.remote.name
-            departs = departs if is_authors or weights.get("sha256") == known.remote.sha256 else ""
-        return departs
+        if not isinstance(weights, Mapping) or "file" not in weights:
+            return known.departs
+        is_authors = PurePath(str(weights["file"])).name == known.remote.name
+        # Otherwise it is a file of the user's own.
+        return known.departs if is_authors or weights.get("sha256") == known.remote.sha256 else ""
 
     def _older_protocol(self, cell: Cell, benchmark: Benchmark, metric: str) -> Verdict | None:
-        """Bicubic's row was made on Y itself, by scripts that converted images of three channels only."""
+        """Explain bicubic's row, made on Y itself by scripts that converted images of three channels only."""
         scores = self.results.scores(BICUBIC, cell.scale, LEGACY, benchmark)
         if isinstance(scores, Absent):
             return None
@@ -182,23 +196,23 @@ class Qualities:
         )
 
     def _printed_psnr(self, cell: Cell, benchmark: Benchmark) -> str:
-        """The printed PSNR beside a printed SSIM, "" where there is none."""
+        """Return the published PSNR beside a published SSIM, "" where there is none."""
         place = (cell.table, cell.network, cell.scale, f"{benchmark.id}_psnr")
-        beside = published.of(self.networks[cell.network])
-        return next((each.printed for each in beside if each.place == place), "")
+        row = published.of(self.networks[cell.network])
+        return next((each.printed for each in row if each.place == place), "")
 
     def _authors_metric(self, cell: Cell, benchmark: Benchmark, metric: str) -> Verdict | None:
-        """What the authors' own metric gives for their own file, where it is not the usual one."""
+        """Explain a value by the authors' own metric on their own file, where that is not the usual metric."""
         record = evaluated.record(self.results, cell.network, cell.scale, PUBLISHED)
-        found = evaluated.of_benchmark(record, "authors_metric", benchmark)
-        value = found.get(metric)
+        own = evaluated.of_benchmark(record, "authors_metric", benchmark)
+        value = own.get(metric)
         if not isinstance(value, int | float):
             return None
         if not verdicts.agrees(cell.published, metric, value, verdicts.AUTHORS_TOLERANCE[metric]):
             return None
         rest = float(value) - float(cell.published)
         text = f"the authors' own metric gives {trained.shown(value, metric)}, {rest:+.4f} from the print"
-        return Verdict(verdicts.EXPLAINED, f"{text}: {found['text']}" if found.get("text") else text)
+        return Verdict(verdicts.EXPLAINED, f"{text}: {own['text']}" if own.get("text") else text)
 
 
 def _infinite(scores: Scores, metric: str) -> str:
@@ -211,9 +225,9 @@ def _partial(benchmark: Benchmark, scores: Scores) -> list[str]:
     return []
 
 
-def _grey(found: Mapping[str, Any], metric: str) -> str:
-    """Which images have a single channel, and what that changes; "" where none has."""
-    images, converted = found.get("images"), found.get(f"{metric}_converted")
+def _grey(grey: Record, metric: str) -> str:
+    """Say which images have a single channel, and what that changes; "" where none has."""
+    images, converted = grey.get("images"), grey.get(f"{metric}_converted")
     if not isinstance(images, list) or not images:
         return ""
     many = len(images) > 1

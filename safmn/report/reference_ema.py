@@ -1,9 +1,9 @@
-"""Does the reference's EMA explain the paper's drop of LN → BN? Answered from a study's own numbers, by stated rules.
+"""Does the reference's EMA explain the paper's drop of LN → BN? Answered from a study's own numbers, by fixed rules.
 
 The reference's trainer averages parameters only, so a batch-normalised network is evaluated there with running
 statistics from the start of training. A study trains such a network both ways: `ln_bn`, whose statistics are averaged
-along, and `ln_bn_reference_ema`, whose are not. If the paper's row carries that artefact, the second must lose against
-the baseline what is printed, and the first must lose less.
+too, and `ln_bn_reference_ema`, whose are not. If the reference's EMA explains the paper's row, the second must lose
+against the baseline what the paper's loses, and the first must lose less.
 """
 
 from decimal import Decimal
@@ -12,7 +12,7 @@ from enum import Enum
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, trained
-from safmn.report.measured import Benchmark, Results, benchmark_title
+from safmn.report.measured import Benchmark, Results, benchmark_title, benchmarks
 from safmn.study import Study, differences_from_paper
 
 TRACKED = "ln_bn"
@@ -23,7 +23,7 @@ QUESTION = "Does the reference's EMA explain the paper's drop of LN → BN"
 
 
 class Drop(Enum):
-    """A measured difference to the baseline beside the printed one."""
+    """A measured difference to the baseline, compared with the published one."""
 
     DEEPER = "more than printed"
     AS_PRINTED = "as printed"
@@ -32,43 +32,48 @@ class Drop(Enum):
 
 
 def answers(study: Study, results: Results) -> list[str]:
-    """A sentence a benchmark of the study; none where the study does not train a network both ways."""
+    """Return a sentence a test set of the study; none where the study does not train a network both ways."""
     if study.training is None or not {TRACKED, FROZEN} <= set(study.variants):
         return []
-    drops = printed_drops(study)
+    drops = printed_drops()
     shown = ", ".join(f"{name} {drop:+.2f} dB" for name, drop in drops.items())
-    found = []
-    for benchmark in ablation.benchmarks(study):
+    sentences = []
+    for benchmark in benchmarks(study):
         own = [drop for name, drop in drops.items() if PRINTED[name] == f"{benchmark.id}_{ablation.METRIC}"]
         low, high = min(own or drops.values()), max(own or drops.values())
-        found.append(f"{QUESTION} ({shown})? {_answer(study, results, benchmark, float(low), float(high))}")
-    return found
+        sentences.append(f"{QUESTION} ({shown})? {_answer(study, results, benchmark, float(low), float(high))}")
+    return sentences
 
 
-def printed_drops(study: Study) -> dict[str, Decimal]:
-    """Dataset -> the paper's LN → BN minus its baseline, dB."""
-    found = {name: ablation.printed_difference(study, 3, TRACKED, column) for name, column in PRINTED.items()}
-    return {name: drop for name, drop in found.items() if drop is not None}
+def printed_drops() -> dict[str, Decimal]:
+    """Compute the paper's LN → BN minus its baseline: dataset -> dB."""
+    drops = {name: ablation.printed_difference(3, TRACKED, column) for name, column in PRINTED.items()}
+    return {name: drop for name, drop in drops.items() if drop is not None}
 
 
 def classify(difference: Difference, low: float, high: float) -> Drop:
-    """Where a difference lies beside printed ones from `low` to `high` (equal, where one alone is meant).
+    """Compare a difference with published ones from `low` to `high` (equal for a single one), in dB.
 
-    Its interval decides, with a tolerance of 0.05 dB; one that is wider than that to a side, or that cannot be trusted,
-    decides nothing unless it misses the print altogether.
+    Its interval decides, with a tolerance of 0.05 dB. An interval that is wider than that to a side decides only if it
+    misses the published values; one that cannot be trusted decides nothing.
     """
-    interval = difference.interval
-    if not difference.trusted or not interval.exists:
+    ends = difference.interval.ends
+    if not difference.trusted or ends is None:
         return Drop.UNKNOWN
-    if interval.high < low - TOLERANCE:
+    if ends[1] < low - TOLERANCE:
         return Drop.DEEPER
-    if interval.low > high + TOLERANCE:
+    if ends[0] > high + TOLERANCE:
         return Drop.SMALLER
-    return Drop.AS_PRINTED if (interval.high - interval.low) / 2 <= TOLERANCE else Drop.UNKNOWN
+    return Drop.AS_PRINTED if difference.interval.width / 2 <= TOLERANCE else Drop.UNKNOWN
 
 
 def decide(tracked: Drop, frozen: Drop) -> tuple[str, str]:
-    """Answer ("yes", "no" or "undecidable") and reason, from what BN loses with its statistics averaged and without."""
+    """Return answer ("yes", "no" or "undecidable") and reason.
+
+    Args:
+        tracked: What BN loses with its statistics averaged.
+        frozen: What BN loses with the reference's EMA.
+    """
     if tracked is frozen is Drop.DEEPER:
         return "undecidable", "BN loses more than is printed with it and without it"
     if frozen is Drop.DEEPER:
@@ -83,25 +88,22 @@ def decide(tracked: Drop, frozen: Drop) -> tuple[str, str]:
 
 
 def _answer(study: Study, results: Results, benchmark: Benchmark, low: float, high: float) -> str:
-    title = benchmark_title(benchmark.id, study)
-    scale = ablation.scale_of(study)
-    found = {
-        name: trained.collect(study, results, name, scale, benchmark) for name in (ablation.BASELINE, TRACKED, FROZEN)
-    }
-    unfit = [f"{name} is not measured" for name, each in found.items() if not each.best]
-    unfit += [f"{name} collapsed" for name, each in found.items() if each.collapses]
+    title, scale = benchmark_title(benchmark.id, study), ablation.scale_of(study)
+    networks = (ablation.BASELINE, TRACKED, FROZEN)
+    runs = {name: trained.collect(study, results, name, scale, benchmark) for name in networks}
+    unfit = [f"{name} is not measured" for name, each in runs.items() if not each.best]
+    unfit += [f"{name} collapsed" for name, each in runs.items() if each.collapses]
     if unfit:
         return f"Undecidable on {title}: {', '.join(unfit)}."
-    scores = {name: each.by_image(ablation.METRIC) for name, each in found.items()}
-    differences = [statistics.difference(scores[name], scores[ablation.BASELINE]) for name in (TRACKED, FROZEN)]
-    if None in differences:
+    baseline, *others = (each.by_image(ablation.METRIC) for each in runs.values())
+    tracked, frozen = (statistics.difference(scores, baseline) for scores in others)
+    if tracked is None or frozen is None:
         return f"Undecidable on {title}: the networks share no image."
-    answer, reason = decide(*(classify(each, low, high) for each in differences))
-    without, through = map(_shown, differences)
+    answer, reason = decide(classify(tracked, low, high), classify(frozen, low, high))
     training = "this study's training" + (", which is not the paper's" if differences_from_paper(study) else "")
     return (
         f"{answer.capitalize()} on {title} by {training}: {reason} (difference to the baseline: with it "
-        f"{through}, statistics averaged along {without})."
+        f"{_shown(frozen)}, statistics averaged along {_shown(tracked)})."
     )
 
 

@@ -1,16 +1,17 @@
-"""A Table as Markdown, LaTeX and CSV. Labels and notes are other people's text: every special character is escaped."""
+"""Render a Table as Markdown, LaTeX and CSV. Labels and notes may be any text: every special character is escaped."""
 
 import csv
 import io
 import re
 import unicodedata
+from itertools import groupby
 
 import pandas as pd
 
 from safmn.errors import one_line
-from safmn.report.tables import Entry, Section, Table
+from safmn.report.tables import Entry, Header, Section, Table
 
-# What Markdown takes as more than itself: an underscore within a word and a bracket without a link are text.
+# Characters that mean something in Markdown; an underscore within a word and a bracket without a link do not.
 MARKDOWN_SPECIAL = re.compile(r"([\\`*<|~$&]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[]))")
 MARKDOWN_LEADING = re.compile(r"^([0-9]*)([.)](?=\s)|[#>]|[+-](?=\s))")
 
@@ -54,17 +55,15 @@ PREAMBLE = """\
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub's Markdown, readable in a terminal too."""
+    """Render a table as GitHub's Markdown, readable in a terminal too."""
     parts = [f"# {escape_markdown(table.title)}", "", escape_markdown(table.summary)]
     for section in table.sections:
         parts += ["", f"## {escape_markdown(section.title)}", "", _markdown_grid(section)]
     if not table.sections:
         parts += ["", "The study includes no row of this table."]
     if table.legend:
-        parts += [
-            "",
-            "; ".join(f"{escape_markdown(sign)} {escape_markdown(text)}" for sign, text in table.legend) + ".",
-        ]
+        legend = (f"{escape_markdown(sign)} {escape_markdown(text)}" for sign, text in table.legend)
+        parts += ["", "; ".join(legend) + "."]
     if table.footnotes:
         parts += ["", *(f"{number}. {_list_item(text)}" for number, text in enumerate(table.footnotes, 1))]
     if table.facts:
@@ -73,7 +72,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table as LaTeX with booktabs, to be \\input into a document."""
+    r"""Render a table as LaTeX with booktabs, for \input in a document."""
     parts = [PREAMBLE + r"\begin{table*}[t]", r"\centering\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
     parts.append(rf"\caption{{{escape_latex(table.caption + '. ' + table.summary)}}}")
     parts.append(rf"\label{{tab:safmn-{table.number}}}")
@@ -91,7 +90,7 @@ def latex(table: Table) -> str:
 
 
 def flat_csv(table: Table) -> str:
-    """Everything in one sheet, unrounded."""
+    """Render all numbers of a table, unrounded, as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in table.flat for key in line), lineterminator="\n")
     writer.writeheader()
@@ -100,21 +99,20 @@ def flat_csv(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text as itself, in a table's field too; `code` in notes stays code where it is harmless."""
+    """Escape text for Markdown, in a table's field too; `code` in notes stays code where it is harmless."""
     pieces = re.split(r"(`[A-Za-z0-9_ ./:=\[\]-]+`)", one_line(text))
     return "".join(piece if index % 2 else MARKDOWN_SPECIAL.sub(r"\\\1", piece) for index, piece in enumerate(pieces))
 
 
 def _list_item(text: str) -> str:
-    """Text that begins a line of a list, where # or - would begin something else."""
-    escaped = escape_markdown(text)
+    """Escape text at the start of a list item, where # or - would begin something else."""
     return MARKDOWN_LEADING.sub(
-        lambda found: f"\\{found[0]}" if not found[0].isdigit() else f"{found[0]}&#8203;", escaped
+        lambda start: f"{start[0]}&#8203;" if start[0].isdigit() else f"\\{start[0]}", escape_markdown(text)
     )
 
 
 def escape_latex(text: str) -> str:
-    """Text as itself for pdfLaTeX; letters that its fonts do not have become their code point."""
+    """Escape text for pdfLaTeX; letters that its fonts do not have become their code point."""
     return "".join(_latex_letter(sign) for sign in unicodedata.normalize("NFC", " ".join(text.split())))
 
 
@@ -134,7 +132,7 @@ def _markdown_grid(section: Section) -> str:
     labels = sum(entry.header for entry in section.rows[0]) if section.rows else 0
     align = ["left"] * labels + ["right"] * (len(headers) - labels)
     frame = pd.DataFrame(rows, columns=pd.Index(headers))
-    return frame.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None)
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align if rows else None))
 
 
 def _markdown_entry(entry: Entry) -> str:
@@ -166,10 +164,10 @@ def _latex_entry(entry: Entry) -> str:
     return (f"{{}}{text}" if text.startswith(("[", "*")) else text) + footnote
 
 
-def spans(headers: list[tuple[str, str]]) -> list[tuple[str, int, int]]:
-    """Neighbouring columns of one quantity: (name, first, one past the last); labels have the name ""."""
-    found: list[tuple[str, int, int]] = []
-    for place, (name, _) in enumerate(headers):
-        start = found.pop()[1] if found and found[-1][0] == name else place
-        found.append((name, start, place + 1))
-    return found
+def spans(headers: list[Header]) -> list[tuple[str, int, int]]:
+    """Group neighbouring columns of one quantity: (name, first, one past the last); labels have the name ""."""
+    groups = []
+    for name, columns in groupby(enumerate(headers), key=lambda column: column[1][0]):
+        places = [place for place, _ in columns]
+        groups.append((name, places[0], places[-1] + 1))
+    return groups

@@ -12,9 +12,10 @@ from safmn import layout, paths
 from safmn.files import atomic, write_text
 from safmn.networks import variants
 from safmn.networks.registry import Network, published_networks
-from safmn.paper import claims
+from safmn.paper import claims, published
 from safmn.paper.cell import Cell
 from safmn.paper.claims import MEANINGS, MEASURED_VERDICTS, PRINTED_VERDICTS, UNITS, Claim, Result, Side
+from safmn.paper.quotations import CLAIMS
 from safmn.report.rendering import escape_markdown as escape
 
 DOUBTFUL = {  # whether the claim is held to a reading of this project -> heading
@@ -22,20 +23,27 @@ DOUBTFUL = {  # whether the claim is held to a reading of this project -> headin
     True: "What does not follow as it is read here, and may be meant otherwise",
 }
 
+RULES = (
+    "About N means within one unit of its last digit; nearly N from 10 % below to half a unit above; a number without "
+    "such a word that the computed one rounds to it. Almost the same: at most 0.05 dB apart; comparable: at most "
+    "0.10 dB below; similar: at most 0.10 dB, or 10 %, apart; much less: by 50 % or more; small: 10 % or less; a large "
+    "margin: 0.10 dB or 0.001 of SSIM, or more."
+)
+
 
 def printed_networks() -> list[Network]:
-    """Those that stand for the paper's rows: the project's own variants, since a user's do not change the print."""
+    """Return the networks that stand for the paper's rows: a user's own variants do not change the paper."""
     own = [variant.network for variant in variants.discover(paths.ROOT / "ablations").values()]
     return [*own, *published_networks().values()]
 
 
 def evaluate(cells: Iterable[Cell] = ()) -> list[Result]:
-    """Every claim of the paper, on the print and on a study's cells."""
-    return claims.evaluate(claims.load(printed_networks()), cells)
+    """Evaluate every claim of the paper on its published cells and on a study's."""
+    return claims.evaluate(CLAIMS, published.cells(printed_networks()), cells)
 
 
 def write(folder: Path | str, cells: Iterable[Cell] = ()) -> list[Result]:
-    """Writes `tables/claims.md` and `tables/claims.csv` into a study's folder, and returns what stands in them."""
+    """Write `tables/claims.md` and `tables/claims.csv` into a study's folder; return what they hold."""
     results = evaluate(cells)
     with (
         atomic(Path(folder) / layout.table("claims", "csv")) as temporary,
@@ -49,7 +57,7 @@ def write(folder: Path | str, cells: Iterable[Cell] = ()) -> list[Result]:
 
 
 def _line(result: Result) -> dict[str, Any]:
-    """One claim, every digit of every number."""
+    """Return one line of `claims.csv`, numbers with all digits."""
     claim = result.claim
     line: dict[str, Any] = {
         "id": claim.id,
@@ -57,34 +65,29 @@ def _line(result: Result) -> dict[str, Any]:
         "quotation": claim.quotation,
         "states": claim.reading,
         "unit": claim.unit,
-        "compute": claim.compute.text,
-        "cells": "; ".join(f"{name} = {claims.shown(cell)}" for name, cell in claim.cells.items()),
+        "compute": claim.arithmetic,
+        "cells": "; ".join(f"{name} = {claims.shown(place)}" for name, place in claim.places.items()),
     }
     for kind, side in (("printed", result.printed), ("measured", result.measured)):
-        line |= {
-            f"{kind}_value": side.value,
-            f"{kind}_low": side.low,
-            f"{kind}_high": side.high,
-            f"{kind}_verdict": side.verdict,
-        }
+        line |= {f"{kind}_{key}": getattr(side, key) for key in ("value", "low", "high", "verdict")}
     return line | {"measured_note": result.measured.note, "is_reading": claim.is_reading, "note": claim.note}
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many claims have which verdict."""
-    sides = (
-        ("On the paper's own printed cells", PRINTED_VERDICTS, Counter(each.printed.verdict for each in results)),
-        ("On measured cells", MEASURED_VERDICTS, Counter(each.measured.verdict for each in results)),
-    )
-    said = [
+    """Say how many claims have which verdict."""
+    sides = {
+        "On the paper's own printed cells": (PRINTED_VERDICTS, Counter(each.printed.verdict for each in results)),
+        "On measured cells": (MEASURED_VERDICTS, Counter(each.measured.verdict for each in results)),
+    }
+    sentences = [
         f"{where}: {', '.join(f'{word} {counts[word]}' for word in words if counts[word])}."
-        for where, words, counts in sides
+        for where, (words, counts) in sides.items()
     ]
-    return f"{len(results)} claims. {' '.join(said)}"
+    return f"{len(results)} claims. {' '.join(sentences)}"
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The summary, the sentences that do not follow, all claims, and what the words mean."""
+    """Render the summary, the sentences that do not follow, all claims, and what the words mean."""
     parts = ["# Claims of the paper's text", "", escape(summary(results))]
     for title, complaints in doubtful(results).items():
         parts += ["", f"## {title}: {len(complaints)}", ""]
@@ -112,24 +115,16 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
-    """Heading -> a sentence for each claim that does not follow from the paper's own cells."""
-    found: dict[str, list[str]] = {title: [] for title in DOUBTFUL.values()}
+    """Return the claims that do not follow from the paper's own cells: heading -> a sentence a claim."""
+    complaints: dict[str, list[str]] = {title: [] for title in DOUBTFUL.values()}
     for each in results:
         if each.printed.verdict == claims.DOES_NOT_FOLLOW:
-            found[DOUBTFUL[each.claim.is_reading]].append(_complaint(each))
-    return found
-
-
-RULES = (
-    "About N means within one unit of its last digit; nearly N from 10 % below to half a unit above; a number without "
-    "such a word that the computed one rounds to it. Almost the same: at most 0.05 dB apart; comparable: at most "
-    "0.10 dB below; similar: at most 0.10 dB, or 10 %, apart; much less: by 50 % or more; small: 10 % or less; a large "
-    "margin: 0.10 dB or 0.001 of SSIM, or more."
-)
+            complaints[DOUBTFUL[each.claim.is_reading]].append(_complaint(each))
+    return complaints
 
 
 def number(claim: Claim, side: Side) -> str:
-    """A computed number with its unit and what it may be; "" where there is none."""
+    """Show a computed number with its unit and its range; "" where there is none."""
     if side.value is None:
         return ""
     digits = UNITS[claim.unit]

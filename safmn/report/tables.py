@@ -1,4 +1,4 @@
-"""The paper's tables beside the measured ones: what stands in which row and column, with which mark and footnote.
+"""Build the paper's tables with measured numbers beside the published ones: fields, marks and footnotes.
 
 `build` makes a Table of plain text and numbers; `safmn.report.rendering` turns it into Markdown, LaTeX and CSV, and
 `safmn.report.page` into HTML. Row order, labels and groups are the paper's.
@@ -6,7 +6,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from safmn.paper import published, statistics, verdicts
 from safmn.paper.cell import LOWER_BOUND, PREDICTED, UNPUBLISHED, Cell
 from safmn.report import ablation, costs, facts
 from safmn.report.ablation import Comparison
-from safmn.report.measured import Results, benchmark_title
+from safmn.report.measured import Absent, Record, Results, benchmark_title
 from safmn.study import Study
 
 CAPTIONS = {
@@ -76,7 +76,7 @@ HEADERS = {
 DECIMALS = {"params": 2, "flops": 2, "activations": 2, "gpu_memory": 2, "runtime": 2, "psnr": 3, "ssim": 4}
 AT_LEAST, AT_LEAST_MEANING = "≥", "a lower bound: an operation could not be counted"
 FLAT = ("published", "measured", "unit", "delta", "verdict", "note", "low", "high", "std", "seeds", "device", "origin")
-"""What the CSV of a table holds of a cell."""
+"""Fields of a cell in the CSV of a table."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Entry:
     """One field of a table.
 
     Attributes:
-        text: as shown, without marks.
-        value: the unrounded number behind it (an interval's lower end), None where it is text or blank.
-        verdict: a word of VERDICTS for measured fields, else "".
-        symbol: mark behind the text.
-        footnote: number of the footnote, 0 for none.
-        note: everything that is known about the number.
-        header: whether it labels its row.
+        text: As shown, without marks.
+        value: The unrounded number (an interval's lower end), None where it is text or blank.
+        verdict: A word of VERDICTS for measured fields, else "".
+        symbol: Mark behind the text.
+        footnote: Number of the footnote, 0 for none.
+        note: All that is known about the number.
+        header: Whether it is a label of its row.
     """
 
     text: str
@@ -102,18 +102,34 @@ class Entry:
     header: bool = False
 
 
+BLANK = Entry("")
+Header = tuple[str, str]
+"""(quantity, what of it): ("#FLOPs [G]", "measured"). The quantity of a label is ""."""
+
+
 @dataclass(frozen=True)
 class Section:
-    """A part of a table that fits beside its row labels: headers are (quantity, what of it)."""
+    """A part of a table that fits beside its row labels."""
 
     title: str
-    headers: list[tuple[str, str]]
+    headers: list[Header]
     rows: list[list[Entry]]
 
 
 @dataclass
 class Table:
-    """One table of the paper, ready to be rendered."""
+    """One table of the paper, ready to be rendered.
+
+    Attributes:
+        number: 1 to 5.
+        caption: What it is about.
+        summary: How many cells have which verdict.
+        sections: Its parts; none where the study has no row of it.
+        legend: (sign, meaning) of every sign in it.
+        footnotes: In the order of their numbers, from 1.
+        facts: Sentences below the table.
+        flat: One mapping a row for the CSV, numbers unrounded.
+    """
 
     number: int
     caption: str
@@ -126,22 +142,23 @@ class Table:
 
     @property
     def title(self) -> str:
+        """Number and caption."""
         return f"Table {self.number}. {self.caption}"
 
 
 def build_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Table]:
-    """Tables 1 to 5 of a study's cells; see `build`."""
+    """Build Tables 1 to 5 from a study's cells; see `build`."""
     results = Results(folder)
     return [build(study, results, cells, number) for number in published.TABLES]
 
 
 def build(study: Study, results: Results, cells: Iterable[Cell], number: int) -> Table:
-    """One table.
+    """Build one table.
 
     Args:
-        study: whose tables they are.
-        results: the study's folder, for what cells do not hold: differences to the baseline, other times, provenance.
-        cells: of all tables, as `safmn.report.cells` gives them.
+        study: The study.
+        results: Its folder, for what cells do not hold: differences to the baseline, other times, provenance.
+        cells: The cells of all tables, from `safmn.report.cells.collect`.
         number: 1 to 5.
     """
     own = [cell for cell in cells if cell.table == number]
@@ -160,31 +177,31 @@ def build(study: Study, results: Results, cells: Iterable[Cell], number: int) ->
         _legend(sections),
         builder.footnotes,
         facts.of_table(study, results, number, comparisons),
-        _flat_operations(own) if number == 5 else _flat(builder, comparisons),
+        _flat_operations(own) if number == 5 else builder.flat(comparisons),
     )
 
 
 def summary(cells: Iterable[Cell]) -> str:
-    """How many printed cells have which verdict, and what there is beyond the paper."""
-    printed, beyond = [], []
-    for cell in cells:
-        (printed if cell.published else beyond).append(cell)
-    said = ", ".join(f"{count} {word}" for word, count in verdict_counts(printed).items() if count)
-    text = f"{len(printed)} printed cells: {said or 'none in this study'}."
+    """Say how many published cells have which verdict, and how many cells there are beyond the paper."""
+    own = list(cells)
+    printed = [cell for cell in own if cell.published]
+    beyond = [cell for cell in own if not cell.published]
+    counts = ", ".join(f"{count} {word}" for word, count in verdict_counts(printed).items() if count)
+    text = f"{len(printed)} printed cells: {counts or 'none in this study'}."
     if beyond:
-        absent = sum(cell.is_missing for cell in beyond)
-        text += f" Beyond the paper: {len(beyond) - absent} measured, {absent} missing."
+        missing = sum(cell.is_missing for cell in beyond)
+        text += f" Beyond the paper: {len(beyond) - missing} measured, {missing} missing."
     return text
 
 
 def verdict_counts(cells: Iterable[Cell]) -> dict[str, int]:
-    """Verdict -> number of cells, all verdicts in their order."""
-    found = Counter(cell.verdict for cell in cells)
-    return {word: found[word] for word in verdicts.VERDICTS}
+    """Count the cells of each verdict, in the order of VERDICTS."""
+    counts = Counter(cell.verdict for cell in cells)
+    return {word: counts[word] for word in verdicts.VERDICTS}
 
 
 class _Builder:
-    """The fields of one table, and its footnotes as they come up."""
+    """Makes the fields of one table, and collects its footnotes."""
 
     def __init__(self, study: Study, results: Results, number: int, cells: Sequence[Cell]) -> None:
         self.study, self.results, self.number = study, results, number
@@ -192,28 +209,31 @@ class _Builder:
         self.footnotes: list[str] = []
         self.cells = {(cell.network, cell.scale, cell.column): cell for cell in cells}
         self.rows = list(dict.fromkeys((cell.network, cell.scale) for cell in cells))
-        self.columns = _in_order(cell.column for cell in cells)
+        order = {column: place for place, column in enumerate(HEADERS)}  # counts and costs first, as in the paper
+        self.columns = sorted(
+            dict.fromkeys(cell.column for cell in cells), key=lambda each: order.get(each, len(order))
+        )
         self.has_print = {cell.column for cell in cells if cell.published}
         self.shows_scale = number != 1 and len({scale for _, scale in self.rows}) > 1
 
     # --- labels ---
 
-    def label_headers(self) -> list[tuple[str, str]]:
+    def label_headers(self) -> list[Header]:
         names = {1: ["Scale", "Method"], 2: ["Method"], 3: ["Ablation", "Variant"], 4: ["N"], 5: ["Operation"]}
         return [("", name) for name in names[self.number] + ["Scale"] * self.shows_scale]
 
     def labels(self, network: str, scale: int) -> list[Entry]:
         before = {1: [f"x{scale}"], 3: [self.group(network)]}.get(self.number, [])
-        found = [*before, self.label(network), *[f"x{scale}"] * self.shows_scale]
-        return [Entry(text, header=True) for text in found]
+        texts = [*before, self.label(network), *[f"x{scale}"] * self.shows_scale]
+        return [Entry(text, header=True) for text in texts]
 
     def label(self, network: str) -> str:
-        """As the paper prints it; the title of one that the paper does not have."""
+        """Return the row's name in the paper; the network's title if the paper does not have it."""
         known = self.networks.get(network)
         return known.rows.get(self.number, known.title) if known else network
 
     def group(self, network: str) -> str:
-        """The paper's group of a row of Table 3, or of the row that it stands beside."""
+        """Return the paper's group of a row of Table 3, or of the row that it stands beside."""
         variant = variants.discover().get(network)
         beside = variant.beside if variant and self.number not in variant.network.rows else network
         return published.groups().get(self.label(beside), "Own") if beside in self.networks else "Own"
@@ -221,11 +241,11 @@ class _Builder:
     # --- fields ---
 
     def printed(self, cell: Cell | None) -> Entry:
-        return Entry(cell.published, float(cell.published)) if cell and cell.published else Entry("")
+        return Entry(cell.published, float(cell.published)) if cell and cell.published else BLANK
 
     def measured(self, cell: Cell | None) -> Entry:
         if cell is None:
-            return Entry("")
+            return BLANK
         symbol, footnote = SYMBOLS[cell.verdict], self.footnote(cell)
         if cell.measured is None:
             return Entry("", None, cell.verdict, symbol, footnote, cell.note)
@@ -236,28 +256,29 @@ class _Builder:
             text += COLLAPSE_MARK
         elif cell.std is not None:
             text += f" ± {number(cell.std, cell.column, '')}"
-        if cell.column == "runtime" or cell.table == 5:
-            text += _kind(cell.device)
+        if cell.is_time:
+            text += _device_mark(cell.device)
         if cell.origin == PREDICTED:
             text += " (predicted)"
         return Entry(text, cell.measured, cell.verdict, symbol, footnote, cell.note)
 
     def delta(self, cell: Cell | None) -> Entry:
         if cell is None or cell.delta is None:
-            return Entry("")
+            return BLANK
         return Entry(number(cell.delta, cell.column, cell.published, signed=True), cell.delta)
 
     def footnote(self, cell: Cell) -> int:
-        """Number of the footnote, 0 for none: why there is no number, or another, and what must be said beside it."""
+        """Return the number of a cell's footnote, 0 for none: why there is no number or another one, and remarks."""
         if cell.verdict in (verdicts.EXPLAINED, verdicts.MISSING) and not cell.collapsed:
-            # One footnote for all that wait for the same step.
+            # One footnote for all cells that wait for the same step.
             return self.number_of(cell.note.replace(f"train_{cell.network}`", "train_NAME`"))
-        # The whole note would be too long: its first clause says what happened.
+        # The whole note would be too long; its first clause says what happened.
         short = cell.collapsed or cell.verdict == verdicts.CONTRADICTED
         first = cell.note.partition("; ")[0].removeprefix(COLLAPSE_MARK).strip()
         return self.number_of("; ".join([*[first] * short, *cell.remarks]))
 
     def number_of(self, text: str) -> int:
+        """Return the number of the footnote with a text, which is added if it is new; 0 for no text."""
         if not text:
             return 0
         if text not in self.footnotes:
@@ -267,13 +288,15 @@ class _Builder:
     # --- sections ---
 
     def sections(self) -> list[Section]:
-        parts = [
-            ("Complexity", [each for each in self.columns if each in ("params", "flops", "activations")]),
-            ("Memory and time", [each for each in self.columns if each in ("gpu_memory", "runtime")]),
-            ("PSNR on Y [dB]", [each for each in self.columns if each.endswith("_psnr")]),
-            ("SSIM on Y", [each for each in self.columns if each.endswith("_ssim")]),
-        ]
-        return [self.section(title, columns) for title, columns in parts if columns]
+        """Return complexity, memory and time, PSNR, and SSIM, as far as the table has columns of them."""
+        endings = {
+            "Complexity": ("params", "flops", "activations"),
+            "Memory and time": ("gpu_memory", "runtime"),
+            "PSNR on Y [dB]": ("_psnr",),
+            "SSIM on Y": ("_ssim",),
+        }
+        parts = {title: [each for each in self.columns if each.endswith(ends)] for title, ends in endings.items()}
+        return [self.section(title, columns) for title, columns in parts.items() if columns]
 
     def section(self, title: str, columns: Sequence[str]) -> Section:
         headers = self.label_headers()
@@ -288,9 +311,8 @@ class _Builder:
             row = self.labels(network, scale)
             for column in columns:
                 cell = self.cells.get((network, scale, column))
-                printed = column in self.has_print
-                row += [self.printed(cell)] if printed else []
-                row += [self.measured(cell), *([self.delta(cell)] if printed else [])]
+                fields = [self.printed(cell), self.measured(cell), self.delta(cell)]
+                row += fields if column in self.has_print else fields[1:2]
             rows.append(row + (self.ratios(network) if ratio else []))
         return Section(title, headers, rows)
 
@@ -298,17 +320,17 @@ class _Builder:
         return HEADERS.get(column) or benchmark_title(column.rsplit("_", 1)[0], self.study)
 
     def ratios(self, network: str) -> list[Entry]:
-        """Time relative to SAFMN's, printed and in the same run: what a different device changes least."""
+        """Return time relative to SAFMN's, published and in the same run: it depends least on the device."""
         printed = published.cells(self.networks.values(), [2])
-        times = {cell.network: float(cell.printed) for cell in printed if cell.is_time}
+        times = {cell.network: cell.value for cell in printed if cell.column == "runtime"}
         paper = times[network] / times["safmn"] if network in times and "safmn" in times else None
         record = self.results.runtime(network)
         measured = record.get("ratio_to_safmn") if record else None
-        shown = Entry("") if paper is None else Entry(f"{paper:.2f}", paper)
+        shown = BLANK if paper is None else Entry(f"{paper:.2f}", paper)
         return [shown, _relative(measured, 2, _device(record))]
 
     def other_ways(self) -> list[Section]:
-        """Table 2: the field's habit and the other modes, beside the protocol and the mode of the main column."""
+        """Return Table 2's times of one pass without warm-up and of the modes other than `eager`."""
         records = {network: self.results.runtime(network) or {} for network, _ in self.rows}
         modes = list(dict.fromkeys(mode for record in records.values() for mode in record.get("modes", {})))
         has_habit = any(record.get("habit") for record in records.values())
@@ -328,19 +350,19 @@ class _Builder:
             rows.append(row)
         return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
 
-    def way(self, eager: dict, record: dict) -> Entry:
-        """The mean time of one record, or why there is none."""
+    def way(self, eager: Record, record: Record) -> Entry:
+        """Return the mean time of one record, or why there is none."""
         if record.get("status") != "timed":
             reason = costs.untimed(record)
             if not reason:
-                return Entry("")
+                return BLANK
             return Entry("", None, verdicts.MISSING, SYMBOLS[verdicts.MISSING], self.number_of(reason), reason)
         value, symbol = float(record["mean_ms"]), SYMBOLS[verdicts.NOT_COMPARABLE]
-        text = f"{value:.2f}{_kind(_device(eager))}"
+        text = f"{value:.2f}{_device_mark(_device(eager))}"
         return Entry(text, value, verdicts.NOT_COMPARABLE, symbol, note=UNPUBLISHED)
 
     def operations(self) -> list[Section]:
-        """Table 5: one operation a row, with its share of the six, which a different device changes less."""
+        """Return Table 5: one operation a row, with its share of the six, which depends less on the device."""
         titles = {column: title for title, column in published.OPERATIONS.items()}
         headers = [
             *self.label_headers(),
@@ -353,94 +375,112 @@ class _Builder:
         rows = [
             [
                 Entry(titles[cell.column], header=True),
-                self.printed(cell),
-                self.measured(cell),
-                self.delta(cell),
-                Entry(f"{paper:.1f}", paper),
-                _relative(own, 1, cell.device),
+                *(self.printed(cell), self.measured(cell), self.delta(cell)),
+                *(_relative(share, 1, "cuda"), _relative(own, 1, cell.device)),
             ]
-            for cell, paper, own in zip(cells, printed, measured, strict=True)
+            for cell, share, own in zip(cells, printed, measured, strict=True)
         ]
         return [Section("Runtime", headers, rows)] if rows else []
 
     def to_baseline(self, comparisons: list[Comparison]) -> list[Section]:
-        """Each variant minus the baseline: printed on the paper's datasets, measured on the study's."""
+        """Return each variant minus the baseline: published on the paper's datasets, measured on the study's."""
         columns = [each for each in self.columns if each.endswith("_psnr") and each in self.has_print]
-        at = ablation.scale_of(self.study)
-        names = [network for network, scale in self.rows if network != ablation.BASELINE and scale == at]
+        scale = ablation.scale_of(self.study)
         headers = self.label_headers()
         headers += [(f"{self.header(column)} [dB]", "paper") for column in columns]
         for each in comparisons:
             name = f"{benchmark_title(each.benchmark.id, self.study)} [dB]"
             headers += [(name, "measured"), (name, "95 % interval")]
         rows = []
-        for network in names:
-            row = self.labels(network, at)
+        for network in (network for network, at in self.rows if network != ablation.BASELINE and at == scale):
+            row = self.labels(network, scale)
             for column in columns:
-                value = ablation.printed_difference(self.study, self.number, network, column)
-                row.append(Entry("") if value is None else Entry(f"{value:+.2f}", float(value)))
+                value = ablation.printed_difference(self.number, network, column)
+                row.append(BLANK if value is None else Entry(f"{value:+.2f}", float(value)))
             for each in comparisons:
-                row += self.differences(each, network, at)
+                row += self.differences(each, network, scale)
             rows.append(row)
         return [Section("Difference to the baseline, PSNR", headers, rows)] if rows else []
 
     def differences(self, comparison: Comparison, network: str, scale: int) -> list[Entry]:
-        """The difference with its mark, and its interval."""
-        found = comparison.differences.get(network)
-        if found is None:
-            return [Entry(""), Entry("")]
+        """Return the measured difference with its mark, and its interval."""
+        difference = comparison.differences.get(network)
+        if difference is None:
+            return [BLANK, BLANK]
         cell = self.cells.get((network, scale, f"{comparison.benchmark.id}_{ablation.METRIC}"))
         star = COLLAPSE_MARK if cell and cell.collapsed else ""
-        interval, ends = found.interval, {"images": found.images, "seeds": found.seeds}
+        interval, intervals = difference.interval, {"images": difference.images, "seeds": difference.seeds}
         note = "; ".join(
             f"over {name}: {_ends(each) or 'no interval'}" + (f" ({each.note})" if each.note else "")
-            for name, each in ends.items()
+            for name, each in intervals.items()
         )
         reason = interval.note if interval.exists else f"no interval: {interval.note}"
-        shown = Entry(_ends(interval), interval.low, footnote=self.number_of(reason), note=note)
-        symbol = DECISIONS[found.decision, found.seeds.exists]
-        return [Entry(f"{found.value:+.3f}{star}", found.value, symbol=symbol, note=note), shown]
+        symbol = DECISIONS[difference.decision, difference.seeds.exists]
+        return [
+            Entry(f"{difference.value:+.3f}{star}", difference.value, symbol=symbol, note=note),
+            Entry(_ends(interval), interval.low, footnote=self.number_of(reason), note=note),
+        ]
+
+    # --- CSV ---
+
+    def flat(self, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+        """Return one mapping a row: all cells unrounded, with verdicts and notes."""
+        lines = []
+        for network, scale in self.rows:
+            line: dict[str, Any] = {"row": network, "label": self.label(network), "scale": scale}
+            if self.number == 3:
+                line["group"] = self.group(network)
+            for column in self.columns:
+                if cell := self.cells.get((network, scale, column)):
+                    line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
+            for each in comparisons:
+                if difference := each.differences.get(network):
+                    line |= _flat_difference(f"{each.benchmark.id} difference to baseline", difference)
+            if self.number == 2:
+                record = self.results.runtime(network) or {}
+                ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
+                times = {way: each["mean_ms"] for way, each in ways.items() if "mean_ms" in each}
+                line |= {f"runtime {way} [ms]": float(time) for way, time in times.items()}
+            lines.append(line)
+        return lines
 
 
 def number(value: float, column: str, printed: str, signed: bool = False) -> str:
-    """A measured number with one digit more than the print has (quality: 3 decimals of a dB, 4 of SSIM)."""
+    """Show a measured number with one digit more than the published one (PSNR: 3 decimals, SSIM: 4)."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else f"{value:+}"
-    kind = column.rsplit("_", 1)[-1] if column.endswith(("_psnr", "_ssim")) else column
-    digits = DECIMALS.get(kind, 1)
-    if kind in costs.COUNTS and printed:
+    quantity = column.rsplit("_", 1)[-1] if column.endswith(("_psnr", "_ssim")) else column
+    digits = DECIMALS.get(quantity, 1)
+    if quantity in costs.COUNTS and printed:
         digits = max(digits, verdicts.decimals(printed) + 1)
     text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
     # A difference that rounds to nothing has no sign.
     return text.lstrip("+-") if signed and float(text) == 0 else text
 
 
-def _in_order(columns: Iterable[str]) -> list[str]:
-    """Counts and costs as in the paper, then quality as it first appears: the paper's datasets before one's own."""
-    place = {column: index for index, column in enumerate(HEADERS)}
-    return sorted(dict.fromkeys(columns), key=lambda column: place.get(column, len(place)))
-
-
 def _shares(values: Sequence[float | None]) -> list[float | None]:
-    """Each value in per cent of their sum; none where one is missing."""
-    total = math.nan if None in values else sum(values)
-    return [100 * value / total if total > 0 and math.isfinite(total) else None for value in values]
+    """Return each value in per cent of their sum; None for all where one is missing."""
+    numbers = [value for value in values if value is not None]
+    total = sum(numbers)
+    if len(numbers) < len(values) or not 0 < total < math.inf:
+        return [None] * len(values)
+    return [100 * value / total for value in numbers]
 
 
-def _device(record: Mapping[str, Any] | None) -> str:
-    """The kind of device that a record of times is of."""
+def _device(record: Record | Absent) -> str:
+    """Return the type of device that a record of times is of."""
     return str(record["provenance"].get("device") or "unknown") if record else ""
 
 
-def _kind(device: str) -> str:
-    """What is written behind a time, so that none of a CPU passes for one of a GPU."""
+def _device_mark(device: str) -> str:
+    """Return what is written behind a time, so that a CPU's is not taken for a GPU's."""
     return {"cuda": "", "cpu": " (CPU)"}.get(device, f" ({device})")
 
 
 def _relative(value: float | None, digits: int, device: str) -> Entry:
-    """A ratio or share of measured times; marked where they are not of a GPU, as the times themselves are."""
+    """Show a ratio or share of measured times; marked, as the times themselves, where they are not a GPU's."""
     if value is None:
-        return Entry("")
+        return BLANK
     text, value = f"{float(value):.{digits}f}", float(value)
     if device == "cuda":
         return Entry(text, value)
@@ -453,53 +493,29 @@ def _ends(interval: statistics.Interval) -> str:
 
 
 def _legend(sections: list[Section]) -> list[tuple[str, str]]:
-    entries = [entry for section in sections for row in section.rows for entry in row]
+    entries = [entry for section in sections for row in section.rows for entry in row if not entry.header]
     used = {entry.verdict for entry in entries}
-    found = [(SYMBOLS[word], f"{word}: {MEANINGS[word]}") for word in verdicts.VERDICTS if word in used]
+    legend = {SYMBOLS[word]: f"{word}: {MEANINGS[word]}" for word in verdicts.VERDICTS if word in used}
     marks = {entry.symbol for entry in entries if not entry.verdict}
-    found += [
-        (symbol, meaning)
-        for symbol, meaning in DECISION_MEANINGS.items()
-        if symbol in marks and symbol not in (known for known, _ in found)
-    ]
-    if any(entry.text.endswith(COLLAPSE_MARK) and not entry.header for entry in entries):
-        found.append((COLLAPSE_MARK, COLLAPSE_MEANING))
-    if any(entry.text.startswith(AT_LEAST) for entry in entries if not entry.header):
-        found.append((AT_LEAST, AT_LEAST_MEANING))
-    return found
+    for sign, text in DECISION_MEANINGS.items():
+        if sign in marks:
+            legend.setdefault(sign, text)
+    if any(entry.text.endswith(COLLAPSE_MARK) for entry in entries):
+        legend[COLLAPSE_MARK] = COLLAPSE_MEANING
+    if any(entry.text.startswith(AT_LEAST) for entry in entries):
+        legend[AT_LEAST] = AT_LEAST_MEANING
+    return list(legend.items())
 
 
-def _flat(builder: _Builder, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """Everything in one sheet: a row a network, unrounded, with verdicts and notes."""
-    found = []
-    for network, scale in builder.rows:
-        line: dict[str, Any] = {"row": network, "label": builder.label(network), "scale": scale}
-        if builder.number == 3:
-            line["group"] = builder.group(network)
-        for column in builder.columns:
-            cell = builder.cells.get((network, scale, column))
-            for what in FLAT if cell else ():
-                line[f"{column} {what}"] = getattr(cell, what)
-        for each in comparisons:
-            difference = each.differences.get(network)
-            if difference is None:
-                continue
-            name = f"{each.benchmark.id} difference to baseline"
-            line |= {
-                f"{name} [dB]": difference.value,
-                f"{name} images low": difference.images.low,
-                f"{name} images high": difference.images.high,
-                f"{name} seeds low": difference.seeds.low,
-                f"{name} seeds high": difference.seeds.high,
-                f"{name} decision": difference.decision,
-            }
-        if builder.number == 2:
-            record = builder.results.runtime(network) or {}
-            ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
-            times = {way: each for way, each in ways.items() if "mean_ms" in each}
-            line |= {f"runtime {way} [ms]": float(each["mean_ms"]) for way, each in times.items()}
-        found.append(line)
-    return found
+def _flat_difference(name: str, difference: statistics.Difference) -> dict[str, Any]:
+    return {
+        f"{name} [dB]": difference.value,
+        f"{name} images low": difference.images.low,
+        f"{name} images high": difference.images.high,
+        f"{name} seeds low": difference.seeds.low,
+        f"{name} seeds high": difference.seeds.high,
+        f"{name} decision": difference.decision,
+    }
 
 
 def _flat_operations(cells: Iterable[Cell]) -> list[dict[str, Any]]:

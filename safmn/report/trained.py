@@ -1,96 +1,99 @@
-"""What a study's own training runs of one network gave on one benchmark: seeds together, best and last apart."""
+"""The results of a study's own training runs of one network on one test set, over all seeds."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from safmn.layout import trained as folder
+from safmn import layout
 from safmn.paper.statistics import Spread, over_seeds
-from safmn.report.evaluated import device_kind
-from safmn.report.measured import Absent, Benchmark, Results, Scores
+from safmn.report.evaluated import device_type
+from safmn.report.measured import Absent, Benchmark, Record, Results, Scores
 from safmn.study import Run, Study
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One network at one scale on one benchmark.
+    """One network at one scale on one test set.
 
     Attributes:
-        best: seed -> scores of the weights that were best on validation.
-        last: seed -> scores of the weights at the end, as far as they were evaluated.
-        records: seed -> run.json.
-        absent: seed -> why it has no scores.
+        best: Seed -> scores of the weights that were best on validation.
+        last: Seed -> scores of the weights at the end, as far as they were evaluated.
+        records: Seed -> run.json.
+        absent: Seed -> why it has no scores.
     """
 
-    best: dict[int, Scores]
-    last: dict[int, Scores]
-    records: dict[int, Mapping[str, Any]]
+    best: dict[int, Scores] = field(default_factory=dict)
+    last: dict[int, Scores] = field(default_factory=dict)
+    records: dict[int, Record] = field(default_factory=dict)
     absent: dict[int, str] = field(default_factory=dict)
 
-    def spread(self, metric: str, which: str = "best") -> Spread:
-        """Mean, deviation and interval over the seeds of "best" or "last" weights."""
-        return over_seeds([scores.mean(metric) for scores in getattr(self, which).values()])
+    def spread(self, metric: str) -> Spread:
+        """Compute mean, deviation and interval of the best weights over the seeds."""
+        return over_seeds([scores.mean(metric) for scores in self.best.values()])
 
     def by_image(self, metric: str) -> list[dict[str, float]]:
-        """Image -> PSNR or SSIM of the best weights, one mapping a seed."""
+        """Return image -> PSNR or SSIM of the best weights, one mapping a seed."""
         return [scores.by_image(metric) for scores in self.best.values()]
 
     @property
+    def measured_records(self) -> dict[int, Record]:
+        """The run.json of the runs that have scores."""
+        return {seed: self.records[seed] for seed in self.best if seed in self.records}
+
+    @property
     def devices(self) -> str:
-        """The kinds of device that the measured runs were trained on, "cpu+cuda" where they differ."""
-        kinds = {device_kind(self.records.get(seed, {})) for seed in self.best}
-        return "+".join(sorted(filter(None, kinds)))
+        """The types of device that the measured runs were trained on, "cpu+cuda" where they differ."""
+        return "+".join(sorted(filter(None, {device_type(record) for record in self.measured_records.values()})))
 
     @property
     def collapses(self) -> list[str]:
-        """A phrase for each collapsed run that was measured."""
-        found = []
-        for seed in self.best:
-            record = self.records.get(seed, {})
+        """A phrase for each measured run that collapsed."""
+        phrases = []
+        for seed, record in self.measured_records.items():
             if record.get("outcome") == "collapsed":
                 details = record.get("collapse") or {}
                 reason = details.get("reason", "no reason kept")
-                found.append(f"seed {seed} at iteration {details.get('iteration', '?')} ({reason})")
-        return found
+                phrases.append(f"seed {seed} at iteration {details.get('iteration', '?')} ({reason})")
+        return phrases
 
 
 def collect(study: Study, results: Results, network: str, scale: int, benchmark: Benchmark) -> Trained:
-    """Reads what is there of a network's runs; nothing in it if the study trains no such run."""
-    found = Trained({}, {}, {})
-    if scale not in study.scales_of(network) or network not in study.variants:
-        return found
+    """Read the available results of a network's runs; none if the study trains no such run."""
+    trained = Trained()
+    if network not in study.variants:
+        return trained
     for run in study.runs(network):
         if run.scale != scale:
             continue
         record = results.record(run)
         if not isinstance(record, Absent):
-            found.records[run.seed] = record
-        best = results.scores(network, scale, folder(run.seed, "best"), benchmark)
+            trained.records[run.seed] = record
+        best, last = (
+            results.scores(network, scale, layout.trained(run.seed, which), benchmark) for which in ("best", "last")
+        )
         if isinstance(best, Absent):
-            found.absent[run.seed] = best.reason or (
+            trained.absent[run.seed] = best.reason or (
                 f"trained, but not evaluated on {benchmark.name} yet: `snakemake`"
-                if run.seed in found.records
+                if run.seed in trained.records
                 else results.untrained(run)
             )
             continue
-        found.best[run.seed] = best
-        last = results.scores(network, scale, folder(run.seed, "last"), benchmark)
+        trained.best[run.seed] = best
         if not isinstance(last, Absent):
-            found.last[run.seed] = last
-    return found
+            trained.last[run.seed] = last
+    return trained
 
 
-def note(found: Trained, metric: str) -> str:
-    """The collapse first, then the budget: iterations, data, seeds, device, which weights, and what the last give."""
+def note(trained: Trained, metric: str) -> str:
+    """Describe the collapse first, then iterations, data, device, seeds, which weights, and what the last ones give."""
     parts = []
-    if found.collapses:
-        parts.append(f"* collapsed: {', '.join(found.collapses)}; measured with the weights from before")
-    records = [found.records[seed] for seed in found.best if seed in found.records]
-    parts += _budget(records)
-    seeds = ", ".join(str(seed) for seed in found.best)
-    if len(found.best) > 1:
-        deviation = found.spread(metric).deviation
+    if trained.collapses:
+        parts.append(f"* collapsed: {', '.join(trained.collapses)}; measured with the weights from before")
+    records = list(trained.measured_records.values())
+    parts += dict.fromkeys(map(_budget, records)) if records else ["run.json is missing, so the budget is not known"]
+    seeds = ", ".join(str(seed) for seed in trained.best)
+    if len(trained.best) > 1:
+        deviation = trained.spread(metric).deviation
         scatter = f", standard deviation {shown(deviation, metric)}" if deviation is not None else ""
         parts.append(f"mean of seeds {seeds}{scatter}")
     else:
@@ -98,54 +101,50 @@ def note(found: Trained, metric: str) -> str:
     iterations = [record.get("best", {}).get("iteration") for record in records]
     if iterations and None not in iterations:
         parts.append(f"best at iteration {', '.join(map(str, iterations))}")
-    if found.last:
-        parts.append(f"last weights give {shown(found.spread(metric, 'last').mean, metric)}")
-    parts += [f"without seed {seed}: {reason}" for seed, reason in found.absent.items()]
+    if trained.last:
+        last = over_seeds([scores.mean(metric) for scores in trained.last.values()])
+        parts.append(f"last weights give {shown(last.mean, metric)}")
+    parts += [f"without seed {seed}: {reason}" for seed, reason in trained.absent.items()]
     return "; ".join(parts)
 
 
 def budget(study: Study, results: Results) -> str:
-    """What the study trains with, and the devices of the runs that are there; "" if it trains nothing."""
+    """Describe what the study trains with, and the devices of the finished runs; "" if it trains nothing."""
     if study.training is None:
         return ""
     training = study.training
     parts = [
-        f"{training['iterations']:,} iterations of {training['batch']} patches of "
-        f"{training['patch']}x{training['patch']} LR pixels",
-        f"on {', '.join(study.data['train'])}",
-        f"weights chosen on {', '.join(study.data['validation'])}",
+        f"{training.iterations:,} iterations of {training.batch} patches of "
+        f"{training.patch}x{training.patch} LR pixels",
+        f"on {', '.join(study.data.train)}",
+        f"weights chosen on {', '.join(study.data.validation)}",
     ]
     seeds = sorted({run.seed for run in study.runs()})
     parts.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}")
-    names = sorted({device(record.get("provenance") or {}) for record in records(study, results)})
+    records = [record for record in map(results.record, study.runs()) if not isinstance(record, Absent)]
+    names = sorted({device(record.get("provenance") or {}) for record in records})
     parts.append(f"trained on {', '.join(names)}" if names else "no run is finished yet")
     return "; ".join(parts)
 
 
-def records(study: Study, results: Results) -> list[Mapping[str, Any]]:
-    """The run.json of every run that is finished."""
-    found = [results.record(run) for run in study.runs()]
-    return [record for record in found if not isinstance(record, Absent)]
-
-
-def departures(study: Study, run: Run, record: Mapping[str, Any]) -> list[str]:
-    """In what a run departs from what the study asks for (it was trained with --iterations, say), a phrase each."""
+def departures(study: Study, run: Run, record: Record) -> list[str]:
+    """Return how a run departs from its study (it was trained with --iterations, for example), a phrase each."""
     asked, done = study.specification(run), record.get("specification") or {}
     if not done:
         return [f"nothing says how seed {run.seed} was trained"]
-    found = []
+    phrases = []
     for key, value in asked["training"].items():
         have = (done.get("training") or {}).get(key, value)
         if have != value:
-            found.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
+            phrases.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
     for use, what in (("train", "was trained"), ("validation", "chose its weights")):
         if done.get(use, asked[use]) != asked[use]:
-            found.append(f"this run {what} on {', '.join(map(str, done[use]))}")
-    return found
+            phrases.append(f"this run {what} on {', '.join(map(str, done[use]))}")
+    return phrases
 
 
-def device(provenance: Mapping[str, Any]) -> str:
-    """A device in a few words: the GPU's name, or "CPU" with its model."""
+def device(provenance: Record) -> str:
+    """Describe a device in a few words: the GPU's name, or "CPU" with its model."""
     if provenance.get("gpu"):
         return str(provenance["gpu"])
     kind = str(provenance.get("device") or "an unknown device")
@@ -155,19 +154,14 @@ def device(provenance: Mapping[str, Any]) -> str:
 
 
 def shown(value: float, metric: str) -> str:
-    """A mean in the digits that notes show."""
+    """Return a mean in the digits that notes show."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:.3f} dB" if metric == "psnr" else f"{value:.4f}"
 
 
-def _budget(records: list[Mapping[str, Any]]) -> list[str]:
-    if not records:
-        return ["run.json is missing, so the budget is not known"]
-    found = []
-    for record in records:
-        done = record.get("specification") or {}
-        training = done.get("training") or {}
-        text = f"{training.get('iterations', '?')} iterations on {', '.join(map(str, done.get('train') or ['?']))}"
-        found.append(f"{text}, {device(record.get('provenance') or {})}")
-    return list(dict.fromkeys(found))
+def _budget(record: Record) -> str:
+    done: dict[str, Any] = record.get("specification") or {}
+    iterations = (done.get("training") or {}).get("iterations", "?")
+    data = ", ".join(map(str, done.get("train") or ["?"]))
+    return f"{iterations} iterations on {data}, {device(record.get('provenance') or {})}"

@@ -1,1 +1,1 @@
-"""Training as in Section 4.1: loss, schedule, step, average, validation, collapse, state, and the loop around them."""
+"""Training as in Section 4.1: loss, schedule, step, average, validation, collapse, saved states and the loop."""

@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Average:
-    """A second network whose parameters follow those of `network`: a <- decay x a + (1 - decay) x p.
+    """A copy of `network` whose parameters average its parameters: a <- decay * a + (1 - decay) * p.
 
     Args:
         network: the network in training.
@@ -28,8 +28,8 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the average: two fused calls over all tensors, not two a tensor."""
+        """Average once, after an optimiser step; one fused call for all parameters and one for all buffers."""
         if self._averages:
-            torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - self.decay)
+            torch._foreach_lerp_(self._averages, [p.detach() for p in self._parameters], 1 - self.decay)  # type: ignore[arg-type]  # lists are invariant
         if self._kept:
             torch._foreach_copy_(self._kept, self._buffers)

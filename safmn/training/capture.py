@@ -1,33 +1,33 @@
-"""A training step as one CUDA graph: some 500 kernels sent off by one call instead of one by one."""
+"""A training step as one CUDA graph: one call launches all of its about 500 kernels."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
+from safmn.schema import RunSettings
 from safmn.training.step import TrainStep
 
 WARM_UP = 3  # iterations that are not replayed
 
 
-def as_asked(step: TrainStep, run_settings: dict[str, Any]) -> Callable[[int, Tensor, Tensor], Tensor]:
-    """How a study's `run` section wants iterations to be done: by the step itself, or recorded."""
-    return CapturedStep(step) if run_settings["cuda_graph"] and step.device.type == "cuda" else step
+def as_asked(step: TrainStep, run_settings: RunSettings) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """Return the step itself, or as a CUDA graph if the study's `run` section asks for it on CUDA."""
+    return CapturedStep(step) if run_settings.cuda_graph and step.device.type == "cuda" else step
 
 
 class CapturedStep:
-    """Does what a `TrainStep` on CUDA does, with the same kernels, so with the same bits.
+    """A `TrainStep` on CUDA that is recorded and replayed: the same kernels, so the same bits.
 
-    The first iterations run one by one on a stream of their own, where libraries choose kernels and take workspace;
-    then the step is recorded, and every later iteration copies its batch to where the recording reads and replays it.
-    The recording refers to the weights, the optimiser's moments and the average by their place in memory: a state is
-    restored before the first call, not after.
+    The first `WARM_UP` iterations run as they are on a stream of their own, where libraries choose kernels and allocate
+    workspace. Then the step is recorded. Every later iteration copies its batch to the recording's input and replays
+    it. The recording holds the addresses of weights, optimiser moments and average, so a state must be restored before
+    the first call.
 
     Args:
-        step: at its initial weights or restored.
+        step: at its initial weights, or restored.
     """
 
     def __init__(self, step: TrainStep) -> None:
@@ -37,7 +37,7 @@ class CapturedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, iteration: int, lr: Tensor, hr: Tensor) -> Tensor:
-        """As `TrainStep.__call__`; every batch must have the shape of the first.
+        """Learn from one batch, as `TrainStep.__call__` does; every batch must have the shape of the first.
 
         Raises:
             UserError: the step cannot be recorded.
@@ -55,7 +55,7 @@ class CapturedStep:
         return self._values.clone()  # the next replay writes into the same place
 
     def _aside(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The step on the recording's stream; the present one waits for it."""
+        """Run the step on the recording's stream; the current stream waits for it."""
         present = torch.cuda.current_stream(self.step.device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
@@ -64,13 +64,13 @@ class CapturedStep:
         return values
 
     def _recorded(self, lr: Tensor, hr: Tensor) -> torch.cuda.CUDAGraph:
-        """The step as a graph, which has not run: the weights stay as they are.
+        """Record the step as a graph without running it: the weights do not change.
 
-        Where that fails, the run ends: torch does not say in what state a recording that broke off leaves generators
-        and memory, so going on in the same process could give other bits. Little is lost, since it fails at once.
+        If recording fails, the run ends. torch does not define the state of generators and memory after that, so
+        training on in the same process could give other bits. Little is lost, since it fails at the start.
         """
         self._lr, self._hr = lr.clone(), hr.clone()
-        self.step.optimiser.zero_grad(set_to_none=True)  # gradients are to lie in the graph's own memory
+        self.step.optimiser.zero_grad(set_to_none=True)  # gradients must lie in the graph's own memory
         graph = torch.cuda.CUDAGraph()
         try:
             # Only this thread is recorded: another one may be reading ahead into pinned memory.

@@ -1,4 +1,4 @@
-"""When a run has collapsed: the paper marks such rows of Table 3 with *, "obtained before the training collapse"."""
+"""Detection of collapsed runs, which Table 3 marks with *, "obtained before the training collapse"."""
 
 import math
 from collections import deque
@@ -9,13 +9,13 @@ from typing import Any
 WINDOW = 100  # iterations whose median L1 loss is the run's level
 FACTOR = 3.0  # a level this many times the lowest one so far is far above it; batches differ by 30 %
 PATIENCE = 200  # iterations for which it must stay there
-BLACK = 1.0  # L1 loss of a black picture against a white one; a run may blow up before it has a level of its own
-RECENT = 10  # iterations whose median is the loss of this moment; fewer make no level
+BLACK = 1.0  # L1 loss of a black image against a white one, the first level: a run may explode before it has its own
+RECENT = 10  # iterations whose median is the current loss; with fewer there is no level yet
 
 
 @dataclass(frozen=True)
 class Collapse:
-    """Where and how a run collapsed.
+    """The iteration and the reason of a collapse.
 
     Attributes:
         iteration: number of iterations done when it did (the first sign of it).
@@ -30,12 +30,12 @@ class Collapse:
     gradient_norm: float | None
 
     def record(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return it as plain data."""
         return asdict(self)
 
 
 class CollapseWatch:
-    """Looks at every iteration's loss and gradient norm; changes nothing about the training."""
+    """Watches the loss and the gradient norm of every iteration; does not influence the training."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=WINDOW)
@@ -44,7 +44,7 @@ class CollapseWatch:
         self._first: list[float] = []  # iteration, loss and gradient norm where it went above
 
     def look(self, iteration: int, l1: float, frequency: float, gradient_norm: float) -> Collapse | None:
-        """The verdict after iteration number `iteration` (1-based) and its loss terms; None while all is sound."""
+        """Return the collapse that iteration number `iteration` (1-based) with these loss terms shows, or None."""
         loss = l1 + frequency
         for name, value in (("loss", loss), ("gradient norm", gradient_norm)):
             if not math.isfinite(value):
@@ -64,16 +64,16 @@ class CollapseWatch:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing points to a collapse: neither level nor present loss is far above the lowest level."""
+        """Whether there is no sign of a collapse: neither level nor current loss is far above the lowest level."""
         now = list(self._recent)[-RECENT:]
         return self._above == 0 and (not now or median(now) <= FACTOR * self._lowest)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs to come to the same verdict."""
+        """Return what a resumed run needs to reach the same verdict, as plain data."""
         return {"recent": list(self._recent), "lowest": self._lowest, "above": self._above, "first": self._first}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` returned."""
+        """Continue from what `state` returned."""
         self._recent = deque(state["recent"], maxlen=WINDOW)
         self._lowest = state["lowest"]
         self._above = state["above"]

@@ -1,4 +1,4 @@
-"""What a training run is: the key that its saved states and its record must agree with. Imports no torch."""
+"""The key of a training run, which its saved states and its record must match. Imports no torch."""
 
 from functools import cache
 from typing import Any
@@ -7,8 +7,8 @@ from safmn import fingerprint
 from safmn.files import digest
 from safmn.networks.identity import modules, of_network
 
-# What a run executes and what its result therefore depends on, beside the network. Progress, files and metrics of the
-# quality stage are not among it: editing them retrains nothing.
+# The code that a run's result depends on, beside the network. Progress, files and the metrics of the quality stage are
+# not part of it: editing them retrains nothing.
 SEMANTIC = (
     "safmn.training.randomness:seed_everything",
     "safmn.data.patches:PatchSampler",
@@ -24,7 +24,7 @@ SEMANTIC = (
 
 
 def code_fingerprint(name: str) -> str:
-    """The fingerprint of the code that training `name` executes."""
+    """Return the fingerprint of the code that training the network `name` executes."""
     return digest([_recipe(), of_network(name)])
 
 
@@ -34,6 +34,6 @@ def _recipe() -> str:
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
-    """What a saved state must agree with: specification, semantic code and data (digests of packed datasets)."""
+    """Return the digest that a saved state must match: of specification, code and data (digests of packed datasets)."""
     code = code_fingerprint(specification["network"])
     return digest({"specification": specification, "code": code, "data": data})

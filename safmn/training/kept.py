@@ -1,4 +1,4 @@
-"""The state of a training run: all that its next iteration, a resume and its final files depend on."""
+"""The state of a training run: everything that its next iteration, a resume and its final files depend on."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ class Kept:
         step: at its initial weights.
 
     Attributes:
-        iteration: how many are done.
-        pending: (L1, frequency, gradient norm) of each iteration that was not looked at yet, on the device.
-        unwritten: the same of those that were, but are not in the history yet.
-        best: iteration, validation PSNR (None before the first) and averaged weights of the best validation.
-        sound: iteration and weights, averaged and raw, of the last look at which nothing pointed to a collapse.
-        collapse: None while there is none.
-        sessions: what each process did of the run.
+        iteration: the number of iterations done.
+        pending: (L1, frequency, gradient norm) of each iteration whose losses are still on the device.
+        unwritten: the same for iterations that were read but are not in the history yet.
+        best: iteration, validation PSNR in dB (None before the first) and averaged weights of the best validation.
+        sound: iteration and weights, averaged and raw, of the last check without a sign of a collapse.
+        collapse: None as long as there is none.
+        sessions: one record for each process that worked on the run.
     """
 
     def __init__(self, step: TrainStep) -> None:
@@ -43,11 +43,11 @@ class Kept:
         self.sessions: list[dict[str, Any]] = []
 
     def weights(self) -> tuple[Weights, Weights]:
-        """Copies of the present weights on the CPU: averaged, and as they are."""
+        """Return copies of the current weights on the CPU: averaged and raw."""
         return _copied(self.step.average.network), _copied(self.step.network)
 
     def keep(self, average: Weights, raw: Weights, psnr: float | None) -> None:
-        """Keeps present weights as sound, if they are, and as best, if they validate so."""
+        """Keep the current weights as valid if nothing points to a collapse, and as best if their PSNR is the best."""
         if not self.watch.sound:
             return
         self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
@@ -55,15 +55,15 @@ class Kept:
             self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
 
     def final(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the run leaves as `best` and as `last`, the latter before the collapse if there was one."""
+        """Return what the run leaves as `best` and as `last`; after a collapse, `last` is from before it."""
         average, raw = self.weights()
         last = self.sound if self.collapse else {"iteration": self.iteration, "weights": average, "raw": raw}
-        # Collapsed before the first validation, or never sound at one.
+        # The run collapsed before the first validation, or showed signs of a collapse at each.
         best = self.best if self.best["psnr"] is not None else {"psnr": None, **self.sound}
         return best, last
 
     def state(self) -> dict[str, Any]:
-        """All of it as tensors and plain data."""
+        """Return everything as tensors and plain data."""
         return {
             "step": self.step.state(),
             "randomness": randomness.state(),
@@ -78,7 +78,7 @@ class Kept:
         }
 
     def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        """Continues after `iteration` iterations from what `state` returned."""
+        """Continue after `iteration` iterations from what `state` returned."""
         self.iteration = iteration
         self.step.restore(state["step"])
         randomness.restore(state["randomness"])

@@ -1,7 +1,7 @@
-"""One training run from its first iteration, or from where it was killed, to its weights."""
+"""One training run, from its first iteration or its saved state to its final weights."""
 
+import logging
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,28 +13,32 @@ from safmn import layout, networks
 from safmn.data.packed import PackedPairs
 from safmn.data.patches import PatchSampler
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.files import remove_strays
 from safmn.networks import parameters
+from safmn.progress import Progress, Task
+from safmn.schema import RunSettings
 from safmn.training import capture, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
-from safmn.training.history import Progress, Scalars
+from safmn.training.history import Scalars
 from safmn.training.identity import key_of
 from safmn.training.kept import Kept
 from safmn.training.state import StateFolder
 from safmn.training.step import TrainStep
 from safmn.training.stopping import Interrupted, stop_signals
 
-LOOK_EVERY = 100  # iterations between looks at the losses, at most; fixed, since a collapse leaves a look's weights
+_log = logging.getLogger(__name__)
+LOOK_EVERY = 100  # maximum iterations between checks of the losses; fixed, since a collapse leaves a check's weights
 WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY, layout.RUN, layout.FAILURE)
 
 
 class Training:
-    """What happens at the iterations of one run.
+    """One run: its state, its data, and what happens at each iteration.
 
     Args:
         specification: from `Study.specification`.
-        train, validate: packed pairs, as the specification names them.
+        train: packed pairs, as the specification names them.
+        validate: likewise.
         out: the run's folder.
         run_settings: the study's `run` section.
         device: "cuda" or "cpu".
@@ -46,7 +50,7 @@ class Training:
         train: list[PackedPairs],
         validate: list[PackedPairs],
         out: Path,
-        run_settings: dict[str, Any],
+        run_settings: RunSettings,
         device: torch.device,
     ) -> None:
         self.settings = specification["training"]
@@ -58,7 +62,7 @@ class Training:
         self.identity = record.Identity(specification, data, key_of(specification, data), device.type)
         configure(device, self.settings)
         randomness.seed_everything(specification["seed"])
-        # Built on the CPU in every case: the initial weights do not depend on the device.
+        # Always built on the CPU, so that the initial weights do not depend on the device.
         network = networks.accelerate(networks.build(specification["network"], self.scale))
         self.kept = Kept(TrainStep(network, self.settings, device))
         self.learn = capture.as_asked(self.kept.step, run_settings)
@@ -75,28 +79,28 @@ class Training:
         self.pairs = [(packed.lr(i), packed.hr(i)) for packed in validate for i in range(len(packed))]
 
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
-        """Trains to the end or to a collapse; raises Interrupted when `should_stop` returns a number."""
+        """Train to the end or to a collapse; raise Interrupted when `should_stop` returns the number of a signal."""
         kept = self.kept
         began, start, earlier = time.monotonic(), kept.iteration, kept.sessions
         where = self.identity.session()
 
         def save() -> None:
-            # One entry a process: what it did of the run, with what code, on what device, and how fast.
+            # One record for each process: its iterations, seconds, code and device.
             done = {"from": start, "to": kept.iteration, "seconds": round(time.monotonic() - began, 3)}
             kept.sessions = [*earlier, done | where] if kept.iteration > start else earlier
             states.save(kept.iteration, kept.state())
 
-        progress = Progress(self.identity.label, self.total, start)
+        progress = Progress(unit="it", interval=5.0).task(self.identity.label, start)
         scalars = Scalars(self.out / layout.SCALARS, start)
         saved = began
         try:
             while kept.iteration < self.total and kept.collapse is None:
                 kept.pending.append(self.learn(kept.iteration, *self.sampler.batch(kept.iteration)))
                 kept.iteration += 1
-                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings["log_every"]):
+                if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings.log_every):
                     self._look(progress, scalars)
                 number = should_stop()
-                if number is not None or time.monotonic() - saved >= self.run_settings["save_every"]:
+                if number is not None or time.monotonic() - saved >= self.run_settings.save_every:
                     save()
                     saved = time.monotonic()
                 if number is not None and kept.iteration < self.total and kept.collapse is None:
@@ -109,10 +113,10 @@ class Training:
     def _is_due(self, *every: int) -> bool:
         return self.kept.iteration == self.total or any(self.kept.iteration % each == 0 for each in every)
 
-    def _look(self, progress: Progress, scalars: Scalars) -> None:
-        """Reads the losses since the last look (the only wait for the device), validates, keeps what is best and sound.
+    def _look(self, progress: Task, scalars: Scalars) -> None:
+        """Read the losses since the last check (the only wait for the device), validate, keep the best weights.
 
-        Where it is due for the history alone, nothing is kept: how often one logs must not change a result.
+        If only a line of the history is due, no weights are kept: `run.log_every` must not change a result.
         """
         kept = self.kept
         rows = torch.stack(kept.pending).cpu().double().tolist()
@@ -127,8 +131,9 @@ class Training:
         if kept.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
             psnr = self._keep(l1 + frequency, norm)
         l1, frequency, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
-        progress.tell(kept.iteration, l1=l1, fft=frequency, psnr=psnr)
-        if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings["log_every"]):
+        note = f"l1 {l1:.4g}  fft {frequency:.4g}" + (f"  psnr {psnr:.4g}" if psnr is not None else "")
+        progress(kept.iteration, self.total, note)
+        if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings.log_every):
             return
         kept.unwritten = []
         rate = schedule.learning_rate(
@@ -139,9 +144,9 @@ class Training:
         scalars.add(kept.iteration, learning_rate=rate, **values)
 
     def _keep(self, total_loss: float, norm: float) -> float | None:
-        """Validates if that is due, keeps the present weights if they are good; their PSNR if it was measured.
+        """Validate if that is due, keep the current weights if they are good, and return their PSNR if measured.
 
-        Weights can overflow in a step whose loss and gradients were finite, as the last one's were: a collapse, too.
+        Weights can overflow in a step whose loss and gradients are finite: that is a collapse as well.
         """
         average, raw = self.kept.weights()
         psnr = None
@@ -161,27 +166,28 @@ def train(
     train: list[PackedPairs],
     validate: list[PackedPairs],
     out: Path,
-    run_settings: dict[str, Any],
+    run_settings: RunSettings,
     *,
     device: torch.device | None = None,
     restart: bool = False,
     time_limit: float | None = None,
 ) -> dict[str, Any]:
-    """Trains one run, resuming what it finds in `out`; returns the record that is also `out`/run.json.
+    """Train one run, resuming from a state in `out`; return the record that is also `out`/run.json.
 
     Args:
         specification: from `Study.specification`.
-        train, validate: packed pairs, as the specification names them.
-        out: gets best.safetensors, last.safetensors (both averaged weights), last_raw.safetensors (not averaged),
-            history.csv and run.json, and `state/` while it runs.
+        train: packed pairs, as the specification names them.
+        validate: likewise.
+        out: the folder for best.safetensors, last.safetensors (both averaged weights), last_raw.safetensors (not
+            averaged), history.csv, run.json, and `state/` while it runs.
         run_settings: the study's `run` section.
-        device: default cuda if there is one, else cpu.
-        restart: sets saved states aside and starts anew.
-        time_limit: seconds after which it saves and stops as if it had been told to (SIGUSR1).
+        device: cuda if there is one, else cpu, by default.
+        restart: whether to set saved states aside and start anew.
+        time_limit: seconds after which the run saves and stops, as after SIGUSR1.
 
     Raises:
         Interrupted: asked to stop by SIGTERM, SIGINT, SIGUSR1 or the time limit; the state is saved.
-        UserError: data, specification or folder are not usable.
+        UserError: data, specification or folder cannot be used.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _check_trainable(specification)
@@ -196,7 +202,7 @@ def train(
             states.set_aside()
         iteration, state, remarks = states.load()
         for remark in remarks:
-            print(f"{out}: {remark}", file=sys.stderr)
+            _log.warning("%s: %s", out, remark)
         if state:
             try:
                 training.kept.restore(iteration, state)
@@ -205,7 +211,7 @@ def train(
                 raise UserError(
                     f"{states.folder} has a state that does not fit ({reason}): start anew with --restart"
                 ) from error
-            print(f"{out}: going on from iteration {iteration} of {training.total}", file=sys.stderr)
+            _log.info("%s: resuming from iteration %d of %d", out, iteration, training.total)
         with stop_signals(time_limit) as should_stop:
             training.run(states, should_stop)
         return record.leave(out, training.identity, training.kept, training.sampler)
@@ -215,21 +221,21 @@ def train(
         batch, patch = training.settings["batch"], training.settings["patch"]
         raise UserError(
             f"{specification['network']}: {batch} patches of {patch}x{patch} do not fit the memory: lower "
-            f"training.batch, or see `safmn memory {specification['network']} --training` ({_first_line(error)})"
+            f"training.batch, or see `safmn memory {specification['network']} --training` ({as_line(error)})"
         ) from error
     finally:
         states.release()
 
 
 def configure(device: torch.device, settings: dict[str, Any]) -> None:
-    """Sets what decides the bits of a result: threads, precision, deterministic kernels.
+    """Set what decides the bits of a result: threads, precision, deterministic kernels.
 
-    Max pooling's backward adds with atomics on CUDA, but its regions do not overlap when 8 divides the patch, so each
-    sum has one term and its order cannot matter.
+    On CUDA, the backward pass of max pooling adds with atomics. Its regions do not overlap if 8 divides the patch, so
+    each sum has one term and the order does not matter.
     """
     torch.set_num_threads(settings["threads"])
     if settings["precision"] == "tf32" and device.type != "cuda":
-        print("tf32 exists on CUDA only; this CPU run is in float32", file=sys.stderr)
+        _log.warning("tf32 exists on CUDA only; this CPU run is in float32")
     tf32 = settings["precision"] == "tf32"
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -249,7 +255,7 @@ def _check_trainable(specification: dict[str, Any]) -> None:
 
 
 def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> None:
-    """Weights chosen on images that were trained on say nothing; compares contents, so a copy is found too."""
+    """Refuse validation images that are also training images, by content, so that copies are found too."""
     seen = {value for packed in train for value in packed.sha256}
     for packed in validate:
         for name, value in zip(packed.names, packed.sha256, strict=True):
@@ -257,7 +263,3 @@ def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> No
                 raise UserError(
                     f"data.validation: image {name} is in the training data too: take it out of one of them"
                 )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""In which types the network computes: all in float32, or with torch's autocast in bfloat16 where that is enough."""
+"""The number types in which a network computes: float32, or bfloat16 where torch's autocast uses it."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,9 +23,9 @@ SINGLE = frozenset(
 
 
 def computing(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Within it, the network computes as a study's `training.precision` says.
+    """Return a context in which a network computes as a study's `training.precision` says.
 
-    On the meta device, which autocast does not know, as it would on CUDA: that is what a prediction is about.
+    Autocast does not support the meta device; there, types are those that CUDA's autocast would give.
     """
     half = precision == "bf16"
     if device.type == "meta":
@@ -36,14 +36,14 @@ def computing(device: torch.device, precision: str) -> AbstractContextManager[An
 class CastOnMeta(TorchFunctionMode):
     """Autocast for tensors without data.
 
-    A function that calls others in Python, as attention does where it is written out, is taken as one.
+    A function that is written in Python and calls others, such as attention, counts as one function.
     """
 
     def __init__(self, enabled: bool) -> None:
         super().__init__()
         self._enabled = enabled
 
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
         wanted = torch.bfloat16 if name in HALF else torch.float32 if name in SINGLE else None
         if self._enabled and wanted is not None:

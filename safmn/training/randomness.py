@@ -1,4 +1,4 @@
-"""Every random draw comes from the run's seed, and the generators are part of the state."""
+"""Random generators: seeded from the run's seed, saved with its state."""
 
 import random
 from typing import Any
@@ -8,9 +8,9 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds the generators that initial weights (and a user's own layers) draw from.
+    """Seed the generators that initial weights, and layers of a user's own, draw from.
 
-    Training patches do not use them: their draw is a function of seed and iteration alone.
+    Training patches do not use them: they depend on seed and iteration only.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - a user's module may draw from the old global generator
@@ -18,20 +18,20 @@ def seed_everything(seed: int) -> None:
 
 
 def state() -> dict[str, Any]:
-    """The generators' states as tensors and plain data, which a safe loader accepts."""
+    """Return the generators' states as tensors and plain data, which `torch.load(weights_only=True)` accepts."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {
         "torch": torch.get_rng_state(),
-        # Asking a device that nothing was computed on would open a context there, for a run on the CPU, too.
+        # Reading it would create a CUDA context, also for a run on the CPU.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         "python": [version, list(words), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],  # type: ignore[attr-defined]  # legacy form
     }
 
 
 def restore(saved: dict[str, Any]) -> None:
-    """Puts the generators back to what `state` returned."""
+    """Set the generators to what `state` returned."""
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] and len(saved["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(saved["cuda"])

@@ -1,4 +1,4 @@
-"""The identity of a training run, and the files that it writes at its end: weights, history and run.json."""
+"""The identity of a training run, and the files that it writes at the end: weights, history and run.json."""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from safmn.training.kept import Kept
 
 
 class Identity:
-    """What sets a run apart from every other: specification, code and data; and this process's part in it.
+    """What distinguishes a run from every other: specification, code and data; and the part of this process in it.
 
     Args:
         specification: from `Study.specification`.
         data: digests of the images, in the order in which the specification names them.
-        key: what a saved state must agree with.
+        key: the digest that a saved state must match.
         device: "cuda" or "cpu".
     """
 
@@ -30,11 +30,11 @@ class Identity:
         self._begun = provenance.begin()
 
     def session(self) -> dict[str, Any]:
-        """Device, code and start of this process."""
+        """Return device, code and start of this process."""
         return self._begun.session(describe(self._device))
 
     def provenance(self, sessions: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-        """Of a run that was done in these sessions."""
+        """Return the provenance of a run that these sessions did, in `seconds` altogether."""
         return self._begun.result(
             describe(self._device),
             specification=self.specification,
@@ -46,7 +46,7 @@ class Identity:
 
 
 def leave(out: Path, identity: Identity, kept: Kept, sampler: PatchSampler) -> dict[str, Any]:
-    """Writes weights, history and run.json into `out`, the record last; returns the record."""
+    """Write weights, history and run.json into `out`, the record last, and return the record."""
     best, last = kept.final()
     specification = identity.specification
     for which, tensors in zip(layout.WEIGHTS, (best["weights"], last["weights"], last["raw"]), strict=True):

@@ -1,23 +1,26 @@
-"""What a run needs to go on after it was killed: saved whole, in two generations, under a lock, with a key.
+"""Saved states, from which a killed run resumes: written whole or not at all, two generations, one writer.
 
-The folder is one that Snakemake does not know of, since it deletes the declared outputs of a job that failed.
+Snakemake does not know their folder, since it deletes the declared outputs of a failed job.
 """
 
 import hashlib
 import io
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
+from filelock import FileLock
 
+from safmn import locks
 from safmn.errors import UserError
 from safmn.files import atomic
 
-LOCK, OWNER = "lock", "owner"  # files in the folder: what is locked, and the number of the process that did
+LOCK, OWNER = "lock", "owner"  # files in the folder: the lock, and its holder as "PROCESS on MACHINE"
+PATIENCE = 2.0  # seconds to wait for the lock: `safmn status` tries it for a moment
 GENERATIONS = 2
-FORMAT = 2  # of the content; a state of another format is set aside, as one of another run is
+FORMAT = 2  # of the content; a state of another format is set aside, like one of another run
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -26,35 +29,35 @@ class StateFolder:
 
     Args:
         folder: `state/` in the run's folder.
-        key: fingerprint of specification, code and data; a state with another key is never used.
+        key: digest of specification, code and data; a state with another key is never used.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder
         self.key = key
-        self._lock = filelock.FileLock(folder / LOCK)
+        self._lock: FileLock | None = None
         self._proved = False
 
     def acquire(self) -> None:
-        """Takes the folder for this process; UserError at once if another process has it.
+        """Lock the folder for this process; UserError if another process holds the lock.
 
-        The lock dies with its process. After a kill -9 of Snakemake its training job lives on and still holds it.
+        The lock ends with its process. After a kill -9 of Snakemake its training job continues and still holds it.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-            (self.folder / OWNER).write_text(f"{os.getpid()}\n")
-        except filelock.Timeout as error:
+        self._lock = locks.acquire(self.folder / LOCK, PATIENCE)
+        if self._lock is None:
             raise UserError(
                 f"{self.folder} is in use by process {self._owner()}: another run trains here; wait for it or end it"
-            ) from error
+            )
+        try:
+            (self.folder / OWNER).write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         except OSError as error:
-            self._lock.release()
+            self.release()
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
 
     def release(self) -> None:
-        """Gives the folder back."""
-        self._lock.release()
+        """Unlock the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _owner(self) -> str:
         try:
@@ -63,26 +66,26 @@ class StateFolder:
             return "unknown"
 
     def save(self, iteration: int, content: dict[str, Any]) -> None:
-        """Writes a generation, then removes the ones before the last two.
+        """Write a generation, then remove all but the last two.
 
-        A kill at any moment leaves the previous generation whole: the new one appears under its name when it is synced.
+        A kill at any moment leaves the previous generation intact: the new file gets its name only after it is synced.
         """
         with atomic(self._file(iteration)) as temporary:
             temporary.write_bytes(serialised(self.key, iteration, content))
         if not self._proved:
-            read(self._file(iteration))  # raises if a resume could not read it: better now than then
+            read(self._file(iteration))  # raises if a resume could not read it
             self._proved = True
         for old in self._files()[:-GENERATIONS]:
             old.unlink(missing_ok=True)
 
     def load(self) -> tuple[int, dict[str, Any], list[str]]:
-        """The newest sound state that fits: (iteration, content, remarks); iteration 0 and {} if there is none.
+        """Return the newest valid state with the right key: (iteration, content, remarks); (0, {}, remarks) if none.
 
-        A damaged file is passed over for the older generation. States with another key are moved aside as a whole:
-        they belong to a run with another specification, code or data. Each of this is told in a remark.
+        If a file is damaged, the older generation is used. States with another key belong to a run with another
+        specification, code or data: all of them are moved aside. A remark reports each of these.
         """
         remarks = []
-        for stray in self.folder.glob(".iteration-*"):  # what a kill in the middle of a save left
+        for stray in self.folder.glob(".iteration-*"):  # left by a kill during a save
             stray.unlink(missing_ok=True)
         for file in reversed(self._files()):
             saved = read(file)
@@ -101,7 +104,7 @@ class StateFolder:
         return 0, {}, remarks
 
     def set_aside(self) -> Path:
-        """Moves all states to a folder beside this one, which nothing reads or deletes."""
+        """Move all states to a new folder beside this one, which nothing reads or deletes, and return it."""
         number = 1
         while (target := self.folder.with_name(f"{self.folder.name}-set-aside-{number}")).exists():
             number += 1
@@ -118,7 +121,7 @@ class StateFolder:
 
 
 def serialised(key: str, iteration: int, content: dict[str, Any]) -> bytes:
-    """The bytes of one generation: a digest of what follows, and that."""
+    """Return the bytes of one generation: the sha256 of the payload, then the payload."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "key": key, "iteration": iteration, "content": content}, buffer)
     payload = buffer.getvalue()
@@ -126,10 +129,11 @@ def serialised(key: str, iteration: int, content: dict[str, Any]) -> bytes:
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """The content of one generation; None if it is truncated or altered.
+    """Return the content of one generation; None if it is truncated or altered.
 
     Raises:
-        UserError: it is as it was written, yet no state: going back to an older one, or starting anew, would lose more.
+        UserError: the file is undamaged but holds no state of this version. The user decides, since falling back to an
+            older state, or starting anew, could lose work.
     """
     try:
         data = file.read_bytes()
@@ -142,8 +146,8 @@ def read(file: Path) -> dict[str, Any] | None:
         saved = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
         kinds = {"key": str, "iteration": int, "content": dict}
         if all(isinstance(saved[name], kind) for name, kind in kinds.items()):
-            return saved
+            return dict(saved)
         reason = "it holds something else"
-    except Exception as error:  # whatever a strange file does to the reader
+    except Exception as error:  # torch.load may raise anything on such a file
         reason = type(error).__name__
     raise UserError(f"{file} is whole but no state that this version can read ({reason}): start anew with --restart")

@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by a signal, or by its time limit."""
+"""Requests to stop a run: signals and its time limit."""
 
 import signal
 import time
@@ -8,16 +8,16 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; its state is saved and the same command goes on from there."""
+    """The run was asked to stop; its state is saved, and the same command resumes it."""
 
     def __init__(self, iteration: int, number: int) -> None:
-        super().__init__(f"stopped at iteration {iteration}; the state is saved, run the same command to go on")
+        super().__init__(f"stopped at iteration {iteration}; the state is saved, run the same command to resume")
         self.number = number
 
 
 @contextmanager
 def stop_signals(time_limit: float | None) -> Iterator[Callable[[], int | None]]:
-    """Yields a function that returns the signal's number once the run should stop, else None."""
+    """Yield a function that returns the number of a signal once the run should stop, else None."""
     received: list[int] = []
     deadline = None if time_limit is None else time.monotonic() + time_limit
 

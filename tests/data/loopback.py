@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,6 @@ class Answer:
         headers: sent besides.
         data: other content than the file's.
         ranges: whether Range is understood.
-        if_range: whether If-Range is obeyed.
         cut: body bytes after which the connection is closed.
         stall: seconds of silence before it is.
         length: a Content-Length other than the true one; -1 for none at all.
@@ -33,7 +33,6 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     data: bytes | None = None
     ranges: bool = True
-    if_range: bool = True
     cut: int | None = None
     stall: float = 0.0
     length: int | None = None
@@ -57,7 +56,6 @@ class Site:
         files: path -> content.
         answers: path -> how its next requests are answered; the last one stays if it is alone in `always`.
         always: path -> how all its requests are answered when `answers` is used up.
-        etags: whether responses carry a validator that changes with the content.
         log: (path, Range header or None) of each request.
     """
 
@@ -65,7 +63,6 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     always: dict[str, Answer] = field(default_factory=dict)
-    etags: bool = True
     log: list[tuple[str, str | None]] = field(default_factory=list)
 
     def requests(self, path: str) -> list[str | None]:
@@ -78,7 +75,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Site]:
+def serving(encryption: ssl.SSLContext | None = None) -> Iterator[Site]:
     """Runs a server until the block is left."""
     site = Site()
 
@@ -89,6 +86,9 @@ def serving() -> Iterator[Site]:
     with _Server(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         site.base = f"http://127.0.0.1:{server.server_port}"
+        if encryption is not None:
+            server.socket = encryption.wrap_socket(server.socket, server_side=True)
+            site.base = f"https://localhost:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
@@ -125,11 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _send(self, answer: Answer, data: bytes) -> None:
-        etag = f'"{hash(data):x}"'
         start, wanted = 0, self.headers.get("Range")
-        condition = self.headers.get("If-Range")
-        fresh = condition is None or not answer.if_range or condition == etag
-        if wanted and answer.ranges and fresh:
+        if wanted and answer.ranges:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             if start >= len(data):
                 self.send_response(416)
@@ -142,8 +139,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         else:
             self.send_response(200)
-        if self.site.etags:
-            self.send_header("ETag", etag)
         body = data[start:]
         if answer.chunked:
             self.send_header("Transfer-Encoding", "chunked")

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from safmn import cli, networks
-from safmn.data import bicubic, catalogue, download, fetching, images, meter, pairs, sources
+from safmn import cli, files, networks, progress
+from safmn.data import bicubic, catalogue, fetching, images, pairs, sources
 from safmn.networks import published_weights
 
 from . import served_datasets
@@ -140,7 +140,7 @@ def test_a_cut_archive_is_resumed_by_the_next_fetch(site, fetch, tmp_path):
     path = paths()["DIV2K_valid_HR.zip"]
     site.answers[path] = [Answer(cut=1000), Answer(status=404)]
     assert fetch("DIV2K_val", "--hr-only")[0] == 2
-    assert leftovers(tmp_path / "root") == ["DIV2K_valid_HR.zip.part", "DIV2K_valid_HR.zip.part.json"]
+    assert leftovers(tmp_path / "root") == ["DIV2K_valid_HR.zip.part"]
     assert fetch("DIV2K_val", "--hr-only")[0] == 0
     assert site.requests(path)[-1] == "bytes=1000-"
     check(tmp_path / "root", "DIV2K_val", 4, "bicubic")
@@ -355,12 +355,12 @@ def test_space_is_checked_for_all_before_the_first_byte(site, fetch, tmp_path, m
     names = [name for name in site.archives if name.startswith("DIV2K_train")]
     needed = 2 * sum(len(site.archives[name]) for name in names)  # the archives, and what is in them
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + download.RESERVE - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + files.RESERVE - 1))
     status, _, err = fetch("DIV2K")
     assert status == 2
     assert "are free" in err
     assert site.log == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + download.RESERVE))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + files.RESERVE))
     assert fetch("DIV2K")[0] == 0
 
 
@@ -423,6 +423,19 @@ def test_what_cannot_be_fetched(site, fetch, tmp_path, arguments, message):
     assert len(err.splitlines()) == 1
     assert site.log == []
     assert not (tmp_path / "root").exists()
+
+
+def test_without_curl_one_line_says_so(site, fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, out, err = fetch("DIV2K", "Set5")
+    assert (status, out) == (2, "")
+    assert "downloads need curl, which is not installed: install it" in err
+    assert len(err.splitlines()) == 1
+    # What needs no download needs no curl.
+    (tmp_path / "root/archives").mkdir(parents=True)
+    (tmp_path / "root/archives/benchmark.tar").write_bytes(site.archives["benchmark.tar"])
+    assert fetch("Set5")[0] == 0
+    assert site.log == []
 
 
 def test_no_folder_is_named(site, capsys):
@@ -561,16 +574,16 @@ def test_the_publishers_folders_are_where_datasets_are_looked_for():
 
 def test_progress_in_a_log(site, fetch, monkeypatch):
     """Lines now and then: what, how much of how much, how fast, how long still."""
-    monkeypatch.setattr(meter, "EVERY", 0.05)
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
     site.answers[paths()["benchmark.tar"]] = [Answer(pause=0.05)]
     status, _, err = fetch("Set5")
     assert status == 0
-    assert re.search(r"benchmark\.tar: 0\.\d of 0\.\d MB, \d+\.\d\d MB/s, \d+ s left", err)
+    assert re.search(r"benchmark\.tar: 0\.\d/0\.\d  \d+\.\d\d MB/s  ETA 0:00:\d\d", err)
 
 
 def test_progress_on_a_terminal(site, tmp_path):
     """Bars on a pseudo-terminal, gone when all is done."""
-    site.answers[paths()["benchmark.tar"]] = [Answer(pause=0.05)]
+    site.answers[paths()["benchmark.tar"]] = [Answer(pause=0.15)]
     master, slave = os.openpty()
     command = [sys.executable, "-m", "safmn", "fetch", "Set5", "--to", str(tmp_path / "root")]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
@@ -588,4 +601,4 @@ def test_progress_on_a_terminal(site, tmp_path):
     os.close(master)
     assert child.wait() == 0
     assert b"benchmark.tar" in shown
-    assert b"B/s" in shown
+    assert b"MB/s" in shown

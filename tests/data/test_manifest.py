@@ -31,7 +31,7 @@ def of_ppm(image: np.ndarray) -> str:
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def make(root, name: str, out, scale: int = 4) -> dict:
+def make(root, name: str, out, scale: int = 4) -> manifest.Manifest:
     packed.pack(name, root, scale, out)
     return manifest.read(out)
 
@@ -45,9 +45,10 @@ def test_the_hash_of_pixels_is_that_of_a_ppm_file(height, width):
 
 def test_a_manifest_describes_what_was_packed(root, tmp_path):
     content = make(root, "own", tmp_path / "store")
-    assert (content["dataset"], content["scale"]) == ("own", 4)
+    assert (content.dataset, content.scale) == ("own", 4)
     lines = ""
-    for entry, name in zip(content["images"], ["a", "b", "c"], strict=True):
+    written = json.loads((tmp_path / "store/manifest.json").read_text())
+    for entry, name in zip(written["images"], ["a", "b", "c"], strict=True):
         small = images.read(root / f"own/LR_bicubic/X4/{name}x4.png")
         large = images.read(root / f"own/HR/{name}.png")[: small.shape[0] * 4, : small.shape[1] * 4]
         for kind, image, file in (("hr", large, f"HR/{name}"), ("lr", small, f"LR_bicubic/X4/{name}x4")):
@@ -57,8 +58,8 @@ def test_a_manifest_describes_what_was_packed(root, tmp_path):
         assert entry["lr"]["origin"] == "file"
         lines += f'{of_ppm(large)} {of_ppm(small)} "{name}"\n'
     assert manifest.digest(tmp_path / "store") == hashlib.sha256(lines.encode()).hexdigest()
-    assert manifest.digest(tmp_path / "store/manifest.json") == content["digest"]
-    assert packed.PackedPairs(tmp_path / "store").fingerprint == content["digest"]
+    assert manifest.digest(tmp_path / "store/manifest.json") == content.digest
+    assert packed.PackedPairs(tmp_path / "store").fingerprint == content.digest
 
 
 def test_the_digest_depends_on_pictures_alone(root, tmp_path):
@@ -70,7 +71,7 @@ def test_the_digest_depends_on_pictures_alone(root, tmp_path):
         Image.open(root / f"own/HR/{name}.png").save(other / f"HR/{name}.bmp")
         (other / f"HR/{name}.png").unlink()
     theirs = make(tmp_path / "elsewhere", "other", tmp_path / "theirs")
-    assert theirs["digest"] == ours["digest"]
+    assert theirs.digest == ours.digest
     assert manifest.differences(ours, theirs) == []
     assert manifest.remarks(ours, theirs) == [
         "3 images with the same pixels in another file (a, b, c)",
@@ -91,7 +92,7 @@ def test_what_differs_is_named(root, tmp_path):
     (root / "changed/HR/c.png").rename(root / "changed/HR/d.png")
     (root / "changed/LR_bicubic/X4/cx4.png").rename(root / "changed/LR_bicubic/X4/dx4.png")
     theirs = make(root, "changed", tmp_path / "theirs")
-    assert theirs["digest"] != ours["digest"]
+    assert theirs.digest != ours.digest
     found = manifest.differences(ours, theirs)
     assert found == [
         "1 image only in the first (c)",
@@ -105,8 +106,9 @@ def test_what_differs_is_named(root, tmp_path):
 def test_another_decoder_is_told_from_another_picture(root, tmp_path):
     """JPEG is not decoded alike by all libraries."""
     ours = make(root, "own", tmp_path / "ours")
-    theirs = json.loads(json.dumps(ours))
-    theirs["images"][0]["hr"]["sha256"] = "0" * 64
+    first = ours.images[0]
+    changed = first.model_copy(update={"hr": first.hr.model_copy(update={"sha256": "0" * 64})})
+    theirs = ours.model_copy(update={"images": [changed, *ours.images[1:]]})
     assert manifest.differences(ours, theirs) == ["1 image with other HR pixels decoded from the same file (a)"]
 
 
@@ -160,9 +162,10 @@ def test_changed_pixels_and_a_strange_manifest_are_noticed(root, tmp_path, capsy
     ],
 )
 def test_a_damaged_manifest_is_refused_in_one_line(root, tmp_path, change):
-    content = make(root, "own", tmp_path / "store")
-    change(content)
+    make(root, "own", tmp_path / "store")
     file = tmp_path / "store/manifest.json"
+    content = json.loads(file.read_text())
+    change(content)
     file.write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
         manifest.digest(file)
@@ -184,5 +187,5 @@ def test_the_benchmarks_are_the_same_data_wherever_they_are_packed(datasets, tmp
     shutil.copytree(datasets / "Set5/HR", tmp_path / "elsewhere/HR")
     packed.pack("mine", None, 4, tmp_path / "theirs", {"mine": str(tmp_path / "elsewhere")})
     theirs = manifest.read(tmp_path / "theirs")
-    assert ours["digest"] == theirs["digest"]
-    assert {each["lr"]["origin"] for each in ours["images"]} != {each["lr"]["origin"] for each in theirs["images"]}
+    assert ours.digest == theirs.digest
+    assert {pair.lr.origin for pair in ours.images} != {pair.lr.origin for pair in theirs.images}

@@ -212,7 +212,7 @@ def test_hash_seed_threads_and_back_end_do_not_change_the_batches(stores):
 
 
 def prefetching() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "patches"]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("patches")]
 
 
 def test_prefetched_batches_are_the_same_in_any_order(stores):
@@ -227,18 +227,6 @@ def test_prefetched_batches_are_the_same_in_any_order(stores):
     sampler.close()
     sampler.close()
     assert not prefetching()
-
-
-def test_the_thread_ends_where_it_was_told(stores):
-    sampler = PatchSampler(stores[4], 3, 2, 4, 0, ahead=2)
-    sampler.start(4, 9)
-    thread = prefetching()[0]  # alive: it may be two batches ahead, not five
-    batches = [sampler.batch(iteration) for iteration in range(4, 9)]
-    thread.join(timeout=600)
-    assert not thread.is_alive()
-    assert torch.equal(sampler.batch(8)[0], batches[4][0])
-    assert sampler.batch(9)[0].shape == (3, 3, 2, 2)  # beyond the end, too
-    sampler.close()
 
 
 def test_an_error_in_the_thread_reaches_the_caller(stores, monkeypatch):

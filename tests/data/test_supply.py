@@ -71,7 +71,7 @@ def test_a_slip_of_the_pen_downloads_nothing(tmp_path):
     with pytest.raises(UserError, match="rooot is said to hold datasets, but is no folder"):
         supply.to_fetch(STORES, tmp_path / "rooot", {}, tmp_path / "data")
     content = Study.load(ROOT / "config/paper.yaml").content
-    study = Study(content | {"data": content["data"] | {"root": str(tmp_path / "rooot")}}, "my.yaml")
+    study = Study.from_content(content | {"data": content["data"] | {"root": str(tmp_path / "rooot")}}, "my.yaml")
     with pytest.raises(UserError, match=r"my\.yaml: .*correct data\.root or leave it out"):
         study.to_fetch()
 
@@ -94,4 +94,4 @@ def test_folders_that_snakemake_would_misread_are_refused(tmp_path, folder):
     study = Study.load(ROOT / "config/paper.yaml").content
     for section in ("data", "weights"):
         with pytest.raises(UserError, match=f"{section}.download"):
-            Study(study | {section: study[section] | {"download": folder}}, "x.yaml")
+            Study.from_content(study | {section: study[section] | {"download": folder}}, "x.yaml")

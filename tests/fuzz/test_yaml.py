@@ -136,7 +136,7 @@ def usable(study: Study) -> None:
     """An accepted study can be written down, read again, and says what its runs are."""
     text = json.dumps(study.content, allow_nan=False)
     text.encode()
-    assert Study(json.loads(text), "again").content == study.content
+    assert Study.from_content(json.loads(text), "again").content == study.content
     inside = (paths.ROOT / study.results).resolve()
     assert inside.parent == (paths.ROOT / "results").resolve()
     if study.training is not None:

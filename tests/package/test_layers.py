@@ -1,4 +1,4 @@
-"""The layers: README's drawing, the contracts in pyproject.toml and the imports say the same."""
+"""Import layers: the README's drawing, the contracts in pyproject.toml and the imports agree."""
 
 import ast
 import re
@@ -13,13 +13,14 @@ PACKAGE = ROOT / "safmn"
 
 
 def drawn() -> list[list[str]]:
-    """README's layers from the top, each the names of its rooms."""
+    """Return the README's layers from the top, as lists of folders or modules of the package."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^   cli  .*?(?=^```)", text, re.DOTALL | re.MULTILINE)
     return [re.split(" {2,}", line.strip())[0].split(" · ") for line in block.splitlines()]
 
 
 def contracted() -> list[list[str]]:
+    """Return the layers of the contract in pyproject.toml."""
     with open(ROOT / "pyproject.toml", "rb") as handle:
         contracts = tomllib.load(handle)["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
@@ -27,28 +28,29 @@ def contracted() -> list[list[str]]:
 
 
 def modules() -> dict[str, Path]:
+    """Return the file of every module of the package."""
     files = {file: file.relative_to(ROOT).with_suffix("").parts for file in PACKAGE.rglob("*.py")}
     return {".".join(parts).removesuffix(".__init__"): file for file, parts in files.items()}
 
 
 def imports(module: str, file: Path) -> set[str]:
-    """Every module of the package that a file imports, wherever in it."""
-    known, found = modules(), set()
+    """Return the modules of the package that a file imports, inside functions too."""
+    known, names = modules(), set()
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")
             above = parts[: len(parts) - node.level + 1] if node.level else []
             origin = ".".join([*above, *filter(None, [node.module])])
             for alias in node.names:
-                found.add(f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in known else origin)
-    return {name for name in found if name in known and name != "safmn"}
+                names.add(f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in known else origin)
+    return {name for name in names if name in known and name != "safmn"}
 
 
 def upward(layers: list[list[str]]) -> list[str]:
-    """Imports from one room to another that is not below it."""
+    """Return the imports from one layer to another that is not below it."""
     height = {room: -place for place, rooms in enumerate(layers) for room in rooms}
     return sorted(
         f"{module} -> {target}"
@@ -62,17 +64,17 @@ def test_the_drawing_is_the_contract():
     assert [sorted(rooms) for rooms in drawn()] == [sorted(rooms) for rooms in contracted() if rooms != ["__main__"]]
 
 
-def test_every_room_is_drawn():
-    there = {module.split(".")[1] for module in modules() if "." in module} - {"__main__"}
-    assert there == {room for rooms in drawn() for room in rooms}
+def test_every_folder_is_drawn():
+    folders = {module.split(".")[1] for module in modules() if "." in module} - {"__main__"}
+    assert folders == {room for rooms in drawn() for room in rooms}
 
 
 def test_no_import_goes_up():
     assert upward([["__main__"], *drawn()]) == []
 
 
-def test_an_import_that_goes_up_would_be_seen():
-    """Turned over, nearly every import goes up."""
+def test_an_import_that_goes_up_is_detected():
+    """With the layers upside down, nearly every import goes up."""
     assert len(upward([*drawn(), ["__main__"]][::-1])) > 100
 
 
@@ -80,7 +82,7 @@ def test_an_import_that_goes_up_would_be_seen():
 def test_no_exception_is_made(contract):
     with open(ROOT / "pyproject.toml", "rb") as handle:
         settings = tomllib.load(handle)["tool"]["importlinter"]
-    assert contract in {each["type"] for each in settings["contracts"]}
+    assert contract in {entry["type"] for entry in settings["contracts"]}
     assert "ignore_imports" not in str(settings)
     assert not settings.get("exclude_type_checking_imports")
 

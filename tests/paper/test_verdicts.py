@@ -208,11 +208,6 @@ def test_another_budget_is_not_comparable_however_near():
     assert found == verdicts.Verdict("not comparable", "600 iterations")
 
 
-def test_missing_says_why():
-    assert verdicts.missing("no weights") == verdicts.Verdict("missing", "no weights")
-    assert verdicts.not_comparable("a CPU") == verdicts.Verdict("not comparable", "a CPU")
-
-
 # --- Cost -------------------------------------------------------------------------------------------------------------
 
 

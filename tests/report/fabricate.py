@@ -28,17 +28,17 @@ def study(**changes: Any) -> Study:
         "data": {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["Set5"]},
         "training": dict(TRAINING),
     }
-    return Study(content | changes, "made.yaml")
+    return Study.from_content(content | changes, "made.yaml")
 
 
-def paper() -> Study:
-    """The paper's own protocol, two variants of it, tested on Set5."""
+def paper(**changes: Any) -> Study:
+    """The paper's own protocol, two variants of it, tested on Set5; `changes` replace top-level keys."""
     from safmn import paths
 
     whole = Study.load(paths.ROOT / "config" / "paper.yaml").content
     data = whole["data"] | {"test": ["Set5", "Manga109"]}
-    return Study(
-        whole | {"scales": [4], "seeds": [0], "variants": ["safmn", "no_fm"], "networks": [], "data": data},
+    return Study.from_content(
+        whole | {"scales": [4], "seeds": [0], "variants": ["safmn", "no_fm"], "networks": [], "data": data} | changes,
         "paper.yaml",
     )
 
@@ -202,7 +202,7 @@ def everything(folder: Path) -> Study:
         # The paper's own counts for two, none of the paper's for the others.
         counts = {"safmn": (239_520, 13_554_915_840, 76_700_160), "no_fm": (239_520, 13_554_915_840, 76_700_160)}
         complexity(folder, name, *counts.get(name, (300_000 - place, 14_000_000_000, 80_000_000 + place)))
-        for seed in made.seeds(name):
+        for seed in made.seeds_of(name):
             run(folder, made, name, seed, **(collapsed() if name == "ln_bn" else {}))
             if name != "blocks_4":
                 scores = [27.0 + image - place / 10 + seed / 100 for image in range(5)]

@@ -209,8 +209,7 @@ def test_seeds_are_averaged_and_their_scatter_is_told(tmp_path):
     ],
 )
 def test_only_the_papers_own_protocol_reproduces_or_contradicts(tmp_path, values, verdict):
-    study = fabricate.paper()
-    study.content["seeds"] = list(range(len(values)))
+    study = fabricate.paper(seeds=list(range(len(values))))
     for seed, value in enumerate(values):
         fabricate.run(tmp_path, study, "safmn", seed)
         fabricate.quality(tmp_path, "safmn", f"seed{seed}_best", "Manga109", [value] * 109)
@@ -269,7 +268,7 @@ def test_why_a_trained_cell_is_missing(tmp_path):
     notes = {row: cell(frame, row, "set5_psnr").note for row in study.variants}
     assert notes == {
         "safmn": "training failed: out of memory: lower training.batch",
-        "no_fm": "training is not finished: `snakemake train_no_fm` goes on with it",
+        "no_fm": "training is not finished: `snakemake train_no_fm` resumes it",
         "no_mr": "trained, but not evaluated on Set5 yet: `snakemake`",
         "no_fa": "not trained yet: `snakemake train_no_fa`",
     }
@@ -448,10 +447,6 @@ def test_the_file_reads_back_as_it_was(tmp_path):
     )
 
 
-HEADER = ",".join(cells.COLUMNS)
-LINE = "3,safmn,4,params,239.52,239.52,K,0.0,exact,,,,,0,,False,counted"
-
-
 def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
     study = fabricate.study(seeds=[0, 1, 2])
     for seed, value in enumerate((30.1, 30.2, 30.4)):
@@ -472,7 +467,11 @@ def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
     line = lines["2", "safmn", "runtime"]
     assert [line[key] for key in ("unit", "device", "collapsed", "origin")] == ["ms", "cuda", "False", "measured"]
     line = lines["3", "safmn", "params"]
-    assert [line[key] for key in cells.COLUMNS[10:]] == ["", "", "", "0", "", "False", ""]
+    assert [line[key] for key in [*cells.FIELDS][10:]] == ["", "", "", "0", "", "False", ""]
+
+
+HEADER = ",".join(cells.FIELDS)
+LINE = "3,safmn,4,params,239.52,239.52,K,0.0,exact,,,,,0,,False,counted"
 
 
 def test_a_file_of_the_right_form_is_read(tmp_path):

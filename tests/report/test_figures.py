@@ -71,7 +71,7 @@ def test_figure_1_tells_published_from_measured(drawn):
 @pytest.mark.parametrize(("most", "named"), [(60, True), (3, False)])
 def test_figure_1_names_own_variants_while_they_are_few(tmp_path, monkeypatch, most, named):
     """Of half the baseline's FLOPs, so that they do not crowd around it."""
-    monkeypatch.setattr(figure1, "MOST_NAMED", most)
+    monkeypatch.setattr(figure1, "MAX_NAMED", most)
     names = ["safmn", "ccm_none", "channel_mlp", "blocks_4"]
     study = fabricate.study(variants=names)
     for place, name in enumerate(names):
@@ -163,10 +163,10 @@ def test_figure_2_shows_each_map_with_its_index_and_says_what_is_missing(looked)
 
 def test_figure_2_draws_the_maps_pixels(looked):
     """Relative to the largest, absolute: what is drawn is the array that was computed."""
-    seen = inspected.collect(looked[0], Results(looked[1]))
-    shown = figure2.relative(seen.found[1])
+    inspections = inspected.collect(looked[0], Results(looked[1]))
+    shown = figure2.relative(inspections.available[1])
     assert shown.max() == 1
-    contributions = np.abs(seen.found[1].arrays["attribution"])
+    contributions = np.abs(inspections.available[1].arrays["attribution"])
     np.testing.assert_allclose(shown, contributions / contributions.max(), rtol=1e-6)
 
 
@@ -253,8 +253,8 @@ def test_many_networks_are_drawn_in_rows(tmp_path):
     study = fabricate.study(variants="all")
     for name in study.variants:
         fabricate.inspection(tmp_path, name, "seed0_best", 2.0, 30.0)
-    seen = inspected.collect(study, Results(tmp_path))
+    inspections = inspected.collect(study, Results(tmp_path))
     for draws, words in ((figure2.attributions, "DI 2.00"), (figure6.crops, "30.00 (29.00)")):
         with canvas.style():
-            file = canvas.save(draws(seen), tmp_path / "many.svg")
+            file = canvas.save(draws(inspections), tmp_path / "many.svg")
         assert text_of(file).count(words) == len(study.variants)

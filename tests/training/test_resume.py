@@ -110,18 +110,19 @@ def test_every_single_iteration(workshop, tmp_path, monkeypatch, save_every, ite
 
 
 @pytest.mark.parametrize("damaged", [1, 2])
-def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypatch, capsys, damaged):
+def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypatch, caplog, damaged):
+    caplog.set_level("INFO", "safmn")
     run = {"save_every": 0}
     workshop.train(tmp_path / "straight", run=run)
     out = tmp_path / "damaged"
     assert killed(monkeypatch, (*STEP, True), 25, lambda: workshop.train(out, run=run))
     for path in sorted((out / "state").glob("iteration-*.state"))[-damaged:]:
         path.write_bytes(path.read_bytes()[:-100])
-    capsys.readouterr()
+    caplog.clear()
     workshop.train(out, run=run)
-    told = capsys.readouterr().err
+    told = caplog.text
     assert told.count("is damaged") == damaged
-    assert ("going on from iteration 23 of 40" in told) == (damaged == 1)
+    assert ("resuming from iteration 23 of 40" in told) == (damaged == 1)
     same(out, tmp_path / "straight")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn.errors import UserError
+from safmn.schema import RunSettings
 from safmn.training import capture
 from safmn.training.capture import CapturedStep
 from safmn.training.step import TrainStep
@@ -95,50 +96,46 @@ def check_equal(found: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.013, 0.05, 1.7])
-def test_the_weight_of_the_frequency_term_is_the_studys(weight):
-    """In what is said of the loss, and in what is learnt from it."""
-    step, reference, said = both({"fft_weight": weight})
+CHANGES = [
+    *({"fft_weight": weight} for weight in (0.0, 0.013, 0.05, 1.7)),
+    *({"ema": decay} for decay in (0.0, 0.3, 0.9, 0.999)),
+    *({"betas": betas} for betas in ([0.9, 0.99], [0.5, 0.9], [0.0, 0.99], [0.9, 0.999], [0, 0.5])),
+    {"fft_weight": 0.4, "betas": [0.7, 0.95], "ema": 0.6, "learning_rate": 3e-3, "iterations": 9},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_every_setting_does_what_it_does_in_the_reference(changes):
+    """Losses and gradient norm, weights, their average and Adam's moments after each of the steps."""
+    step, reference, said = both(changes, steps=9 if len(changes) > 1 else 5)
     for found, expected in said:
         assert found == pytest.approx(expected, rel=1e-5)  # the values are float32 or better
-    check_equal(list(step.network.parameters()), reference.parameters)
-    if weight != 0.05:
-        other, _, _ = both({})
-        assert not torch.allclose(next(other.network.parameters()), next(step.network.parameters()), rtol=1e-4)
+    parameters = list(step.network.parameters())
+    check_equal(parameters, reference.parameters)
+    check_equal(list(step.average.network.parameters()), reference.average)
+    check_equal([step.optimiser.state[parameter]["exp_avg"] for parameter in parameters], reference.first)
+    check_equal([step.optimiser.state[parameter]["exp_avg_sq"] for parameter in parameters], reference.second)
+
+
+def test_another_weight_of_the_frequency_term_trains_other_weights():
+    one, other = (next(both(changes)[0].network.parameters()) for changes in ({}, {"fft_weight": 0.013}))
+    assert not torch.allclose(one, other, rtol=1e-4)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.3, 0.9, 0.999])
-def test_the_average_after_five_steps_is_the_references(ema):
-    """Updated after the optimiser's step: before it, the average would lag by one iteration."""
-    step, reference, _ = both({"ema": ema})
-    check_equal(list(step.average.network.parameters()), reference.average)
+def test_an_average_that_lags_by_one_iteration_would_be_noticed(ema):
+    """As if it were updated before the optimiser's step."""
+    step, _, _ = both({"ema": ema})
     lagging = Reference(network(), USUAL | {"ema": ema})
-    means = [each.clone() for each in lagging.average]
+    means = [mean.clone() for mean in lagging.average]
     for iteration, (lr, hr) in enumerate(batches()):
         for mean, parameter in zip(means, lagging.parameters, strict=True):
             mean.mul_(ema).add_((1 - ema) * parameter.detach())
         lagging(iteration, lr, hr)
     found, late = (
-        torch.cat([each.flatten() for each in step.average.network.parameters()]),
-        torch.cat([each.flatten() for each in means]),
+        torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (step.average.network.parameters(), means)
     )
-    assert (found - late).abs().max() > 1e-7  # the comparison above tells the two apart
-
-
-@pytest.mark.parametrize("betas", [(0.9, 0.99), (0.5, 0.9), (0.0, 0.99), (0.9, 0.999), (0, 0.5)])
-def test_adam_has_the_studys_betas(betas):
-    step, reference, _ = both({"betas": list(betas)})
-    check_equal(list(step.network.parameters()), reference.parameters)
-    check_equal([step.optimiser.state[each]["exp_avg"] for each in step.network.parameters()], reference.first)
-    check_equal([step.optimiser.state[each]["exp_avg_sq"] for each in step.network.parameters()], reference.second)
-
-
-def test_all_of_it_together():
-    changes = {"fft_weight": 0.4, "betas": [0.7, 0.95], "ema": 0.6, "learning_rate": 3e-3, "iterations": 9}
-    step, reference, said = both(changes, steps=9)
-    check_equal(list(step.network.parameters()), reference.parameters)
-    check_equal(list(step.average.network.parameters()), reference.average)
-    assert [found for found, _ in said] == [pytest.approx(expected, rel=1e-5) for _, expected in said]
+    assert (found - late).abs().max() > 1e-7
 
 
 # --- going on on another device ---
@@ -251,12 +248,12 @@ def test_a_recording_that_runs_out_of_memory_says_that(cuda):
 
 def test_what_is_recorded_is_asked_for_by_the_study():
     step = SimpleNamespace(device=CPU)
-    assert capture.as_asked(step, {"cuda_graph": True}) is step
-    assert capture.as_asked(step, {"cuda_graph": False}) is step
+    assert capture.as_asked(step, RunSettings(cuda_graph=True)) is step
+    assert capture.as_asked(step, RunSettings()) is step
 
 
 def test_a_study_that_asks_for_it_gets_a_recorded_step(cuda):
     step = TrainStep(network(), USUAL, CPU)
     step.device = torch.device("cuda")
-    assert isinstance(capture.as_asked(step, {"cuda_graph": True}), CapturedStep)
-    assert capture.as_asked(step, {"cuda_graph": False}) is step
+    assert isinstance(capture.as_asked(step, RunSettings(cuda_graph=True)), CapturedStep)
+    assert capture.as_asked(step, RunSettings()) is step

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import yaml
 
-from safmn.configuration import check
+from safmn.configuration import as_plain, check
 from safmn.data import images
 from safmn.data.packed import PackedPairs, open_selection
+from safmn.schema import StudyFile
 from safmn.training import loop
 
 from . import faults
@@ -185,7 +186,7 @@ class Workshop:
         return loop.train(*self._arguments(out, network, seed, changes), device=device, **options)
 
     def _arguments(self, out: Path, network: str, seed: int, changes: dict[str, Any]) -> tuple[Any, ...]:
-        content = check(self.content(**changes), "study", "workshop")
+        study = check(StudyFile, self.content(**changes), "workshop")
         specification = {
             "network": network,
             "switches": VARIANTS.get(network, {}),
@@ -193,9 +194,9 @@ class Workshop:
             "seed": seed,
             "train": ["own"],
             "validation": ["held_out"],
-            "training": content["training"],
+            "training": as_plain(study.training),
         }
-        return specification, *self.stores(), out, content["run"]
+        return specification, *self.stores(), out, study.run
 
     def arguments(self, out: Path, network: str = "tiny", study: Path | None = None, **options: Any) -> list[str]:
         """The command line of a run; options as `time_limit=3`, or `restart=True`."""

@@ -40,9 +40,9 @@ def test_mini_looks_into_few():
     """A few seconds a network are affordable, for all 25 variants they are not."""
     study = Study.load(paths.ROOT / "config" / "mini.yaml")
     found = subjects.subjects(study)
-    assert [each.network for each in found] == ["bicubic", *study.content["figures"]["networks"]]
+    assert [each.network for each in found] == ["bicubic", *study.figures.networks]
     assert len(found) <= 4
-    assert [each["image"] for each in subjects.scenes(study, study.data["test"])] == ["chelsea", "coffee"]
+    assert [each["image"] for each in subjects.scenes(study, study.data.test)] == ["chelsea", "coffee"]
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_mini_looks_into_few():
 )
 def test_a_mistake_is_refused_by_name(figures, words):
     with pytest.raises(UserError) as told:
-        Study(MICRO | {"figures": figures}, "micro.yaml")
+        Study.from_content(MICRO | {"figures": figures}, "micro.yaml")
     assert all(word in str(told.value) for word in ("micro.yaml", *words))

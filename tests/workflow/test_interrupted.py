@@ -48,7 +48,7 @@ def test_a_killed_snakemake_goes_on_and_ends_with_the_same_bytes(study, straight
     told = snakemake("train_safmn", "--configfile", study)
     assert told.returncode == 0, told.stdout + told.stderr
     log = (tmp_path / "results/micro/logs/train/safmn_x4_seed0.log").read_text()
-    assert "going on from iteration" in log
+    assert "resuming from iteration" in log
     assert kept(tmp_path) == straight
 
 

@@ -1,4 +1,4 @@
-"""Every command that the README shows is run; what would take minutes, as a dry run, which parses and plans it."""
+"""The commands of README and tutorial run in their order; what would take minutes runs as a dry run."""
 
 import os
 import re
@@ -9,35 +9,71 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from safmn.data import images
 from tests.workflow.conftest import PATIENCE, ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, TUTORIAL = (
+    re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for page in ("README.md", "docs/tutorial.md")
+)
+"""The code blocks of a page: (language, text)."""
+ELSEWHERE = (
+    ("python3", "-m", "venv"),  # tests/package installs the package into an environment
+    (".",),
+    ("pip", "install"),
+    ("safmn", "archive"),  # needs a study's results: tests/test_archive.py
+    ("snakemake", "--report"),  # needs a finished study: tests/workflow/test_whole.py
+)
+"""Commands that other tests run, by their first words."""
 
 
-def commands() -> list[str]:
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-    found = [line.split("  #")[0].strip() for line in lines]
-    return [line for line in found if line and not line.startswith(". ")]
+def commands(block: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def follow(blocks: list[tuple[str, str]], folder: Path, **environment: str) -> None:
+    """Write the files that a page shows, and run its commands, in order, from a folder."""
+    for language, text in blocks:
+        if name := re.match(r"# (\S+/\S+)\n", text):
+            (folder / name[1]).write_text(text, encoding="utf-8")
+        for command in commands(text) if language == "sh" else []:
+            words = shlex.split(command.replace("/path/to/", ""))
+            if words[0] == "cd":
+                folder /= words[1]
+            elif not any(words[: len(first)] == list(first) for first in ELSEWHERE):
+                run(words, folder, environment)
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    if words[0] == "make":
+        words = ["make", "--dry-run", *words[1:]]
+    else:
+        words = [sys.executable, "-m", *words]
+    if "snakemake" in words and "--list" not in words:
+        words += ["--dry-run", *([] if "--cores" in words else ["--cores", "1"])]
+    finished = subprocess.run(
+        words,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert finished.returncode == 0, f"{words}\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A folder with what the README's commands name: a checkout, a dataset, a picture."""
+    """A folder with what the README's commands name: a checkout, datasets, a picture."""
     folder = tmp_path_factory.mktemp("readme")
-    for name in (
-        "config",
-        "ablations",
-        "workflow",
-        "profiles",
-        "Snakefile",
-        "Makefile",
-        "pyproject.toml",
-        "constraints.txt",
-    ):
+    for name in ("config", "workflow", "profiles", "Snakefile", "Makefile", "pyproject.toml", "constraints.txt"):
         (folder / name).symlink_to(ROOT / name)
+    (folder / "ablations").mkdir()
+    for file in (ROOT / "ablations").iterdir():
+        (folder / "ablations" / file.name).symlink_to(file)
     random = np.random.default_rng(0)
     for dataset in ("Set5", "Set14", "B100", "T91", "BSDS200"):
         for name in ("baby", "bird") if dataset == "Set5" else range(12 if dataset == "BSDS200" else 2):
@@ -47,52 +83,15 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_readme_shows_commands():
-    assert {"make tables", "make test"} <= set(commands())
-    assert len(commands()) >= 12
-
-
-def test_the_readmes_commands_run_in_its_order(place):
-    for command in commands():
-        words = shlex.split(command.replace("/path/to/datasets", "datasets").replace("/path/to/Set5", "datasets/Set5"))
-        if words[:2] == ["safmn", "archive"]:
-            continue  # needs a study's results: tests/test_archive.py
-        if words[0] == "make":
-            words.insert(1, "--dry-run")
-        elif words[0] == "snakemake" and "--list" not in words:
-            if "--report" in words:
-                continue  # needs a finished study: tests/workflow/test_whole.py
-            words = [*words, "--dry-run", *([] if "--cores" in words else ["--cores", "1"])]
-        if words[0] in ("snakemake", "safmn"):
-            words = [sys.executable, "-m", *words]
-        told = subprocess.run(
-            words,
-            cwd=place,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert told.returncode == 0, f"{command}\n{told.stdout[-2000:]}{told.stderr[-2000:]}"
+def test_the_readmes_commands_run(place):
+    shown = [command for language, text in README if language == "sh" for command in commands(text)]
+    assert {"make tables", "make test"} <= set(shown)
+    assert len(shown) >= 12
+    follow(README, place, SAFMN_ABLATIONS=str(place / "ablations"))
     assert images.read(place / "larger.png").shape == (96, 64, 3)
     assert (place / "results/mini/tables/table3.md").exists()
 
 
-def test_the_files_that_the_readme_names_exist():
-    for target in re.findall(r"\]\(([^)h#][^)]*)\)", README):
-        assert (ROOT / target).exists(), target
-
-
-def test_every_key_of_a_study_is_explained():
-    explained = (ROOT / "config/README.md").read_text(encoding="utf-8")
-
-    def keys(properties: dict, prefix: str = "") -> list[str]:
-        found = []
-        for name, value in properties.items():
-            found += [prefix + name, *keys(value.get("properties", {}), f"{prefix}{name}.")]
-        return found
-
-    schema = yaml.safe_load((ROOT / "workflow/schemas/study.schema.yaml").read_text())
-    missing = [key for key in keys(schema["properties"]) if f"| `{key}` |" not in explained]
-    assert not missing
+def test_the_tutorials_commands_run(tmp_path):
+    follow(TUTORIAL, tmp_path)
+    assert (tmp_path / "my_first_ablation/ablations/plain.yaml").exists()

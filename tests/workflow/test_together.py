@@ -93,7 +93,7 @@ def test_the_state_of_a_study_is_begun_and_ended(tmp_path, monkeypatch):
     from tests.workflow.conftest import MICRO
 
     monkeypatch.chdir(tmp_path)
-    jobs = Jobs(Study(MICRO, "micro.yaml"))
+    jobs = Jobs(Study.from_content(MICRO, "micro.yaml"))
     folder = Path("results/micro")
     folder.mkdir(parents=True)
     (folder / "finished").touch()

@@ -44,7 +44,7 @@ STUDY = jobs.at(layout.STUDY)
 # A local job takes a GPU where there is one; on a cluster the profile says what a job needs. Snakemake counts whole
 # numbers, so a device is as many shares as training jobs may be on it: training takes one, other jobs take all of it.
 DEVICES = len(lease.visible_devices())
-GPU = study.content["run"]["jobs_per_device"] if DEVICES else 0
+GPU = study.run.jobs_per_device if DEVICES else 0
 GPU_TRAINING = 1 if DEVICES else 0
 if (
     workflow.is_main_process

@@ -56,11 +56,11 @@ rule runtime:
         gpu_share=GPU,
     params:
         networks=jobs.timed,
-        images=study.content["efficiency"]["images"],
+        images=study.efficiency.images,
         # The other ways are for the GPU; on a CPU they would take hours to say what no table prints.
-        modes=study.content["efficiency"]["modes"] if GPU else "eager",
-        rounds=study.content["efficiency"]["rounds"],
-        processes=study.content["efficiency"]["processes"],
+        modes=study.efficiency.modes if GPU else "eager",
+        rounds=study.efficiency.rounds,
+        processes=study.efficiency.processes,
     message:
         "Time the networks of Table 2 in turn on the device that is there, which nobody else may use meanwhile."
     shell:
@@ -79,7 +79,7 @@ rule operations:
     resources:
         gpu_share=GPU,
     params:
-        images=study.content["efficiency"]["images"],
+        images=study.efficiency.images,
     message:
         "Time the operations of Table 5 inside SAFMN."
     shell:

@@ -26,7 +26,7 @@ rule inspect:
         weights=lambda wildcards, input: weights_option(input.weights),
         scenes=lambda wildcards: jobs.scene_options(wildcards.scale),
         settings=" ".join(
-            f"--{name} {study.content['figures'][name]}"
+            f"--{name} {getattr(study.figures, name)}"
             for name in ("crop", "window", "patch", "sigma", "steps", "block")
         ),
         fingerprint=lambda wildcards: jobs.inspection(wildcards.network),

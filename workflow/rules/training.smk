@@ -6,7 +6,7 @@ RUN = layout.run("{network}", "{scale}", "{seed}")
 rule train:
     input:
         packed=lambda wildcards: jobs.packed(
-            study.data["train"] + study.data["validation"], wildcards.scale
+            [*study.data.train, *study.data.validation], wildcards.scale
         ),
     output:
         **{
@@ -19,7 +19,7 @@ rule train:
         jobs.at(layout.run_log("train", "{network}", "{scale}", "{seed}")),
     conda:
         "../../environment.yml"
-    threads: study.training["threads"] if study.training else 1
+    threads: study.training.threads if study.training else 1
     resources:
         gpu_share=GPU_TRAINING,
     params:

@@ -1,12 +1,13 @@
 """Figures of a study, one module each: 1 (trade-off), 2 (attribution), 5 (features), 6 (crops), 7 (losses), curves.
 
-Each is written as SVG and PNG, readable in print and by colour-blind readers. Where the input is not there yet, the
-figure says so and why. `figure2.csv` and `figure6.csv` hold the numbers in them.
+Each is written as SVG and PNG, readable in print and by colour-blind readers. Where the input is missing, the figure
+says so and why. `figure2.csv` and `figure6.csv` hold the numbers in the figures.
 """
 
 import csv
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +32,42 @@ CAPTIONS = {
 
 
 def draw_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Path]:
-    """Draws every figure of the study, with the CSV files of their numbers; returns the SVG files.
+    """Draw every figure of the study, and write the CSV files of their numbers; return the SVG files.
 
     Args:
-        folder: the folder `results/<study>`.
-        cells: as `safmn.report.cells` gives them.
+        study: The study.
+        folder: The folder `results/<study>`.
+        cells: The study's cells.
     """
     folder, source = Path(folder), Results(folder)
-    seen = inspected.collect(study, source)
+    inspections = inspected.collect(study, source)
     drawings: dict[str, Callable[[], Any]] = {
         "figure1": lambda: figure1.trade_off(study, cells),
-        "figure2": lambda: figure2.attributions(seen),
-        "figure5": lambda: figure5.features(seen),
-        "figure6": lambda: figure6.crops(seen),
+        "figure2": lambda: figure2.attributions(inspections),
+        "figure5": lambda: figure5.features(inspections),
+        "figure6": lambda: figure6.crops(inspections),
         "figure7": lambda: figure7.normalisation(study, source),
     }
     for scale in study.scales if study.training is not None else ():
-        drawings[f"curves_x{scale}"] = lambda scale=scale: figure7.curves(study, source, scale)
+        drawings[f"curves_x{scale}"] = partial(figure7.curves, study, source, scale)
     written = []
     for name, draw in drawings.items():
         with canvas.style():
             written.append(canvas.save(draw(), folder / layout.figure(name, "svg")))
-    for name, rows in (("figure2", figure2.rows(seen)), ("figure6", figure6.rows(seen))):
+    for name, rows in (("figure2", figure2.rows(inspections)), ("figure6", figure6.rows(inspections))):
         write_text(folder / layout.figure(name, "csv"), _csv(rows))
     return written
 
 
 def caption(name: str) -> str:
-    """What a figure shows, by its file's name."""
+    """Return what a figure shows, by its file's name."""
     if name.startswith("curves_x"):
         return f"Training at {name.removeprefix('curves_')}: L1 loss and validation PSNR, the authors' logs beside it"
     return CAPTIONS.get(name, name.replace("_", " "))
 
 
 def numbers(figure: Path) -> list[list[str]]:
-    """The CSV beside a figure's file, a header first; empty where there is none."""
+    """Read the CSV beside a figure's file, a header first; empty where there is none."""
     try:
         with open(figure.with_suffix(".csv"), encoding="utf-8", newline="") as handle:
             return list(csv.reader(handle))

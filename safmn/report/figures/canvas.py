@@ -1,7 +1,7 @@
-"""What all figures share: colours, style, panels that say what is missing, and files in two forms.
+"""Colours, style, panels and files that all figures share.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; maps are shaded by lightness, so that they survive a
-grey print. Lines and marks differ in shape, too.
+Colours are Okabe and Ito's, which colour-blind readers can distinguish; maps are shaded by lightness, so that they can
+be printed in grey. Lines and marks differ in shape, too.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ LINES = ("-", "--", ":", "-.")
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it figures are drawn; afterwards they are closed."""
+    """Set the style for the figures that are drawn inside; close them afterwards."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    settings = {
+    settings: Any = {
         "font.size": 8,
         "axes.grid": True,
         "grid.alpha": 0.3,
@@ -42,7 +42,7 @@ def style() -> Iterator[None]:
 
 
 def panels(count: int, title: str, wide: bool = False) -> tuple[Any, list[Any]]:
-    """A figure with diagrams side by side."""
+    """Make a figure with `count` diagrams side by side."""
     import matplotlib.pyplot as plt
 
     width = (4.6 + 1.4 * wide) * count
@@ -51,12 +51,17 @@ def panels(count: int, title: str, wide: bool = False) -> tuple[Any, list[Any]]:
     return figure, list(axes[0])
 
 
-def pictures(rows: int, columns: int, title: str, cell: tuple[float, float], below: float = 0.0) -> tuple[Any, list]:
-    """A figure with pictures in rows and columns, and its axes row by row.
+def pictures(
+    rows: int, columns: int, title: str, cell: tuple[float, float], below: float = 0.0
+) -> tuple[Any, list[Any]]:
+    """Make a figure with pictures in rows and columns; return it and its axes row by row.
 
     Args:
-        cell: width and height in inches of a picture with a line or two above it.
-        below: inches for what comes under all of them.
+        rows: Number of rows.
+        columns: Number of columns.
+        title: The figure's label.
+        cell: Width and height in inches of a picture with a line or two above it.
+        below: Inches for what comes under all of them.
     """
     import matplotlib.pyplot as plt
 
@@ -69,13 +74,13 @@ def pictures(rows: int, columns: int, title: str, cell: tuple[float, float], bel
 
 
 def picture(ax: Any, image: Any, **look: Any) -> Any:
-    """A picture as it is: each pixel a square, in SVG too. Returns what a colour bar needs."""
+    """Draw a picture, each pixel as a square, in SVG too; return what a colour bar needs."""
     ax.set_axis_off()
     return ax.imshow(image, interpolation="none", **look)
 
 
 def box(ax: Any, left: float, top: float, size: float, lw: float = 1.4, rim: float = 1.4) -> None:
-    """A frame around pixels `left` to `left + size` of a picture; its white rim makes it seen on dark, too."""
+    """Draw a frame around pixels `left` to `left + size`; its white rim makes it visible on dark pixels, too."""
     from matplotlib.patches import Rectangle
 
     for colour, width in (("white", lw + rim), (BOX, lw)):
@@ -83,38 +88,39 @@ def box(ax: Any, left: float, top: float, size: float, lw: float = 1.4, rim: flo
 
 
 def say(ax: Any, text: str) -> None:
-    """A panel without data says so."""
+    """Write a text into a panel without data."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=9)
 
 
 def foot(figure: Any, text: str) -> None:
-    """A line or more below everything; none where there is nothing to say."""
+    """Write a text, if any, below everything."""
     if text:
         figure.supxlabel(wrapped(text, _letters(figure.get_figwidth())), fontsize=6.5, x=0.01, ha="left")
 
 
 def foot_height(text: str, width: float) -> float:
-    """Inches that `foot` needs in a figure of `width` inches."""
+    """Return the inches that `foot` needs in a figure of `width` inches."""
     return 0.12 * (1 + wrapped(text, _letters(width)).count("\n")) + 0.1 if text else 0.0
 
 
 def _letters(width: float) -> int:
-    """How many small letters stand in a line of `width` inches."""
+    """Return how many small letters fit in a line of `width` inches."""
     return int(width * 19)
 
 
 def wrapped(text: str, width: int) -> str:
-    """Lines of at most `width` letters, where there are places to break."""
+    """Break a text into lines of at most `width` letters."""
     import textwrap
 
     return "\n".join(textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False))
 
 
 def save(figure: Any, file: Path) -> Path:
-    """Writes `file`, an SVG, and a PNG beside it; returns the former."""
-    for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
+    """Write `file`, an SVG, and a PNG beside it; return the former."""
+    forms: dict[str, dict[str, Any]] = {".png": {"dpi": 150}, ".svg": {"metadata": {"Date": None}}}
+    for suffix, options in forms.items():
         with atomic(file.with_suffix(suffix)) as temporary:
             figure.savefig(temporary, format=suffix[1:], **options)
     return file

@@ -12,8 +12,8 @@ from safmn.report.figures.canvas import AUTHORS, MEASURED, PUBLISHED
 from safmn.report.measured import benchmark_title, benchmarks
 from safmn.study import Study
 
-MOST_NAMED = 60
-"""Measured circles up to which those of own variants get their names: more could neither be read nor placed in time."""
+MAX_NAMED = 60
+"""Number of measured circles up to which a user's own variants are named: more names could not be read."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,17 @@ class Point:
 
 
 def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: str, which: str) -> list[Point]:
-    """The networks whose FLOPs, parameters and PSNR are all there, each once.
+    """Return the networks that have FLOPs, parameters and PSNR, each once.
 
     Args:
+        cells: The study's cells.
+        tables: Tables to take them from.
+        scale: 2, 3 or 4.
         column: `<dataset>_psnr`.
-        which: "published" or "measured". A network whose counts were not made stands at the printed ones.
+        which: "published" or "measured". A measured network without counts gets the published ones.
     """
     known = {cell.place: cell for cell in cells if cell.table in tables and cell.scale == scale}
-    found: dict[str, Point] = {}
+    networks: dict[str, Point] = {}
     for table, network in dict.fromkeys(place[:2] for place in known):
         own = {name: known.get((table, network, scale, name)) for name in ("flops", column, "params")}
         values = {name: _number(cell, which) for name, cell in own.items()}
@@ -42,27 +45,26 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
             values[name] = _number(own[name], "published") if values[name] is None else values[name]
         numbers = [value for value in values.values() if value is not None and math.isfinite(value)]
         if len(numbers) == 3 and numbers[0] > 0:
-            found.setdefault(network, Point(network, *numbers))
-    return list(found.values())
+            networks.setdefault(network, Point(network, *numbers))
+    return list(networks.values())
 
 
 def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
-    """The paper's Figure 1 (Set5, x2), and beside it the study's first test set where that is another."""
-    own = benchmarks(study)
+    """Draw the paper's Figure 1 (Set5, x2), and beside it another scale or test set of the study if it has no such."""
+    own = [each.id for each in benchmarks(study)]
     scale = 2 if 2 in study.scales else study.scales[0]
-    panels = [("set5", 2, (1,))]
-    if own and (own[0].id, scale) != ("set5", 2):
-        if "set5" in [each.id for each in own]:
-            panels.append(("set5", scale, (1, 3, 4)))
-        else:
-            panels.append((own[0].id, scale, (1, 3, 4)))
+    panels: list[tuple[str, int, tuple[int, ...]]] = [("set5", 2, (1,))]
+    if own and (own[0], scale) != ("set5", 2):
+        panels.append(("set5" if "set5" in own else own[0], scale, (1, 3, 4)))
     figure, axes = canvas.panels(len(panels), "Figure 1")
     for ax, (identity, at, tables) in zip(axes, panels, strict=True):
         _trade_off_panel(ax, study, cells, identity, at, tables)
     return figure
 
 
-def _trade_off_panel(ax: Any, study: Study, cells: Sequence[Cell], identity: str, scale: int, tables: tuple) -> None:
+def _trade_off_panel(
+    ax: Any, study: Study, cells: Sequence[Cell], identity: str, scale: int, tables: tuple[int, ...]
+) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     column = f"{identity}_psnr"
@@ -73,13 +75,14 @@ def _trade_off_panel(ax: Any, study: Study, cells: Sequence[Cell], identity: str
     if not published and not measured:
         canvas.say(ax, f"No PSNR on {name} at x{scale} yet:\nneither printed nor measured")
         return
-    for some, look in (
-        (published, {"facecolors": "none", "edgecolors": PUBLISHED, "linewidths": 1.4, "label": "published"}),
-        (measured, {"facecolors": MEASURED, "edgecolors": "black", "alpha": 0.65, "marker": "o", "label": "measured"}),
-    ):
+    looks: list[dict[str, Any]] = [
+        {"facecolors": "none", "edgecolors": PUBLISHED, "linewidths": 1.4, "label": "published"},
+        {"facecolors": MEASURED, "edgecolors": "black", "alpha": 0.65, "marker": "o", "label": "measured"},
+    ]
+    for some, look in zip((published, measured), looks, strict=True):
         if some:
             ax.scatter([p.flops for p in some], [p.psnr for p in some], s=[_area(p.params) for p in some], **look)
-    if measured:  # the centre, so that a filled circle upon an empty one can be read
+    if measured:  # the centre of each circle, which may overlap with others
         ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=9, marker="x", color="black", lw=0.8)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -95,17 +98,17 @@ def _trade_off_panel(ax: Any, study: Study, cells: Sequence[Cell], identity: str
 
 
 def _label(ax: Any, published: list[Point], measured: list[Point]) -> None:
-    """Writes names beside the circles, each at the first place near its own that is still free."""
+    """Write names beside the circles, each at the nearest free place."""
     titles = _titles()
     baseline = next((point for point in measured if point.name == "safmn"), None)
     shown = {}
     for point in [*published, *measured]:
-        # The ablation's variants crowd around the baseline; those of another size are told apart, while they are few.
+        # The ablation's variants crowd around the baseline; those of another size are named, while they are few.
         own = point.name not in titles and point is not baseline
-        crowded = len(measured) > MOST_NAMED or (baseline and abs(point.flops / baseline.flops - 1) < 0.1)
+        crowded = len(measured) > MAX_NAMED or (baseline and abs(point.flops / baseline.flops - 1) < 0.1)
         if not (own and crowded):
             shown[point.name] = point
-    ax.figure.draw_without_rendering()  # settles the layout, on which places depend
+    ax.figure.draw_without_rendering()  # computes the layout, on which places depend
     per_point = ax.figure.dpi / 72
     places = {name: ax.transData.transform((p.flops, p.psnr)) / per_point for name, p in shown.items()}
     taken = [(x, y, math.sqrt(_area(shown[name].params) / math.pi) * 0.7) for name, (x, y) in places.items()]
@@ -128,9 +131,16 @@ def _label(ax: Any, published: list[Point], measured: list[Point]) -> None:
 
 
 def _free_place(
-    x: float, y: float, radius: float, width: float, height: float, boxes: list[tuple], circles: list[tuple]
+    x: float,
+    y: float,
+    radius: float,
+    width: float,
+    height: float,
+    boxes: list[tuple[float, float, float, float]],
+    circles: list[tuple[float, float, float]],
 ) -> tuple[float, float]:
-    """Left and bottom of a text (in points) near a circle that overlaps neither texts nor the inside of circles."""
+    """Return left and bottom (in points) of a text near a circle that overlaps least with texts and circles."""
+    taken = [*boxes, *((a - r, b - r, 2 * r, 2 * r) for a, b, r in circles)]
     best, least = (x, y), math.inf
     for away in range(0, 60, 6):
         for angle in range(0, 360, 30):
@@ -139,12 +149,7 @@ def _free_place(
             bottom = y + (radius + 2 + away) * sin - height * (1 - sin) / 2
             overlap = sum(
                 max(0, min(left + width, a + w) - max(left, a)) * max(0, min(bottom + height, b + h) - max(bottom, b))
-                for a, b, w, h in boxes
-            )
-            overlap += sum(
-                max(0, min(left + width, a + r) - max(left, a - r))
-                * max(0, min(bottom + height, b + r) - max(bottom, b - r))
-                for a, b, r in circles
+                for a, b, w, h in taken
             )
             if overlap < least:
                 best, least = (left, bottom), overlap
@@ -154,13 +159,15 @@ def _free_place(
 
 
 def _area(params: float) -> float:
-    """A circle's area in square points, from parameters in K; the smallest can still be seen."""
+    """Compute a circle's area in square points from parameters in K; the smallest is still visible."""
     return 0.3 * params + 12
 
 
 def _number(cell: Cell | None, which: str) -> float | None:
-    if cell is None or which == "measured":
-        return cell and cell.measured
+    if cell is None:
+        return None
+    if which == "measured":
+        return cell.measured
     return float(cell.published) if cell.published else None
 
 

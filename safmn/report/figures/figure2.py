@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safmn.report import inspected
 from safmn.report.figures import canvas
-from safmn.report.inspected import Inspected, Seen
+from safmn.report.inspected import Inspected, Inspections
 
 COLUMNS = 5
 CELL = (1.6, 1.95)  # inches
@@ -15,28 +16,28 @@ SHADES = "magma_r"  # from white to black in one direction, in colour and in gre
 DECADES = 3  # of contributions that are told apart
 
 
-def attributions(seen: Seen) -> Any:
-    """The LR image with the window, then each network's map on one logarithmic scale, each relative to its largest."""
+def attributions(inspections: Inspections) -> Any:
+    """Draw the LR image with the window, and each network's map on a logarithmic scale, relative to its maximum."""
     import matplotlib
     from matplotlib.colors import LogNorm
 
-    found, absent = seen.alike(_place)
-    if not found:
+    networks, absent = inspections.alike(_place)
+    if not networks:
         figure, (ax,) = canvas.panels(1, "Figure 2", wide=True)
         canvas.say(ax, canvas.wrapped("No attribution map yet. " + inspected.note(absent), 70))
         return figure
-    columns = min(COLUMNS, len(found) + 1)
-    rows = math.ceil((len(found) + 1) / columns)
+    columns = min(COLUMNS, len(networks) + 1)
+    rows = math.ceil((len(networks) + 1) / columns)
     said = inspected.note(absent)
     below = 0.6 + canvas.foot_height(said, columns * CELL[0])
     figure, places = canvas.pictures(rows, columns, "Figure 2", CELL, below)
-    lr, window, where = _scene(found[0], seen.scale)
+    lr, window, where = _scene(networks[0], inspections.scale)
     canvas.picture(places[0], lr)
     canvas.box(places[0], *window)
-    places[0].set_title(f"LR x{seen.scale}: {where}\nwindow marked", fontsize=7)
+    places[0].set_title(f"LR x{inspections.scale}: {where}\nwindow marked", fontsize=7)
     shades = matplotlib.colormaps[SHADES].with_extremes(under="white", bad="white")
     bar = None
-    for ax, each in zip(places[1:], found, strict=False):
+    for ax, each in zip(places[1:], networks, strict=False):
         bar = canvas.picture(ax, relative(each), cmap=shades, norm=LogNorm(10.0**-DECADES, 1))
         _frame(ax)
         canvas.box(ax, *window, lw=0.7, rim=0)
@@ -44,25 +45,24 @@ def attributions(seen: Seen) -> Any:
         shown = "not defined" if index is None else f"{index:.2f}"
         ax.set_title(f"{canvas.wrapped(each.title, 24)}\nDI {shown}", fontsize=7)
     label = f"contribution of an LR pixel, relative to the largest (white: below {10.0**-DECADES:g})"
-    side = {"location": "bottom", "aspect": 40, "shrink": 0.7, "pad": 0.02}
+    side: dict[str, Any] = {"location": "bottom", "aspect": 40, "shrink": 0.7, "pad": 0.02}
     figure.colorbar(bar, ax=places, **side, format="{x:g}").set_label(label, fontsize=7)
     canvas.foot(figure, said)
     return figure
 
 
-def relative(each: Inspected) -> np.ndarray:
-    """The absolute map in [0, 1]."""
-    size = np.abs(each.arrays["attribution"].astype(np.float64))
-    largest = size.max()
-    return size / largest if largest > 0 else size
+def relative(each: Inspected) -> NDArray[np.float64]:
+    """Return the absolute map divided by its maximum, in [0, 1]."""
+    size: NDArray[np.float64] = np.abs(each.arrays["attribution"].astype(np.float64))
+    return size / (size.max() or 1.0)
 
 
-def rows(seen: Seen) -> list[list[Any]]:
-    """The numbers of the figure, a header first."""
+def rows(inspections: Inspections) -> list[list[Any]]:
+    """Return the numbers of the figure, a header first."""
     header = ["network", "weights", "scale", "image", "diffusion_index", "detector", "baseline", "completeness_gap"]
-    found, _ = seen.alike(_place)
+    networks, _ = inspections.alike(_place)
     lines = []
-    for each in found:
+    for each in networks:
         numbers = each.numbers["attribution"]
         image = f"{numbers['dataset']}/{numbers['image']}"
         line = [each.subject.network, each.subject.weights, each.subject.scale, image]
@@ -71,21 +71,21 @@ def rows(seen: Seen) -> list[list[Any]]:
 
 
 def _place(each: Inspected) -> Any:
-    """What must be equal for two maps to be compared."""
+    """Return what must be equal for two maps to be compared."""
     numbers = each.numbers["attribution"]
     settings = each.numbers.get("settings")
     return settings, *(numbers.get(key) for key in ("dataset", "image", "window", "patch_at"))
 
 
-def _scene(each: Inspected, scale: int) -> tuple[np.ndarray, tuple[float, float, float], str]:
-    """The LR image, the window in its pixels, and the image's name."""
+def _scene(each: Inspected, scale: int) -> tuple[NDArray[Any], tuple[float, float, float], str]:
+    """Return the LR image, the window (left, top, size) in its pixels, and the image's name."""
     numbers = each.numbers["attribution"]
-    window = tuple(numbers["window"][key] / scale for key in ("left", "top", "size"))
-    return each.arrays["attribution_lr"], window, str(numbers["image"])
+    left, top, size = (numbers["window"][key] / scale for key in ("left", "top", "size"))
+    return each.arrays["attribution_lr"], (left, top, size), str(numbers["image"])
 
 
 def _frame(ax: Any) -> None:
-    """A thin line around a map whose own border is white."""
+    """Draw a thin line around a map whose own border is white."""
     ax.set_axis_on()
     ax.grid(False)
     ax.set_xticks([])

@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safmn.report import inspected
 from safmn.report.figures import canvas
-from safmn.report.inspected import Inspected, Seen
+from safmn.report.inspected import Inspected, Inspections
 
 PREFERRED = "safmn"
 SHADES = "viridis"
@@ -20,12 +21,12 @@ PANELS = {
 }
 
 
-def features(seen: Seen) -> Any:
-    """The baseline's features; those of the first network with a SAFM where the baseline is not there."""
-    chosen = _chosen(seen)
+def features(inspections: Inspections) -> Any:
+    """Draw the baseline's features, or those of the first network with a SAFM if the baseline is missing."""
+    chosen = _chosen(inspections)
     if chosen is None:
         figure, (ax,) = canvas.panels(1, "Figure 5", wide=True)
-        reason = inspected.note(seen.absent) or "None of the networks has a SAFM."
+        reason = inspected.note(inspections.absent) or "None of the networks has a SAFM."
         canvas.say(ax, canvas.wrapped(f"No features of a SAFM yet. {reason}", 70))
         return figure
     numbers = chosen.numbers["features"]
@@ -33,7 +34,7 @@ def features(seen: Seen) -> Any:
     tall = min(1.6, max(0.5, lr.shape[0] / lr.shape[1]))
     figure, places = canvas.pictures(2, 4, "Figure 5", (1.85, 1.85 * tall + 0.35))
     canvas.picture(places[0], lr)
-    places[0].set_title(f"(a) LR x{seen.scale}: {numbers['image']}", fontsize=7)
+    places[0].set_title(f"(a) LR x{inspections.scale}: {numbers['image']}", fontsize=7)
     for ax, (panel, title) in zip(places[1:], PANELS.items(), strict=False):
         image = chosen.arrays.get(f"features_{panel}")
         ax.set_title(f"({panel}) {title}", fontsize=7)
@@ -52,12 +53,12 @@ def features(seen: Seen) -> Any:
     return figure
 
 
-def limits(image: np.ndarray) -> tuple[float, float]:
-    """The range that is shaded: all but the lowest and the highest twentieth, which would flatten the rest."""
+def limits(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the range that is shaded: without the lowest and the highest twentieth, which would flatten the rest."""
     low, high = (float(value) for value in np.percentile(image, (5, 95)))
     return (low, high) if high > low else (low, low + 1e-6)
 
 
-def _chosen(seen: Seen) -> Inspected | None:
-    able = [each for each in seen.found if each.numbers["features"] is not None]
+def _chosen(inspections: Inspections) -> Inspected | None:
+    able = [each for each in inspections.available if each.numbers["features"] is not None]
     return next((each for each in able if each.subject.network == PREFERRED), able[0] if able else None)

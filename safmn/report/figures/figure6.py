@@ -7,26 +7,26 @@ from numpy.typing import NDArray
 
 from safmn.report import inspected
 from safmn.report.figures import canvas
-from safmn.report.inspected import Inspected, Seen
+from safmn.report.inspected import Inspected, Inspections
 
 COLUMNS = 5
 
 
-def crops(seen: Seen) -> Any:
-    """One block a scene: the whole image with the place marked, then the crops.
+def crops(inspections: Inspections) -> Any:
+    """Draw one block a scene: the whole image with the place marked, then the crops.
 
-    PSNR is on Y, of the whole image (the evaluator's figure for it) and, in brackets, of the crop alone.
+    PSNR is on Y, of the whole image (from the evaluation) and, in brackets, of the crop alone.
     """
     import matplotlib.pyplot as plt
 
-    found, absent = seen.alike(_place)
-    scenes = found[0].numbers["crops"] if found else []
+    networks, absent = inspections.alike(_place)
+    scenes = networks[0].numbers["crops"] if networks else []
     if not scenes:
         figure, (ax,) = canvas.panels(1, "Figure 6", wide=True)
         canvas.say(ax, canvas.wrapped("No crops yet. " + inspected.note(absent), 70))
         return figure
-    columns = min(COLUMNS, math.ceil((len(found) + 1) / 2))  # two lines are as high as the whole image beside them
-    lines = math.ceil((len(found) + 1) / columns)
+    columns = min(COLUMNS, math.ceil((len(networks) + 1) / 2))  # two lines are as high as the whole image beside them
+    lines = math.ceil((len(networks) + 1) / columns)
     high = max(2, lines)  # rows of the grid that a scene takes, the overview's two at least
     cell = 1.3
     said = "PSNR on Y in dB: of the whole image (of the crop alone). " + inspected.note(absent)
@@ -37,10 +37,10 @@ def crops(seen: Seen) -> Any:
     grid = figure.add_gridspec(len(scenes) * high, columns + 2)
     for number, scene in enumerate(scenes):
         top = number * high
-        _overview(figure.add_subplot(grid[top : top + 2, :2]), found[0], number, scene, seen.scale)
-        shown = [("HR", found[0].arrays[f"crop{number}_hr"], "")]
+        _overview(figure.add_subplot(grid[top : top + 2, :2]), networks[0], number, scene, inspections.scale)
+        shown = [("HR", networks[0].arrays[f"crop{number}_hr"], "")]
         shown += [
-            (each.title, each.arrays[f"crop{number}_sr"], decibels(each.numbers["crops"][number])) for each in found
+            (each.title, each.arrays[f"crop{number}_sr"], decibels(each.numbers["crops"][number])) for each in networks
         ]
         start = top + (high - lines) // 2
         for place, (title, image, figures) in enumerate(shown):
@@ -52,31 +52,27 @@ def crops(seen: Seen) -> Any:
 
 
 def decibels(crop: dict[str, Any]) -> str:
-    """PSNR of the image and of the crop."""
+    """Show PSNR of the image and of the crop."""
     whole, part = ("inf" if crop[key] is None else f"{crop[key]:.2f}" for key in ("psnr", "psnr_crop"))
     return f"{whole} ({part})"
 
 
-def rows(seen: Seen) -> list[list[Any]]:
-    """The numbers of the figure, a header first."""
+def rows(inspections: Inspections) -> list[list[Any]]:
+    """Return the numbers of the figure, a header first."""
     header = ["network", "weights", "scale", "image", "left", "top", "size", "psnr_image", "psnr_crop"]
-    found, _ = seen.alike(_place)
+    networks, _ = inspections.alike(_place)
     lines = []
-    for each in found:
+    for each in networks:
         for crop in each.numbers["crops"]:
-            line = [
-                each.subject.network,
-                each.subject.weights,
-                each.subject.scale,
-                f"{crop['dataset']}/{crop['image']}",
-            ]
+            image = f"{crop['dataset']}/{crop['image']}"
+            line = [each.subject.network, each.subject.weights, each.subject.scale, image]
             lines.append(line + [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")])
     return [header, *lines]
 
 
-def reduced_by(overview: NDArray, height: int, width: int) -> int:
-    """The whole factor by which `record.smaller` made an overview of HR, whose last rows it may have left out."""
-    return max(height, width) // max(overview.shape[:2])
+def reduced_by(overview: NDArray[Any], height: int, width: int) -> int:
+    """Return the integer factor by which `record.smaller` reduced HR, whose last rows it may have left out."""
+    return max(height, width) // int(max(overview.shape[:2]))
 
 
 def _overview(ax: Any, each: Inspected, number: int, scene: dict[str, Any], scale: int) -> None:
@@ -88,6 +84,6 @@ def _overview(ax: Any, each: Inspected, number: int, scene: dict[str, Any], scal
 
 
 def _place(each: Inspected) -> Any:
-    """What must be equal for crops to stand side by side."""
+    """Return what must be equal for crops to be compared."""
     keys = ("dataset", "image", "left", "top", "size")
     return [[crop.get(key) for key in keys] for crop in each.numbers["crops"]]

@@ -1,4 +1,4 @@
-"""Figure 7, loss with and without normalisation, and the curves of every run; the authors' own logs beside them."""
+"""Figure 7: loss with and without normalisation. Also the curves of every run, with the authors' own logs."""
 
 import math
 from typing import Any
@@ -15,11 +15,11 @@ NORMALISATION = (  # panel -> variants
     ("(b) kinds of normalisation", ("safmn", "ln_bn", "ln_fbn", "ln_l2")),
 )
 
-MOST_IN_A_COLUMN = 21  # names in a legend, which is cut off where it is higher than its diagram
+MAX_IN_A_COLUMN = 21  # names in a legend; a longer one is cut off
 
 
 def normalisation(study: Study, results: Results) -> Any:
-    """Figure 7: L1 loss over iterations, smoothed, x4; the authors' own log up to the same iteration."""
+    """Draw Figure 7: smoothed L1 loss over iterations at x4, with the authors' log up to the same iteration."""
     scale = ablation.scale_of(study)
     figure, axes = canvas.panels(2, "Figure 7")
     for ax, (title, names) in zip(axes, NORMALISATION, strict=True):
@@ -30,7 +30,7 @@ def normalisation(study: Study, results: Results) -> Any:
 
 
 def curves(study: Study, results: Results, scale: int) -> Any:
-    """Loss and validation PSNR of every run at a scale."""
+    """Draw loss and validation PSNR of every run at a scale."""
     runs = [run for run in study.runs() if run.scale == scale]
     figure, axes = canvas.panels(2, "curves", wide=True)
     axes[0].set_title(f"L1 loss, smoothed, x{scale}")
@@ -54,7 +54,7 @@ def curves(study: Study, results: Results, scale: int) -> Any:
         ax.text(0.02, 0.02, "authors' first validation is later", transform=ax.transAxes, fontsize=7)
     ax.set_xlabel("iteration")
     ax.set_ylabel("PSNR on RGB [dB]")
-    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=min(3, 1 + len(runs) // MOST_IN_A_COLUMN))
+    ax.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.01, 1.0), ncols=min(3, 1 + len(runs) // MAX_IN_A_COLUMN))
     return figure
 
 
@@ -91,7 +91,7 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
 
 
 def column(rows: list[dict[str, float]], name: str, end: float = math.inf) -> tuple[list[float], list[float]]:
-    """Iterations and finite values of a column, up to iteration `end`."""
+    """Return iterations and finite values of a column, up to iteration `end`."""
     pairs = [
         (row["iteration"], row[name])
         for row in rows
@@ -101,7 +101,7 @@ def column(rows: list[dict[str, float]], name: str, end: float = math.inf) -> tu
 
 
 def smooth(values: list[float]) -> list[float]:
-    """Running mean over a fiftieth of the curve, at least 1 and at most 50 points, as Figure 7 is smoothed."""
+    """Compute the running mean over a fiftieth of the curve, at least 1 and at most 50 points, as in Figure 7."""
     window = min(50, max(1, len(values) // 50))
     shown = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
     return [math.fsum(each) / len(each) for each in shown]
@@ -115,7 +115,7 @@ def _look(number: int, run: Run) -> dict[str, Any]:
 
 
 def _authors(xs: list[float]) -> dict[str, Any]:
-    """Their line, or points where there are too few for one."""
+    """Return the look of the authors' line, or of points where there are too few for a line."""
     return {"color": AUTHORS, "lw": 2.2, "alpha": 0.6, "marker": "D" if len(xs) < 4 else "", "zorder": 4}
 
 

@@ -1,0 +1,251 @@
+"""One page over all studies: for each published cell the best evidence that any study has.
+
+Reads `cells.csv` and `study.json` of finished or half-finished studies and computes nothing anew.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from safmn import layout
+from safmn.errors import UserError
+from safmn.files import write_text
+from safmn.paper import published, verdicts
+from safmn.paper.cell import Cell
+from safmn.report import cells as cell_files
+from safmn.study import Study
+
+TEMPLATE = Path(__file__).with_name("overview.html")
+FORMS = ("md", "html", "csv")
+OTHER_EVIDENCE = (verdicts.UNDECIDABLE, verdicts.NOT_COMPARABLE, verdicts.MISSING)
+"""From better to worse; every other verdict decides the cell and comes before them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A study that gives evidence.
+
+    Attributes:
+        name: the study's name.
+        description: the study's own sentence.
+        budget: what a run was trained with, "" where the study trains nothing.
+        pixels: LR pixels that a run is trained on; 0 where the study trains nothing.
+        cells: place of a cell -> the cell.
+    """
+
+    name: str
+    description: str
+    budget: str
+    pixels: int
+    cells: dict[tuple[int, str, int, str], Cell]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The best evidence on one published cell.
+
+    Attributes:
+        label: the row as the paper names it.
+        cell: the cell of the chosen study; without a number where no study has one.
+        source: the chosen study, None where no study has a number.
+        others: the verdicts of the other studies that have a number, study -> verdict.
+    """
+
+    label: str
+    cell: Cell
+    source: Source | None
+    others: dict[str, str]
+
+    @property
+    def study(self) -> str:
+        """The name of the chosen study, "" without one."""
+        return self.source.name if self.source else ""
+
+    @property
+    def budget(self) -> str:
+        """The budget behind the number, "" where nothing was trained for it."""
+        return self.source.budget if self.source and self.cell.seeds else ""
+
+    @property
+    def note(self) -> str:
+        """The cell's note, and what other studies found where their verdict differs."""
+        differing = [f"{name} says {verdict}" for name, verdict in self.others.items() if verdict != self.cell.verdict]
+        return "; ".join(filter(None, [self.cell.note, *differing]))
+
+
+def read(folder: Path | str) -> Source:
+    """Read one study's folder `results/<study>`.
+
+    Raises:
+        UserError: if the folder has no readable `cells.csv` or `study.json`.
+    """
+    folder = Path(folder)
+    for name in (layout.CELLS, layout.STUDY):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: run the study, or `safmn tables --study ... --results {folder}`")
+    study = Study.load(folder / layout.STUDY)
+    budget, pixels = _budget(study)
+    cells = {cell.place: cell for cell in cell_files.read(folder / layout.CELLS) if cell.published}
+    return Source(study.name, study.description, budget, pixels, cells)
+
+
+def choose(sources: Sequence[Source]) -> list[Evidence]:
+    """Return the best evidence on every published cell, in the order of the paper's tables.
+
+    A verdict that decides comes before `undecidable`, that before `not comparable`, that before `missing`. Where two
+    studies decide differently, `contradicted` is shown, so that no agreement hides a contradiction. Between equals the
+    larger training budget, then the larger number of seeds, then the order of `sources` decides.
+    """
+    names = [name for source in sources for _, name, _, _ in source.cells]
+    rows = {place: label for place, label in _labels().items() if place[1] in set(names)}
+    return [_best(place, label, sources) for place, label in rows.items()]
+
+
+def _best(place: tuple[int, str, int, str], label: str, sources: Sequence[Source]) -> Evidence:
+    candidates = [(source, source.cells[place]) for source in sources if place in source.cells]
+    source, cell = min(candidates, key=lambda pair: _rank(*pair))
+    others = {other.name: found.verdict for other, found in candidates if other is not source and not found.is_missing}
+    return Evidence(label, cell, None if cell.is_missing else source, others)
+
+
+def _rank(source: Source, cell: Cell) -> tuple[int, bool, int, int]:
+    place = OTHER_EVIDENCE.index(cell.verdict) + 1 if cell.verdict in OTHER_EVIDENCE else 0
+    return place, cell.verdict != verdicts.CONTRADICTED, -source.pixels if cell.seeds else 0, -cell.seeds
+
+
+def _labels() -> dict[tuple[int, str, int, str], str]:
+    """Place of every published cell -> its row's label, in the paper's order."""
+    from safmn.report.sentences import printed_networks
+
+    return {cell.place: cell.label for cell in published.cells(printed_networks())}
+
+
+def _budget(study: Study) -> tuple[str, int]:
+    if study.training is None:
+        return "", 0
+    training = study.training
+    iterations, batch, patch = training.iterations, training.batch, training.patch
+    text = f"{iterations:,} iterations of {batch} patches of {patch}x{patch} on {', '.join(study.data.train)}"
+    return text, iterations * batch * patch**2
+
+
+# --- What is written --------------------------------------------------------------------------------------------------
+
+
+def counts(evidence: Iterable[Evidence]) -> pd.DataFrame:
+    """Return how many cells have which verdict: a row a table and one for all, a column a verdict."""
+    evidence = list(evidence)
+    rows = {f"Table {number}": [each for each in evidence if each.cell.table == number] for number in published.TABLES}
+    frame = pd.DataFrame({name: Counter(each.cell.verdict for each in own) for name, own in rows.items()}).T
+    frame = frame.reindex(columns=list(verdicts.VERDICTS)).fillna(0).astype(int)
+    frame.loc["All"] = frame.sum()
+    frame.insert(0, "cells", frame.sum(axis=1))
+    return frame
+
+
+def table(evidence: Iterable[Evidence]) -> pd.DataFrame:
+    """Return one line a published cell: the columns of `cells.csv`, then `study` and `budget`."""
+    lines = []
+    for each in evidence:
+        line = {column: getattr(each.cell, field.name) for column, field in cell_files.FIELDS.items()}
+        lines.append(line | {"note": each.note, "study": each.study, "budget": each.budget})
+    return pd.DataFrame(lines, dtype=object)
+
+
+def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
+    """Return the overview as GitHub's Markdown."""
+    from safmn.report.rendering import escape_markdown as escape
+
+    parts = ["# What is known about the paper's numbers", "", escape(summary(evidence)), ""]
+    parts += [counts(evidence).to_markdown(), "", "## Studies", ""]
+    parts += [f"- **{escape(source.name)}**: {escape(_described(source))}" for source in sources]
+    for number in published.TABLES:
+        lines = [_line(each) for each in evidence if each.cell.table == number and not each.cell.is_missing]
+        parts += ["", f"## Table {number}", ""]
+        parts += [pd.DataFrame(lines).map(escape).to_markdown(index=False, disable_numparse=True)] if lines else []
+        missing = sum(each.cell.table == number and each.cell.is_missing for each in evidence)
+        if missing:
+            parts += ["", f"{missing} published cells of this table have no measured number in any study."]
+    return "\n".join(parts) + "\n"
+
+
+def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
+    """Return the overview as one page that needs no other file and no network."""
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    tables = {
+        number: {
+            "lines": [(_line(each), each.cell.verdict) for each in own if not each.cell.is_missing],
+            "missing": sum(each.cell.is_missing for each in own),
+        }
+        for number in published.TABLES
+        for own in [[each for each in evidence if each.cell.table == number]]
+    }
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        summary=summary(evidence),
+        counts=counts(evidence),
+        sources=[(source.name, _described(source)) for source in sources],
+        tables=tables,
+        meanings=_meanings(),
+    )
+
+
+def summary(evidence: Iterable[Evidence]) -> str:
+    """Return the counts as one sentence."""
+    number = Counter(each.cell.verdict for each in evidence)
+    said = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts.VERDICTS if number[verdict])
+    return f"{sum(number.values())} published cells: {said}."
+
+
+def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
+    """Write `<stem>.md`, `<stem>.html` and `<stem>.csv` over the studies in `folders`, and return the evidence."""
+    sources = [read(folder) for folder in folders]
+    names = Counter(source.name for source in sources)
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        raise UserError(f"two of the folders hold a study named {repeated[0]}: name one of them")
+    evidence = choose(sources)
+    write_text(f"{stem}.md", markdown(sources, evidence))
+    write_text(f"{stem}.html", html(sources, evidence))
+    write_text(f"{stem}.csv", table(evidence).to_csv(index=False, lineterminator="\n"))
+    return evidence
+
+
+def as_json(evidence: Iterable[Evidence]) -> str:
+    """Return the evidence as a JSON list, one object a cell; a number that is not finite is null."""
+    return json.dumps(json.loads(table(evidence).to_json(orient="records")), indent=2, ensure_ascii=False)
+
+
+def _described(source: Source) -> str:
+    budget = f" A run is trained for {source.budget}." if source.budget else " It trains nothing."
+    return source.description.rstrip(".") + "." + budget
+
+
+def _line(evidence: Evidence) -> dict[str, str]:
+    """Return one line of the tables that people read, as text."""
+    cell = evidence.cell
+    interval = "" if cell.interval is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
+    digits = verdicts.decimals(cell.published) + 1  # so that a rounded value can be told from an equal one
+    return {
+        "row": evidence.label,
+        "scale": f"x{cell.scale}",
+        "quantity": cell.column,
+        "published": cell.published,
+        "measured": f"{cell.measured:.{digits}f}{interval}",
+        "unit": cell.unit,
+        "verdict": cell.verdict,
+        "study": evidence.study,
+        "device": cell.device,
+        "seeds": str(cell.seeds or ""),
+    }
+
+
+def _meanings() -> dict[str, str]:
+    from safmn.report.tables import MEANINGS
+
+    return MEANINGS

@@ -1,0 +1,315 @@
+"""The keys of studies and of variants: type, bounds, default and meaning of each, written once.
+
+`config/README.md` and the JSON schemas of `workflow/schemas/` are generated from here by `scripts/reference`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from safmn.configuration import Section, as_plain
+
+MAX_THREADS = 1024  # OpenMP accepts any number and then crashes
+
+
+def partial(model: type[Section], *keys: str) -> GetPydanticSchema:
+    """Annotate a dictionary as some keys of a section, each optional, without defaults, within the section's bounds."""
+    fields: dict[str, Any] = {
+        name: (
+            Annotated[
+                field.annotation,
+                Field(description=field.description, json_schema_extra=lambda schema: schema.pop("default")),
+                *field.metadata,
+            ],
+            None,
+        )
+        for name, field in model.model_fields.items()
+        if name in keys or not keys
+    }
+    part = create_model(f"Changed{model.__name__}", __base__=Section, **fields)
+
+    def as_dictionary(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            lambda changes: as_plain(changes, only_given=True),
+            handler(part),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+
+    return GetPydanticSchema(as_dictionary)
+
+
+def _home_expanded(folder: str) -> str:
+    try:
+        return str(Path(folder).expanduser()) if folder.startswith("~") else folder
+    except RuntimeError as error:  # no such user
+        raise ValueError(f"{folder!r}: {error}") from error
+
+
+def _readable_by_snakemake(folder: str) -> str:
+    # Snakemake reads braces as wildcards.
+    if not folder.strip() or not folder.isprintable() or set(folder) & set("{}"):
+        raise ValueError(f"{folder!r} cannot be used: choose another folder")
+    return folder
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"lists {repeated[0]!r} twice")
+    return values
+
+
+_DISTINCT = (AfterValidator(_distinct), Field(json_schema_extra={"uniqueItems": True}))
+
+Scale = Literal[2, 3, 4]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], *_DISTINCT]
+Names = Literal["all"] | Annotated[tuple[str, ...], *_DISTINCT]
+Folder = Annotated[str, AfterValidator(_home_expanded)]
+Download = Annotated[Folder, AfterValidator(_readable_by_snakemake)]
+Count = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Data(Section):
+    """The section `data` of a study."""
+
+    root: Folder | None = Field(
+        None, description="The folder that holds the datasets. They are used in place; nothing is written there."
+    )
+    folders: Mapping[str, Folder] = Field(
+        {}, description="Where a dataset lies if it is not under the root: name -> folder."
+    )
+    download: Download | None = Field(
+        None,
+        description="The folder into which datasets are downloaded that lie neither under the root nor in `folders`; "
+        "null downloads nothing.",
+    )
+    border: Literal["symmetric", "clamped"] = Field(
+        "symmetric",
+        description='How HR is extended beyond its edge where LR is made from it: mirrored ("symmetric", as MATLAB '
+        'does), or with its edge repeated ("clamped").',
+    )
+    train: tuple[str, ...] = Field(
+        (), description='Datasets, or slices of them such as "BSDS200[10:]" (images sorted by name).'
+    )
+    validation: tuple[str, ...] = Field(
+        (), description="Images that choose the best weights; none of them may be trained on."
+    )
+    test: tuple[str, ...] = Field(description="Images on which PSNR-Y and SSIM-Y are measured.")
+
+
+class Weights(Section):
+    """The section `weights` of a study."""
+
+    root: Folder | None = Field(
+        None, description="The folder that holds the authors' files, or where `safmn fetch` puts them."
+    )
+    download: Download | None = Field(
+        None,
+        description="The folder into which published weights are downloaded that are not under the root; null "
+        "downloads none.",
+    )
+
+
+class Training(Section):
+    """The section `training` of a study."""
+
+    iterations: Count = Field(description="Training steps of a run; the paper's 500,000.")
+    batch: Count = Field(description="Patches an iteration; the paper's 64.")
+    patch: Annotated[int, Field(ge=8)] = Field(description="Side of an LR patch in pixels; the paper's 64.")
+    small_images: Literal["refuse", "skip", "mirror"] = Field(
+        "refuse",
+        description='"refuse" a training image smaller than a patch, "skip" it, or "mirror" it up to the size of a '
+        "patch.",
+    )
+    draw: Literal["area", "subimages"] = Field(
+        "area",
+        description='"area": every position of every image is equally likely; "subimages": as the authors draw, from '
+        "overlapping sub-images of 480 HR pixels in a shuffled order.",
+    )
+    learning_rate: float = Field(
+        0.001, gt=0, description="Learning rate of the first iteration; cosine annealing from there."
+    )
+    minimum_learning_rate: float = Field(0.00001, ge=0, description="Learning rate that the annealing ends at.")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.99), description="Adam's decay rates of the two moments.")
+    fft_weight: float = Field(0.05, ge=0, description="Weight of the frequency term beside L1.")
+    ema: float = Field(
+        0.999, ge=0, lt=1, description="Decay of the averaged weights (EMA), which are what is evaluated."
+    )
+    ema_buffers: Literal["track", "frozen"] = Field(
+        "track",
+        description='"track" copies running statistics into the average; "frozen" leaves them at their initial values, '
+        "as the reference trainer does.",
+    )
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="float32, tf32 (convolutions and products, CUDA only) or bf16 (autocast)."
+    )
+    validate_every: Count = Field(
+        description="Iterations between validations, which choose the best weights; the authors' 5,000."
+    )
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] = Field(
+        1, description="CPU threads of one run; part of the specification, since it changes the order of sums."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.minimum_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"minimum_learning_rate ({self.minimum_learning_rate:g}) is above learning_rate "
+                f"({self.learning_rate:g}): lower it"
+            )
+        if self.validate_every > self.iterations:
+            raise ValueError(
+                f"validate_every ({self.validate_every}) is above iterations ({self.iterations}), so no best weights "
+                "are chosen: lower it"
+            )
+        return self
+
+
+class RunSettings(Section):
+    """The section `run` of a study."""
+
+    save_every: float = Field(60, ge=0, description="Seconds between saved states.")
+    log_every: Count = Field(100, description="Iterations between lines of the history.")
+    cuda_graph: bool = Field(
+        False,
+        description="Whether a GPU runs an iteration as one recorded CUDA graph; ignored on a CPU. Never "
+        "run on a GPU so far.",
+    )
+    jobs_per_device: Annotated[int, Field(ge=1, le=16)] = Field(1, description="Training jobs that share one GPU.")
+
+
+class Efficiency(Section):
+    """The section `efficiency` of a study."""
+
+    images: Count = Field(50, description="Images on which a network is timed; the paper's 50.")
+    modes: Annotated[str, Field(pattern="^[a-z_]+(,[a-z_]+)*$")] = Field(
+        "eager", description='Ways of running a network that are timed, each checked for equal output first; or "all".'
+    )
+    rounds: Count = Field(5, description="Rounds in which the networks take turns, so that a drifting clock hits all.")
+    processes: Count = Field(3, description="Repetitions in fresh processes, for the spread between runs.")
+
+
+class Scene(Section):
+    """One entry of `figures.scenes`."""
+
+    test: str = Field(description="A dataset of `data.test`.")
+    image: Annotated[str, Field(pattern="^[^-]")] = Field(description="The name of one of its images.")
+    at: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        exclude_if=lambda at: at is None,  # keeps the fingerprint that such studies had before
+        description="Left and top of the square in HR pixels; null takes the place where LR has most texture.",
+    )
+
+
+class Figures(Section):
+    """The section `figures` of a study."""
+
+    networks: Names = Field(
+        "all", description='Networks that are shown, by name; "all" takes every one of the study that has weights.'
+    )
+    scale: Scale | None = Field(
+        None, description="Upscaling factor; null takes x4 if the study has it, else the first."
+    )
+    scenes: tuple[Scene, ...] = Field(
+        (),
+        description="Images of test sets, such as `{test: Set14, image: barbara, at: [400, 200]}`, `at` being the "
+        "corner of a square in HR pixels; by default the first image of the first three, where LR has most texture.",
+    )
+    crop: Annotated[int, Field(ge=24)] = Field(96, description="Side of the square in HR pixels.")
+    window: Annotated[int, Field(ge=2, le=24)] = Field(
+        16, description="Side of the SR window in its middle whose texture Figure 2 explains."
+    )
+    patch: Annotated[int, Field(ge=8)] = Field(
+        64, description="Side of the LR image around it that the networks see in Figure 2."
+    )
+    sigma: Annotated[float, Field(gt=0, le=16)] = Field(
+        1.2, description="Blur at the start of Figure 2's path, in LR pixels."
+    )
+    steps: Count = Field(24, description="Pieces of Figure 2's path.")
+    block: Annotated[int, Field(ge=0)] = Field(
+        0, description="The block whose SAFM Figure 5 looks into, counted from 1; 0 is the last."
+    )
+
+
+class StudyFile(Section):
+    """A study (config/<name>.yaml)."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = Field(
+        description="The folder under results/ and the study's name in every table."
+    )
+    description: str = Field(description="A sentence for the report.")
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1), *_DISTINCT] = Field(
+        description="Upscaling factors; the ablations of Tables 3 and 4 are at x4."
+    )
+    seeds: Annotated[Seeds, Field(min_length=1)] = Field(description="One training run a variant, a scale and a seed.")
+    chosen_variants: Names = Field(
+        "all",
+        alias="variants",
+        description='Variants that are trained, by name; "all" takes every file in ablations/, and in that of your '
+        "project.",
+    )
+    extra_seeds: Mapping[str, Seeds] = Field({}, description="Further seeds of single variants: name -> list.")
+    chosen_networks: Names = Field(
+        "all",
+        alias="networks",
+        description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one.',
+    )
+    data: Data = Field(description="Images for training, for choosing the best weights and for testing.")
+    weights: Weights = Field(Weights(), description="Published weights of other networks, for Table 1.")
+    training: Training | None = Field(
+        description="How each run is trained (Section 4.1); null for a study that only evaluates published weights."
+    )
+    run: RunSettings = Field(RunSettings(), description="How a run is carried out; changes no result.")
+    efficiency: Efficiency = Field(Efficiency(), description="How Tables 2 and 5 are measured.")
+    figures: Figures = Field(Figures(), description="What Figures 2, 5 and 6 show.")
+
+
+class Switches(Section):
+    """The arguments of `safmn.networks.safmn.SAFMN` that a variant may change."""
+
+    dim: Annotated[int, Field(ge=1, le=4096)] = Field(description="Channels C of a block.")
+    n_blocks: Annotated[int, Field(ge=1, le=1024)] = Field(description="Number N of blocks (FMMs).")
+    expansion: Annotated[float, Field(gt=0, le=64)] = Field(
+        description="Hidden channels of the channel mixer as a multiple of C."
+    )
+    norm: str = Field(description="Normalisation before each mixer: a name, or a class of your own, `module:Class`.")
+    mixer: str = Field(description="In place of SAFM: a name, or a class of your own, `module:Class`.")
+    channel_mixer: str = Field(description="In place of CCM: a name, or a class of your own, `module:Class`.")
+    pooling: Literal["max", "average", "nearest"] = Field(description="How SAFM makes its lower resolutions.")
+    activation: Literal["gelu", "none", "sigmoid"] = Field(description="The activation of SAFM's attention map.")
+    modulation: bool = Field(description="Whether SAFM's attention map multiplies its input (FM).")
+    multi_scale: bool = Field(description="Whether SAFM works at several resolutions (MR).")
+    aggregation: bool = Field(description="Whether SAFM aggregates them by a 1x1 convolution (FA).")
+
+
+class VariantFile(Section):
+    """A variant of SAFMN (ablations/<name>.yaml)."""
+
+    title: str = Field(description="Its name in tables and figures.")
+    description: str = Field(description="What is changed, in a sentence.")
+    rows: Mapping[Annotated[str, Field(pattern="^[1-5]$")], str | int] = Field(
+        {},
+        description="The paper's rows that it stands for: table number -> label as printed. The network must then have "
+        "their printed complexity, or is refused before it is trained.",
+    )
+    beside: str = Field(
+        "", description="For one that stands for no row of the paper: the variant after whose row it is shown."
+    )
+    network: Annotated[dict[str, Any], partial(Switches)] = Field(
+        {}, description="The arguments of `safmn.networks.safmn.SAFMN` that it changes."
+    )
+    training: Annotated[dict[str, Any], partial(Training, "learning_rate", "minimum_learning_rate", "ema_buffers")] = (
+        Field({}, description="The keys of a study's `training` that it changes.")
+    )

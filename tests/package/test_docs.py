@@ -1,0 +1,102 @@
+"""The documentation: links and anchors in every Markdown file, and the pages that are generated. No network."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from safmn.cli import COMMANDS
+from tests.package.conftest import ROOT
+
+FILES = sorted(
+    file for pattern in ("*.md", "docs/**/*.md", "*/README.md", "workflow/template/*.md") for file in ROOT.glob(pattern)
+)
+
+
+def text_of(file: Path) -> str:
+    """A file without its code blocks."""
+    return re.sub(r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of a file's headings, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ (.+)$", text_of(file), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(file: Path) -> list[str]:
+    """The links of a file to something in the repository that does not exist."""
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(file))
+    missing = []
+    for link in links:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (file.parent / path).resolve() if path else file
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            missing.append(link)
+    return missing
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file):
+    assert broken(file) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A heading: one\n[a](#a-heading-one) [b](#two) [c](other.md) [d](http://x.example) ![e](e)\n")
+    assert broken(page) == ["#two", "other.md", "e"]
+
+
+def test_the_paths_that_contributors_are_told_exist():
+    words = re.findall(r"`([\w./]+/[\w./]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(words) > 30
+    generated = {"site/", "results/"}
+    assert [word for word in words if word not in generated and not (ROOT / word).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """The module scripts/docs_pages.py."""
+    specification = importlib.util.spec_from_file_location("docs_pages", ROOT / "scripts/docs_pages.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_every_command_is_documented(pages):
+    text = pages.commands()
+    assert re.findall(r"^## (\S+)$", text, re.MULTILINE) == list(COMMANDS)
+    assert "- `--iterations N`: " in text
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    assert "<" not in prose  # a browser would take it for HTML
+
+
+def test_every_page_is_in_the_navigation_once(pages):
+    def entries(node: object) -> list[str]:
+        if isinstance(node, str):
+            return [node]
+        children = node.values() if isinstance(node, dict) else node
+        return [page for child in children for page in entries(child)]
+
+    navigation = entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    written = [file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")]
+    assert sorted(navigation) == sorted([*written, *pages.PAGES.values(), "commands.md"])
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("[a](docs/data.md#the-usual-benchmarks)", "[a](data.md#the-usual-benchmarks)"),
+        ("[a](config/README.md)", "[a](configuration.md)"),
+        ("![a](docs/images/report.png)", "![a](images/report.png)"),
+        ("[a](https://x.example/docs/data.md)", "[a](https://x.example/docs/data.md)"),
+        ("[a](#verdicts)", "[a](#verdicts)"),
+        ("[a](Snakefile)", "a"),
+    ],
+)
+def test_links_of_the_repository_become_links_of_the_site(pages, link, expected):
+    assert pages.LINK.sub(lambda match: pages._link(match, "README.md", "index.md"), link) == expected
