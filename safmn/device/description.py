@@ -42,13 +42,13 @@ class Cpu:
     def synchronise(self) -> None:
         """Do nothing: there is nothing to wait for."""
 
-    def mark(self) -> float:
+    def mark(self) -> Any:
         """Return the time in seconds."""
         return time.perf_counter()
 
-    def elapsed(self, start: float, stop: float) -> float:
+    def elapsed(self, start: Any, stop: Any) -> float:
         """Return the milliseconds between two marks."""
-        return (stop - start) * 1e3
+        return float(stop - start) * 1e3
 
 
 class Cuda:
@@ -68,13 +68,13 @@ class Cuda:
         """Wait until the device has done all its work."""
         torch.cuda.synchronize()
 
-    def mark(self) -> torch.cuda.Event:
+    def mark(self) -> Any:
         """Record an event in the stream of work."""
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def elapsed(self, start: torch.cuda.Event, stop: torch.cuda.Event) -> float:
+    def elapsed(self, start: Any, stop: Any) -> float:
         """Return the milliseconds between two marks."""
         return float(start.elapsed_time(stop))
 

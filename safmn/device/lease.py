@@ -77,6 +77,7 @@ def hold(
     _must_be_early()
     with contextlib.ExitStack() as kept:
         device = _wait(kept, choices, exclusive or jobs_per_device == 1, jobs_per_device, timeout)
+        _log.debug("leased device %s", device)
         with _visible(device):
             os.environ[LEASED] = device
             yield device
