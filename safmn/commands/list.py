@@ -1,6 +1,7 @@
 """`safmn list`: all networks that can be built by name."""
 
 import argparse
+from typing import Any
 
 HELP = (
     "List every network that can be built by name: the variants in ablations/, then the published networks, with the "
@@ -28,13 +29,13 @@ def run(args: argparse.Namespace) -> None:
     from safmn.cost import complexity
     from safmn.paper import verdicts
 
-    networks_found = []
+    rows: list[dict[str, Any]] = []
     for name, network in networks.all_networks().items():
         params = {
             str(scale): sum(prod(shape) for shape in complexity.parameters(networks.build(name, scale)).values())
             for scale in network.scales
         }
-        networks_found.append(
+        rows.append(
             {
                 "name": name,
                 "title": network.title,
@@ -46,17 +47,17 @@ def run(args: argparse.Namespace) -> None:
             }
         )
     if args.json:
-        print(json.dumps(networks_found, indent=2, ensure_ascii=False))
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     lines = [
         [
-            network["name"],
-            network["title"],
-            "; ".join(f"Table {table}: {label}" for table, label in network["rows"].items()),
-            " ".join(f"x{scale}" for scale in network["scales"]),
-            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in network["params"].values()),
+            row["name"],
+            row["title"],
+            "; ".join(f"Table {table}: {label}" for table, label in row["rows"].items()),
+            " ".join(f"x{scale}" for scale in row["scales"]),
+            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in row["params"].values()),
         ]
-        for network in networks_found
+        for row in rows
     ]
     headers = ["name", "title", "rows of the paper", "scales", "params [K]"]
     print(tabulate(lines, headers, tablefmt="simple", disable_numparse=True))

@@ -1,4 +1,4 @@
-"""The study that a command looks at, and the folder of its results."""
+"""The arguments --study and --results, which several commands share."""
 
 import argparse
 from pathlib import Path
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --study and --results."""
+    """Add --study and --results."""
     parser.add_argument("--study", required=True, metavar="FILE", help="the study (YAML, or results/NAME/study.json)")
     parser.add_argument("--results", metavar="DIR", help="the study's folder (default results/NAME)")
 
 
 def opened(args: argparse.Namespace) -> "tuple[Study, Path]":
-    """The study that the arguments name, and its folder."""
+    """Return the study that the arguments name, and the folder of its results."""
     from safmn.study import Study
 
     study = Study.load(args.study)

@@ -1,9 +1,7 @@
 """Bytes that a study writes: packed datasets, and states, weights, history and scalars of each run."""
 
 import math
-import shutil
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -56,8 +54,9 @@ def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str
 
 def history_rows(settings: dict[str, Any], run_settings: RunSettings) -> int:
     """Return the lines of a run's history: one every `log_every` iterations, one at each validation."""
-    total, log, validate = settings["iterations"], run_settings.log_every, settings["validate_every"]
-    due = total // log + total // validate - total // math.lcm(log, validate)
+    total: int = settings["iterations"]
+    log, validate = run_settings.log_every, settings["validate_every"]
+    due: int = total // log + total // validate - total // math.lcm(log, validate)
     return due + (total % log != 0 and total % validate != 0)
 
 
@@ -99,9 +98,3 @@ def downloads(names: list[str], scales: Iterable[int] = ()) -> dict[str, int | N
                 archives[archive.remote.name] = archive.about
             kinds -= set(archive.holds[name])
     return archives
-
-
-def free(folder: Path) -> int:
-    """Return the free bytes of the disk that holds `folder`, which need not exist."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free

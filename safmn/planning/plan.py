@@ -7,8 +7,8 @@ import torch
 
 from safmn.configuration import as_plain
 from safmn.cost import memory
-from safmn.device.description import Cpu, Cuda, describe
-from safmn.files import digest
+from safmn.device.description import Device, describe
+from safmn.files import digest, free_bytes
 from safmn.planning import calibration, disk
 from safmn.planning.calibration import as_in_training
 from safmn.planning.sizes import Sizes
@@ -24,7 +24,7 @@ PARTS = ("training_seconds", "validation_seconds", "evaluation_seconds", "start_
 
 def make(
     study: Study,
-    device: Cpu | Cuda,
+    device: Device,
     budget: float,
     parallel: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -117,7 +117,7 @@ def _calibrate(
     study: Study,
     group: list[Run],
     specification: dict[str, Any],
-    device: Cpu | Cuda,
+    device: Device,
     budget: float,
     needs: dict[str, Any],
     sizes: Sizes,
@@ -177,7 +177,7 @@ def _disk(study: Study, runs: list[dict[str, Any]], sizes: Sizes) -> dict[str, A
     parts = {key: sum(run["bytes"][key] for run in runs) for key in ("states", "weights", "history", "scalars")}
     parts["packed"] = sum(dataset["bytes"] or 0 for dataset in datasets)
     present = sum(dataset["bytes"] or 0 for dataset in datasets if dataset["present"])
-    total, free = sum(parts.values()), disk.free(study.results)
+    total, free = sum(parts.values()), free_bytes(study.results)
     return {
         **parts,
         "total": total,

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,19 +68,16 @@ def test_a_project_holds_nothing_of_the_package(project):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("file", "text", "words"),
     [
-        (lambda mine: (mine / ".safmn-version").write_text(f"{MAJOR}.{MINOR + 1}.0"), ("was made with", "install")),
-        (lambda mine: (mine / ".safmn-version").unlink(), (".safmn-version", "write")),
-        (lambda mine: shutil.rmtree(mine / "ablations"), ("ablations", "make it")),
-        (lambda mine: (mine / "ablations/gates.py").write_text("class Gated(nn."), ("gated.yaml", "never closed")),
-        (lambda mine: (mine / "ablations/gates.py").unlink(), ("gated.yaml", "gates")),
+        (".safmn-version", f"{MAJOR}.{MINOR + 1}.0", ("was made with", "install")),
+        ("ablations/gates.py", "class Gated(nn.", ("gated.yaml", "never closed")),
     ],
-    ids=["another version", "no version", "no ablations", "half a class", "no class"],
 )
-def test_a_project_that_does_not_fit_stops_snakemake_in_one_line(anywhere, tmp_path, spoil, words):
+def test_a_project_that_does_not_fit_stops_snakemake_in_one_line(anywhere, tmp_path, file, text, words):
+    """Further mistakes are below: the same code refuses them."""
     anywhere("safmn", "init", "mine", cwd=tmp_path)
-    spoil(tmp_path / "mine")
+    (tmp_path / "mine" / file).write_text(text)
     told = anywhere("snakemake", "--dry-run", "--cores", "1", cwd=tmp_path / "mine", fails=True)
     said = told.stdout + told.stderr
     assert "Traceback" not in said
@@ -90,25 +88,25 @@ def test_a_project_that_does_not_fit_stops_snakemake_in_one_line(anywhere, tmp_p
 # --- variants of two folders ---
 
 
-def test_own_variants_stand_behind_the_papers(project):
-    found = list(variants.discover())
-    assert found[-1] == "gated"
-    assert found[:-1] == list(variants.discover(ROOT / "ablations"))
+def test_own_variants_stand_behind_the_papers_or_beside_a_row(project):
+    papers = list(variants.discover(ROOT / "ablations"))
+    assert list(variants.discover()) == [*papers, "gated"]
     assert variants.discover()["gated"].file == project / "ablations/gated.yaml"
+    text = (project / "ablations/gated.yaml").read_text()
+    (project / "ablations/gated.yaml").write_text(f"{text}beside: no_fm\n")
+    place = papers.index("no_fm") + 1
+    variants._discover.cache_clear()
+    assert list(variants.discover()) == [*papers[:place], "gated", *papers[place:]]
 
 
-def test_own_variants_are_found_from_folders_below(project, monkeypatch):
+def test_own_variants_are_found_from_folders_below_or_by_name(project, monkeypatch):
     monkeypatch.chdir(project / "config")
     assert "gated" in variants.discover()
     monkeypatch.chdir(project.parent)
     assert "gated" not in variants.discover()
-
-
-def test_one_may_stand_beside_a_row_of_the_paper(project):
-    text = (project / "ablations/gated.yaml").read_text()
-    (project / "ablations/gated_too.yaml").write_text(f"{text}beside: no_fm\n")
-    found = list(variants.discover())
-    assert found.index("gated_too") == found.index("no_fm") + 1
+    # As a Snakefile does for its jobs, which may run in another folder.
+    monkeypatch.setenv("SAFMN_PROJECT", str(project))
+    assert "gated" in variants.discover()
 
 
 def test_a_folder_that_is_named_replaces_all(project, tmp_path, monkeypatch):
@@ -132,16 +130,14 @@ def test_a_present_folder_that_is_gone_is_no_project(tmp_path, monkeypatch):
     assert paths.project() is None
 
 
-def test_somebody_elses_workflow_is_no_project(tmp_path, monkeypatch):
-    (tmp_path / "ablations").mkdir()
-    (tmp_path / "Snakefile").write_text("rule all: input: 'x'\n")
-    monkeypatch.chdir(tmp_path)
-    assert paths.project() is None
-
-
-def test_a_checkout_is_no_project(tmp_path, monkeypatch):
-    for name in ("Snakefile", "ablations", "workflow"):
-        (tmp_path / name).symlink_to(ROOT / name)
+@pytest.mark.parametrize("whose", ["somebody else's workflow", "a checkout"])
+def test_other_folders_are_no_project(tmp_path, monkeypatch, whose):
+    if whose == "a checkout":
+        for name in ("Snakefile", "ablations", "workflow"):
+            (tmp_path / name).symlink_to(ROOT / name)
+    else:
+        (tmp_path / "ablations").mkdir()
+        (tmp_path / "Snakefile").write_text("rule all: input: 'x'\n")
     monkeypatch.chdir(tmp_path)
     assert paths.project() is None
     assert list(variants.discover()) == list(variants.discover(ROOT / "ablations"))
@@ -196,13 +192,12 @@ def test_another_patch_release_is_taken(project):
         (lambda mine: (mine / "ablations/gates.py").write_text("class Gated(nn."), ("gated.yaml", "never closed")),
     ],
 )
-def test_a_half_written_project_is_refused(project, capsys, spoil, words):
+def test_a_half_written_project_is_refused(project, capsys, monkeypatch, spoil, words):
     spoil(project)
     # The class of another test's project must not be what is built.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(__import__("sys").modules, "gates", raising=False)
-        patch.setattr("sys.path", [each for each in __import__("sys").path if "ablations" not in each])
-        line = refused(capsys, "list")
+    monkeypatch.delitem(sys.modules, "gates", raising=False)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "ablations" not in folder])
+    line = refused(capsys, "list")
     assert all(word in line for word in words), line
 
 
@@ -251,13 +246,6 @@ def test_an_init_that_cannot_finish_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(Path, "write_text", full)
     assert "No space left" in refused(capsys, "init", str(tmp_path / "mine"))
     assert not list(tmp_path.iterdir())
-
-
-def test_a_project_may_be_named(project, tmp_path, monkeypatch):
-    """As a Snakefile does for its jobs, which may run in another folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SAFMN_PROJECT", str(project))
-    assert "gated" in variants.discover()
 
 
 def test_a_folder_that_is_named_as_project_must_be_one(tmp_path, monkeypatch):
