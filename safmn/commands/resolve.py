@@ -3,9 +3,9 @@
 import argparse
 import json
 
-HELP = """Check a study and write it down as JSON with every default filled in, or print it.
+HELP = """Validate a study and write it as JSON with every default filled in, or print it.
 
-Snakemake writes the same to results/<study>/study.json, overrides by --config included, for its jobs to read."""
+Snakemake writes the same to results/<study>/study.json, with the overrides of --config, for its jobs to read."""
 
 EXAMPLES = """examples:
   safmn resolve config/mini.yaml
@@ -14,11 +14,13 @@ EXAMPLES = """examples:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("study", metavar="FILE", help="the study (YAML or JSON)")
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: print it)")
 
 
 def run(args: argparse.Namespace) -> None:
+    """Write or print the study."""
     from safmn.files import write_json
     from safmn.study import Study
 
