@@ -51,7 +51,7 @@ def code(*roots: str, apart: Collection[str] = ()) -> str:
     Raises:
         UserError: a root does not exist.
     """
-    walk = _Walk(_project(), apart=apart)
+    walk = Walk(_project(), apart=apart)
     for root in roots:
         walk.start(root)
     return walk.digest()
@@ -75,9 +75,9 @@ def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path |
     return network_walk(root, switches, beside).digest()
 
 
-def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "_Walk":
+def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
     """Follow the code of a network, as `network`; `pieces` of the result says which code counts."""
-    walk = _Walk(Library(beside, installed=True))
+    walk = Walk(Library(beside, installed=True))
     walk.start(root, switches)
     return walk
 
@@ -87,8 +87,8 @@ def _project() -> Library:
     return Library()
 
 
-class _Walk:
-    """From one piece of code to the next.
+class Walk:
+    """Follows code from one piece to the next.
 
     Attributes:
         pieces: "module.name" of each piece that counts -> its text. Data files are among them.
@@ -185,11 +185,10 @@ class _Walk:
 
     def _check_values(self, module: Module, switches: Mapping[str, Any]) -> None:
         for switch, value in switches.items():
-            tables = [
-                module.tables[name] for name, keys in module.lookups.items() if switch in map(syntax.dotted, keys)
-            ]
-            known = not isinstance(value, str) or _CLASS.fullmatch(value) or any(value in table for table in tables)
-            if tables and not known:
+            lookups = module.lookups.items()
+            tables = [module.tables[name] for name, keys in lookups if switch in map(syntax.dotted, keys)]
+            is_word = isinstance(value, str) and not _CLASS.fullmatch(value)
+            if tables and is_word and not any(value in table for table in tables):
                 raise UserError(
                     f"{switch}: {value!r} is not known: correct it, or name a class as 'package.module:Class'"
                 )
@@ -243,9 +242,9 @@ class _Walk:
         beside = [file for file in folder.iterdir() if file.is_file()]
         files = {file for file in beside if everything and file.suffix not in _VARIANTS}
         for text in texts:
-            if not text.isprintable() or len(text.encode()) > _MAX_NAME:
-                continue
             path = text.strip("/")
+            if not path.strip("./") or not text.isprintable() or len(text.encode()) > _MAX_NAME:
+                continue
             end = path.rpartition("/")[2].lstrip("*")
             files |= {file for file in beside if "." in end and file.name.endswith(end)}
             places = [folder / path]

@@ -29,6 +29,7 @@ VARIANTS = [
     "ln_none",
 ]
 NETWORKS = [*VARIANTS, "imdn", "edsr_baseline", "mine"]
+NETWORK_TABLES = ["safmn/networks/published_networks.csv", "safmn/networks/published_weights.csv"]
 
 # Fingerprints of all NETWORKS in each of the folders given, in one process: the project is imported anew for each.
 SCRIPT = """
@@ -299,7 +300,7 @@ def copy_project(folder: Path) -> None:
         target = folder / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    for name in ("workflow", "safmn/paper/numbers"):
+    for name in ("workflow", "safmn/paper/numbers", *NETWORK_TABLES):
         (folder / name).symlink_to(ROOT / name)
     (folder / "ablations").mkdir()
     for name in VARIANTS:

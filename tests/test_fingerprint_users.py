@@ -62,6 +62,7 @@ DATA = {
     "by a formatted name": ('np.loadtxt(HERE / f"k{dim}.csv")', "k36.csv", True),
     "by a sum": ('np.loadtxt(str(dim) + ".csv")', "36.csv", True),
     "by a list of all": ("os.listdir(Path(__file__).parent)", "k.csv", True),
+    "a slash": ('"a/b".split("/")', "c/k.csv", False),
     "another file": ('np.loadtxt(HERE / "k.csv")', "l.csv", False),
     "another variant": ('list(HERE.glob("*"))', "other.yaml", False),
 }

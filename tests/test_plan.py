@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safmn import layout, paths
 from safmn.cli import main
 from safmn.data import packed, sources
-from safmn.device.description import Cpu
+from safmn.device.description import Cpu, Cuda
 from safmn.planning import calibration, disk, plan, sizes
 from safmn.planning.wallclock import makespan, spoken, with_days
 from safmn.schema import RunSettings
@@ -364,7 +364,7 @@ def test_an_absent_gpu_is_told(quick, capsys):
 def test_a_plan_on_a_gpu(quick, capsys):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device is usable here")
-    record = plan.make(study(variants=["ccm_none"]), calibration.Cuda(), 0.5, 1)
+    record = plan.make(study(variants=["ccm_none"]), Cuda(), 0.5, 1)
     network = record["networks"][0]
     assert network["fits_memory"] is True
     assert network["images_on_device"] is True

@@ -1,12 +1,11 @@
-"""`safmn plan`: hours, memory and disk of a study, before anything is submitted."""
+"""`safmn plan`: hours, memory and disk that a study needs."""
 
 import argparse
 from typing import Any
 
-HELP = """Hours, memory and disk that a study will need, from a short calibration on the device that is here: real
-training steps, a validation and an evaluation of each network that differs (variants that share a network share the
-measurement). Data that is not here is taken at its known size. Trains nothing and writes one file, from which
-`safmn status` takes what it expects."""
+HELP = """Estimate the hours, memory and disk that a study needs, from a short calibration on this device: real
+training steps, a validation and an evaluation of each network (variants that share a network share the measurement).
+Absent data counts with its known size. Trains nothing; writes one file, which `safmn status` uses for its estimates."""
 
 EXAMPLES = """examples:
   safmn plan config/mini.yaml                                  # on the GPU if there is one, else on the CPU
@@ -22,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("study", metavar="STUDY", help="the study's file, e.g. config/paper.yaml")
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), help="what to calibrate on (default: cuda if there is one)"
+        "--device", choices=("cpu", "cuda"), help="the device to calibrate on (default: cuda if there is one)"
     )
     parser.add_argument(
         "--seconds-per-variant",
@@ -39,14 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Calibrates, writes, prints."""
+    """Calibrate, write and print the plan."""
     import json
     import math
     from pathlib import Path
 
     from safmn import layout
     from safmn.device import lease
-    from safmn.device.description import present
+    from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.planning import plan
@@ -58,9 +57,9 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.parallel <= 1_000_000:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
     study = Study.load(args.study, data_root=args.data_root)
-    # Timed alone on the device; the lease comes before anything that starts CUDA.
+    # Nothing else may run on the device. The lease comes before anything that initialises CUDA.
     with lease.alone(args.device):
-        device = present(args.device)
+        device = Cpu() if args.device == "cpu" else Cuda() if args.device else present()
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
     out = Path(args.out) if args.out else study.results / layout.PLAN
@@ -139,7 +138,7 @@ def _disk(disk: dict[str, Any]) -> str:
     parts.append(f"states {disk['states'] / 1e9:,.2f}")
     parts.append(f"weights {disk['weights'] / 1e9:,.3f}")
     parts.append(f"histories and scalars {(disk['history'] + disk['scalars']) / 1e9:,.3f}")
-    text = f"{parts[0]}: {', '.join(parts[1:])}; {disk['present'] / 1e9:,.2f} GB of it are there"
+    text = f"{parts[0]}: {', '.join(parts[1:])}; {disk['present'] / 1e9:,.2f} GB of it are present"
     if disk["downloads"]:
         names = ", ".join(disk["downloads"])
         text += f"; besides, about {disk['download_bytes'] / 1e9:,.1f} GB to download ({names}), and as much unpacked"

@@ -3,9 +3,9 @@
 import argparse
 import json
 
-HELP = """Check a study and write it down as JSON with every default filled in, or print it.
+HELP = """Validate a study and write it as JSON with every default filled in, or print it.
 
-Snakemake writes the same to results/<study>/study.json, overrides by --config included, for its jobs to read."""
+Snakemake writes the same to results/<study>/study.json, with the overrides of --config, for its jobs to read."""
 
 EXAMPLES = """examples:
   safmn resolve config/mini.yaml
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Check the study and write it with its defaults."""
+    """Write or print the study."""
     from safmn.files import write_json
     from safmn.study import Study
 

@@ -1,4 +1,4 @@
-"""The study that a command looks at, and the folder of its results."""
+"""The arguments --study and --results, which several commands share."""
 
 import argparse
 from pathlib import Path

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-HELP = """Train one network as a study says, resuming what is found in the folder.
+HELP = """Train one network as a study says; resume from a saved state in the folder if there is one.
 
 Leaves best.safetensors (averaged weights, best on validation), last.safetensors (averaged weights at the end),
-last_raw.safetensors (not averaged), history.csv, run.json and tensorboard/. Kill it whenever you like: the same command
-goes on from the saved state and ends with the same bytes. Exit status: 0 done (a collapse is a result too, see
+last_raw.safetensors (not averaged), history.csv, run.json and tensorboard/. It may be killed at any time: the same
+command resumes from the saved state and ends with the same bytes. Exit status: 0 done (a collapse is a result too, see
 run.json), 2 a mistake, 75 time limit or SIGUSR1 (state saved, run again), 130/143 interrupted/terminated (likewise)."""
 
 EXAMPLES = """examples:
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   safmn train no_fm --study config/t291.yaml --scale 4 --seed 0 --out runs/no_fm --data-root DATA --iterations 1000
 """
 
-REQUEUE = 75  # EX_TEMPFAIL: try again
+REQUEUE = 75  # EX_TEMPFAIL: run again
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,35 +45,60 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="save and exit with 75 after this long")
 
 
-class _Told(BaseException):
-    """Told to stop while there was nothing to save; no handler of ordinary errors may take it for one."""
+class _Stopped(BaseException):
+    """A signal while there was nothing to save; no Exception, so that no handler of errors catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
+class _Signals:
+    """SIGTERM and SIGUSR1 until training, which has to save first, replaces the handlers.
+
+    They are kept until `check` is called for the first time: an exception inside of torch's import can end in C++ code,
+    which aborts. From then on they raise at once.
+    """
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+        self._raises = False
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        """Keep the number of a signal, and raise if the time for it has come."""
+        self._received.append(number)
+        if self._raises:
+            raise _Stopped(number)
+
+    def check(self) -> None:
+        """Raise the first signal received; Python drops an exception that is raised inside a destructor."""
+        self._raises = True
+        if self._received:
+            raise _Stopped(self._received[0])
+
+
 def run(args: argparse.Namespace) -> int:
-    """Train the network, resuming what is there; return the exit status."""
-    # First of all: importing torch takes seconds, packing minutes and waiting for a device hours.
+    """Train and return the exit status."""
+    # Signals come first: importing torch takes seconds, packing minutes and waiting for a device hours.
     try:
-        with _signals_raise() as told:
-            return _run(args, told)
-    except _Told as request:
-        print(f"safmn train: {args.network}: told to stop; run the same command to go on", file=sys.stderr)
-        return _status(request.number)
+        with _handled() as signals:
+            return _run(args, signals)
+    except _Stopped as stopped:
+        print(f"safmn train: {args.network}: stopped; run the same command to resume", file=sys.stderr)
+        return _status(stopped.number)
 
 
-def _run(args: argparse.Namespace, told: list[int]) -> int:
+def _run(args: argparse.Namespace, signals: _Signals) -> int:
+    """Train; keep the reason of a failure in the run's folder."""
     from safmn import layout
     from safmn.errors import UserError
     from safmn.files import write_text
 
     failure = args.out / layout.FAILURE
     try:
-        status = _train(args, told)
+        status = _train(args, signals)
     except Exception as error:
-        # The tables tell why a cell is missing; Snakemake deletes declared outputs, not this.
+        # For the tables, which say why a cell is missing. Snakemake deletes a failed job's outputs, but not this file.
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(UserError):
             write_text(failure, reason.encode(errors="backslashreplace").decode() + "\n")
@@ -84,20 +109,11 @@ def _run(args: argparse.Namespace, told: list[int]) -> int:
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[list[int]]:
-    """SIGTERM and SIGUSR1 end the command at once by an exception, until training, which has to save first, takes over.
-
-    Yields the signals that came, since Python drops an exception that is raised inside a destructor.
-    """
-    told: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        told.append(number)
-        raise _Told(number)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+def _handled() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield told
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -107,7 +123,7 @@ def _status(number: int) -> int:
     return REQUEUE if number == signal.SIGUSR1 else 128 + number
 
 
-def _train(args: argparse.Namespace, told: list[int]) -> int:
+def _train(args: argparse.Namespace, signals: _Signals) -> int:
     import torch
 
     from safmn import layout
@@ -119,6 +135,7 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
     from safmn.study import Run, Study
     from safmn.training import loop, stopping
 
+    signals.check()
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: give 0 to {2**32 - 1}")
     if args.iterations is not None and args.iterations < 1:
@@ -135,9 +152,8 @@ def _train(args: argparse.Namespace, told: list[int]) -> int:
     )
     with lease.share(args.device, study.run.jobs_per_device):
         if args.device == "cuda":
-            Cuda()  # says so where there is none
-        if told:
-            raise _Told(told[0])
+            Cuda()  # raises if there is none
+        signals.check()
         try:
             record = loop.train(
                 specification,

@@ -11,7 +11,6 @@ import io
 import re
 import stat
 import tarfile
-import threading
 import unicodedata
 import zipfile
 import zlib
@@ -20,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from safmn.data.download import Stopped, Watch
+from safmn.data.download import Watch
 from safmn.errors import UserError
 from safmn.files import atomic, check_space
 
@@ -67,9 +66,7 @@ def extract(
     archive: Path | str,
     folder: Path | str,
     place: Place = lambda name: name,
-    *,
-    watch: Watch | None = None,
-    stop: threading.Event | None = None,
+    watch: Watch = lambda stage, done, total: None,
 ) -> list[PurePosixPath]:
     """Unpack an archive's files below a folder.
 
@@ -77,8 +74,7 @@ def extract(
         archive: zip or uncompressed tar; told apart by content.
         folder: made if it is missing.
         place: chooses and renames members; default: all, under their own names.
-        watch: receives ("unpack", bytes done, bytes in all).
-        stop: an event that ends the extraction when it is set.
+        watch: receives ("unpack", bytes done, bytes in all); raises Stopped to end the extraction.
 
     Returns:
         The files relative to `folder`, in the archive's order: those written and those that were already there.
@@ -86,7 +82,6 @@ def extract(
     Raises:
         BadArchive: damaged, cut short or refused; files that were unpacked before are kept.
         UserError: the folder cannot be written or the disk is full.
-        Stopped: `stop` was set.
     """
     archive, folder = Path(archive), Path(folder)
     with _one_message(archive), _open(archive) as members:
@@ -95,13 +90,10 @@ def extract(
         check_space(folder, sum(m.size for m in chosen if m.path in missing), f"unpacking {archive.name}")
         done, total = 0, sum(member.size for member in chosen)
         for member in chosen:
-            if stop is not None and stop.is_set():
-                raise Stopped
             if member.path in missing:
                 _write(archive, member, folder)
             done += member.size
-            if watch is not None:
-                watch("unpack", done, total)
+            watch("unpack", done, total)
     return [member.path for member in chosen]
 
 

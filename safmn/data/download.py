@@ -10,9 +10,10 @@ import hashlib
 import http.client
 import io
 import os
+import select
 import shutil
 import subprocess
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -21,7 +22,7 @@ from pathlib import Path
 from safmn.data.remote import Remote
 from safmn.errors import UserError
 from safmn.files import check_space, megabytes, read_json, sync_folder, write_json
-from safmn.locks import hold
+from safmn.locks import POLL, hold
 
 CHUNK = 2**20
 RECORD = "checksums.json"
@@ -48,7 +49,10 @@ MAGIC = {
 """Suffix -> offset and alternatives of the bytes there; tells a file without a checksum from a web page."""
 
 Watch = Callable[[str, int, int | None], None]
-"""Called with the stage ("download", "verify", "unpack" or "wait"), bytes done, and bytes in all or None."""
+"""Called often with a stage, bytes done, and bytes in all or None; raises Stopped to end the work.
+
+Stages: "download", "verify", "unpack", "wait" (for another process), "retry" (wait after a failure).
+"""
 
 
 class Unavailable(UserError):
@@ -56,7 +60,7 @@ class Unavailable(UserError):
 
 
 class Stopped(Exception):
-    """The user stopped the download; what arrived is kept."""
+    """The work was stopped; what arrived is kept."""
 
 
 class _Transient(Exception):
@@ -80,8 +84,7 @@ def download(
     folder: Path | str,
     *,
     attempts: int = ATTEMPTS,
-    watch: Watch | None = None,
-    stop: threading.Event | None = None,
+    watch: Watch = lambda stage, done, total: None,
 ) -> Path:
     """Download a file into a folder, or verify the one that is already there.
 
@@ -90,7 +93,6 @@ def download(
         folder: made if it is missing.
         attempts: for each URL, in a row without a new byte.
         watch: receives the progress.
-        stop: an event that ends the download when it is set.
 
     Returns:
         The path of the complete and verified file.
@@ -98,10 +100,10 @@ def download(
     Raises:
         Unavailable: no URL delivered it; the message has the reason for each. What arrived is kept.
         UserError: another file has that name, curl is missing, or the disk is full or cannot be written.
-        Stopped: `stop` was set.
+        Stopped: `watch` raised it.
     """
-    job = _Job(remote, Path(folder) / remote.name, attempts, watch or _ignore, stop or threading.Event())
-    with hold(lock_of(job.final), job.wait_for_others):
+    job = _Job(remote, Path(folder) / remote.name, attempts, watch)
+    with hold(lock_of(job.final), lambda: watch("wait", 0, None)):
         if job.final.exists():
             job.check_existing()
         else:
@@ -121,20 +123,17 @@ def require_curl() -> None:
 
 
 def checksums(
-    path: Path, names: tuple[str, ...] = ("sha256",), watch: Watch | None = None, stop: threading.Event | None = None
+    path: Path, names: tuple[str, ...] = ("sha256",), watch: Watch = lambda stage, done, total: None
 ) -> dict[str, str]:
     """Compute checksums of a file ("sha256", "md5"), lower-case hex."""
     sums = {name: hashlib.new(name, usedforsecurity=False) for name in names}
     size, done = path.stat().st_size, 0
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
-            if stop is not None and stop.is_set():
-                raise Stopped
             for value in sums.values():
                 value.update(chunk)
             done += len(chunk)
-            if watch is not None:
-                watch("verify", done, size)
+            watch("verify", done, size)
     return {name: value.hexdigest() for name, value in sums.items()}
 
 
@@ -154,15 +153,9 @@ class _Job:
     final: Path
     attempts: int
     watch: Watch
-    stop: threading.Event
 
     def __post_init__(self) -> None:
         self.part = self.final.with_name(f"{self.final.name}.part")
-
-    def wait_for_others(self) -> None:
-        self.watch("wait", 0, None)
-        if self.stop.is_set():
-            raise Stopped
 
     def check_existing(self) -> None:
         """Verify the file that has the final name; it is never changed."""
@@ -211,9 +204,14 @@ class _Job:
                     failures += 1
                 if failures >= self.attempts:
                     raise _Refused(f"{trouble}, {failures} times in a row") from trouble
-                if self.stop.wait(min(max(wait, trouble.wait), MAX_WAIT)):
-                    raise Stopped from None
+                self._pause(min(max(wait, trouble.wait), MAX_WAIT))
                 wait *= 2
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.watch("retry", 0, None)
+            time.sleep(min(seconds, POLL))
 
     def _connect(self, url: str) -> None:
         """Run curl once; it appends to the part."""
@@ -223,10 +221,9 @@ class _Job:
         if have and have == self.remote.size:
             return  # only the verification is missing
         command = self._command(url, have)
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as curl:
-            assert isinstance(curl.stdout, io.BufferedReader)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, bufsize=0) as curl:
+            assert isinstance(curl.stdout, io.FileIO)
             assert curl.stderr is not None
             try:
                 problem = self._receive(curl.stdout, have)
@@ -248,22 +245,23 @@ class _Job:
 
     def _command(self, url: str, have: int) -> list[str]:
         """Return the call of curl that writes headers and the body from byte `have` on to its output."""
-        encrypted = url.startswith("https:")
-        command = ["curl", "--disable", "--silent", "--show-error", "--include", "--suppress-connect-headers"]
-        command += ["--globoff", "--proto", "=http,https", "--user-agent", "safmn-harness"]
-        command += ["--location", "--max-redirs", "10", "--proto-redir", "=https" if encrypted else "=http,https"]
+        redirects = "=https" if url.startswith("https:") else "=http,https"
+        command = ["curl", "--disable", "--silent", "--show-error", "--include", "--no-buffer", "--globoff"]
+        command += ["--suppress-connect-headers", "--user-agent", "safmn-harness", "--proto", "=http,https"]
+        command += ["--location", "--max-redirs", "10", "--proto-redir", redirects]
         command += ["--connect-timeout", str(MAX_CONNECT)]
         command += ["--speed-limit", "1", "--speed-time", str(MAX_SILENCE)]
         if have:
             command += ["--continue-at", str(have)]
         return [*command, "--url", url]
 
-    def _receive(self, stream: io.BufferedReader, have: int) -> str:
+    def _receive(self, stream: io.FileIO, have: int) -> str:
         """Check the headers that curl passes on, and append the body to the part.
 
         Returns:
             Why nothing was received, unless curl has a better explanation; "" if something was.
         """
+        self._await(stream, have, self.remote.size)
         version, status, headers = _read_headers(stream)
         if status == 416 and have:
             return ""  # the part is complete or wrong, which the verification tells
@@ -285,13 +283,11 @@ class _Job:
             raise _Transient(f"ends after {_length(self.part):,} of {total:,} bytes")
         return ""
 
-    def _append(self, stream: io.BufferedReader, done: int, total: int | None) -> None:
+    def _append(self, stream: io.FileIO, done: int, total: int | None) -> None:
         limit = self.remote.limit if total is None else total
         try:
             with open(self.part, "ab", buffering=0) as file:
-                while chunk := stream.read1(CHUNK):
-                    if self.stop.is_set():
-                        raise Stopped
+                while chunk := stream.read(CHUNK):
                     done += len(chunk)
                     if done > limit:
                         raise _Refused(f"sends more than {limit:,} bytes")
@@ -299,8 +295,14 @@ class _Job:
                     while rest:  # an unbuffered write may take less than all
                         rest = rest[file.write(rest) :]
                     self.watch("download", done, total)
+                    self._await(stream, done, total)
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def _await(self, stream: io.FileIO, done: int, total: int | None) -> None:
+        """Wait for more from curl; `watch` may end the work meanwhile."""
+        while not select.select([stream], [], [], POLL)[0]:
+            self.watch("download", done, total)
 
     def _verify(self, path: Path, url: str | None) -> None:
         """Raise _Wrong unless `path` has the right size and checksums; record the first checksum seen.
@@ -316,7 +318,7 @@ class _Job:
             raise _Wrong(f"has {size:,} bytes instead of {self.remote.size:,}")
         if not self.remote.has_checksum:
             _check_magic(path, self.remote.name)
-        sums = checksums(path, ("sha256", "md5") if self.remote.md5 else ("sha256",), self.watch, self.stop)
+        sums = checksums(path, ("sha256", "md5") if self.remote.md5 else ("sha256",), self.watch)
         for name, published in (("sha256", self.remote.sha256), ("md5", self.remote.md5)):
             if published and sums[name] != published:
                 raise _Wrong(f"its {name} is {sums[name]} instead of {published}, the published one")
@@ -345,15 +347,11 @@ class _Job:
         return 0
 
 
-def _ignore(stage: str, done: int, total: int | None) -> None:
-    pass
-
-
 def _length(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _read_headers(stream: io.BufferedReader) -> tuple[str, int, Message]:
+def _read_headers(stream: io.FileIO) -> tuple[str, int, Message]:
     """Read protocol, status code and headers of the last answer before a body; the status is 0 where there is none."""
     version, status, headers = "", 0, Message()
     try:

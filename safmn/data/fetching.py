@@ -26,7 +26,13 @@ from safmn.files import check_space
 from safmn.locks import hold
 from safmn.progress import Progress
 
-STAGES = {"download": "", "verify": "verifying", "unpack": "unpacking", "wait": "waiting for another process"}
+STAGES = {
+    "download": "",
+    "verify": "verifying",
+    "unpack": "unpacking",
+    "wait": "waiting for another process",
+    "retry": "waiting to try again",
+}
 _log = logging.getLogger(__name__)
 
 Wish = tuple[str, int]
@@ -208,18 +214,12 @@ class Fetcher:
 
     def _work(self, task: Task) -> None:
         """Do one task; a UserError is stored in it."""
-        watch = _watch(self.progress, task.remote.name)
-
-        def wait() -> None:
-            watch("wait", 0, None)
-            if self.stop.is_set():
-                raise Stopped
-
+        watch = self._watch(task.remote.name)
         try:
             if task.archive is None:
                 task.path = self._download(task, watch)
             else:
-                with hold(lock_of(task.folder / f"{task.remote.name}.unpacking"), wait):
+                with hold(lock_of(task.folder / f"{task.remote.name}.unpacking"), lambda: watch("wait", 0, None)):
                     # Another process may have done it in the meantime.
                     task.wishes = [wish for dataset, kind in task.wishes for wish in self.missing([dataset], {kind})]
                     if task.wishes:
@@ -230,8 +230,24 @@ class Fetcher:
             where = error.filename or self.root
             task.problem = UserError(f"cannot write {where}: {error.strerror or error}; choose another folder")
 
+    def _watch(self, name: str) -> Watch:
+        """Return a function that shows one file's progress; each stage has a rate and a time left of its own."""
+        task = self.progress.task(name)
+        current = "download"
+
+        def watch(stage: str, done: int, total: int | None) -> None:
+            nonlocal current
+            if self.stop.is_set():
+                raise Stopped
+            if stage != current:
+                current = stage
+                task.restart(f"{name} {STAGES[stage]}".strip(), done / 1e6)
+            task(done / 1e6, None if total is None else total / 1e6)
+
+        return watch
+
     def _download(self, task: Task, watch: Watch) -> Path:
-        return download(task.remote, task.folder, attempts=self.attempts, watch=watch, stop=self.stop)
+        return download(task.remote, task.folder, attempts=self.attempts, watch=watch)
 
     def _unpack(self, task: Task, archive: Archive, watch: Watch) -> None:
         """Download an archive and put its images in place."""
@@ -246,7 +262,7 @@ class Fetcher:
             chosen[dataset, kind].add(image)
             return PurePosixPath(dataset, f"x{kind}", f"{image}{'' if kind == HR else f'x{kind}'}{member.suffix}")
 
-        files = archives.extract(task.path, task.stage, place, watch=watch, stop=self.stop)
+        files = archives.extract(task.path, task.stage, place, watch)
         self._check_complete(task, chosen)
         # LR before HR: a dataset is found by its HR folder.
         for dataset, kind in sorted(task.wishes, key=lambda wish: -wish[1]):
@@ -270,21 +286,6 @@ class Fetcher:
                     f"{self.place(dataset, kind)} holds {what} that {task.remote.name} does not have "
                     f"({', '.join(foreign[:3])}): move that folder away and repeat"
                 )
-
-
-def _watch(progress: Progress, name: str) -> Watch:
-    """Return a function that shows one file's progress; each stage has a rate and a time left of its own."""
-    task = progress.task(name)
-    current = "download"
-
-    def watch(stage: str, done: int, total: int | None) -> None:
-        nonlocal current
-        if stage != current:
-            current = stage
-            task.restart(f"{name} {STAGES[stage]}".strip(), done / 1e6)
-        task(done / 1e6, None if total is None else total / 1e6)
-
-    return watch
 
 
 def _bytes_in(folder: Path) -> int:

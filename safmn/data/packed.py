@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from safmn.data import bicubic, images, manifest, pairs, sources
+from safmn.data.images import Pixels
 from safmn.data.manifest import HashedImage, HashedLR, HashedPair, Model
 from safmn.errors import UserError
 from safmn.files import atomic, check_space, write_json
@@ -123,7 +123,7 @@ class Index(Model):
 
 
 class Pairs:
-    """What packed datasets and folders have in common: facts about the pairs beside their pixels.
+    """The images of a packed dataset or a folder.
 
     Attributes:
         dataset: its name, or the folder's.
@@ -146,16 +146,28 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.names)
 
-    def origin(self, index: int) -> str:
-        """Return where LR image `index` comes from: "file" or "bicubic"."""
+    def load(self, index: int) -> pairs.Loaded:
+        """Return the pixels of a pair, and facts about it; raise UserError where they cannot be read."""
         raise NotImplementedError
+
+    def hr(self, index: int) -> Pixels:
+        """Return HR image `index`: uint8 H x W x 3 RGB."""
+        return self.load(index).hr
+
+    def lr(self, index: int) -> Pixels:
+        """Return LR image `index`: uint8 h x w x 3 RGB, H = h * scale."""
+        return self.load(index).lr
 
     def channels(self, index: int) -> int:
         """Return the number of channels of HR file `index`: 1 (grey) or 3."""
-        raise NotImplementedError
+        return self.load(index).channels
 
     def doubt(self, index: int) -> str:
         """Return why HR and LR `index` do not seem to belong together; "" if they do."""
+        return self.load(index).doubt
+
+    def origin(self, index: int) -> str:
+        """Return where LR image `index` comes from: "file" or "bicubic"."""
         raise NotImplementedError
 
     @property
@@ -171,8 +183,8 @@ class Pairs:
         for index, name in enumerate(self.names):
             if doubt := self.doubt(index):
                 doubts.setdefault(doubt, []).append(name)
-        found = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
-        return found + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
+        doubtful = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
+        return doubtful + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
 
 
 def describe_lr(summary: dict[str, Any]) -> str:
@@ -214,12 +226,10 @@ class PackedPairs(Pairs):
             self.flat = np.asarray(np.memmap(pixels, np.uint8, mode="r"))
         except OSError as error:
             raise UserError(f"{pixels} cannot be read ({error.strerror}): pack again") from error
-        self.dataset, self.scale, self.lr_folder, self.border = (
-            index.dataset,
-            index.scale,
-            index.lr_folder,
-            index.border,
-        )
+        self.dataset = index.dataset
+        self.scale = index.scale
+        self.lr_folder = index.lr_folder
+        self.border = index.border
         self.remarks = tuple(index.remarks)
         self._entries = index.images
         self.names = [entry.name for entry in self._entries]
@@ -229,25 +239,14 @@ class PackedPairs(Pairs):
         """Return a hash of each image's LR and HR pixels: equal pictures have equal ones, whatever their names."""
         return [manifest.digest_of([("", entry.hr.sha256, entry.lr.sha256)]) for entry in self._entries]
 
-    def hr(self, index: int) -> NDArray[np.uint8]:
-        """Return HR image `index`: a read-only view, uint8 H x W x 3 RGB."""
-        return self._view(self._entries[index].hr)
-
-    def lr(self, index: int) -> NDArray[np.uint8]:
-        """Return LR image `index`: a read-only view, uint8 h x w x 3 RGB, H = h * scale."""
-        return self._view(self._entries[index].lr)
+    def load(self, index: int) -> pairs.Loaded:
+        """Return read-only views of a pair, and facts about it."""
+        entry = self._entries[index]
+        return pairs.Loaded(self._view(entry.lr), self._view(entry.hr), entry.channels, entry.doubt)
 
     def origin(self, index: int) -> str:
         """See `Pairs.origin`."""
         return self._entries[index].origin
-
-    def channels(self, index: int) -> int:
-        """See `Pairs.channels`."""
-        return self._entries[index].channels
-
-    def doubt(self, index: int) -> str:
-        """See `Pairs.doubt`."""
-        return self._entries[index].doubt
 
     @property
     def fingerprint(self) -> str:
@@ -268,12 +267,12 @@ class PackedPairs(Pairs):
             if hashes != (entry.hr.sha256, entry.lr.sha256):
                 raise UserError(f"{self.path} has other pixels for {entry.name} than were packed: pack again")
 
-    def _view(self, block: Block) -> NDArray[np.uint8]:
+    def _view(self, block: Block) -> Pixels:
         return self.flat[block.offset : block.offset + prod(block.shape)].reshape(block.shape)
 
 
 class FolderPairs(Pairs):
-    """The pairs of a folder with the interface of PackedPairs, decoded at each access; the last one is kept."""
+    """The pairs of a folder, decoded at each access; the last one is kept."""
 
     def __init__(self, found: pairs.Found, scale: int, path: Path | str = "", border: str = "symmetric") -> None:
         self.path = Path(path)
@@ -283,58 +282,44 @@ class FolderPairs(Pairs):
         self.border = border
         self.lr_folder, self.remarks = found.lr_folder, found.remarks
         self._found = found
-        self._pairs = found.pairs
-        self.names = [pair.name for pair in self._pairs]
+        self.names = [pair.name for pair in found.pairs]
         self._last: tuple[int, pairs.Loaded] | None = None
-        self._facts: dict[int, tuple[int, str]] = {}  # channels and doubt of the images read so far
+        self._facts: dict[int, tuple[int, str]] = {}  # channels and doubt of the images that were read
 
-    def hr(self, index: int) -> NDArray[np.uint8]:
-        """Return HR image `index`: uint8 H x W x 3 RGB; raise UserError where it cannot be read."""
-        return self._read(index).hr
-
-    def lr(self, index: int) -> NDArray[np.uint8]:
-        """Return LR image `index`: uint8 h x w x 3 RGB, H = h * scale."""
-        return self._read(index).lr
-
-    def origin(self, index: int) -> str:
-        """See `Pairs.origin`."""
-        return self._pairs[index].origin
-
-    def channels(self, index: int) -> int:
-        """See `Pairs.channels`."""
-        return self._fact(index)[0]
-
-    def doubt(self, index: int) -> str:
-        """See `Pairs.doubt`."""
-        return self._fact(index)[1]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Return the fingerprint that the packed images would have; reads all of them."""
-        hashes = []
-        for index, name in enumerate(self.names):
-            loaded = self._read(index)
-            hashes.append((name, manifest.hash_pixels(loaded.hr), manifest.hash_pixels(loaded.lr)))
-        return manifest.digest_of(hashes)
-
-    def select(self, part: slice) -> "FolderPairs":
-        """Return the images of a slice; raise UserError where none is left."""
-        _check_selection(self, part)
-        return FolderPairs(replace(self._found, pairs=self._pairs[part]), self.scale, self.path, self.border)
-
-    def _fact(self, index: int) -> tuple[int, str]:
-        if index not in self._facts:
-            self._read(index)
-        return self._facts[index]
-
-    def _read(self, index: int) -> pairs.Loaded:
+    def load(self, index: int) -> pairs.Loaded:
+        """Decode a pair, unless it is the last one."""
         index = range(len(self))[index]
         # Evaluation reads ahead in one thread while another asks for facts: one assignment, so that none sees a half.
         last = self._last
         if last is None or last[0] != index:
-            last = self._last = index, pairs.load(self._pairs[index], self.scale)
+            last = self._last = index, pairs.load(self._found.pairs[index], self.scale)
             self._facts[index] = last[1].channels, last[1].doubt
         return last[1]
+
+    def channels(self, index: int) -> int:
+        """See `Pairs.channels`; an image that was read is not read again."""
+        return self._facts[index][0] if index in self._facts else super().channels(index)
+
+    def doubt(self, index: int) -> str:
+        """See `Pairs.doubt`; an image that was read is not read again."""
+        return self._facts[index][1] if index in self._facts else super().doubt(index)
+
+    def origin(self, index: int) -> str:
+        """See `Pairs.origin`."""
+        return self._found.pairs[index].origin
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return the fingerprint that the packed images would have; reads all of them."""
+        loaded = ((name, self.load(index)) for index, name in enumerate(self.names))
+        return manifest.digest_of(
+            (name, manifest.hash_pixels(pair.hr), manifest.hash_pixels(pair.lr)) for name, pair in loaded
+        )
+
+    def select(self, part: slice) -> "FolderPairs":
+        """Return the images of a slice; raise UserError where none is left."""
+        _check_selection(self, part)
+        return FolderPairs(replace(self._found, pairs=self._found.pairs[part]), self.scale, self.path, self.border)
 
 
 def open_pairs(path: Path | str, scale: int, border: str | None = None) -> PackedPairs | FolderPairs:

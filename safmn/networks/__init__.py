@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 
 
 def all_networks() -> dict[str, Network]:
-    """Name -> network: the variants in `ablations/` first, in the paper's order, then the published networks."""
+    """Return name -> network: the variants in `ablations/`, in the paper's order, then the published networks."""
     return {name: variant.network for name, variant in variants.discover().items()} | published_networks()
 
 
 def names() -> list[str]:
-    """The names that `build` takes."""
+    """Return the names that `build` accepts."""
     return list(all_networks())
 
 
 def info(name: str) -> Network:
-    """What is known about the network `name`; UserError with the nearest names where there is none."""
+    """Return what is known about the network `name`.
+
+    Raises:
+        UserError: there is no such network; the message has the nearest names.
+    """
     variant = variants.discover().get(name)
     network = variant.network if variant else published_networks().get(name)
     if network is None:
@@ -34,13 +38,16 @@ def info(name: str) -> Network:
 
 
 def build(name: str, scale: int) -> "nn.Module":
-    """Builds the network `name` for `scale`, weights at their initial values.
+    """Build the network `name` for `scale`, with initial weights.
 
-    Input and output are N x C x H x W in [0, 1], RGB (C = 3) or Y (C = 1) as `info(name).colour` says.
+    It maps N x C x H x W to N x C x sH x sW, values in [0, 1], RGB (C = 3) or Y (C = 1) as `info(name).colour` says.
+
+    Raises:
+        UserError: there is no such network, not at this scale, or it cannot be built.
     """
     network = info(name)
     if scale not in network.scales:
-        scales = ", ".join(f"x{each}" for each in network.scales)
+        scales = ", ".join(f"x{other}" for other in network.scales)
         raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
     from safmn.networks import parameters
 
@@ -50,17 +57,26 @@ def build(name: str, scale: int) -> "nn.Module":
 
 
 def defined_in(name: str) -> str:
-    """Where the network `name` is defined: a variant's file, or its own name where it is a published network."""
+    """Return where the network `name` is defined: the file of a variant, the name of a published network."""
     variant = variants.discover().get(name)
     return str(variant.file) if variant else name
 
 
 def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> "nn.Module":
-    """Builds `name` and loads this project's `.safetensors`, its authors' file or any checkpoint; in eval mode.
+    """Build the network `name` in eval mode and load the weights in `path`.
 
-    Of several sets of weights the averaged (EMA) one is taken, or the one that `which` asks for: "ema", "raw" or a key
-    of the file; `safmn.networks.weights.load` says which it was. Never unpickles code. UserError where the file belongs
-    to another network or scale, naming the keys that differ, or where it cannot be told which set is the averaged one.
+    The file is this project's `.safetensors`, its authors' file or a checkpoint of another program; no code in it is
+    run. See `safmn.networks.weights.load`, which also returns which weights were taken.
+
+    Args:
+        path: the file.
+        name: the network.
+        scale: its scale.
+        which: of several sets "ema" (averaged), "raw" or a key of the file; None for the averaged one.
+
+    Raises:
+        UserError: the file cannot be read, belongs to another network or scale, or has several sets of weights of which
+            none is known to be the averaged one.
     """
     from safmn.networks import weights
 
@@ -68,7 +84,7 @@ def load_weights(path: str | Path, name: str, scale: int, which: str | None = No
 
 
 def accelerate(network: "nn.Module") -> "nn.Module":
-    """Makes `network` fast on a CPU, in place, and returns it: the same values to rounding, keys as they are.
+    """Make `network` fast on a CPU, in place, and return it: same keys, same values to rounding.
 
     For training and evaluation. What is counted, or timed as its authors wrote it, is left as `build` makes it.
     """

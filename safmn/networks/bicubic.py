@@ -1,15 +1,13 @@
-"""Bicubic enlargement as MATLAB's imresize defines it: the first row of Table 1, and what SRCNN and VDSR start from."""
+"""Bicubic enlargement as MATLAB's imresize defines it: the first row of Table 1, and the input of SRCNN and VDSR."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from safmn.networks.registry import published
-
 
 def cubic(distance: float) -> float:
-    """Keys' cubic convolution kernel with a = -0.5, MATLAB's choice (OpenCV and PyTorch take -0.75)."""
+    """Return Keys' cubic convolution kernel with a = -0.5, as in MATLAB (OpenCV and PyTorch use -0.75)."""
     x = abs(distance)
     if x <= 1:
         return 1.5 * x**3 - 2.5 * x**2 + 1
@@ -18,19 +16,13 @@ def cubic(distance: float) -> float:
     return 0.0
 
 
-@published(
-    "bicubic",
-    "Bicubic",
-    rows={1: "Bicubic"},
-    reference="Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 1981",
-)
 class Bicubic(nn.Module):
-    """N x C x H x W -> N x C x sH x sW for any C; no parameters; exact, not rounded and not clamped.
+    """Bicubic enlargement without parameters; exact, neither rounded nor clamped.
 
     An output at row i lies at u = (i + 0.5) / s - 0.5 in the input and takes the four rows around u; columns likewise.
     Beyond the border the image is mirrored with its edge repeated (symmetric). Values in [0, 1] can come out a little
-    below 0 or above 1 beside strong edges. Only shifts, products and sums of the input are used: fvcore counts none of
-    them, and the paper's figures for SRCNN and VDSR do not contain the enlargement.
+    below 0 or above 1 beside strong edges. Only shifts, products and sums are used: fvcore counts none of them, and the
+    paper's #FLOPs of SRCNN and VDSR do not include the enlargement.
     """
 
     def __init__(self, scale: int) -> None:
@@ -38,6 +30,7 @@ class Bicubic(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
+        """Map N x C x H x W to N x C x sH x sW, for any C."""
         return self._enlarge(self._enlarge(image, -2), -1)
 
     def _enlarge(self, image: Tensor, dim: int) -> Tensor:

@@ -1,29 +1,35 @@
 """Building blocks that several published networks share."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from safmn.errors import UserError
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean RGB of DIV2K's 800 training images in [0, 1], as EDSR and its descendants subtract it."""
+"""Mean RGB of DIV2K's 800 training images in [0, 1], which EDSR and its descendants subtract."""
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def check_side(image: Tensor, least: int, network: str) -> None:
-    """UserError where a side of N x C x H x W is below `least` pixels, the fewest that the network can compute with."""
+def check_side(image: Tensor, minimum: int, network: str) -> None:
+    """Raise UserError if a side of N x C x H x W has fewer than `minimum` pixels, which `network` needs."""
     height, width = image.shape[-2:]
-    if not torch.jit.is_tracing() and min(height, width) < least:
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined]  # public, but not in __all__
+    if not tracing and min(height, width) < minimum:
         raise UserError(
-            f"an LR image of {width}x{height} pixels is too small for {network}: give at least {least}x{least}"
+            f"an LR image of {width}x{height} pixels is too small for {network}: give at least {minimum}x{minimum}"
         )
 
 
 class RangeShift(nn.Module):
-    """The value range that EDSR's descendants compute in: [0, `rgb_range`] with the mean colour of DIV2K taken away.
+    """The value range that EDSR's descendants compute in: [0, `rgb_range`] minus the mean colour of DIV2K.
 
-    `enter` maps RGB in [0, 1] to that range, `leave` maps back. Plain arithmetic with a buffer: neither parameters nor
-    operations that fvcore counts, as the paper's figures for these networks have it.
+    Plain arithmetic with a buffer: neither parameters nor operations that fvcore counts, as in the paper's counts.
     """
+
+    mean: Tensor
 
     def __init__(self, rgb_range: float = 255.0, mean: tuple[float, float, float] = DIV2K_MEAN) -> None:
         super().__init__()
@@ -31,19 +37,22 @@ class RangeShift(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
 
     def enter(self, image: Tensor) -> Tensor:
-        """N x 3 x H x W in [0, 1] -> the network's own range."""
+        """Map N x 3 x H x W in [0, 1] to the network's range."""
         return (image - self.mean) * self.rgb_range
 
     def leave(self, image: Tensor) -> Tensor:
-        """The network's own range -> N x 3 x H x W, nominally in [0, 1], not clamped."""
+        """Map N x 3 x H x W in the network's range to [0, 1], not clamped."""
         return image / self.rgb_range + self.mean
 
 
 def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: float = 255.0) -> dict[str, Tensor]:
-    """Replaces the authors' `sub_mean` and `add_mean` 1x1 convolutions by the buffer `{prefix}.mean` of a RangeShift.
+    """Replace the authors' 1x1 convolutions `sub_mean` and `add_mean` by the buffer `{prefix}.mean` of a RangeShift.
 
-    The bias of `sub_mean` is minus the mean in units of `rgb_range`; a state without it gets DIV2K's mean, one that
-    has the buffer already is left alone. Raises UserError where the convolutions do more than shift.
+    The bias of `sub_mean` is minus the mean in units of `rgb_range`. A state without it gets DIV2K's mean; one that has
+    the buffer already keeps it.
+
+    Raises:
+        UserError: the convolutions do more than shift.
     """
     state = dict(state)
     weights = [state.pop(f"{side}_mean.weight", None) for side in ("sub", "add")]
@@ -58,7 +67,7 @@ def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: fl
 
 
 def channel_gate(channels: int, squeezed: int) -> nn.Sequential:
-    """A gate from 0 to 1 for each channel, by way of `squeezed` channels: N x C x 1 x 1 in and out."""
+    """Return layers that compute a gate in (0, 1) for each channel, by way of `squeezed` channels: N x C x 1 x 1."""
     return nn.Sequential(
         nn.Conv2d(channels, squeezed, 1), nn.ReLU(inplace=True), nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
     )
@@ -67,10 +76,10 @@ def channel_gate(channels: int, squeezed: int) -> nn.Sequential:
 def upsampler(
     channels: int, scale: int, *, activation: type[nn.Module] | None = None, groups: int = 1
 ) -> nn.Sequential:
-    """Sub-pixel enlargement in stages: one of x2 or x3, two of x2 for x4 (EDSR, section 3.3).
+    """Return layers that map N x C x H x W to N x C x sH x sW: one stage for x2 or x3, two of x2 for x4.
 
-    Each stage is a 3x3 convolution to channels x factor^2, an optional activation, and a pixel shuffle:
-    N x C x H x W -> N x C x sH x sW.
+    Each stage is a 3x3 convolution to channels x factor^2, an optional activation, and a pixel shuffle (EDSR, section
+    3.3).
     """
     layers: list[nn.Module] = []
     for factor in {2: [2], 3: [3], 4: [2, 2]}[scale]:
@@ -79,3 +88,8 @@ def upsampler(
             layers.append(activation())
         layers.append(nn.PixelShuffle(factor))
     return nn.Sequential(*layers)
+
+
+def children(parent: nn.Module, kind: type[ModuleT]) -> list[ModuleT]:
+    """Return the direct children of `parent` that are of the class `kind`."""
+    return [child for child in parent.children() if isinstance(child, kind)]

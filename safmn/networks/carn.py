@@ -1,42 +1,41 @@
-"""CARN and CARN-M: residual blocks whose outputs cascade into every later one, locally and globally.
+"""CARN and CARN-M (Ahn et al., ECCV 2018): residual blocks whose outputs cascade into every later block.
 
-Attribute names are the authors', so that their files open as they are. One file of theirs serves three scales: the
-network holds an upsampler for each and uses the one of its scale. Hence #Params has all three, #FLOPs and #Acts one.
+Attribute names are the authors', so that their files load unchanged. One file of theirs serves three scales: the
+network holds an upsampler for each and uses the one of its scale. So #Params counts all three, #FLOPs and #Acts one.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from safmn.networks.blocks import DIV2K_MEAN, upsampler
-from safmn.networks.registry import published
-
-REFERENCE = (
-    "Ahn, Kang and Sohn, Fast, accurate, and lightweight super-resolution with cascading residual network, ECCV 2018"
-)
 
 
 class MeanShift(nn.Module):
-    """Subtracts or adds DIV2K's mean by a frozen 1x1 convolution; the paper's counts have it."""
+    """Subtracts (sign -1) or adds (sign 1) DIV2K's mean by a frozen 1x1 convolution, which the counts include."""
 
     def __init__(self, sign: int) -> None:
         super().__init__()
         self.shifter = nn.Conv2d(3, 3, 1)
         self.shifter.weight.data = torch.eye(3).view(3, 3, 1, 1)
-        self.shifter.bias.data = sign * torch.tensor(DIV2K_MEAN)
+        self.shifter.bias = nn.Parameter(sign * torch.tensor(DIV2K_MEAN))
         self.shifter.requires_grad_(False)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Shift RGB, N x 3 x H x W."""
         return self.shifter(image)
 
 
 class Fusion(nn.Module):
-    """1x1 convolution and ReLU on everything that came before."""
+    """1x1 convolution and ReLU on all earlier outputs."""
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.ReLU())
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map N x channels_in x H x W to N x channels x H x W."""
         return self.body(features)
 
 
@@ -55,14 +54,14 @@ class Residual(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         return (features + self.body(features)).relu()
 
 
 class Cascade(nn.Module):
     """Three units, each followed by a fusion of the input and all outputs so far (equations 1-5).
 
-    The units are residual blocks inside a cascading block and cascading blocks inside the network: the scheme is the
-    same on both levels.
+    The units are residual blocks inside a cascading block, and cascading blocks inside the network.
     """
 
     def __init__(self, channels: int) -> None:
@@ -71,8 +70,8 @@ class Cascade(nn.Module):
         self.c2 = Fusion(3 * channels, channels)
         self.c3 = Fusion(4 * channels, channels)
 
-    def cascade(self, features: Tensor, units: list[nn.Module]) -> list[Tensor]:
-        """Every tensor made on the way, the output of the last fusion at the end."""
+    def cascade(self, features: Tensor, units: Sequence[nn.Module]) -> list[Tensor]:
+        """Return all intermediate tensors; the last one is the output of the last fusion, N x C x H x W."""
         steps = [features]
         collected = current = features
         for unit, fusion in zip(units, (self.c1, self.c2, self.c3), strict=True):
@@ -95,24 +94,25 @@ class CascadingBlock(Cascade):
             self.b3 = Residual(channels, groups)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         units = [self.b1] * 3 if self.shared else [self.b1, self.b2, self.b3]
         return self.cascade(features, units)[-1]
 
 
 class Stages(nn.Module):
-    """The upsampler of one scale under the name that the authors' files have for it."""
+    """The upsampler of one scale s, under the authors' name."""
 
     def __init__(self, channels: int, scale: int, groups: int) -> None:
         super().__init__()
         self.body = upsampler(channels, scale, activation=nn.ReLU, groups=groups)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map N x C x H x W to N x C x sH x sW."""
         return self.body(features)
 
 
-@published("carn", "CARN", rows={1: "CARN", 2: "CARN"}, reference=REFERENCE)
 class CARN(Cascade):
-    """N x 3 x H x W -> N x 3 x sH x sW, RGB in [0, 1]."""
+    """CARN: three cascading blocks of `channels` channels (section 3.1)."""
 
     def __init__(self, scale: int, channels: int = 64, groups: int = 1, shared: bool = False) -> None:
         super().__init__(channels)
@@ -127,13 +127,13 @@ class CARN(Cascade):
         self.exit = nn.Conv2d(channels, 3, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        # `steps` stays alive until the return, as the local variables of the authors' code do: a third of the memory
-        # that Table 2 prints for CARN are these tensors, held while the upsampler runs.
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
+        # `steps` stays alive until the return, as the local variables of the authors' code do: these tensors are a
+        # third of CARN's memory in Table 2.
         steps = self.cascade(self.entry(self.sub_mean(image)), [self.b1, self.b2, self.b3])
         return self.add_mean(self.exit(self.upsample[f"up{self.scale}"](steps[-1])))
 
 
-@published("carn_m", "CARN-M", rows={1: "CARN-M", 2: "CARN-M"}, reference=REFERENCE)
 class CARNM(CARN):
     """CARN for phones: convolutions in four groups, one residual block shared inside each cascading block."""
 

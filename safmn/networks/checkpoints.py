@@ -1,4 +1,4 @@
-"""Reads tensors out of a weight file of unknown origin, without running code that it may carry."""
+"""Reads the tensors of a weight file of unknown origin and never runs code that the file carries."""
 
 import io
 import json
@@ -17,26 +17,27 @@ from torch import Tensor
 from safmn.errors import UserError
 from safmn.networks import formats
 
-# Records that training programs keep beside the weights: settings, paths, times, numbers. Nothing of them is needed, so
-# an empty stand-in takes their place; neither the packages nor anything else of the file is imported or called.
+# Packages whose objects training programs keep beside the weights: settings, paths, times, numbers. They are not needed
+# here. A `_Record` replaces each, so that neither these packages nor anything else is imported or called.
 RECORDS = {
     *("argparse", "types", "pathlib", "datetime", "decimal", "enum", "uuid", "collections", "typing", "numpy"),
     *("omegaconf", "easydict", "addict", "yacs", "munch", "ml_collections", "mmengine", "mmcv", "box"),
     *("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities"),
 }
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files of torch before 1.6 begin."""
-MOST_RECORDS = 100  # kinds of them in one file
-MOST_ITEMS = 200_000  # entries of all containers; a container may hold another many times over
+"""First bytes of files of torch before 1.6: five pickles, then the numbers."""
+MAX_RECORDS = 100  # kinds of them in one file
+MAX_ITEMS = 200_000  # entries of all containers together; a container may hold another many times
+MAX_DEPTH = 50  # containers inside containers
 
 
 @dataclass(frozen=True)
-class Held:
-    """Tensors that lie in one container of a file.
+class Container:
+    """The tensors of one container (mapping or list) of a file.
 
     Attributes:
         place: the keys that lead to the container; empty at the top level.
-        tensors: by key, in the file's order; a list's items have their numbers as keys.
+        tensors: key -> tensor, in the file's order; the keys of a list are its positions.
         named: False for a list.
     """
 
@@ -47,57 +48,64 @@ class Held:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: containers of tensors, the keys at its top level, the text metadata of `.safetensors`."""
+    """The content of a file: its containers of tensors, its top-level keys, the text metadata of `.safetensors`."""
 
-    held: list[Held]
+    containers: list[Container]
     top: list[str]
     metadata: dict[str, str]
 
 
 def read(path: Path | str, limit: int) -> Checkpoint:
-    """Reads `.safetensors`, or `.pth` and `.pt` of any age; the format is told by the content, not by the name.
+    """Read `.safetensors`, or `.pth` and `.pt` of any age; the content decides the format, not the file's name.
 
-    Nothing above `limit` bytes is read or allocated. Tensors arrive on the CPU with the file's dtype; their values are
-    not looked at. UserError where the file is missing, empty, damaged, too large, of another format, or where reading
-    it would run code.
+    Args:
+        path: the file.
+        limit: bytes; nothing larger is read or allocated.
+
+    Returns:
+        The content; tensors are on the CPU with the file's dtype, and their values are not checked.
+
+    Raises:
+        UserError: the file is missing, empty, damaged, too large, of another format, or would run code.
     """
-    data = _content(path, limit)
+    data = _bytes(path, limit)
+    metadata: dict[str, str] = {}
     try:
         # `.safetensors` first: the low byte of its header's length may be any, a pickle's first byte too.
         if data[8:9] == b"{":  # eight bytes of length, then the header
-            content = safetensors.torch.load(data)
+            content: Any = safetensors.torch.load(data)
             metadata = header(data).get("__metadata__", {})
         elif data[:4] == b"PK\x03\x04" or data[:1] == b"\x80":  # a zip archive, or a pickle of protocol 2 or later
-            content, metadata = _torch_content(data, limit), {}
+            content = _unpickled(data, limit)
         else:
-            asked, whole = formats.pickled(data)  # of protocol 0 or 1
-            raise UserError(_refused(asked, bare=True) if whole else formats.named(data))
-        held = list(_containers(content))
-        tensors = {id(tensor): tensor for each in held for tensor in each.tensors.values()}.values()
-        # Logical size: a view may repeat one number a billion times.
+            names, is_pickle = formats.pickled_names(data)  # of protocol 0 or 1
+            raise UserError(_refusal(names, bare=True) if is_pickle else formats.named(data))
+        containers = list(_containers(content))
+        tensors = {id(tensor): tensor for container in containers for tensor in container.tensors.values()}.values()
+        # The size that the tensors claim: a view may repeat one number a billion times.
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > limit:
             raise UserError(
                 f"claims tensors of more than {limit / 2**20:.0f} MiB, far more than this network's weights take"
             )
-        if not held and not isinstance(content, Mapping):
+        if not containers and not isinstance(content, Mapping):
             raise UserError(f"holds a {type(content).__name__}, not a state dict: save module.state_dict()")
     except UserError as error:
         raise UserError(f"{shown(path)} {error}") from error
-    except Exception as error:
-        # Damaged bytes make the two readers raise almost anything, from KeyError to MemoryError.
-        raise UserError(
-            f"{shown(path)} is damaged or cut short ({_first_line(error)}): fetch or copy it again"
-        ) from error
-    return Checkpoint(held, [shown(key) for key in content] if isinstance(content, Mapping) else [], metadata)
+    except Exception as error:  # damaged bytes make both readers raise almost anything, from KeyError to MemoryError
+        lines = str(error).strip().splitlines()
+        reason = shown(": ".join([type(error).__name__, *lines[:1]]))
+        raise UserError(f"{shown(path)} is damaged or cut short ({reason}): fetch or copy it again") from error
+    return Checkpoint(containers, [shown(key) for key in content] if isinstance(content, Mapping) else [], metadata)
 
 
 def header(data: bytes) -> dict[str, Any]:
-    """The header of `.safetensors` bytes: key -> dtype, shape, data_offsets; text metadata under `__metadata__`."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    """Return the header of `.safetensors` bytes: key -> dtype, shape, data_offsets; metadata under `__metadata__`."""
+    parsed: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return parsed
 
 
 def shown(text: object) -> str:
-    """`text` fit for one line of a message: control characters escaped, long ones cut."""
+    """Return `text` fit for one line of a message: control characters escaped, at most 300 characters."""
     text = str(text)
     if not text.isprintable():
         text = repr(text)
@@ -105,12 +113,12 @@ def shown(text: object) -> str:
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds ordinary numbers: neither sparse, quantised nor complex, and not without content."""
+    """Return whether a tensor holds ordinary numbers: not sparse, quantised or complex, and not on the meta device."""
     strided = tensor.layout is torch.strided and not tensor.is_quantized
     return strided and not tensor.is_complex() and tensor.device.type == "cpu"
 
 
-def _content(path: Path | str, limit: int) -> bytes:
+def _bytes(path: Path | str, limit: int) -> bytes:
     try:
         with open(path, "rb") as file:
             data = file.read(limit + 1)
@@ -134,45 +142,78 @@ def _content(path: Path | str, limit: int) -> bytes:
     return data
 
 
-def _torch_content(data: bytes, limit: int) -> Any:
-    """Unpickles tensors, plain containers and records only; refuses whatever else the file asks for."""
-    if data[:1] == b"P":
-        if sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(data)).infolist()) > limit:
-            raise UserError(
-                "unpacks to far more than this network's weights take: it is damaged or a decompression bomb"
-            )
-        other = formats.named_archive(data)
-        if other:
-            raise UserError(other)
+def _unpickled(data: bytes, limit: int) -> Any:
+    """Unpickle tensors, plain containers and records; refuse whatever else the file asks for."""
+    pickles, legacy = data, data.startswith(LEGACY)
+    zipped = data[:1] == b"P"
+    if zipped:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > limit:
+                raise UserError(
+                    "unpacks to far more than this network's weights take: it is damaged or a decompression bomb"
+                )
+            other = formats.named_archive(archive)
+            if other:
+                raise UserError(other)
+            pickles = next(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    names, complete = formats.pickled_names(pickles, 5 if legacy else 1)
+    records = list(dict.fromkeys(filter(_is_record, names)))[:MAX_RECORDS]
     try:
         # On the meta device first: shapes without memory, since a small file may claim any size.
-        claimed, records = _without_records(data)
-        tensors = [tensor for each in _containers([claimed]) for tensor in each.tensors.values()]
+        claimed = _load(data, "meta", records)
+        tensors = [tensor for container in _containers([claimed]) for tensor in container.tensors.values()]
         storages = [tensor.untyped_storage() for tensor in tensors if tensor.layout is torch.strided]
         if sum({storage._cdata: storage.nbytes() for storage in storages}.values()) > len(data):
             raise UserError("claims more numbers than it holds: it is damaged or made to exhaust memory")
-        if not tensors and any(record.__module__.startswith("numpy") for record in records):
-            raise UserError(_refused(["numpy"]))
-        return _unpickled(data, "cpu", records)
+        if not tensors and any(name.startswith("numpy") for name in records):
+            raise UserError(_refusal(["numpy"]))
+        return _load(data, "cpu", records)
     except UserError:
         raise
     except Exception as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code:
-            raise UserError(_refused([code[1]])) from error
-        asked, whole = formats.pickled(_pickle_of(data))
-        bare = data[:1] == b"\x80" and not data.startswith(LEGACY)
-        if whole and (asked or bare):
-            raise UserError(_refused(asked, bare)) from error
+            raise UserError(_refusal([code[1]])) from error
+        bare = not zipped and not legacy
+        if complete and (bare or (zipped and names)):
+            raise UserError(_refusal(names, bare)) from error
         raise
 
 
-def _refused(asked: list[str], bare: bool = False) -> str:
-    """Why a file is not read that asks for the objects of these names; `bare` where torch.save did not write it."""
-    name = next((each for each in asked if not _is_harmless(each)), "") or next(iter(asked), "")
-    if any(each.startswith("numpy") for each in asked) and _is_harmless(name):
-        name = "numpy"
-    if name.startswith("numpy"):
+def _load(data: bytes, device: str, records: list[str]) -> Any:
+    stand_ins: list[Any] = []
+    for path in records:
+        module, _, name = path.rpartition(".")
+        stand_ins.append(type(name, (_Record,), {"__module__": module, "__qualname__": name}))
+    with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
+        warnings.simplefilter("ignore")  # about odd pickles, which are refused in our own words
+        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+
+
+class _Record(dict[Any, Any]):
+    """Replaces an object of another package; accepts any arguments and keeps only the items of a mapping."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Record":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __hash__(self) -> int:  # type: ignore[override]  # a dict has none; a set may hold records
+        return id(self)
+
+
+def _is_record(name: str) -> bool:
+    return name.partition(".")[0] in RECORDS or name == "_codecs.encode"
+
+
+def _refusal(names: list[str], bare: bool = False) -> str:
+    """Say why a file is refused that asks for the objects `names`; `bare` if torch.save did not write it."""
+    name = next((code for code in names if not _is_record(code)), "") or next(iter(names), "")
+    if name.startswith("numpy") or (_is_record(name) and any(code.startswith("numpy") for code in names)):
         return f"holds pickled NumPy arrays, not tensors: {formats.AGAIN}"
     if "Uninitialized" in name:
         return (
@@ -191,60 +232,12 @@ def _refused(asked: list[str], bare: bool = False) -> str:
     )
 
 
-class _Record(dict):
-    """Stands for a record of another package; takes whatever it is given and keeps only a mapping's items."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> "_Record":
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-
-def _without_records(data: bytes) -> tuple[Any, list[type]]:
-    """The content on the meta device, and the stand-ins that reading it takes."""
-    records: list[type] = []
-    while True:
-        try:
-            return _unpickled(data, "meta", records), records
-        except Exception as error:
-            code = re.search(r"GLOBAL (\S+)", str(error))
-            known = {f"{record.__module__}.{record.__qualname__}" for record in records}
-            if not code or not _is_harmless(code[1]) or code[1] in known or len(records) == MOST_RECORDS:
-                raise
-            module, _, name = code[1].rpartition(".")
-            records.append(type(name, (_Record,), {"__module__": module, "__qualname__": name}))
-
-
-def _is_harmless(name: str) -> bool:
-    return name.partition(".")[0] in RECORDS or name == "_codecs.encode"
-
-
-def _unpickled(data: bytes, device: str, records: list[type]) -> Any:
-    with warnings.catch_warnings(), torch.serialization.safe_globals(records):
-        warnings.simplefilter("ignore")  # about odd pickles, which are refused in our own words
-        return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
-
-
-def _pickle_of(data: bytes) -> bytes:
-    if data[:1] != b"P":
-        return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
-
-
-def _containers(content: Any) -> Iterator[Held]:
-    """Every mapping and list that holds tensors, whatever holds it; a container inside itself is not gone into."""
+def _containers(content: Any) -> Iterator[Container]:
+    """Yield every mapping and list that holds tensors, at any depth; a container inside itself is not entered."""
     waiting: list[tuple[tuple[str, ...], Any, frozenset[int]]] = [((), content, frozenset())]
-    left = MOST_ITEMS
+    left = MAX_ITEMS
     while waiting:
-        place, item, inside = waiting.pop()
+        place, item, above = waiting.pop()
         if isinstance(item, Mapping):
             if any(isinstance(key, Tensor) for key in item):
                 raise UserError("has a tensor where a key should be: save module.state_dict()")
@@ -254,17 +247,14 @@ def _containers(content: Any) -> Iterator[Held]:
         else:
             continue
         left -= len(entries)
-        if left < 0 or len(place) > 50:
+        if left < 0 or len(place) > MAX_DEPTH:
             raise UserError("holds containers within containers without end: save module.state_dict() alone")
         tensors = {key: value for key, value in entries if isinstance(value, Tensor)}
         if tensors:
-            yield Held(place, tensors, isinstance(item, Mapping))
-        # The last is taken first: the file's order.
-        for key, value in reversed(entries):
-            if not isinstance(value, Tensor) and id(value) not in inside and id(value) != id(item):
-                waiting.append(((*place, key[:200]), value, inside | {id(item)}))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return shown(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+            yield Container(place, tensors, isinstance(item, Mapping))
+        above |= {id(item)}
+        waiting += [  # reversed, since the last is taken first: the file's order
+            ((*place, key[:200]), value, above)
+            for key, value in reversed(entries)
+            if not isinstance(value, Tensor) and id(value) not in above
+        ]

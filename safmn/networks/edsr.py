@@ -1,16 +1,15 @@
-"""EDSR-baseline: plain residual blocks without batch normalisation.
+"""EDSR-baseline (Lim et al., CVPRW 2017): residual blocks without batch normalisation.
 
-Attribute names are the authors', so that their files open as they are.
+Attribute names are the authors', so that their files load unchanged.
 """
 
 from torch import Tensor, nn
 
 from safmn.networks.blocks import RangeShift, shift_from_convolutions, upsampler
-from safmn.networks.registry import published
 
 
 class Residual(nn.Module):
-    """Convolution, ReLU, convolution, skip."""
+    """Convolution, ReLU, convolution, skip connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -19,17 +18,12 @@ class Residual(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         return features + self.body(features)
 
 
-@published(
-    "edsr_baseline",
-    "EDSR-baseline",
-    rows={1: "EDSR-baseline", 2: "EDSR-baseline"},
-    reference="Lim et al., Enhanced deep residual networks for single image super-resolution, CVPRW 2017",
-)
 class EDSR(nn.Module):
-    """N x 3 x H x W -> N x 3 x sH x sW, RGB in [0, 1]: 16 blocks of 64 channels (section 3.2, table 1).
+    """EDSR-baseline: 16 blocks of 64 channels (section 3.2, table 1).
 
     Inside, values lie in [0, 255] minus the mean colour, as the published weights expect.
     """
@@ -44,10 +38,11 @@ class EDSR(nn.Module):
         self.tail = nn.Sequential(upsampler(channels, scale), nn.Conv2d(channels, 3, 3, padding=1))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
         features = self.head(self.shift.enter(image))
         return self.shift.leave(self.tail(features + self.body(features)))
 
     @staticmethod
     def convert_published(state: dict[str, Tensor], scale: int) -> dict[str, Tensor]:
-        """The authors keep the mean shift in `sub_mean` and `add_mean`, 1x1 convolutions in units of 0-255."""
+        """Convert the authors' `sub_mean` and `add_mean`, 1x1 convolutions in units of 0-255, to the shift's buffer."""
         return shift_from_convolutions(state, "shift")

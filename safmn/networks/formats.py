@@ -1,16 +1,16 @@
-"""What a file is that holds no PyTorch weights: known by its first bytes or by what its archive lists."""
+"""Names the format of a file that holds no PyTorch weights, and says what to do with it."""
 
 import io
 import pickletools
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 AGAIN = "load it where it was made and save its state_dict() with torch.save, or its arrays as .safetensors"
 UNPACK = "unpack it and give the weight file inside"
 
-# (place, bytes, what it is, what to do)
-STARTS = (
+# (offset, bytes, format, advice)
+SIGNATURES = (
     (0, b"\x93NUMPY", "a NumPy array (.npy)", AGAIN),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, TensorFlow, h5py or MATLAB)", AGAIN),
     (0, b"GGUF", "a GGUF file (llama.cpp, ggml)", AGAIN),
@@ -28,41 +28,44 @@ STARTS = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not weights", "run `git lfs pull`"),
     (0, b"\x89PNG", "neither .safetensors nor a PyTorch weight file but a PNG picture", "give the weights"),
 )
-WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
+ONNX_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42\x72"
+"""First bytes of the fields that may follow `ir_version` in an ONNX ModelProto."""
 
 
 def named(data: bytes) -> str:
-    """What `data` is, and what to do, as the end of a sentence that begins with the file's name."""
-    for place, start, what, advice in STARTS:
-        if data[place : place + len(start)] == start:
+    """Return the format of `data` and advice, as the end of a sentence that begins with the file's name."""
+    for offset, signature, what, advice in SIGNATURES:
+        if data.startswith(signature, offset):
             return f"is {what}: {advice}"
-    if _is_onnx(data):
+    # An ONNX file begins with field 1, ir_version, a small number.
+    if len(data) > 3 and data[0] == 8 and 1 <= data[1] <= 30 and data[2] in ONNX_FIELDS:
         return f"is an ONNX model: {AGAIN}"
     if data[:1] == b"\n" and b"Placeholder" in data[:1000]:
         return f"is a TensorFlow graph (.pb): {AGAIN}"
-    start = data[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
+    if data[:200].lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "is a web page, not weights: download the raw file"
-    if _is_text(data[:200]):
+    text = data[:200].decode(errors="replace")
+    if text.strip() and all(letter != "\ufffd" and (letter.isprintable() or letter.isspace()) for letter in text):
         return "is a text file, not weights: give the weight file itself"
     return "is neither .safetensors nor a PyTorch weight file: give one of these"
 
 
-def named_archive(data: bytes) -> str | None:
-    """The same for a zip archive; None where it is one that `torch.save` writes."""
-    names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+def named_archive(archive: zipfile.ZipFile) -> str | None:
+    """Return the same for a zip archive, None for one that `torch.save` writes."""
+    names = archive.namelist()
     ends = {name.rsplit("/", 1)[-1] for name in names}
     if ends & {"archive_format", "serialized_exported_program.json"}:
         return f"is a program of torch.export (.pt2), not plain tensors: {AGAIN}"
-    if "constants.pkl" in ends and "data.pkl" in ends:
-        return "is a TorchScript program, not plain tensors, so it is refused; save its state_dict() as .safetensors"
     if "data.pkl" in ends:
-        return None
+        if "constants.pkl" not in ends:
+            return None
+        return "is a TorchScript program, not plain tensors, so it is refused; save its state_dict() as .safetensors"
     if names and all(name.endswith(".npy") for name in names):
         return f"is a NumPy archive (.npz): {AGAIN}"
     if "model.weights.h5" in ends:
         return f"is a Keras model: {AGAIN}"
-    inside = next((name for name in names if name.endswith(WEIGHTS)), None)
+    inside = next((name for name in names if name.endswith(SUFFIXES)), None)
     if inside:
         return f"is a zip archive with {inside!r} in it: {UNPACK}"
     listed = ", ".join(map(repr, names[:3])) or "nothing"
@@ -70,52 +73,44 @@ def named_archive(data: bytes) -> str | None:
 
 
 def named_folder(folder: Path) -> str | None:
-    """The same for a folder that a training program writes as a checkpoint; None for any other."""
+    """Return the same for a folder that a training program writes as a checkpoint, None for any other."""
     if any(folder.glob("*.distcp")):
         return "is a distributed checkpoint: join it by torch.distributed.checkpoint.format_utils.dcp_to_torch_save"
     if (folder / "saved_model.pb").is_file():
         return f"is a TensorFlow SavedModel: {AGAIN}"
-    inside = sorted(file.name for file in folder.iterdir() if file.suffix in WEIGHTS and file.is_file())
+    inside = sorted(file.name for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
     return f"is a folder with {inside[0]!r} in it: give that file" if inside else None
 
 
-def pickled(data: bytes) -> tuple[list[str], bool]:
-    """("module.name" of what a bare pickle asks for, whether the pickle is whole), without loading any of it."""
-    found: list[str] = []
+def pickled_names(data: bytes, pickles: int = 1) -> tuple[list[str], bool]:
+    """List the classes and functions that pickles ask for, without loading anything.
+
+    Args:
+        data: `pickles` pickles, one after the other, and any bytes behind them.
+        pickles: how many pickles are read.
+
+    Returns:
+        The names, as "module.name", in the order of the file; and whether all pickles are complete.
+    """
+    names: list[str] = []
+    stream = io.BytesIO(data)
     try:
-        for name in _globals(data):
-            found.append(name)
+        for _ in range(pickles):
+            texts = ["", ""]  # the last two: STACK_GLOBAL takes them
+            memo: dict[Any, str] = {}
+            for code, argument, _ in pickletools.genops(stream):
+                if code.name in ("GLOBAL", "INST"):
+                    names.append(".".join(str(argument).split(" ", 1)))
+                elif code.name == "STACK_GLOBAL":
+                    names.append(".".join(texts))
+                elif code.name == "MEMOIZE":
+                    memo[len(memo)] = texts[1]
+                elif code.name in ("BINPUT", "LONG_BINPUT"):
+                    memo[argument] = texts[1]
+                elif code.name in ("BINGET", "LONG_BINGET"):
+                    texts = [texts[1], memo.get(argument, "")]
+                elif isinstance(argument, str):
+                    texts = [texts[1], argument]
     except Exception:  # damaged bytes make the reader raise almost anything
-        return found, False
-    return found, True
-
-
-def _globals(data: bytes) -> Iterator[str]:
-    texts: list[str] = []  # as far back as STACK_GLOBAL can point: its two names are pushed or remembered ones
-    memo: dict[int, str] = {}
-    for code, argument, _ in pickletools.genops(data):
-        if code.name in ("GLOBAL", "INST"):
-            yield ".".join(str(argument).split(" ", 1))
-        elif code.name == "STACK_GLOBAL":
-            yield ".".join(texts[-2:])
-        elif code.name == "MEMOIZE":
-            memo[len(memo)] = texts[-1] if texts else ""
-        elif code.name in ("BINPUT", "LONG_BINPUT"):
-            memo[argument] = texts[-1] if texts else ""
-        elif code.name in ("BINGET", "LONG_BINGET"):
-            texts = [*texts[-1:], memo.get(argument, "")]
-        elif isinstance(argument, str):
-            texts = [*texts[-1:], argument]
-
-
-def _is_onnx(data: bytes) -> bool:
-    """Field 1 of a ModelProto is ir_version, a small number; the next field is one of the few that it has."""
-    return len(data) > 3 and data[0] == 8 and 1 <= data[1] <= 30 and data[2] in b"\x12\x1a\x22\x28\x32\x3a\x42\x72"
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        text = start.decode()
-    except UnicodeDecodeError:
-        return False
-    return bool(text.strip()) and all(letter.isprintable() or letter.isspace() for letter in text)
+        return names, False
+    return names, True

@@ -1,19 +1,10 @@
-"""FSRCNN: works at the LR size and enlarges in its last layer, a transposed convolution."""
+"""FSRCNN (Dong et al., ECCV 2016): convolutions at the LR size, then a transposed convolution."""
 
 from torch import Tensor, nn
 
-from safmn.networks.registry import published
 
-
-@published(
-    "fsrcnn",
-    "FSRCNN",
-    rows={1: "FSRCNN"},
-    reference="Dong, Loy and Tang, Accelerating the super-resolution convolutional neural network, ECCV 2016",
-    colour="Y",
-)
 class FSRCNN(nn.Module):
-    """N x 1 x H x W -> N x 1 x sH x sW, Y in [0, 1]: FSRCNN(56, 12, 4) of section 3.2."""
+    """FSRCNN(56, 12, 4) of section 3.2."""
 
     def __init__(self, scale: int, width: int = 56, shrunk: int = 12, depth: int = 4) -> None:
         super().__init__()
@@ -27,5 +18,6 @@ class FSRCNN(nn.Module):
         self.deconvolution = nn.ConvTranspose2d(width, 1, 9, stride=scale, padding=4, output_padding=scale - 1)
 
     def forward(self, luma: Tensor) -> Tensor:
+        """Upscale Y in [0, 1], N x 1 x H x W to N x 1 x sH x sW."""
         features = self.mapping(self.shrinking(self.extraction(luma)))
         return self.deconvolution(self.expanding(features))

@@ -1,6 +1,6 @@
-"""What the code of a network is, by its name: the fingerprint of what is built and run, read without building it."""
+"""The fingerprint of a network's code, by its name; the network is not built."""
 
-import json
+from functools import cache
 from pathlib import Path
 
 from safmn import fingerprint, networks
@@ -8,34 +8,33 @@ from safmn.errors import UserError
 from safmn.networks import variants
 from safmn.networks.registry import published_networks
 
-_known: dict[str, str] = {}  # code and switches -> fingerprint
-
 
 def of_network(name: str) -> str:
-    """The fingerprint of the code of the network `name`; UserError where a class that it names is not there.
+    """Return the fingerprint of the code of the network `name`.
 
-    A specification holds its numbers, and all blocks run the same code: a study of a thousand variants that differ in
-    numbers is looked at once.
+    Numbers among a variant's switches do not count: a specification holds them, and they run the same code. So a study
+    of a thousand variants that differ in numbers takes one fingerprint.
+
+    Raises:
+        UserError: the variant names a class that does not exist.
     """
     variant = variants.discover().get(name)
     code = networks.info(name).code
     if variant is None:
         return _fingerprint(code, None, None)
+    choices = {key: value for key, value in variant.switches.items() if isinstance(value, str | bool)}
     try:
-        return _fingerprint(code, variant.switches, variant.file.parent)
+        return _fingerprint(code, tuple(sorted(choices.items())), variant.file.parent)
     except UserError as error:
         raise UserError(f"{variant.file}: {error}") from None
 
 
 def modules() -> set[str]:
-    """The modules that define networks: what stands in them counts for the networks that use it, not for all."""
-    found = {each.code.partition(":")[0] for each in published_networks().values()}
-    return {*found, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
+    """Return the modules that define networks; their code counts for the networks that use it, not for all."""
+    published = {network.code.partition(":")[0] for network in published_networks().values()}
+    return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
-def _fingerprint(code: str, switches: dict | None, beside: Path | None) -> str:
-    choices = {key: value for key, value in (switches or {}).items() if isinstance(value, str | bool)}
-    key = json.dumps([code, None if switches is None else choices, str(beside)], sort_keys=True)
-    if key not in _known:
-        _known[key] = fingerprint.network(code, None if switches is None else choices, beside)
-    return _known[key]
+@cache
+def _fingerprint(code: str, choices: tuple[tuple[str, str | bool], ...] | None, beside: Path | None) -> str:
+    return fingerprint.network(code, None if choices is None else dict(choices), beside)

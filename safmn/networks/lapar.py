@@ -1,4 +1,4 @@
-"""LAPAR-A: for every pixel of the bicubic image a filter of its own, mixed from a fixed dictionary of 72 filters."""
+"""LAPAR-A (Li et al., NeurIPS 2020): each pixel of the bicubic image gets its own mixture of 72 fixed filters."""
 
 import math
 
@@ -7,20 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safmn.networks.blocks import DIV2K_MEAN, check_side
-from safmn.networks.registry import published
 
 CHANNELS = 32
 BLOCKS = 4
 KERNEL = 5
 
 SIGMAS = (0.4, 0.7, 1.1, 1.7)  # pixels, across the filter's long axis
-ELONGATION = 2.0  # standard deviation along the long axis in multiples of SIGMAS
+ELONGATION = 2.0  # standard deviation along the long axis / that across it
 ORIENTATIONS = 8
 DOG_RATIO = 1.6  # the wider Gaussian of a difference, near which it approximates the Laplacian of a Gaussian
 
 
 def gaussian(sigma: float, elongation: float, angle: float) -> Tensor:
-    """A KERNEL x KERNEL elliptical Gaussian, float64, unit sum.
+    """Return an elliptical Gaussian, KERNEL x KERNEL, float64, unit sum.
 
     Args:
         sigma: standard deviation across the long axis, pixels.
@@ -36,11 +35,11 @@ def gaussian(sigma: float, elongation: float, angle: float) -> Tensor:
 
 
 def dictionary() -> Tensor:
-    """72 x 1 x 5 x 5: 36 Gaussians (unit sum) and, of the same shapes, 36 differences of Gaussians (zero sum).
+    """Return 36 Gaussians (unit sum) and 36 differences of Gaussians (zero sum): 72 x 1 x 5 x 5.
 
-    Section 2.3 of LAPAR's paper asks for anisotropic Gaussians and differences of Gaussians of several sizes
-    and orientations; the grid above is this project's choice. The authors' weights carry their own
-    dictionary as `decom_conv.weight`, which replaces this one when they are loaded.
+    Section 2.3 of LAPAR's paper names anisotropic Gaussians and differences of Gaussians of several sizes and
+    orientations; the grid above is this project's choice. The authors' weights have their own dictionary as
+    `decom_conv.weight`, which replaces this one when they are loaded.
     """
     turned = [(ELONGATION, math.pi * k / ORIENTATIONS) for k in range(ORIENTATIONS)]
     shapes = [(sigma, *shape) for sigma in SIGMAS for shape in [(1.0, 0.0), *turned]]
@@ -54,9 +53,9 @@ ATOMS = 2 * len(SIGMAS) * (1 + ORIENTATIONS)
 
 
 class WeightNormConv(nn.Module):
-    """A same-size convolution whose weight is a direction `weight_v` times a length `weight_g`, one an output channel.
+    """A same-size convolution with weight normalisation: a direction `weight_v` times a length `weight_g` a channel.
 
-    Written out for the authors' keys and because both factors count as parameters.
+    Written out for the authors' keys, and because both factors count as parameters.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -67,9 +66,11 @@ class WeightNormConv(nn.Module):
         self.bias = initial.bias
 
     def lengths(self) -> Tensor:
+        """Return the norm of each output channel's direction: outputs x 1 x 1 x 1."""
         return torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x inputs x H x W to N x outputs x H x W."""
         weight = self.weight_v * (self.weight_g / self.lengths())
         # A number, since fvcore does not count a convolution with padding="same".
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
@@ -83,11 +84,12 @@ class Scale(nn.Module):
         self.scale = nn.Parameter(torch.tensor([initial]))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale x, of any shape."""
         return x * self.scale
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions with a weighted residual: both paths have a learnt factor."""
+    """Two 3x3 convolutions with a residual connection; both paths have a learnt factor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,11 +100,12 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x 32 x H x W to the same shape."""
         return self.res_scale(self.body(x)) + self.x_scale(x)
 
 
 class LocalFusionBlock(nn.Module):
-    """Four residual units in a row, all outputs fused by one convolution. N x 32 x H x W in and out."""
+    """Four residual units in a row; one convolution fuses their outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,6 +118,7 @@ class LocalFusionBlock(nn.Module):
         self.x_scale = Scale(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x 32 x H x W to the same shape."""
         x0 = self.b0(x)
         x1 = self.b1(x0)
         x2 = self.b2(x1)
@@ -124,7 +128,7 @@ class LocalFusionBlock(nn.Module):
 
 
 class Tail(nn.Module):
-    """A 3x3 and a 5x5 convolution side by side, then two 3x3: N x 32 x sH x sW -> N x 72 x sH x sW."""
+    """A 3x3 and a 5x5 convolution in parallel, then two 3x3."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,12 +140,15 @@ class Tail(nn.Module):
         self.w_conv = WeightNormConv(CHANNELS, ATOMS, 3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x 32 x sH x sW to N x 72 x sH x sW."""
         x = self.scale_k3(self.tail_k3(x)) + self.scale_k5(self.tail_k5(x))
         return self.w_conv(F.relu_(self.fuse(x)))
 
 
 class WeightNet(nn.Module):
-    """The mixing weights of every output pixel: N x 3 x H x W -> N x 72 x sH x sW."""
+    """Predicts the mixing weights of every output pixel."""
+
+    rgb_mean: Tensor
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -154,32 +161,29 @@ class WeightNet(nn.Module):
         self.tail = Tail()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map RGB in [0, 1], N x 3 x H x W, to mixing weights, N x 72 x sH x sW."""
         return self.tail(self.up(self.body(self.head(x - self.rgb_mean))))
 
 
 class FilterBank(nn.Module):
-    """Each plane filtered by each atom: M x 1 x (H + 4) x (W + 4) -> M x 72 x H x W. The atoms are not learnt."""
+    """Filters each plane by each atom of the dictionary, which is not learnt."""
+
+    weight: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("weight", dictionary())
 
     def forward(self, planes: Tensor) -> Tensor:
+        """Map M x 1 x (H + 4) x (W + 4) to M x 72 x H x W."""
         return F.conv2d(planes, self.weight)
 
 
-@published(
-    "lapar_a",
-    "LAPAR-A",
-    rows={1: "LAPAR-A", 2: "LAPAR-A"},
-    reference="Li et al., LAPAR: Linearly-Assembled Pixel-Adaptive Regression Network for Single Image "
-    "Super-Resolution and Beyond, NeurIPS 2020",
-)
 class LAPAR(nn.Module):
-    """N x 3 x H x W RGB in [0, 1] -> N x 3 x sH x sW. Keys are the authors'.
+    """LAPAR-A. Keys are the authors'.
 
-    Memory: the filtered images (72 x 3 planes at output size) and their product with the weights exist together, which
-    makes this the hungriest network of Table 2.
+    The filtered images (72 x 3 planes at output size) and their product with the weights exist together: no network of
+    Table 2 takes more memory.
     """
 
     def __init__(self, scale: int) -> None:
@@ -189,11 +193,12 @@ class LAPAR(nn.Module):
         self.decom_conv = FilterBank()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
         check_side(x, math.ceil((KERNEL // 2 + 1) / self.scale), "LAPAR-A")  # the rim below is a mirror image
         bicubic = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
         padded = F.pad(bicubic, (KERNEL // 2,) * 4, mode="reflect")
-        # A linear mix of filters applied to a patch is the same mix of filtered patches, so the filters come
-        # first, once for the image, and no filter is ever assembled.
+        # A mixture of filters applied to a patch is the same mixture of filtered patches. So the image is filtered
+        # first, and no filter is assembled.
         filtered = self.decom_conv(padded.flatten(0, 1).unsqueeze(1)).unflatten(0, (-1, 3))  # N x 3 x 72 x sH x sW
         weights = self.w_conv(x).unsqueeze(1)  # N x 1 x 72 x sH x sW, shared by the colours
         return (weights * filtered).sum(2)

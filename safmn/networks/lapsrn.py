@@ -1,17 +1,15 @@
-"""LapSRN: a Laplacian pyramid, each level doubling the image and adding a predicted residual."""
+"""LapSRN (Lai et al., CVPR 2017): a Laplacian pyramid; each level doubles the image and adds a residual."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from safmn.networks.registry import published
 
 SLOPE = 0.2
 """Negative slope of every leaky ReLU (section 3.3)."""
 
 
 class Level(nn.Module):
-    """Doubles an image and its features (section 3.1)."""
+    """One level of the pyramid: doubles an image and its features (section 3.1)."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -26,23 +24,15 @@ class Level(nn.Module):
         self.enlarge_image.weight.data = torch.outer(line, line).view(1, 1, 4, 4)
 
     def forward(self, image: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N x 1 x H x W, N x C x H x W) -> both at 2H x 2W."""
+        """Map an image, N x 1 x H x W, and features, N x C x H x W, to both at 2H x 2W."""
         for convolution in self.convolutions:
             features = F.leaky_relu(convolution(features), SLOPE)
         features = F.leaky_relu(self.enlarge_features(features), SLOPE)
         return self.enlarge_image(image) + self.residual(features), features
 
 
-@published(
-    "lapsrn",
-    "LapSRN",
-    rows={1: "LapSRN"},
-    reference="Lai et al., Deep Laplacian pyramid networks for fast and accurate super-resolution, CVPR 2017",
-    scales=(2, 4),
-    colour="Y",
-)
 class LapSRN(nn.Module):
-    """N x 1 x H x W -> N x 1 x sH x sW, Y in [0, 1]: ten 3x3 convolutions of 64 channels a level, no bias.
+    """LapSRN: ten 3x3 convolutions of 64 channels a level, without bias.
 
     One level for x2, two for x4; the image of the last level is returned.
     """
@@ -53,6 +43,7 @@ class LapSRN(nn.Module):
         self.levels = nn.ModuleList(Level(channels, depth) for _ in range({2: 1, 4: 2}[scale]))
 
     def forward(self, luma: Tensor) -> Tensor:
+        """Upscale Y in [0, 1], N x 1 x H x W to N x 1 x sH x sW."""
         image, features = luma, F.leaky_relu(self.entry(luma), SLOPE)
         for level in self.levels:
             image, features = level(image, features)

@@ -1,10 +1,8 @@
-"""PAN: pixel attention, a gate of its own for every channel and pixel."""
+"""PAN (Zhao et al., ECCVW 2020): pixel attention, one gate for every channel and pixel."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from safmn.networks.registry import published
 
 CHANNELS = 40
 UPSAMPLED_CHANNELS = 24
@@ -12,22 +10,24 @@ BLOCKS = 16
 
 
 def leaky(x: Tensor) -> Tensor:
+    """Apply the leaky ReLU in place."""
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class PixelAttention(nn.Module):
-    """x times a sigmoid gate from a 1x1 convolution of x."""
+    """Pixel attention: x times a sigmoid gate from a 1x1 convolution of x (section 3.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         return x * self.conv(x).sigmoid()
 
 
 class PixelAttentionConv(nn.Module):
-    """Two 3x3 convolutions with the gate between them, computed from the input."""
+    """Two 3x3 convolutions; the output of the first is multiplied by a gate from the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -36,11 +36,12 @@ class PixelAttentionConv(nn.Module):
         self.k4 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         return self.k4(self.k3(x) * self.k2(x).sigmoid())
 
 
 class SelfCalibratedBlock(nn.Module):
-    """SC-PA, half of the channels plain, half under pixel attention: N x 40 x H x W in and out."""
+    """SC-PA block: half of the channels plain, half under pixel attention (section 3.3)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,19 +53,14 @@ class SelfCalibratedBlock(nn.Module):
         self.conv3 = nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x 40 x H x W to the same shape."""
         plain = leaky(self.k1(leaky(self.conv1_a(x))))
         attended = leaky(self.PAConv(leaky(self.conv1_b(x))))
         return self.conv3(torch.cat((plain, attended), 1)) + x
 
 
-@published(
-    "pan",
-    "PAN",
-    rows={1: "PAN"},
-    reference="Zhao et al., Efficient Image Super-Resolution Using Pixel Attention, ECCV Workshops 2020",
-)
 class PAN(nn.Module):
-    """N x 3 x H x W RGB in [0, 1] -> N x 3 x sH x sW. Keys are the authors'; only x4 has the second stage."""
+    """PAN with 16 blocks. Keys are the authors'; only x4 has the second upsampling stage."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -82,6 +78,7 @@ class PAN(nn.Module):
         self.conv_last = nn.Conv2d(UPSAMPLED_CHANNELS, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
         features = self.conv_first(x)
         features = features + self.trunk_conv(self.SCPA_trunk(features))
         for stage, factor in enumerate(self.factors, 1):

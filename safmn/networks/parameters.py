@@ -1,4 +1,4 @@
-"""Parameters that a network of one's own may have and that cannot be used here, named in one line."""
+"""Checks of parameters that a user's network may have and that this project cannot use."""
 
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -7,9 +7,9 @@ from safmn.errors import UserError
 
 
 def check_sized(network: nn.Module, where: object) -> None:
-    """Raises UserError, naming `where` it is defined and the module, where a lazy module has no size yet."""
+    """Raise UserError if `network`, which is defined in `where`, has a lazy module without a size."""
     for name, module in network.named_modules():
-        if any(is_lazy(each) for each in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
+        if any(is_lazy(tensor) for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
             raise UserError(
                 f"{where}: {name} is a lazy module ({type(module).__name__}), whose parameters have no size until it "
                 "runs: give it its input size"
@@ -17,9 +17,9 @@ def check_sized(network: nn.Module, where: object) -> None:
 
 
 def check_real(network: nn.Module, where: object) -> None:
-    """Raises UserError, naming `where` it is defined and the module, where a parameter or buffer is complex.
+    """Raise UserError if `network`, which is defined in `where`, has a complex parameter or buffer.
 
-    Neither the fused Adam nor the weight files of this project take complex numbers.
+    Neither the fused Adam nor the weight files of this project support complex numbers.
     """
     for name, module in network.named_modules():
         tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))

@@ -1,7 +1,7 @@
-"""The operations of the paper's Table 5 inside a network, seen from outside as named ranges of `torch.profiler`.
+"""The operations of the paper's Table 5 inside a network, as named ranges of `torch.profiler`.
 
-Kernel names would not do: an addition of Eq. (4) and an addition inside LayerNorm run the same kernel. So the calls of
-torch's functions are named, but for those inside a normalisation, which is one operation as a whole.
+Kernel names do not suffice: an addition of Eq. (4) and an addition inside LayerNorm run the same kernel. So the calls
+of torch's functions are named, except those inside a normalisation, which is one operation as a whole.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ FUNCTIONS = {
 
 @contextmanager
 def recording(network: nn.Module) -> Iterator[None]:
-    """Within it, the profiler sees under NAMES what `network` computes. Not meant for compiled networks."""
+    """Give the operations of `network` names from NAMES while it runs under a profiler. Not for compiled networks."""
     calls = _Calls()
     with ExitStack() as stack:
         for block in (module for module in network.modules() if isinstance(module, FMM)):
@@ -47,14 +47,15 @@ class _Calls(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm: record_function | None = None  # the normalisation that is running
+        self.norm: record_function | None = None  # the running normalisation
 
     def enter_norm(self) -> None:
         self.norm = record_function(PREFIX + "layer_norm")
         self.norm.__enter__()
 
     def leave_norm(self) -> None:
-        self.norm.__exit__(None, None, None)
+        if self.norm is not None:
+            self.norm.__exit__(None, None, None)
         self.norm = None
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,9 +1,9 @@
-"""SAFMN as its paper has it; what Tables 3 and 4 change stands in the tables between its parts.
+"""SAFMN: Eq. (1)-(4) and Figure 3 of its paper, with tables of what Tables 3 and 4 put in the place of each part.
 
 Sun et al., "Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution", ICCV 2023, Sections 3 and 5.
-The baseline's parameters carry the authors' names (`to_feat`, `feats.N.norm1`, `feats.N.safm.mfr`, `feats.N.safm.aggr`,
-`feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`), so that other tools open what is trained here, and the authors' files
-load. What makes it fast is laid over it from outside (`safmn.networks.acceleration`).
+The baseline's parameters have the authors' names (`to_feat`, `feats.N.norm1`, `feats.N.safm.mfr`, `feats.N.safm.aggr`,
+`feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`): other tools open the files of this project, and the authors' files load.
+Faster forms of these modules for a CPU are in `safmn.networks.acceleration`.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SMALLEST_SIDE = 2 ** (LEVELS - 1)
 
 
 class LayerNorm2d(nn.Module):
-    """Normalises each position of N x C x H x W over its channels, then scales and shifts.
+    """Normalises each position of N x dim x H x W over its channels, then scales and shifts each channel.
 
     Written out, as the authors do: the paper's #FLOPs and memory are those of these steps.
     """
@@ -36,6 +36,7 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, N x dim x H x W."""
         mean = x.mean(1, keepdim=True)
         variance = (x - mean).pow(2).mean(1, keepdim=True)
         x = (x - mean) / torch.sqrt(variance + self.eps)
@@ -55,17 +56,17 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def max_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Adaptive max pooling to `size`, the paper's choice: it keeps the most discriminative feature of a region."""
+    """Pool N x C x H x W to the height and width `size` by maxima, the paper's choice in Eq. (1)."""
     return F.adaptive_max_pool2d(x, size)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The exact (erf) GELU, phi of Eq. (3)."""
+    """Apply the exact (erf) GELU, phi of Eq. (3)."""
     return F.gelu(x)
 
 
 def product(attention: Tensor, x: Tensor) -> Tensor:
-    """The element-wise product of Eq. (3)."""
+    """Multiply element by element, as in Eq. (3)."""
     return attention * x
 
 
@@ -84,15 +85,18 @@ MODULATIONS: dict[bool, Callable[[Tensor, Tensor], Tensor]] = {True: product, Fa
 
 
 class SAFM(nn.Module):
-    """Multi-scale features of X, aggregated into an attention map that modulates X: Eq. (1)-(3), Figure 4.
+    """Spatially-adaptive feature modulation, Eq. (1)-(3): multi-scale features of X form a map that modulates X.
 
     Args:
         dim: channels of X.
-        pooling: how Eq. (1) goes down to p / 2^i: "max", "average" or "nearest".
+        pooling: how Eq. (1) reduces X_i to 1 / 2^i of its size: "max", "average" or "nearest".
         activation: phi of Eq. (3): "gelu", "none" or "sigmoid".
         multi_scale: False is "w/o MR": one depth-wise convolution at full resolution over all channels.
         aggregation: False is "w/o FA": no 1x1 convolution, Eq. (2) only concatenates.
-        modulation: False is "w/o FM": phi(X^) is returned without the product with X.
+        modulation: False is "w/o FM": Eq. (3) returns phi of the map without the product with X.
+
+    Raises:
+        UserError: `dim` is not a multiple of the number of levels.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class SAFM(nn.Module):
         self.modulate = MODULATIONS[modulation]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Modulate x, N x dim x H x W."""
         height, width = x.shape[-2:]
         groups = x.chunk(len(self.mfr), dim=1)  # Eq. (1): X_0 to X_3
         features = [self.mfr[0](groups[0])]
@@ -130,7 +135,7 @@ class SAFM(nn.Module):
 
 
 def convolutional(dim: int, hidden: int) -> list[nn.Module]:
-    """A 3x3 convolution, GELU, a 1x1 convolution back."""
+    """Return a 3x3 convolution to `hidden` channels, GELU, and a 1x1 convolution back to `dim`."""
     return [nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, dim, 1)]
 
 
@@ -143,7 +148,7 @@ LAYERS: dict[str, Callable[[int, int], list[nn.Module]]] = {
 
 
 class CCM(nn.Module):
-    """Convolutional channel mixer, or what Table 3 puts in its place.
+    """Convolutional channel mixer (Section 3.2), or what Table 3 puts in its place.
 
     Args:
         dim: channels in and out.
@@ -156,6 +161,7 @@ class CCM(nn.Module):
         self.ccm = nn.Sequential(*LAYERS[channel_mixer](dim, int(dim * expansion)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x dim x H x W to the same shape."""
         return self.ccm(x)
 
 
@@ -163,7 +169,7 @@ class CCM(nn.Module):
 
 
 class FMM(nn.Module):
-    """Feature mixing module, Eq. (4)."""
+    """Feature mixing module, Eq. (4): Y = SAFM(LN(X)) + X, then Z = CCM(LN(Y)) + Y."""
 
     def __init__(
         self, dim: int, norm: Callable[[int], nn.Module], safm: nn.Module | None, ccm: nn.Module | None
@@ -175,21 +181,24 @@ class FMM(nn.Module):
             self.norm2, self.ccm = norm(dim), ccm
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map X, N x dim x H x W, to Z of the same shape."""
         y = self.safm(self.norm1(x)) + x
         return self.ccm(self.norm2(y)) + y
 
 
 class WithoutSAFM(FMM):
-    """Eq. (4) where "SAFM -> None"."""
+    """Eq. (4) for "SAFM -> None" of Table 3."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x dim x H x W to the same shape."""
         return self.ccm(self.norm2(x)) + x
 
 
 class WithoutCCM(FMM):
-    """Eq. (4) where "CCM -> None"."""
+    """Eq. (4) for "CCM -> None" of Table 3."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x dim x H x W to the same shape."""
         return self.safm(self.norm1(x)) + x
 
 
@@ -207,21 +216,28 @@ BLOCKS: dict[tuple[bool, bool], Callable[..., nn.Module]] = {
     (True, False): WithoutCCM,
     (False, False): nn.Identity,
 }
-"""Whether there is a mixer, and a channel mixer -> the block."""
+"""(whether there is a mixer, whether there is a channel mixer) -> the block."""
 
 
 class SAFMN(nn.Module):
-    """N x 3 x H x W in [0, 1] -> N x 3 x sH x sW, not clamped; H and W of at least 8.
+    """SAFMN, Figure 3: a 3x3 convolution, the FMMs under a skip connection, and a pixel shuffle.
 
     Args:
-        scale: s.
-        dim: feature channels (the paper's 36).
-        n_blocks: FMMs (the paper's 8; Table 4 varies it).
+        scale: the factor s by which height and width grow.
+        dim: feature channels (36 in the paper).
+        n_blocks: number of FMMs (8 in the paper; Table 4 varies it).
         expansion: hidden channels of the channel mixer / dim.
         norm: a name in `NORMS` or "package.module:Class", built as Class(dim).
         mixer: a name in `MIXERS` or "package.module:Class", built as Class(dim).
         channel_mixer: a name in `CHANNEL_MIXERS` or "package.module:Class", built as Class(dim).
-        pooling, activation, multi_scale, aggregation, modulation: switches of `SAFM`.
+        pooling: see `SAFM`.
+        activation: see `SAFM`.
+        multi_scale: see `SAFM`.
+        aggregation: see `SAFM`.
+        modulation: see `SAFM`.
+
+    Raises:
+        UserError: a switch has an unknown value, or a class that it names cannot be imported.
     """
 
     def __init__(
@@ -259,6 +275,11 @@ class SAFMN(nn.Module):
         self.to_img = nn.Sequential(nn.Conv2d(dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W, to N x 3 x sH x sW, not clamped.
+
+        Raises:
+            UserError: H or W is below 8, where SAFM pools to an eighth.
+        """
         check_side(x, self.smallest_side, "SAFM, which pools to one eighth")
         features = self.to_feat(x)
         return self.to_img(self.feats(features) + features)

@@ -1,23 +1,21 @@
-"""ShuffleMixer: large depthwise kernels, and point-wise layers on half of the channels with a channel shuffle."""
+"""ShuffleMixer (Sun et al., NeurIPS 2022): large depthwise kernels, MLPs on half of the channels, shuffle."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safmn.networks.registry import published
-
 CHANNELS = 64
 KERNEL = 7
 BLOCKS = 5
 SHUFFLE_GROUPS = 8
-EXTRA = 16  # channels that the 3x3 convolution at a block's end adds before its 1x1 takes them back
+EXTRA = 16  # channels that the 3x3 convolution at a block's end adds and its 1x1 convolution removes
 
 
 class ChannelNorm(nn.Module):
     """Zero mean and unit variance over the channels of each pixel, times a learnt weight, without a bias.
 
-    Written out, since fvcore counts nothing for it so, but five operations an element for `F.layer_norm`; the paper's
-    count is without.
+    Written out: fvcore then counts nothing, as in the paper's count; it counts five operations an element for
+    `F.layer_norm`.
     """
 
     def __init__(self, channels: int) -> None:
@@ -25,24 +23,26 @@ class ChannelNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         mean = x.mean(1, keepdim=True)
         variance = (x - mean).square().mean(1, keepdim=True)
         return (x - mean) / (variance + 1e-5).sqrt() * self.weight.view(1, -1, 1, 1)
 
 
 class Norm(nn.Module):
-    """ChannelNorm one level down, where the authors' keys have it (`norm1.body.weight`)."""
+    """ChannelNorm one level deeper, for the authors' keys (`norm1.body.weight`)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = ChannelNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         return self.body(x)
 
 
 class SplitShuffle(nn.Module):
-    """Channel projection with splitting and shuffling: a two-layer MLP on the first half only."""
+    """Channel projection with splitting and shuffling: a two-layer MLP on the first half of the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -50,6 +50,7 @@ class SplitShuffle(nn.Module):
         self.fc = nn.Sequential(nn.Conv2d(half, 2 * half, 1), nn.SiLU(inplace=True), nn.Conv2d(2 * half, half, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         first, second = x.chunk(2, 1)
         mixed = torch.cat((self.fc(first), second), 1)
         return mixed.unflatten(1, (SHUFFLE_GROUPS, -1)).transpose(1, 2).flatten(1, 2)
@@ -67,6 +68,7 @@ class MixerLayer(nn.Module):
         self.mlp2 = SplitShuffle(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         x = self.mlp1(self.norm1(x)) + x
         x = self.spatial(x)
         return self.mlp2(self.norm2(x)) + x
@@ -85,18 +87,13 @@ class MixingBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to the same shape."""
         x = self.net(x) + x
         return self.conv(x) + x
 
 
-@published(
-    "shufflemixer",
-    "ShuffleMixer",
-    rows={1: "ShuffleMixer"},
-    reference="Sun et al., ShuffleMixer: An Efficient ConvNet for Image Super-Resolution, NeurIPS 2022",
-)
 class ShuffleMixer(nn.Module):
-    """N x 3 x H x W RGB in [0, 1] -> N x 3 x sH x sW. Keys are the authors' (`upsapling` is their spelling)."""
+    """ShuffleMixer with five blocks of 64 channels. Keys are the authors' (`upsapling` is their spelling)."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -114,5 +111,6 @@ class ShuffleMixer(nn.Module):
         self.tail = nn.Conv2d(CHANNELS, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
         skip = F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
         return self.tail(self.upsapling(self.blocks(self.to_feat(x)))) + skip

@@ -1,14 +1,14 @@
-"""SMSR: learns which channels and which pixels need computing, and skips the rest.
+"""SMSR (Wang et al., CVPR 2021): learns which channels and which pixels need computing, and skips the rest.
 
-Each layer of a sparse mask module has two kinds of output channels, chosen for good after training: *dense* ones are
-computed everywhere, *sparse* ones only where the module's spatial mask, predicted from the image, says that the pixel
-is important, and are zero elsewhere. There are three ways to compute the same network:
+Each layer of a sparse mask module has two kinds of output channels, fixed after training: *dense* channels are
+computed everywhere; *sparse* channels only where the module's spatial mask, predicted from the image, marks a pixel as
+important, and are zero elsewhere. The same network has three forms:
 
-- training: masks drawn by Gumbel softmax, soft and differentiable;
-- evaluation, dense: binary masks multiplied with features that were computed everywhere. This is what is counted;
-- evaluation, sparse (`sparse = True`): the masked-out part is never computed.
+- training: soft, differentiable masks, drawn by Gumbel softmax;
+- evaluation, dense: binary masks times features that were computed everywhere. This form is counted;
+- evaluation, sparse (`sparse = True`): what the masks remove is never computed.
 
-Where the masks are binary, all three have the same output.
+With binary masks, all three have the same output.
 """
 
 from collections.abc import Iterator
@@ -17,33 +17,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from safmn.networks.blocks import RangeShift, channel_gate, check_side, shift_from_convolutions
-from safmn.networks.registry import published
+from safmn.networks.blocks import RangeShift, channel_gate, check_side, children, shift_from_convolutions
 
 CHANNELS = 64
 MODULES = 5
 LAYERS = 4
-DENSE, SPARSE = 0, 1  # the two entries of every mask tensor's last (channel mask) or second (spatial mask) dimension
+NO_CHANNELS: list[int] = []
+DENSE, SPARSE = 0, 1  # indices in the last dimension of channel masks and in the second of spatial masks
 
 
 class ChannelAttention(nn.Module):
-    """x times a gate for each channel, from the channels' means."""
+    """Channel attention: x times a gate for each channel, from the channels' means."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv_du = channel_gate(CHANNELS, CHANNELS // 16)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x 64 x H x W to the same shape."""
         return x * self.conv_du(x.mean((2, 3), keepdim=True))
 
 
 class ImportantPixels:
-    """Where a binary spatial mask is set, and which of those pixels are neighbours: the indices of sparse convolution.
+    """The indices of sparse convolution: the pixels that a binary mask sets, and which of them are neighbours.
+
+    Features of P important pixels are a C x P matrix, columns in the order of `torch.nonzero`.
 
     Args:
         mask: N x 1 x H x W of 0 and 1.
-
-    Features of P important pixels are kept as a C x P matrix, columns in the order of `torch.nonzero`.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -58,21 +59,21 @@ class ImportantPixels:
         self.neighbours = torch.stack([padded[self._at(dy, dx)] for dy in range(3) for dx in range(3)])  # 9 x P
 
     def _at(self, dy: int, dx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices of the neighbour at (dy - 1, dx - 1) in an image padded by one pixel."""
+        """Return the indices of the neighbour at (dy - 1, dx - 1) in an image padded by one pixel."""
         return self.batch, self.row + dy, self.column + dx
 
     def patches_of_dense(self, dense: Tensor) -> Tensor:
-        """N x C x H x W -> 9C x P, the 3x3 neighbourhoods of the important pixels, ordered as a kernel's C x 3 x 3."""
+        """Map N x C x H x W to 9C x P: the 3x3 neighbourhoods of important pixels, ordered as a kernel's C x 3 x 3."""
         padded = F.pad(dense, (1, 1, 1, 1)).permute(0, 2, 3, 1)
         patches = torch.stack([padded[self._at(dy, dx)] for dy in range(3) for dx in range(3)])  # 9 x P x C
         return patches.permute(2, 0, 1).flatten(0, 1)
 
     def patches_of_sparse(self, sparse: Tensor) -> Tensor:
-        """C x P -> 9C x P: neighbours that are not important contribute zeros."""
+        """Map C x P to 9C x P; neighbours that are not important are zero."""
         return F.pad(sparse, (1, 0))[:, self.neighbours].flatten(0, 1)
 
     def scatter(self, sparse: Tensor) -> Tensor:
-        """C x P -> N x C x H x W, zero elsewhere."""
+        """Map C x P to N x C x H x W, zero elsewhere."""
         batch, height, width = self.shape
         dense = sparse.new_zeros(batch, height, width, sparse.shape[0])
         dense[self.batch, self.row, self.column] = sparse.T
@@ -80,27 +81,33 @@ class ImportantPixels:
 
 
 def positions(mask: Tensor) -> list[int]:
-    """Where a vector of bool is set."""
-    return mask.nonzero()[:, 0].tolist()
+    """Return the indices at which a vector of bool is set."""
+    indices: list[int] = mask.nonzero()[:, 0].tolist()
+    return indices
 
 
 def channels(x: Tensor, where: list[int]) -> Tensor:
-    """The channels `where` of N x C x ...; the index lies on the device of x."""
+    """Return the channels `where` of N x C x ...."""
     return x.index_select(1, torch.tensor(where, dtype=torch.long).to(x.device)) if where else x[:, :0]
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """A same-size convolution without bias that also takes zero input or output channels (then the result is zero)."""
+    """Convolve at the same size, without bias; with no input or output channels the result is zero."""
     if weight.numel() == 0:
         return x.new_zeros(x.shape[0], weight.shape[0], *x.shape[2:])
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
-class SparseMaskBody(nn.Module):
-    """Four 3x3 convolutions under a channel mask and a spatial mask, and a 1x1 that collects all their outputs.
+def kernel_sizes(module: nn.Module) -> list[int]:
+    """Return how many numbers each convolution kernel in `module` has."""
+    return [parameter.numel() for parameter in module.parameters() if parameter.ndim == 4]
 
-    The masks act on a layer's *outputs*. A sparse channel is zero outside of the spatial mask; what a sparse channel
-    passes on to a dense one counts only inside of it.
+
+class SparseMaskBody(nn.Module):
+    """Four 3x3 convolutions under a channel mask and a spatial mask, and a 1x1 convolution of all their outputs.
+
+    The masks act on a layer's *outputs*. A sparse channel is zero outside the spatial mask, and its share of a dense
+    channel counts only inside.
     """
 
     def __init__(self) -> None:
@@ -111,18 +118,28 @@ class SparseMaskBody(nn.Module):
         self.collect = nn.Conv2d(CHANNELS * LAYERS, CHANNELS, 1)
 
     def sparse_channels(self) -> Tensor:
-        """Which outputs of each layer are sparse: LAYERS x CHANNELS of bool, on the CPU, since they decide shapes."""
+        """Return which outputs of each layer are sparse: LAYERS x CHANNELS of bool, on the CPU."""
         if self.ch_mask.is_meta:
-            # No values there, where memory is predicted: every second channel, what fresh masks have on average.
+            # No values there, where memory is predicted: take every second channel, the average of new masks.
             return (torch.arange(CHANNELS, device="cpu") % 2 == 1).expand(LAYERS, -1)
         logits = self.ch_mask.detach().cpu()
         return (logits[0, ..., SPARSE] > logits[0, ..., DENSE]).T
 
     def train_form(self, x: Tensor, spatial: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-        """Soft masks. Args: features, soft spatial mask N x 1 x H x W, temperature. Returns features, channel mask."""
+        """Compute with soft masks.
+
+        Args:
+            x: features, N x C x H x W.
+            spatial: soft spatial mask, N x 1 x H x W.
+            tau: temperature of the Gumbel softmax.
+
+        Returns:
+            Features, N x C x H x W, and the channel mask, 1 x C x LAYERS x 2.
+        """
         channel_mask = F.gumbel_softmax(self.ch_mask, tau, dim=3)
         outputs = []
-        dense_before, sparse_before = 1.0, 0.0  # the module's input is dense
+        dense_before: Tensor | float = 1.0  # the module's input is dense
+        sparse_before: Tensor | float = 0.0
         for layer, convolution in enumerate(self.body):
             dense, sparse = (channel_mask[:, :, layer, kind, None, None] for kind in (DENSE, SPARSE))
             from_dense = convolution(x * dense_before) * (dense + sparse * spatial)
@@ -133,13 +150,14 @@ class SparseMaskBody(nn.Module):
         return self.collect(torch.cat(outputs, 1)), channel_mask
 
     def dense_form(self, x: Tensor, spatial: Tensor) -> Tensor:
-        """Binary masks, every feature computed. Each layer costs what one convolution of all channels costs.
+        """Compute every feature and apply binary masks: features, N x C x H x W, and a spatial mask, N x 1 x H x W.
 
-        Its FLOPs, that is: as activations fvcore counts the outputs of both halves. Table 1 has none for SMSR.
+        Each layer has the FLOPs of one convolution of all channels. (As activations fvcore counts the outputs of both
+        halves; Table 1 gives none for SMSR.)
         """
         outputs = []
-        dense_before, sparse_before = list(range(CHANNELS)), []
-        for convolution, is_sparse in zip(self.body, self.sparse_channels(), strict=True):
+        dense_before, sparse_before = list(range(CHANNELS)), NO_CHANNELS
+        for convolution, is_sparse in zip(children(self.body, nn.Conv2d), self.sparse_channels(), strict=True):
             from_dense = convolve(channels(x, dense_before), channels(convolution.weight, dense_before))
             from_sparse = convolve(channels(x, sparse_before), channels(convolution.weight, sparse_before))
             masked = is_sparse.view(1, -1, 1, 1).to(x.device)
@@ -149,12 +167,12 @@ class SparseMaskBody(nn.Module):
         return self.collect(torch.cat(outputs, 1))
 
     def sparse_form(self, x: Tensor, spatial: Tensor) -> Tensor:
-        """Binary masks, sparse channels kept only at important pixels."""
+        """Compute sparse channels only at important pixels; arguments and result as in `dense_form`."""
         pixels = ImportantPixels(spatial)
         dense, sparse = x, x.new_zeros(0, pixels.batch.numel())
         dense_outputs, sparse_outputs = [], []
-        dense_before, sparse_before = list(range(CHANNELS)), []
-        for convolution, is_sparse in zip(self.body, self.sparse_channels(), strict=True):
+        dense_before, sparse_before = list(range(CHANNELS)), NO_CHANNELS
+        for convolution, is_sparse in zip(children(self.body, nn.Conv2d), self.sparse_channels(), strict=True):
             dense_now, sparse_now = positions(~is_sparse), positions(is_sparse)
             to_dense, to_sparse = convolution.weight[dense_now], convolution.weight[sparse_now]
             # Four kinds of kernels: dense to dense everywhere, the three others at important pixels.
@@ -172,11 +190,13 @@ class SparseMaskBody(nn.Module):
         dense_kernel, sparse_kernel = (
             channels(self.collect.weight, positions(kind)) for kind in (~is_sparse, is_sparse)
         )
-        everywhere = convolve(torch.cat(dense_outputs, 1), dense_kernel) + self.collect.bias.view(1, -1, 1, 1)
+        everywhere = convolve(torch.cat(dense_outputs, 1), dense_kernel) + self.collect.get_parameter("bias").view(
+            1, -1, 1, 1
+        )
         return everywhere + pixels.scatter(sparse_kernel.flatten(1) @ torch.cat(sparse_outputs))
 
     def multiply_adds(self, pixels: int, important: int) -> int:
-        """Of `sparse_form` for `important` of `pixels` pixels, one a product."""
+        """Return the multiply-adds of `sparse_form` if `important` of `pixels` pixels are important."""
         total, dense_before, sparse_before = 0, CHANNELS, 0
         for sparse in self.sparse_channels().sum(1).tolist():
             dense = CHANNELS - sparse
@@ -188,12 +208,12 @@ class SparseMaskBody(nn.Module):
 
 
 class SparseMaskModule(nn.Module):
-    """Sparse mask module: predicts the spatial mask, runs the body under it, channel attention, skip."""
+    """Sparse mask module: the predictor of the spatial mask, the body under it, channel attention."""
 
     def __init__(self) -> None:
         super().__init__()
         quarter = CHANNELS // 4
-        # At half the resolution and back: an hourglass that is cheaper than the body.
+        # An hourglass: it works at half the resolution, so it is cheaper than the body.
         self.spa_mask = nn.Sequential(
             nn.Conv2d(CHANNELS, quarter, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -206,10 +226,10 @@ class SparseMaskModule(nn.Module):
         self.ca = ChannelAttention()
 
     def spatial_mask(self, x: Tensor, tau: float | None = None) -> Tensor:
-        """N x 1 x H x W: 1 where the pixel is important; soft and random with a temperature `tau`, else binary.
+        """Map N x 64 x H x W to a mask, N x 1 x H x W, 1 for important pixels: soft with `tau`, else binary.
 
-        The hourglass halves and doubles, so an odd last row or column gets no prediction: it is not important, as in
-        the authors' code, where it lies outside of the mask.
+        The hourglass halves and doubles, so an odd last row or column gets no prediction. It is not important, as in
+        the authors' code.
         """
         logits = self.spa_mask(x)
         if tau is None:
@@ -219,18 +239,12 @@ class SparseMaskModule(nn.Module):
         return F.pad(mask, (0, x.shape[3] - mask.shape[3], 0, x.shape[2] - mask.shape[2]))
 
 
-@published(
-    "smsr",
-    "SMSR",
-    rows={1: "SMSR"},
-    reference="Wang et al., Exploring Sparsity in Image Super-Resolution for Efficient Inference, CVPR 2021",
-)
 class SMSR(nn.Module):
-    """N x 3 x H x W RGB in [0, 1] -> N x 3 x sH x sW. Inside, 0-255 without the mean colour. Keys are the authors'.
+    """SMSR. Inside, values lie in [0, 255] minus the mean colour. Keys are the authors'.
 
     Attributes:
-        tau: temperature of the Gumbel softmax in training; the authors lower it from 1 as training goes on.
-        sparse: whether evaluation skips what is masked out. Same output, same weights.
+        tau: temperature of the Gumbel softmax in training; the authors lower it from 1 during training.
+        sparse: whether evaluation uses the sparse form.
     """
 
     def __init__(self, scale: int) -> None:
@@ -251,16 +265,21 @@ class SMSR(nn.Module):
         self.tail = nn.Sequential(nn.Conv2d(CHANNELS, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Upscale RGB in [0, 1], N x 3 x H x W to N x 3 x sH x sW."""
         return self.forward_with_masks(x)[0]
 
     def forward_with_masks(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The image; of each module the spatial mask, N x 1 x H x W; and the channel mask, LAYERS x CHANNELS, 1 for
-        sparse. Soft in training, where a sparsity loss can be built from them, else binary."""
+        """Upscale and return the masks, soft in training (for a sparsity loss), else binary.
+
+        Returns:
+            The image, N x 3 x sH x sW; of each module the spatial mask, N x 1 x H x W; and the channel mask,
+            LAYERS x CHANNELS, 1 for sparse.
+        """
         check_side(x, 2, "SMSR")  # the spatial masks are made at half the resolution
         shifted = self.shift.enter(x)
         shallow = self.head(shifted)
         features, outputs, spatial_masks, channel_masks = shallow, [], [], []
-        for module in self.body:
+        for module in children(self.body, SparseMaskModule):
             spatial = module.spatial_mask(features, self.tau if self.training else None)
             if self.training:
                 result, channel_mask = module.body.train_form(features, spatial, self.tau)
@@ -277,51 +296,30 @@ class SMSR(nn.Module):
         return self.shift.leave(self.tail(deep) + skip), spatial_masks, channel_masks
 
     def counted_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that #Params of Table 1 counts: all but the channel masks, which are no weights."""
+        """Yield the parameters that #Params of Table 1 counts: all but the channel masks."""
         return (parameter for key, parameter in self.named_parameters() if not key.endswith("ch_mask"))
 
     @torch.no_grad()
-    def mask_densities(self, x: Tensor) -> list[dict[str, float | list[float]]]:
-        """How much of each sparse mask module an input needs, as fractions of 1.
-
-        Args:
-            x: N x 3 x H x W RGB in [0, 1].
-
-        Returns:
-            For each module `spatial`, the share of important pixels, and `channels`, the share of dense channels of
-            each layer.
-        """
-        return [
-            {"spatial": float(spatial.mean()), "channels": [float(share) for share in 1 - channels.mean(1)]}
-            for spatial, channels in zip(*self._binary_masks(x), strict=True)
-        ]
-
-    @torch.no_grad()
     def sparse_multiply_adds(self, x: Tensor) -> int:
-        """Multiply-adds of the sparse form for the input N x 3 x H x W: data-dependent, as Table 1's FLOPs of SMSR.
+        """Return the multiply-adds of the sparse form for an input, N x 3 x H x W: Table 1's #FLOPs of SMSR are such.
 
-        Convolutions only, masks' own included; a transposed convolution at input resolution, as fvcore counts.
+        Convolutions only, those of the masks included; a transposed convolution at input resolution, as fvcore counts.
         """
         batch, _, height, width = x.shape
         pixels = batch * height * width
         quarter_pixels = batch * (height // 2) * (width // 2)
-        outside = [*self.head, *self.collect, *self.tail]
-        total = pixels * sum(layer.weight.numel() for layer in outside if isinstance(layer, nn.Conv2d))
-        for module, spatial in zip(self.body, self._binary_masks(x)[0], strict=True):
-            first, second, up = (layer.weight.numel() for layer in module.spa_mask if hasattr(layer, "weight"))
+        training = self.training
+        spatial_masks = self.eval().forward_with_masks(x)[1]
+        self.train(training)
+        total = pixels * sum(sum(kernel_sizes(part)) for part in (self.head, self.collect, self.tail))
+        for module, spatial in zip(children(self.body, SparseMaskModule), spatial_masks, strict=True):
+            first, second, up = kernel_sizes(module.spa_mask)
             total += first * pixels + (second + up) * quarter_pixels
-            total += batch * sum(layer.weight.numel() for layer in module.ca.conv_du if hasattr(layer, "weight"))
+            total += batch * sum(kernel_sizes(module.ca))
             total += module.body.multiply_adds(pixels, int(spatial.sum()))
         return total
 
-    def _binary_masks(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        training = self.training
-        try:
-            return self.eval().forward_with_masks(x)[1:]
-        finally:
-            self.train(training)
-
     @staticmethod
     def convert_published(state: dict[str, Tensor], scale: int) -> dict[str, Tensor]:
-        """The authors keep the mean shift in `sub_mean` and `add_mean`, 1x1 convolutions in units of 0-255."""
+        """Convert the authors' `sub_mean` and `add_mean`, 1x1 convolutions in units of 0-255, to the shift's buffer."""
         return shift_from_convolutions(state, "shift")

@@ -1,23 +1,15 @@
-"""SRCNN: three convolutions on the bicubic enlargement of Y."""
+"""SRCNN (Dong et al., TPAMI 2016): three convolutions on the bicubic enlargement of Y."""
 
 from torch import Tensor, nn
 
 from safmn.networks.bicubic import Bicubic
-from safmn.networks.registry import published
 
 
-@published(
-    "srcnn",
-    "SRCNN",
-    rows={1: "SRCNN"},
-    reference="Dong et al., Image super-resolution using deep convolutional networks, TPAMI 2016",
-    colour="Y",
-)
 class SRCNN(nn.Module):
-    """N x 1 x H x W -> N x 1 x sH x sW, Y in [0, 1]: the 9-5-5 setting with 64 and 32 channels (section 4.3.2).
+    """SRCNN 9-5-5 with 64 and 32 channels (section 4.3.2).
 
-    The same network serves every scale: the input is enlarged first, so all its work is done at the output's size. The
-    convolutions are padded with zeros to keep that size, where the paper shrinks the image.
+    The input is enlarged first, so the same network serves every scale. The convolutions are padded with zeros to keep
+    the output's size; the paper shrinks the image.
     """
 
     def __init__(self, scale: int) -> None:
@@ -28,5 +20,6 @@ class SRCNN(nn.Module):
         self.reconstruction = nn.Conv2d(32, 1, 5, padding=2)
 
     def forward(self, luma: Tensor) -> Tensor:
+        """Upscale Y in [0, 1], N x 1 x H x W to N x 1 x sH x sW."""
         features = self.extraction(self.enlarge(luma)).relu()
         return self.reconstruction(self.mapping(features).relu())

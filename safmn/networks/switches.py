@@ -1,6 +1,6 @@
-"""What Table 3 of the paper puts in the place of SAFMN's parts, for the tables in `safmn.networks.safmn`.
+"""The rows of Table 3: what replaces a part of SAFMN, for the tables in `safmn.networks.safmn`.
 
-Wherever the paper says less than one needs, the choice is this project's and stated at the class.
+Where the paper leaves a detail open, the docstring names this project's choice.
 """
 
 import importlib
@@ -16,10 +16,15 @@ from safmn.errors import UserError
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose four vectors are buffers that never change: no parameters, as Table 3 prints.
+    """Batch normalisation whose four vectors are constants: "LN -> FBN", without parameters.
 
-    Started from mean 0, variance 1, it is close to the identity, which is why its run can collapse as without a norm.
+    With mean 0 and variance 1 it is close to the identity: its run can collapse like the one without normalisation.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -30,23 +35,25 @@ class FrozenBatchNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, N x dim x H x W."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
 
 
 class L2Norm2d(nn.Module):
-    """Divides each position of N x C x H x W by the Euclidean norm of its channels; no parameters."""
+    """Divides each position by the Euclidean norm of its channels: "LN -> L2 normalization", without parameters."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, N x dim x H x W."""
         return F.normalize(x, dim=1)
 
 
 class NoNorm(nn.Identity):
-    """Leaves the features as they are."""
+    """Returns its input: "LN -> None"."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -56,22 +63,22 @@ class NoNorm(nn.Identity):
 
 
 def average_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Adaptive average pooling to `size`."""
+    """Pool N x C x H x W to the height and width `size` by averages: "AdaptiveMaxPool -> AdaptiveAvgPool"."""
     return F.adaptive_avg_pool2d(x, size)
 
 
 def nearest_pool(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour sampling to `size`."""
+    """Take the nearest positions of N x C x H x W at the height and width `size`: "-> Nearest interpolate"."""
     return F.interpolate(x, size=size, mode="nearest")
 
 
 def identity(x: Tensor) -> Tensor:
-    """No activation."""
+    """Return x: "GELU -> None"."""
     return x
 
 
 def attention_alone(attention: Tensor, x: Tensor) -> Tensor:
-    """The attention map without its product with X."""
+    """Return the map without its product with X: "w/o FM"."""
     return attention
 
 
@@ -79,7 +86,7 @@ def attention_alone(attention: Tensor, x: Tensor) -> Tensor:
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a gate made from all channels' means (Hu et al., CVPR 2018), GELU inside."""
+    """Squeeze-and-excitation (Hu et al., CVPR 2018): scales channels by gates from all channels' means; GELU inside."""
 
     def __init__(self, dim: int, reduction: float = 0.25) -> None:
         super().__init__()
@@ -89,21 +96,22 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale x, N x dim x H x W."""
         return x * self.gate(x)
 
 
 def with_excitation(dim: int, hidden: int) -> list[nn.Module]:
-    """CCM with squeeze-and-excitation on the hidden channels."""
+    """Return the layers of "w/ SE": a CCM with squeeze-and-excitation on the hidden channels."""
     return [nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(), SqueezeExcitation(hidden), nn.Conv2d(hidden, dim, 1)]
 
 
 def channel_mlp(dim: int, hidden: int) -> list[nn.Module]:
-    """Two 1x1 convolutions."""
+    """Return the layers of "CCM -> Channel MLP": two 1x1 convolutions."""
     return [nn.Conv2d(dim, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim, 1)]
 
 
 def inverted_residual(dim: int, hidden: int) -> list[nn.Module]:
-    """CCM with a further depth-wise 3x3 convolution and GELU on the hidden channels."""
+    """Return the layers of "CCM -> Inverted residual block": a CCM with a depth-wise 3x3 convolution more."""
     return [
         nn.Conv2d(dim, hidden, 3, padding=1),
         nn.GELU(),
@@ -113,25 +121,31 @@ def inverted_residual(dim: int, hidden: int) -> list[nn.Module]:
     ]
 
 
-# --- "... -> None", and classes of one's own -------------------------------------------------------------------------
+# --- "... -> None", and classes of the user --------------------------------------------------------------------------
 
 
 def removed(*_: object) -> None:
-    """No module: its branch is left out together with its normalisation."""
+    """Return None: the branch is left out, and its normalisation too."""
 
 
 def custom(path: str, switch: str, known: Iterable[str]) -> Callable[..., nn.Module]:
-    """What builds the class that "package.module:Class" names as Class(dim), whatever else it is given.
+    """Return a function that builds the user's class as Class(dim) and ignores further arguments.
 
-    UserError where it cannot be imported or is no module; `known` are the other values that `switch` takes.
+    Args:
+        path: "package.module:Class".
+        switch: the switch that names it, for messages.
+        known: the other values of the switch.
+
+    Raises:
+        UserError: the class cannot be imported or is no `nn.Module`.
     """
     module_name, separator, class_name = path.partition(":")
     if not separator:
         raise UserError(f"{switch}: {path!r} is not known; choose one of {', '.join(known)} or 'package.module:Class'")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        custom_class = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{switch}: {path!r} cannot be imported ({error}); is its package installed?") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(custom_class, type) and issubclass(custom_class, nn.Module)):
         raise UserError(f"{switch}: {path!r} is not a torch.nn.Module class")
-    return lambda dim, *_: found(dim)
+    return lambda dim, *_: custom_class(dim)

@@ -9,19 +9,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from safmn import networks
 from safmn.data.patches import PatchSampler
-from safmn.device.description import Cpu, Cuda, describe
+from safmn.device.description import Device, describe
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
@@ -37,23 +37,15 @@ PICTURE = {"cpu": (384, 384), "cuda": (1356, 2040)}  # HR height and width; only
 NOISE_PICTURES = 8
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Repetitions of one piece of work.
-
-    Attributes:
-        seconds: the median.
-        repetitions: their number.
-        spread: interquartile range over median.
-    """
+class Timing(NamedTuple):
+    """Repetitions of one piece of work: median in seconds, their number, interquartile range over median."""
 
     seconds: float
     repetitions: int
     spread: float
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One training step.
 
     Attributes:
@@ -72,7 +64,7 @@ class Step:
 
     def record(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return asdict(self)
+        return self._asdict() | {"timing": self.timing._asdict()}
 
 
 class Noise:
@@ -82,21 +74,25 @@ class Noise:
         draw = np.random.Generator(np.random.Philox(0))
         self.scale = scale
         self.path = Path("noise")
-        self.names = [f"noise{number}" for number in range(count)]
+        self.names: Sequence[str] = [f"noise{number}" for number in range(count)]
         self._lr = [draw.integers(0, 256, (height // scale, width // scale, 3), np.uint8) for _ in self.names]
         self._hr = [draw.integers(0, 256, (height, width, 3), np.uint8) for _ in self.names]
-        self.hr_pixels = sum(image.shape[0] * image.shape[1] for image in self._hr)
+        self.hr_pixels = count * height * width
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def lr(self, index: int) -> np.ndarray:
+    def lr(self, index: int) -> NDArray[np.uint8]:
         """Return an LR image, uint8 H x W x 3."""
         return self._lr[index]
 
-    def hr(self, index: int) -> np.ndarray:
+    def hr(self, index: int) -> NDArray[np.uint8]:
         """Return its HR image, uint8 sH x sW x 3."""
         return self._hr[index]
+
+    def channels(self, index: int) -> int:
+        """Return the channels of an image: 3."""
+        return 3
 
 
 @contextmanager
@@ -119,7 +115,7 @@ def as_in_training(device: torch.device, settings: dict[str, Any]) -> Iterator[N
         cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = flags
 
 
-def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: int = MIN_REPETITIONS) -> Timing:
+def timed(work: Callable[[], object], device: Device, budget: float, least: int = MIN_REPETITIONS) -> Timing:
     """Time `work` as often as fits into `budget` seconds; it may return before the device is done."""
     began = time.perf_counter()
     once = once_warm(work, device)
@@ -134,7 +130,7 @@ def timed(work: Callable[[], object], device: Cpu | Cuda, budget: float, least: 
     return Timing(middle, repetitions, (high - low) / middle if middle else 0.0)
 
 
-def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
+def once_warm(work: Callable[[], object], device: Device) -> float:
     """Return the seconds of a single piece of work after the warm-up, to choose the number of repetitions."""
     for _ in range(WARM_UP):
         work()
@@ -148,7 +144,7 @@ def once_warm(work: Callable[[], object], device: Cpu | Cuda) -> float:
 def step(
     specification: dict[str, Any],
     run_settings: RunSettings,
-    device: Cpu | Cuda,
+    device: Device,
     budget: float,
     peak: int,
     resident: bool | None = None,
@@ -167,13 +163,14 @@ def step(
         UserError: not even one patch fits into memory.
     """
     batch = specification["training"]["batch"]
+    stepping = partial(_stepping, specification, run_settings, device, resident)
     measured, reason = batch, ""
     room = SHARE_OF_MEMORY * free_memory(device)
     if peak > room:
         measured = _power_of_two(int(batch * room / peak))
         reason = f"{batch} patches would need {peak / 2**30:.1f} GiB, {room / 2**30:.1f} GiB may be used here"
     if device.kind == "cpu" and measured > MIN_PATCHES:  # a GPU takes a whole batch in the time of a few patches
-        with _stepping(specification, run_settings, 1, device, resident) as work:
+        with stepping(1) as work:
             one = once_warm(work, device)
         affordable = max(MIN_PATCHES, _power_of_two(int(budget / (one * (WARM_UP + 1 + MIN_REPETITIONS)))))
         if affordable < measured:
@@ -181,7 +178,7 @@ def step(
             reason = f"more would take longer than the {budget:g} s for the steps of a network"
     while True:
         try:
-            with _stepping(specification, run_settings, measured, device, resident) as work:
+            with stepping(measured) as work:
                 timing = timed(work, device, budget)
             return Step(timing.seconds * batch / measured, batch, measured, timing, reason)
         except (MemoryError, RuntimeError) as error:
@@ -201,16 +198,24 @@ def step(
 def _stepping(
     specification: dict[str, Any],
     run_settings: RunSettings,
-    batch: int,
-    device: Cpu | Cuda,
+    device: Device,
     resident: bool | None,
+    batch: int,
 ) -> Iterator[Callable[[], object]]:
     """Yield a function that draws one batch and does one step, recorded as a CUDA graph if training records it."""
     settings, scale = specification["training"], specification["scale"]
     side = 2 * settings["patch"] * scale
     where, noise = device.torch_device, Noise(scale, side, side, NOISE_PICTURES)
     # Always drawn by area, which takes as long: these images are too small for sub-images.
-    sampler = PatchSampler([noise], batch, settings["patch"], scale, seed=0, device=where, resident=resident)
+    sampler = PatchSampler(
+        [noise],  # type: ignore[list-item]  # has what a sampler uses of packed pairs
+        batch,
+        settings["patch"],
+        scale,
+        seed=0,
+        device=where,
+        resident=resident,
+    )
     one = TrainStep(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
     learn = capture.as_asked(one, run_settings)
     iterations = itertools.cycle(range(settings["iterations"]))
@@ -226,7 +231,7 @@ def _stepping(
         yield work
 
 
-def validating(specification: dict[str, Any], device: Cpu | Cuda, budget: float) -> float:
+def validating(specification: dict[str, Any], device: Device, budget: float) -> float:
     """Return the seconds of a validation for each HR pixel, within `as_in_training`."""
     network, noise = _evaluated(specification, device, 1)
     pairs = [(noise.lr(0), noise.hr(0))]
@@ -234,21 +239,21 @@ def validating(specification: dict[str, Any], device: Cpu | Cuda, budget: float)
     return timed(work, device, budget, least=2).seconds / noise.hr_pixels
 
 
-def evaluating(specification: dict[str, Any], device: Cpu | Cuda, budget: float) -> float:
+def evaluating(specification: dict[str, Any], device: Device, budget: float) -> float:
     """Return the seconds of an evaluation, PSNR and SSIM included, for each HR pixel."""
     network, noise = _evaluated(specification, device, torch.get_num_threads())
     work = partial(evaluation.evaluate, network, noise, noise.scale)
     return timed(work, device, budget, least=2).seconds / noise.hr_pixels
 
 
-def _evaluated(specification: dict[str, Any], device: Cpu | Cuda, count: int) -> tuple[torch.nn.Module, Noise]:
+def _evaluated(specification: dict[str, Any], device: Device, count: int) -> tuple[torch.nn.Module, Noise]:
     """Return the network in eval mode and `count` images to run it on."""
     scale = specification["scale"]
     network = networks.accelerate(networks.build(specification["network"], scale)).to(device.torch_device).eval()
     return network, Noise(scale, *PICTURE[device.kind], count)
 
 
-def starting(device: Cpu | Cuda) -> float:
+def starting(device: Device) -> float:
     """Return the seconds until a new process has imported training and evaluation and initialised the device."""
     program = "import torch, safmn.training.loop, safmn.quality.evaluation\n"
     program += f"torch.zeros(1, device={device.kind!r})"
@@ -257,7 +262,7 @@ def starting(device: Cpu | Cuda) -> float:
     return time.perf_counter() - began
 
 
-def free_memory(device: Cpu | Cuda) -> float:
+def free_memory(device: Device) -> float:
     """Return the bytes that a process could allocate on the device now; infinite if unknown."""
     if device.kind == "cuda":
         return float(torch.cuda.mem_get_info()[0])

@@ -54,8 +54,9 @@ def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str
 
 def history_rows(settings: dict[str, Any], run_settings: RunSettings) -> int:
     """Return the lines of a run's history: one every `log_every` iterations, one at each validation."""
-    total, log, validate = settings["iterations"], run_settings.log_every, settings["validate_every"]
-    due = total // log + total // validate - total // math.lcm(log, validate)
+    total: int = settings["iterations"]
+    log, validate = run_settings.log_every, settings["validate_every"]
+    due: int = total // log + total // validate - total // math.lcm(log, validate)
     return due + (total % log != 0 and total % validate != 0)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from safmn.configuration import as_plain
 from safmn.cost import memory
-from safmn.device.description import Cpu, Cuda, describe
+from safmn.device.description import Device, describe
 from safmn.files import digest, free_bytes
 from safmn.planning import calibration, disk
 from safmn.planning.calibration import as_in_training
@@ -24,7 +24,7 @@ PARTS = ("training_seconds", "validation_seconds", "evaluation_seconds", "start_
 
 def make(
     study: Study,
-    device: Cpu | Cuda,
+    device: Device,
     budget: float,
     parallel: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -117,7 +117,7 @@ def _calibrate(
     study: Study,
     group: list[Run],
     specification: dict[str, Any],
-    device: Cpu | Cuda,
+    device: Device,
     budget: float,
     needs: dict[str, Any],
     sizes: Sizes,

@@ -24,15 +24,15 @@ class Terms(torch.autograd.Function):
         return difference.abs().mean(), torch.view_as_real(spectrum).abs().mean()
 
     @staticmethod
-    def backward(ctx: Any, of_error: Tensor, of_frequency: Tensor) -> Tensor:
+    def backward(ctx: Any, grad_l1: Tensor, grad_frequency: Tensor) -> Tensor:
         """Compute the gradient of the difference from the gradients of the two terms."""
         difference, spectrum = ctx.saved_tensors
         height, width = difference.shape[-2:]
-        columns = (of_frequency / (2 * spectrum.numel())).repeat(spectrum.shape[-1])
+        columns = (grad_frequency / (2 * spectrum.numel())).repeat(spectrum.shape[-1])
         columns[1 : (width + 1) // 2] *= 0.5
         signs = torch.view_as_real(spectrum).sgn().mul_(columns[:, None])
         gradient = torch.fft.irfft2(torch.view_as_complex(signs), s=(height, width), norm="forward")
-        return gradient.addcmul_(difference.sgn(), of_error / difference.numel())  # type: ignore[no-any-return]  # torch.fft
+        return gradient.addcmul_(difference.sgn(), grad_l1 / difference.numel())  # type: ignore[no-any-return]  # torch.fft
 
 
 def terms(sr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,16 +112,6 @@ def test_resize_is_the_definition(shape, factor, border, extreme, seed):
     np.testing.assert_array_equal(bicubic.resize(grey, factor, border), resize_grey(grey, factor, border))
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_interior_agrees_with_pytorch(scale):
-    hr = picture(24 * scale, 20 * scale)
-    tensor = torch.from_numpy(hr).permute(2, 0, 1)[None].double()
-    lr = torch.nn.functional.interpolate(tensor, scale_factor=1 / scale, mode="bicubic", antialias=True)
-    expected = lr[0].permute(1, 2, 0).clamp(0, 255).numpy()
-    difference = np.abs(bicubic.downscale(hr, scale).astype(float) - expected)[3:-3, 3:-3]
-    assert difference.max() <= 1.6  # two roundings, of 0.5 each at most, the first one weighted
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.tuples(st.integers(1, 6), st.integers(1, 6)), st.sampled_from([2, 3, 4]), st.integers(0, 99))
 def test_flips_commute_and_channels_do_not_mix(blocks, scale, seed):
@@ -131,14 +120,6 @@ def test_flips_commute_and_channels_do_not_mix(blocks, scale, seed):
     np.testing.assert_array_equal(bicubic.downscale(image[::-1, ::-1], scale), small[::-1, ::-1])
     np.testing.assert_array_equal(bicubic.upscale(image[::-1, ::-1], scale), large[::-1, ::-1])
     np.testing.assert_array_equal(bicubic.downscale(image[..., 1], scale), small[..., 1])
-
-
-@pytest.mark.parametrize("value", [0, 1, 127, 255])
-def test_a_plain_image_stays_plain(value):
-    image = np.full((12, 24, 3), value, np.uint8)
-    for scale in (2, 3, 4):
-        assert (bicubic.downscale(image, scale) == value).all()
-        assert (bicubic.upscale(image, scale) == value).all()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (9, 10), (11, 11, 3), (4, 7, 1)])

@@ -186,11 +186,6 @@ def test_bad_content(tmp_path, data, match):
     refused(tmp_path / "bad file.png", data, match)
 
 
-def test_sixteen_bits_say_what_to_do(tmp_path):
-    data = encoded(Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)), "PNG")
-    refused(tmp_path / "deep.png", data, "convert it to 8 bits")
-
-
 def test_animations(tmp_path):
     frames = [Image.fromarray(picture(8, 8, seed)) for seed in range(3)]
     for kind in ("PNG", "WEBP"):

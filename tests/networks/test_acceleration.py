@@ -75,7 +75,7 @@ def test_a_pointwise_convolution_has_the_gradients_of_torchs(layout, threads, to
     assert taken == ["Convolution"]
 
 
-def test_only_the_gradients_that_are_wanted_are_made(monkeypatch):
+def test_only_the_gradients_that_are_needed_are_made(monkeypatch):
     """The first convolution's image wants none, a frozen one's weights neither."""
     asked = []
     original = acceleration._convolve_backward
@@ -93,7 +93,7 @@ def test_only_the_gradients_that_are_wanted_are_made(monkeypatch):
     safm.aggr.requires_grad_(False)
     safm.mfr[1].requires_grad_(False)
     safm(torch.randn(2, 8, 64, 72)).sum().backward()
-    assert [kw["wanted"] for _, kw in asked] == [(True, False), (False, False), (True, False), (True, False)]
+    assert [kw["needs"] for _, kw in asked] == [(True, False), (False, False), (True, False), (True, False)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -70,28 +70,6 @@ def assert_holds(module: nn.Module, state: dict[str, Tensor]) -> None:
 # What is read
 
 
-@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        OrderedDict,
-        lambda state: {"params": state},
-        lambda state: {"params": {k: v * 0 for k, v in state.items()}, "params_ema": state},
-        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}},
-        lambda state: {"model": {"state_dict": state}},
-        lambda state: {f"module.{k}": v for k, v in state.items()},
-        lambda state: {"params": {f"_orig_mod.module.{k}": v for k, v in state.items()}},
-        lambda state: {"epoch": 3, **state},
-        lambda state: {k: nn.Parameter(v) for k, v in state.items()},
-    ],
-)
-def test_torch_files_in_all_their_wrappings(tmp_path: Path, wrap, legacy: bool) -> None:
-    state = random_state()
-    path = write(tmp_path / "it.pth", torch_bytes(wrap(state), legacy=legacy))
-    assert_holds(networks.load_weights(path, NAME, SCALE), state)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     state = {key: tensor.to(dtype) for key, tensor in random_state().items()}
@@ -308,14 +286,6 @@ def test_of_two_sets_the_averaged_one_is_taken_and_it_is_said(tmp_path: Path, ti
         assert_holds(networks.load_weights(path, NAME, SCALE, key or "the top level"), state)
 
 
-def test_two_sets_in_one_safetensors_file(tmp_path: Path) -> None:
-    raw, ema = random_state(), random_state()
-    path = tmp_path / "it.safetensors"
-    safetensors.torch.save_file(prefixed("model.", raw) | prefixed("model_ema.", ema), path)
-    assert_holds(networks.load_weights(path, NAME, SCALE), ema)
-    assert_holds(networks.load_weights(path, NAME, SCALE, "raw"), raw)
-
-
 @pytest.mark.parametrize("form", ["dictionary", "list", "flat", "LitEma"])
 def test_averages_of_parameters_alone_get_the_raw_buffers(tmp_path: Path, form: str) -> None:
     """Common averages skip buffers, such as the statistics of batch normalisation."""
@@ -425,12 +395,20 @@ def profiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state | counters | prefixed("first.", counters)
 
 
-def inserted(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Keys as they are where one layer is wrapped."""
-    return {key.replace("first.", f"first.{part}."): tensor for key, tensor in state.items()}
-
-
 WRAPPED = {
+    "nothing": lambda state: state,
+    "OrderedDict": OrderedDict,
+    "BasicSR": lambda state: {"params": state},
+    "nested": lambda state: {"model": {"state_dict": state}},
+    "DataParallel": lambda state: prefixed("module.", state),
+    "compiled": lambda state: {"params": prefixed("_orig_mod.module.", state)},
+    "a number among them": lambda state: {"epoch": 3, **state},
+    "parameters": lambda state: {k: nn.Parameter(v) for k, v in state.items()},
+    "training state": lambda state: {
+        "state_dict": state,
+        "epoch": 3,
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}},
+    },
     "any key": lambda state: {"model_state_dict": state, "epoch": 1},
     "Lightning": lambda state: {"state_dict": prefixed("model.", state), "global_step": 10},
     "Lightning with a loss": lambda state: {

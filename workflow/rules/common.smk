@@ -1,4 +1,4 @@
-# What the rules share: the study, validated before anything runs, and `jobs`, which knows its files and fingerprints.
+# Shared by all rules: the study, validated before anything runs, and `jobs`, its files and fingerprints.
 import os
 import re
 import signal
@@ -6,7 +6,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-# A checkout's own package goes before an installed one. An installed one has none beside its rules.
+# In a checkout, its own package is used, not an installed one.
 HOUSE = os.path.dirname(os.path.dirname(workflow.current_basedir))
 if os.path.isdir(os.path.join(HOUSE, "safmn")):
     sys.path.insert(0, HOUSE)
@@ -28,21 +28,20 @@ try:
 except UserError as error:
     raise WorkflowError(one_line(str(error))) from None
 
-# `python -m safmn` in a rule is this checkout, run by the Python that runs Snakemake or, with --sdm conda, by the
-# environment's, which goes before it.
+# `python -m safmn` in a rule runs this checkout, with Snakemake's Python or, with --sdm conda, the environment's.
 paths.reach_from_child_processes()
 allocator.tune_child_processes()
 
 if not workflow.is_main_process:
-    # SLURM's signal before a time limit reaches all processes of a job, but it is `safmn train` that has to save.
+    # SLURM's signal before a time limit reaches all processes of a job; only `safmn train` has to handle it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-# What all jobs read. It is no rule's output: a job that depended on it would be done again whenever any line of it
-# changes, and an `ancient` input that is itself to be made keeps Snakemake 9 from seeing that the job's own parameters
-# changed. Each rule carries the part of the study that it depends on as a parameter instead.
+# All jobs read this file, but it is no rule's output. A job that depended on it would run again whenever any line of
+# it changes, and as an `ancient` input that has to be made, it keeps Snakemake 9 from noticing changed parameters of
+# the job. Instead, each rule has the part of the study that it depends on as a parameter.
 STUDY = jobs.at(layout.STUDY)
-# A local job takes a GPU where there is one; on a cluster the profile says what a job needs. Snakemake counts whole
-# numbers, so a device is as many shares as training jobs may be on it: training takes one, other jobs take all of it.
+# A local job takes a GPU if there is one; on a cluster the profile says what a job needs. Snakemake counts in whole
+# numbers, so a device has as many shares as training jobs may use it: training takes one, other jobs take all.
 DEVICES = len(lease.visible_devices())
 GPU = study.run.jobs_per_device if DEVICES else 0
 GPU_TRAINING = 1 if DEVICES else 0
@@ -51,7 +50,7 @@ if (
     and workflow.resource_settings.nodes is None  # no cluster
     and "gpu_share" not in workflow.global_resources
 ):
-    # How many jobs run at once; which device each gets is the lease's matter.
+    # The number of jobs at once; `safmn.device.lease` chooses the device of each.
     workflow.register_resource("gpu_share", DEVICES * GPU)
 
 
@@ -63,7 +62,7 @@ wildcard_constraints:
 
 
 def training_fingerprint(wildcards):
-    """What a run's result depends on; a target that is no network's is refused by name."""
+    """Return the fingerprint of a run; refuse an unknown network with the nearest names."""
     try:
         return jobs.training(
             wildcards.network, int(wildcards.scale), int(wildcards.seed)

@@ -1,5 +1,5 @@
-# Data: downloaded if the study says so and it is nowhere else, and each dataset decoded once into a packed dataset.
-# The downloads are jobs of the machine where Snakemake runs: a cluster's compute nodes rarely reach the web.
+# Data: downloaded if the study says so and it is not available, then each dataset is decoded once into a packed dataset.
+# Downloads run where Snakemake runs: a cluster's compute nodes rarely reach the web.
 
 
 for source, wanted in jobs.to_fetch.items():
@@ -11,7 +11,7 @@ for source, wanted in jobs.to_fetch.items():
             jobs.markers(source),
         log:
             jobs.at(layout.log("fetch", source)),
-        # The command has its own patience with bad connections; a wrong checksum does not pass by itself.
+        # The command tries again by itself on a bad connection; a wrong checksum stays wrong.
         retries: 0
         localrule: True
         conda:
@@ -24,9 +24,9 @@ for source, wanted in jobs.to_fetch.items():
             to=subpath(output[0], ancestor=3),
             record=subpath(output[0], parent=True),
         message:
-            "Download {params.names} into {params.to}, verified; what is there already is used."
-        # All that the study downloads must fit on the disk before the first byte of any of it is asked for. What the
-        # others need is no parameter: it does not make these images out of date.
+            "Download {params.names} into {params.to}, verified; images that are already there are used."
+        # Before the first byte, the disk must have room for all that the study downloads. What the other jobs need is
+        # a resource and no parameter, so that it does not make these images out of date.
         shell:
             "python -m safmn fetch {params.names} $(printf ' --scale %s' {params.scales}) --to {params.to:q}"
             " --record {params.record:q} --room-for {resources.room_for} 2>&1 | tee {log:q}"
@@ -56,14 +56,14 @@ if jobs.fetched_weights:
             "python -m safmn fetch {params.network} --weights --scale {params.scale} --to {params.to:q} 2>&1 | tee {log:q}"
 
 
-# On the machine with the network: `snakemake --cores 4 fetch`. The other jobs need none.
+# To be run on a machine with a network: `snakemake --cores 4 fetch`. The other jobs need none.
 rule fetch:
     input:
         jobs.markers(),
         [jobs.weights_folder / name for name in jobs.fetched_weights],
     localrule: True
     message:
-        "All that the study downloads is there."
+        "All downloads of the study are complete."
 
 
 rule pack:

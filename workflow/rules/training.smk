@@ -1,4 +1,4 @@
-# Training: one job a variant, scale and seed; `train_<variant>` is the target of all runs of a variant.
+# Training: one job for each variant, scale and seed; `train_<variant>` is the target of all runs of a variant.
 
 RUN = layout.run("{network}", "{scale}", "{seed}")
 
@@ -29,9 +29,9 @@ rule train:
         fingerprint=training_fingerprint,
     message:
         "Train {wildcards.network} x{wildcards.scale} with seed {wildcards.seed}."
-    # `safmn train` first compares the network's counts with its printed row: one that contradicts it costs no GPU-hour.
-    # The state to resume from lies in {params.folder}/state, undeclared: Snakemake would delete it with a failed job.
-    # `exec`: a shell in between would die of the signals that make `safmn train` save, and take it along.
+    # `safmn train` first compares the network's counts with its printed row, so that a wrong network costs no GPU-hour.
+    # The saved state lies in {params.folder}/state, which is not declared: Snakemake would delete it with a failed job.
+    # `exec` replaces the shell, which would otherwise die of the signals that make `safmn train` save, and end it.
     shell:
         "exec python -m safmn train {wildcards.network} --study {params.study:q} --scale {wildcards.scale} --seed {wildcards.seed}"
         " --packed {params.packed:q} --out {params.folder:q} > {log:q} 2>&1"
@@ -50,5 +50,5 @@ for name in study.variants if study.training else []:
         message:
             f"{variants.discover()[name].description}"
 
-    # Snakemake copies all names for each text that it fills in; those of a thousand rules would be half of its time.
+    # Snakemake copies all global names for each text that it formats; with a thousand rules, that is half of its time.
     globals().pop(f"__train_{name}", None)
