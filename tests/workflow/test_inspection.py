@@ -27,12 +27,12 @@ def test_a_network_is_looked_into_once(snakemake, micro, tmp_path):
     assert "Nothing to be done" in told.stdout + told.stderr
     blurred = micro(**UNTRAINED, figures=QUICK | {"sigma": 2.0})
     told = snakemake(TARGET, "--dry-run", "--configfile", blurred)
-    assert "Look into bicubic" in told.stdout
+    assert "Inspect bicubic" in told.stdout
 
 
 def test_what_the_study_trains_and_what_needs_no_weights_is_looked_into(snakemake, micro):
     told = snakemake("--dry-run", "--configfile", micro(networks=["bicubic", "imdn"]))
-    looked = {line.split("Look into ")[1].split(",")[0] for line in told.stdout.splitlines() if "Look into " in line}
+    looked = {line.split("Inspect ")[1].split(",")[0] for line in told.stdout.splitlines() if "Inspect " in line}
     assert looked == {"bicubic x4", "safmn x4", "no_fm x4"}  # IMDN's weights are not at hand
 
 
