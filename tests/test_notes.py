@@ -54,6 +54,7 @@ def clock(monkeypatch):
     """A clock that stands still until it is set."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "PATIENCE", 2.0)
     return now
 
 
