@@ -1,11 +1,11 @@
-# Each target prepares what it needs: a fresh machine has Python 3.11 or newer and make, nothing else.
+# Each target prepares what it needs. A machine needs Python 3.11 or newer and make.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 CORES  ?= all
 STUDY  ?= config/mini.yaml
-# What else Snakemake should know, e.g. ARGS="--config data_root=$HOME/datasets".
+# More arguments for Snakemake, e.g. ARGS="--config data_root=$HOME/datasets".
 ARGS   ?=
 # The exact versions that are installed.
 CONSTRAINTS ?= constraints.txt
@@ -23,23 +23,23 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(INSTALL) --editable '.[dev,slurm]'
 	@touch $@
 
-tables: $(READY)  ## run a study (default: mini); says where its tables lie
+tables: $(READY)  ## run a study (default: mini) and print where its tables are
 	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
 
-report: $(READY)  ## Snakemake's own report of a study, report.zip
+report: $(READY)  ## write Snakemake's own report of a study, report.zip
 	$(BIN)/snakemake --configfile $(STUDY) $(ARGS) --report report.zip
 
-test: $(READY)  ## the tests that CI runs
+test: $(READY)  ## run the tests that CI runs
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(READY)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-mutants: $(READY)  ## plant errors in the core and see which the tests notice, an hour; resumes
+mutants: $(READY)  ## plant errors in the core and list those that no test notices; an hour, resumes
 	$(INSTALL) --editable '.[mutants]'
 	$(BIN)/python scripts/mutants --out mutants.jsonl
 
-lint: $(READY)  ## format, docstrings, types and layers of Python; format and lint of the rules
+lint: $(READY)  ## check format, docstrings, types, import layers and rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -51,11 +51,11 @@ docs: $(READY)  ## build the documentation site in site/; a broken link is an er
 	$(INSTALL) --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-bench: $(READY)  ## how fast, against the reference way of doing it
+bench: $(READY)  ## measure the speed beside the reference way
 	$(BIN)/python benchmarks/train_step.py
 	@test -n "$$SAFMN_DATASETS" || echo "evaluation: not timed, SAFMN_DATASETS names no folder with B100" >&2
 	@test -z "$$SAFMN_DATASETS" || $(BIN)/python benchmarks/evaluation.py --data "$$SAFMN_DATASETS/B100"
 
-clean:  ## remove the environment and what studies left
-	rm -rf $(VENV) .snakemake
+clean:  ## remove the environment, the site and the results of studies
+	rm -rf $(VENV) .snakemake site
 	find results -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Puts into the wheel, as safmn/project/, what lies beside the package in a checkout; all else: pyproject.toml."""
+"""Adds the workflow and its files to the wheel, as safmn/project/. Everything else is in pyproject.toml."""
 
 import re
 from pathlib import Path
@@ -8,18 +8,18 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 PATTERNS = ("Snakefile", "workflow/**/*", "ablations/*", "config/*", "profiles/**/*", "environment.yml")
-# What an archive of a study carries besides.
+# Files that `safmn archive` adds to a study.
 PATTERNS += ("LICENSE", "README.md", "constraints.txt", "pyproject.toml", "setup.py")
 
 
 class WithProject(build_py):
-    """`build_py`, and the project's files, by the protocol of setuptools' sub-commands; not where one develops."""
+    """`build_py` that also copies the project's files, unless the install is editable."""
 
     def project_files(self) -> dict[str, str]:
-        """Place in the build -> file, relative to this folder."""
-        found = [file.relative_to(HERE) for pattern in PATTERNS for file in HERE.glob(pattern) if file.is_file()]
-        named = [file for file in sorted(found) if not any(re.match(r"\.|__pycache__", part) for part in file.parts)]
-        return {str(Path(self.build_lib, "safmn", "project", file)): str(file) for file in named}
+        """Return the path in the build -> the file, relative to this folder."""
+        files = [file.relative_to(HERE) for pattern in PATTERNS for file in HERE.glob(pattern) if file.is_file()]
+        visible = [file for file in sorted(files) if not any(re.match(r"\.|__pycache__", part) for part in file.parts)]
+        return {str(Path(self.build_lib, "safmn", "project", file)): str(file) for file in visible}
 
     def run(self) -> None:
         super().run()

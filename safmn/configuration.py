@@ -146,7 +146,7 @@ def _problem(problem: ErrorDetails) -> str:
     if problem["type"] == "missing":
         return "is required"
     if problem["type"] == "extra_forbidden":
-        return "is not a known key: see config/README.md"
+        return "is not a known key; config/README.md lists them"
     said = re.sub("^(Value error, |Input |String )", "", problem["msg"])
     if problem["type"] == "value_error":
         return said

@@ -65,8 +65,8 @@ def project() -> Path | None:
         here = Path.cwd()
     except OSError:  # removed meanwhile
         return None
-    found = _around(here)
-    return _whole(found or here) if found or _takes_the_workflow(here / "Snakefile") else None
+    marked = _around(here)
+    return _whole(marked or here) if marked or _takes_the_workflow(here / "Snakefile") else None
 
 
 def enter_project(snakefile: str | Path) -> None:

@@ -122,13 +122,13 @@ def code(root: Path = paths.ROOT) -> dict[str, Any]:
         the same in a checkout and in its wheel). In a user's project under git, `project_commit` and `project_dirty`.
     """
     commit, dirty = _commit(root)
-    found = {
+    facts = {
         "code_version": __version__,
         "code_commit": commit,
         "code_dirty": dirty,
         "code_sha256": _source(root),
     }
-    return found | (_project() if root == paths.ROOT else {})
+    return facts | (_project() if root == paths.ROOT else {})
 
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
@@ -177,11 +177,11 @@ def source_files(root: Path = paths.ROOT) -> dict[str, Path]:
     places = {name: root / name for name in CODE}
     if root == paths.ROOT:
         places["safmn"] = paths.PACKAGE
-    found = dict(item for name, place in places.items() for item in _below(name, place))
+    files = dict(item for name, place in places.items() for item in _below(name, place))
     own = paths.own_ablations() if root == paths.ROOT else None
     if own is not None:
-        found |= dict(_below("ablations", own))
-    return dict(sorted(item for item in found.items() if not item[0].startswith("safmn/project/")))
+        files |= dict(_below("ablations", own))
+    return dict(sorted(item for item in files.items() if not item[0].startswith("safmn/project/")))
 
 
 def _below(name: str, place: Path) -> Iterator[tuple[str, Path]]:

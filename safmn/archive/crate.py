@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from operator import add
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -111,12 +112,11 @@ def require() -> None:
 
 
 def _describe(member: Member) -> dict[str, Any]:
-    suffix = Path(member.name).suffix
     return {
         "name": member.name,
         "description": member.about,
         "contentSize": str(member.file.stat().st_size),
-        "encodingFormat": FORMATS.get(suffix, "text/plain"),
+        "encodingFormat": FORMATS.get(Path(member.name).suffix, "text/plain"),
         "sha256": provenance.of_file(member.file),
     }
 
@@ -133,7 +133,7 @@ def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: S
         f"{study.description}. The paper's tables with what was measured beside each printed number, the "
         f"workflow that made them, and where every result comes from. It has no images and no weights of other people, "
         f"since these have licences of their own; a figure may show parts of test images. "
-        f"{_told(missing)}"
+        f"{_what_is_missing(missing)}"
     )
     root.datePublished = run["endTime"]
     root["conformsTo"] = [
@@ -164,40 +164,28 @@ def _describe_workflow(crate: Any, workflow: Any, gathered: dict[str, Any], enti
         crate, WORKFLOW, "CreativeWork", name="ComputationalWorkflow", version="1.0-RELEASE"
     )
     workflow["license"] = {"@id": LICENCE}
-    commits = sorted({each["code"]["code_commit"] or "" for each in gathered["environments"]} - {""})
-    versions = sorted({each["code"]["code_version"] or "" for each in gathered["environments"]} - {""})
+    codes = [environment["code"] for environment in gathered["environments"]]
+    versions, commits = ({code[key] for code in codes if code[key]} for key in ("code_version", "code_commit"))
     if versions:
-        workflow["version"] = ", ".join(versions)
+        workflow["version"] = ", ".join(sorted(versions))
     if commits:
-        dirty = any(each["code"]["code_dirty"] for each in gathered["environments"])
-        identity = f"git commit {', '.join(commits)}" + (", with changes that are in no commit" * dirty)
-        workflow["identifier"] = identity
+        dirty = ", with changes that are in no commit" if any(code["code_dirty"] for code in codes) else ""
+        workflow["identifier"] = f"git commit {', '.join(sorted(commits))}{dirty}"
     workflow["softwareRequirements"] = _software(crate, gathered)
     workflow["hasPart"] = entities.get("code", [])
 
 
 def _software(crate: Any, gathered: dict[str, Any]) -> list[Any]:
     """Return the software of the results with its versions; of Snakemake, the version that is installed now."""
-    found = {
-        (key, str(facts[key]))
-        for facts in map(facts_of, gathered["environments"])
-        for key in SOFTWARE
-        if facts.get(key) is not None
-    }
+    environments = [facts_of(environment) for environment in gathered["environments"]]
     with suppress(PackageNotFoundError):
-        found.add(("snakemake", version("snakemake")))
-    return [
-        _entity(
-            crate,
-            f"{url}#{quote(number)}",
-            "SoftwareApplication",
-            name=name,
-            softwareVersion=number,
-            url={"@id": url},
-        )
-        for key, (name, url) in SOFTWARE.items()
-        for number in sorted(number for each, number in found if each == key)
-    ]
+        environments.append({"snakemake": version("snakemake")})
+    software = []
+    for key, (name, url) in SOFTWARE.items():
+        for number in sorted({str(facts[key]) for facts in environments if facts.get(key) is not None}):
+            facts = {"name": name, "softwareVersion": number, "url": {"@id": url}}
+            software.append(_entity(crate, f"{url}#{quote(number)}", "SoftwareApplication", **facts))
+    return software
 
 
 def _run(
@@ -221,70 +209,59 @@ def _run(
         )
         for name, value in gathered["data"].items()
     ]
-    groups = {
-        "study": ("input", entities["study"], "The study: data, scales, seeds, variants, training"),
-        "variants": ("input", entities.get("variant", []), "Variants of the network, one file each"),
-        "images": ("input", data, "Images for training, validation and tests"),
-        "results": ("output", entities["result"], "Tables, figures, and what they are made of"),
-    }
-    sides: dict[str, list[Any]] = {"input": [], "output": []}
-    for name, (side, parts, about) in groups.items():
-        parameter = _entity(
-            crate,
-            f"#parameter-{name}",
-            "FormalParameter",
-            name=name,
-            description=about,
-            additionalType="PropertyValue" if name == "images" else "File",
-            conformsTo={"@id": PARAMETER},
-        )
-        sides[side].append(parameter)
-        for part in parts:
-            part["exampleOfWork"] = parameter
+
+    def parameter(name: str, about: str, values: list[Any]) -> Any:
+        kind = "PropertyValue" if name == "images" else "File"
+        facts = {"name": name, "description": about, "additionalType": kind, "conformsTo": {"@id": PARAMETER}}
+        entity = _entity(crate, f"#parameter-{name}", "FormalParameter", **facts)
+        for value in values:
+            value["exampleOfWork"] = entity
+        return entity
+
+    variants = entities.get("variant", [])
+    workflow["input"] = [
+        parameter("study", "The study: data, scales, seeds, variants, training", entities["study"]),
+        parameter("variants", "Variants of the network, one file each", variants),
+        parameter("images", "Images for training, validation and tests", data),
+    ]
+    workflow["output"] = parameter("results", "Tables, figures, and the results that they show", entities["result"])
     _entity(crate, PARAMETER, "CreativeWork", name="FormalParameter", version="1.0-RELEASE")
-    for side, parameters in sides.items():
-        workflow[side] = parameters if len(parameters) > 1 else parameters[0]
     start, end = _times(gathered)
-    failed = any("failed" in each["reason"] for each in missing)
-    properties: dict[str, Any] = {
-        "name": f"The study {study.name}, run",
-        "description": f"{len(gathered['results'])} results in {gathered['seconds']:,.0f} s of computing. "
-        f"{_told(missing)}",
-        "startTime": start,
-        "endTime": end,
-    }
+    about = (
+        f"{len(gathered['results'])} results in {gathered['seconds']:,.0f} s of computing. {_what_is_missing(missing)}"
+    )
+    times = {"startTime": start, "endTime": end}
+    run = _entity(crate, "#run", "CreateAction", name=f"The study {study.name}, run", **times)
+    run["description"] = f"{about} {_what_is_missing(missing)}"
+    run["instrument"] = workflow
+    run["object"] = [*entities["study"], *variants, *data]
+    run["result"] = entities["result"]
     # The profile has no state for a run that is neither completed nor failed.
     if not missing:
-        properties["actionStatus"] = STATUS.format("Completed")
-    elif failed:
-        properties |= {"actionStatus": STATUS.format("Failed"), "error": _told(missing)}
+        run["actionStatus"] = STATUS.format("Completed")
+    elif any("failed" in result["reason"] for result in missing):
+        run["actionStatus"] = STATUS.format("Failed")
+        run["error"] = _what_is_missing(missing)
     if author:
-        properties["agent"] = _entity(crate, "#author", "Person", name=author)
-    run = _entity(crate, "#run", "CreateAction", **properties)
-    run["instrument"] = workflow
-    run["object"] = [*entities["study"], *entities.get("variant", []), *data]
-    run["result"] = entities["result"]
+        run["agent"] = _entity(crate, "#author", "Person", name=author)
     return run
 
 
 def _times(gathered: dict[str, Any]) -> tuple[str, str]:
     """Return the start of the first result and the end of the last one; now, if no record tells."""
-    spans = [
-        (datetime.fromisoformat(each["started"]), timedelta(seconds=each["seconds"] or 0))
-        for each in gathered["results"]
-        if each["started"]
-    ]
+    timed = [result for result in gathered["results"] if result["started"]]
+    starts = [datetime.fromisoformat(result["started"]) for result in timed]
+    durations = [timedelta(seconds=result["seconds"] or 0) for result in timed]
     now = datetime.now(UTC)
-    start = min((begin for begin, _ in spans), default=now)
-    end = max((begin + took for begin, took in spans), default=now)
+    start, end = min(starts, default=now), max(map(add, starts, durations), default=now)
     return start.isoformat(timespec="seconds"), end.isoformat(timespec="seconds")
 
 
-def _told(missing: Sequence[dict[str, Any]]) -> str:
+def _what_is_missing(missing: Sequence[dict[str, Any]]) -> str:
     """Say in a sentence what is missing."""
     if not missing:
         return "Nothing that the study asks for is missing."
-    some = "; ".join(f"{each['file']} ({each['reason']})" for each in missing[:MAX_NAMED])
+    some = "; ".join(f"{result['file']} ({result['reason']})" for result in missing[:MAX_NAMED])
     more = f"; and {len(missing) - MAX_NAMED} more, see provenance.json" if len(missing) > MAX_NAMED else ""
     return f"UNFINISHED: {len(missing)} files that the study asks for are missing: {some}{more}."
 

@@ -82,26 +82,25 @@ def members(
     def result(name: str, file: Path, about: str, kind: str = "result") -> Member:
         return clean(Member(f"results/{study.name}/{name}", file, about, kind))
 
-    found = [clean(member) for member in _code()]
-
-    asked = scratch / layout.STUDY
-    write_json(asked, study.shareable)
-    found.append(result(layout.STUDY, asked, "The study, with every default filled in", "study"))
+    files = [clean(member) for member in _code()]
+    content = scratch / layout.STUDY
+    write_json(content, study.shareable)
+    files.append(result(layout.STUDY, content, "The study, with every default filled in", "study"))
     origin = scratch / layout.PROVENANCE
     check(Provenance, gathered, layout.PROVENANCE)
     write_json(origin, gathered)
-    found.append(result(layout.PROVENANCE, origin, "Where every result comes from, and which results are missing"))
+    files.append(result(layout.PROVENANCE, origin, "Where every result comes from, and which results are missing"))
     for pattern, about in RESULTS.items():
         for file in sorted(folder.glob(pattern)):
             if file.is_file() and not file.name.startswith("."):
-                found.append(result(file.relative_to(folder).as_posix(), file, about))
+                files.append(result(file.relative_to(folder).as_posix(), file, about))
     for run in study.runs():
         for which in WEIGHTS[weights]:
             name = layout.weights(run.variant, run.scale, run.seed, which)
             if (folder / name).is_file():
                 about = f"Weights of {run.variant} x{run.scale}, seed {run.seed}: {which}"
-                found.append(result(name, folder / name, about))
-    return found
+                files.append(result(name, folder / name, about))
+    return files
 
 
 def _code() -> Iterator[Member]:

@@ -28,11 +28,11 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
         study: the study, which names folders.
         folder: its results.
     """
-    known: dict[str, str] = {}
+    words: dict[str, str] = {}
 
     def add(path: str | Path | None, word: str) -> None:
         for spelling in _spellings(path) if path else ():
-            known.setdefault(spelling, f"[{word}]")
+            words.setdefault(spelling, f"[{word}]")
 
     add(study.data.root, "data root")
     add(study.data.download, "downloads")
@@ -49,7 +49,7 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
     add(sys.prefix if sys.prefix != sys.base_prefix else None, "environment")
     add(tempfile.gettempdir(), "temporary folder")
     add(Path.home(), "home")
-    longest_first = sorted(known, key=len, reverse=True)
+    longest_first = sorted(words, key=len, reverse=True)
     # Not inside another path or address: the folder /data is no part of results/data or http://x/data.
     begins = r"(?:(?<![\w.~/-])|(?<=file://)|(?<=\\[nrt]))"
     # A single name may be an ordinary word: it counts only if a file below it is named.
@@ -59,17 +59,17 @@ def redactor(study: Study, folder: Path) -> Callable[[str], str]:
     homes = re.compile(rf"{begins}/(?:home|Users)/[^\s/\"'<>,;:)]+")
 
     def redact(text: str) -> str:
-        text = pattern.sub(lambda match: known[longest_first[(match.lastindex or 1) - 1]], text)
+        text = pattern.sub(lambda match: words[longest_first[(match.lastindex or 1) - 1]], text)
         return homes.sub("[home]", text)
 
     return redact
 
 
 def _spellings(path: str | Path) -> Iterator[str]:
-    """Yield a folder as texts may spell it: as given, absolute, and from the home folder (`~/x`)."""
-    given = os.path.normpath(path)
+    """Yield a folder as texts may spell it: as normal, absolute, and from the home folder (`~/x`)."""
+    normal = os.path.normpath(path)
     full = Path(path).expanduser()
-    ways = [str(path), given, str(full.absolute()), *map(os.path.abspath, (path, full)), os.path.realpath(full)]
+    ways = [str(path), normal, str(full.absolute()), *map(os.path.abspath, (path, full)), os.path.realpath(full)]
     if full.is_relative_to(Path.home()) and full != Path.home():
         from_home = f"~/{full.relative_to(Path.home())}"
         ways += [from_home, os.path.abspath(from_home)]

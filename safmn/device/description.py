@@ -6,7 +6,6 @@ A measurement reads time and memory through a small `Device`, so that a test can
 
 import os
 import platform
-import subprocess
 import time
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from safmn.device.lease import nvidia_smi
 from safmn.errors import UserError
 
 
@@ -159,15 +159,10 @@ def clocks() -> dict[str, Any]:
         "power_limit_w": "power.limit",
     }
     uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    command = ["nvidia-smi", f"--id=GPU-{uuid.removeprefix('GPU-')}", f"--query-gpu={','.join(fields.values())}"]
-    try:
-        answer = subprocess.run(
-            [*command, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=20, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    values = [value.strip() for value in answer.strip().splitlines()[0].split(",")] if answer.strip() else []
-    return dict(zip(fields, map(_number, values), strict=False))
+    query = (f"--id=GPU-{uuid.removeprefix('GPU-')}", f"--query-gpu={','.join(fields.values())}")
+    works, answer = nvidia_smi(*query, "--format=csv,noheader,nounits")
+    values = answer.strip().partition("\n")[0].split(",") if works and answer.strip() else []
+    return dict(zip(fields, (_number(value.strip()) for value in values), strict=False))
 
 
 def _number(text: str) -> float | str:

@@ -84,13 +84,16 @@ def hold(
 
 
 @contextlib.contextmanager
-def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str = ON_CPU) -> Iterator[str | None]:
+def share(
+    named: str | None = None, jobs_per_device: int = SLOTS, instead: str = ON_CPU, exclusive: bool = False
+) -> Iterator[str | None]:
     """Hold a device beside other jobs, for a command; no lease is taken for a device that the user names.
 
     Args:
         named: the value of `--device`; None and "cuda" leave the choice, "cpu" and "cuda:1" name one.
         jobs_per_device: as for `hold`.
         instead: what a user can do whose torch cannot use the device, for the error.
+        exclusive: as for `hold`.
 
     Yields:
         As `hold`.
@@ -98,17 +101,14 @@ def share(named: str | None = None, jobs_per_device: int = SLOTS, instead: str =
     Raises:
         UserError: as `hold`; or torch cannot use the device.
     """
-    with _nothing(named) or hold(False, jobs_per_device) as device:
+    with _nothing(named) or hold(exclusive, jobs_per_device) as device:
         require_usable(device, instead)
         yield device
 
 
-@contextlib.contextmanager
-def alone(named: str | None = None, instead: str = ON_CPU) -> Iterator[str | None]:
+def alone(named: str | None = None, instead: str = ON_CPU) -> contextlib.AbstractContextManager[str | None]:
     """Hold a device as `share`, but alone, as for timing."""
-    with _nothing(named) or hold(exclusive=True) as device:
-        require_usable(device, instead)
-        yield device
+    return share(named, instead=instead, exclusive=True)
 
 
 def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | None:
@@ -154,10 +154,12 @@ def require_usable(device: str | None, instead: str = ON_CPU) -> None:
             return
     built = torch.version.cuda or torch.version.hip
     build = f"CUDA {built}" if built else "a build for CPUs only"
-    said = f" ({str(caught[-1].message).splitlines()[0]})" if caught else ""
+    version = re.search(r"\d+(\.\d+)+", nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")[1])
+    driver = version[0] if version else "of unknown version"
+    reason = f" ({str(caught[-1].message).splitlines()[0]})" if caught else ""
     raise UserError(
-        f"device {device} is there, but torch {torch.__version__} ({build}) cannot use it with driver {_driver()}"
-        f"{said}: install a torch built for this driver, or {instead}"
+        f"device {device} is there, but torch {torch.__version__} ({build}) cannot use it with driver {driver}"
+        f"{reason}: install a torch built for this driver, or {instead}"
     )
 
 
@@ -168,13 +170,13 @@ def visible_devices() -> dict[str, str]:
         The name as `CUDA_VISIBLE_DEVICES` has it -> the card that it stands for (its UUID if known). Locks have names
         of cards: a UUID is the same in every job; an index is not, where a scheduler hides the other cards.
     """
-    known = _installed()
+    installed = _installed()
     preset = os.environ.get(VISIBLE)
     if preset is None:
-        return {uuid: uuid for uuid in known.values()}
+        return {uuid: uuid for uuid in installed.values()}
     chosen = {}
     for name in (name.strip() for name in preset.split(",")):
-        card = _card(name, known)
+        card = _card(name, installed)
         # As the driver reads it, the list ends at the first name that is no device: -1, `NoDevFiles` or nothing.
         if card is None:
             break
@@ -182,16 +184,16 @@ def visible_devices() -> dict[str, str]:
     return chosen
 
 
-def _card(name: str, known: dict[str, str]) -> str | None:
+def _card(name: str, installed: dict[str, str]) -> str | None:
     """Return the card of a name in `CUDA_VISIBLE_DEVICES`: an index, a UUID, the beginning of one, a part of a card."""
-    if not known or not name:
+    if not installed or not name:
         return None
-    if name in known:
-        return known[name]
+    if name in installed:
+        return installed[name]
     if name.startswith("MIG-"):  # a part of a card is leased by itself
         return name
-    fitting = {card for card in known.values() if name.startswith("GPU-") and card.startswith(name)}
-    if name.startswith("GPU-") and not any(card.startswith("GPU-") for card in known.values()):
+    fitting = {card for card in installed.values() if name.startswith("GPU-") and card.startswith(name)}
+    if name.startswith("GPU-") and not any(card.startswith("GPU-") for card in installed.values()):
         return name  # there are cards, but their UUIDs are unknown
     return fitting.pop() if len(fitting) == 1 else None
 
@@ -292,19 +294,10 @@ def _release(taken: Iterable[FileLock]) -> None:
 
 def _installed() -> dict[str, str]:
     """Return index -> UUID of the devices in this machine, without initialising CUDA in this process."""
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout
-    except subprocess.CalledProcessError as error:
+    works, answer = nvidia_smi("--query-gpu=index,uuid", "--format=csv,noheader")
+    if not works:
         # There are cards, but the parts of the driver have different versions: no program can use them before a reboot.
-        return {"0": "0"} if "version mismatch" in error.stdout + error.stderr else _counted()
-    except (OSError, subprocess.SubprocessError):
-        return _counted()
+        return {"0": "0"} if "version mismatch" in answer else _counted()
     pairs = (line.split(",") for line in answer.splitlines() if line.count(",") == 1)
     return {index.strip(): uuid.strip() for index, uuid in pairs}
 
@@ -320,15 +313,13 @@ def _counted() -> dict[str, str]:
     return {str(index): str(index) for index in range(int(answer) if answer.isdigit() else 0)}
 
 
-def _driver() -> str:
-    """Return the driver's version, or "of unknown version"."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def nvidia_smi(*options: str) -> tuple[bool, str]:
+    """Run `nvidia-smi`; return whether it works, and what it prints."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        done = subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.SubprocessError):
-        answer = ""
-    found = re.search(r"\d+(\.\d+)+", answer)
-    return found[0] if found else "of unknown version"
+        return False, ""
+    return done.returncode == 0, done.stdout + done.stderr
 
 
 def _must_be_early() -> None:

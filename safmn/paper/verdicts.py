@@ -95,8 +95,8 @@ def evaluation(printed: str, metric: str, measured: float) -> Verdict:
         return Verdict(ROUNDING)
     difference = value - Decimal(printed)
     if agrees(printed, metric, measured):
-        return Verdict(REPRODUCED, f"{difference:+.4f} from the print")
-    return Verdict(CONTRADICTED, f"{difference:+.4f} from the print, more than {TOLERANCE[metric]}")
+        return Verdict(REPRODUCED, f"{difference:+.4f} from the published value")
+    return Verdict(CONTRADICTED, f"{difference:+.4f} from the published value, more than {TOLERANCE[metric]}")
 
 
 def agrees(printed: str, metric: str, measured: float, tolerance: float | None = None) -> bool:
@@ -134,7 +134,7 @@ def training(
         return not_comparable(reason)
     if not math.isfinite(measured):
         return Verdict(CONTRADICTED, f"measured {measured}, printed {printed}")
-    shown = f"{measured - float(printed):+.4f} from the print"
+    shown = f"{measured - float(printed):+.4f} from the published value"
     if interval is None:
         return Verdict(UNDECIDABLE, f"{shown}; one run has no interval: train further seeds")
     low, high = interval
@@ -171,8 +171,8 @@ def cost(
         return Verdict(ROUNDING)
     relative = value / Decimal(printed) - 1
     if abs(relative) <= Decimal(str(tolerance)):
-        return Verdict(REPRODUCED, f"{relative:+.1%} from the print")
-    return Verdict(CONTRADICTED, f"{relative:+.1%} from the print, more than {tolerance:.0%}")
+        return Verdict(REPRODUCED, f"{relative:+.1%} from the published value")
+    return Verdict(CONTRADICTED, f"{relative:+.1%} from the published value, more than {tolerance:.0%}")
 
 
 def decimals(printed: str) -> int:

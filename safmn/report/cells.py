@@ -82,7 +82,7 @@ def read(file: Path | str) -> list[Cell]:
         return [Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{file} is not readable ({reason}): `safmn tables` makes it anew") from error
+        raise UserError(f"{file} is not readable ({reason}): `safmn tables` writes it again") from error
 
 
 def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -> Iterable[PrintedCell]:

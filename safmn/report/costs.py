@@ -7,7 +7,8 @@ from typing import Any
 from safmn.paper import published, verdicts
 from safmn.paper.cell import COUNTED, LOWER_BOUND, MEASURED, PREDICTED, Cell
 from safmn.report import trained
-from safmn.report.measured import Absent, Results, requested_size
+from safmn.report.evaluated import device_type
+from safmn.report.measured import Absent, Record, Results, requested_size
 
 PAPER_GPU = "RTX 3090"  # Section 4.1
 PAPER_IMAGES = 50  # Tables 2 and 5
@@ -44,7 +45,7 @@ def memory(cell: Cell, results: Results) -> Cell:
     if record["measured"]:
         note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
         if record["flagged"]:
-            note += ", more than 10 % off: one of the two is to be explained"
+            note += ", more than 10 % off: one of the two needs an explanation"
         facts = {"origin": MEASURED, "device": record["device"]}
     else:
         where = f"in {record['layer']}" if record["layer"] else "in the network itself"
@@ -61,7 +62,7 @@ def runtime(cell: Cell, results: Results) -> Cell:
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not timed yet: `snakemake`")
     if record["status"] != "timed":
-        return cell.missing(untimed(record) or f"{record['status']}: no reason kept")
+        return cell.missing(untimed(record) or f"{record['status']}: no reason recorded")
     note = [f"mean of {record['settings'].get('images')} images, median {record['median_ms']:.2f} ms"]
     if "spread_percent" in record:
         note.append(f"processes differ by {float(record['spread_percent']):.1f} %")
@@ -86,15 +87,15 @@ def operation(cell: Cell, results: Results) -> Cell:
     return _time(cell, PAPER_IMAGES * record["per_image_ms"], record, note)
 
 
-def untimed(record: Mapping[str, Any]) -> str:
+def untimed(record: Record) -> str:
     """Say why a record of times has none; "" where it gives no reason."""
     reason = record.get("message") or record.get("reason")
     return f"{record.get('status')}{requested_size(record)}: {reason}" if reason else ""
 
 
-def _time(cell: Cell, value: float, record: Mapping[str, Any], note: str) -> Cell:
+def _time(cell: Cell, value: float, record: Record, note: str) -> Cell:
     """Fill in a time (ms): comparable on the paper's GPU only, and without a difference on a CPU."""
-    name, device = trained.device(record["provenance"]), str(record["provenance"].get("device") or "unknown")
+    name, device = trained.device(record["provenance"]), device_type(record) or "unknown"
     limits = _other_size(record["settings"])
     if device != "cuda":
         kind = "CPU" if device == "cpu" else device
@@ -107,7 +108,7 @@ def _time(cell: Cell, value: float, record: Mapping[str, Any], note: str) -> Cel
     return cell.filled(value, verdict, note, same_quantity=device == "cuda", device=device, origin=MEASURED)
 
 
-def _other_size(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _other_size(settings: Record) -> dict[str, Any]:
     """Return arguments of `verdicts.cost`: an LR image of another size is another quantity."""
     size = (settings.get("height"), settings.get("width"))
     if size == PAPER_LR or None in size:

@@ -12,8 +12,8 @@ from safmn import layout
 from safmn.report.measured import Benchmark, Record, Results
 
 WEIGHTS = {
-    "ema": "the averaged weights of the file were taken",
-    "raw": "the weights of the file that are not averaged were taken",
+    "ema": "the averaged weights of the file were used",
+    "raw": "the weights of the file that are not averaged were used",
 }
 
 

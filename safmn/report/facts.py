@@ -43,7 +43,7 @@ def _ordering(comparison: Comparison) -> str:
     interval = agreement.interval
     spread = "no interval"
     if interval.exists:
-        spread = f"95 % interval {interval.low:.2f} to {interval.high:.2f} over images, the weights as they are"
+        spread = f"95 % interval {interval.low:.2f} to {interval.high:.2f} over images, the weights taken as given"
     remark = f"; {interval.note}" if interval.note else ""
     return (
         f"Ordering on {name}: Kendall's tau {agreement.tau:.2f} ({spread}{remark}; p = {agreement.p:.2g}) between "

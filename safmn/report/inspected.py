@@ -48,7 +48,7 @@ class Inspections:
         """
         kept = [each for each in self.available if place(each) == place(self.available[0])]
         others = [each.title for each in self.available if each not in kept]
-        stale = {"looked at another place or in another way before: `snakemake` looks again": others}
+        stale = {"inspected at another place or with other settings: `snakemake` inspects it again": others}
         return kept, self.absent | (stale if others else {})
 
 
@@ -92,14 +92,14 @@ def _read(subject: Subject, title: str, results: Results) -> Inspected | Absent:
 def _reason(subject: Subject, study: Study, results: Results) -> str:
     """Say why a network was not inspected, and what to do."""
     if not study.data.test:
-        return "the study tests on no images that could be looked at"
+        return "the study has no test images to inspect"
     if subject.run is not None:
         trained = not isinstance(results.record(subject.run), Absent)
-        return "trained, but not looked into yet: `snakemake`" if trained else results.untrained(subject.run)
+        return "trained, but not inspected yet: `snakemake`" if trained else results.untrained(subject.run)
     if subject.network == "bicubic" or subject.published_file(study) is not None:
-        return "not looked into yet: `snakemake`"
+        return "not inspected yet: `snakemake`"
     if published_weights.find(subject.network, subject.scale):
         fetch = f"`safmn fetch NAME --scale {subject.scale} --to DIR` downloads them"
-        return f"no weights at hand: {fetch}; then set weights.root to DIR"
+        return f"no weights available: {fetch}; then set weights.root to DIR"
     reason = published_weights.obtain(subject.network, subject.scale)
-    return f"no weights at hand: {reason}".replace(f" {subject.network}_x", " NAME_x")
+    return f"no weights available: {reason}".replace(f" {subject.network}_x", " NAME_x")

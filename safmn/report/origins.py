@@ -200,7 +200,7 @@ def _unevaluated(results: Results, file: str) -> str:
 def _uninspected(results: Results, subject: subjects.Subject) -> str:
     run = subject.run
     weights = layout.weights(run.variant, run.scale, run.seed, "best") if run else ""
-    return "not looked into yet: `snakemake`" if (results.folder / weights).exists() else "there are no weights yet"
+    return "not inspected yet: `snakemake`" if (results.folder / weights).exists() else "there are no weights yet"
 
 
 def _uncounted(results: Results, name: str) -> str:

@@ -66,7 +66,7 @@ class Qualities:
         """Test sets that the study lacks, since they are given on application only: id -> how to get them."""
         roots, folders = self.study.roots, self.study.data.folders
         return {
-            each.id: f"{each.name} is not at hand: {sources.DATASETS[each.name].obtain}"
+            each.id: f"{each.name} is not available: {sources.DATASETS[each.name].obtain}"
             for each in self.benchmarks.values()
             if not sources.can_be_expected(each.selection, roots, folders)
         }
@@ -76,9 +76,9 @@ class Qualities:
         if cell.network == BICUBIC:
             return "not evaluated yet: `snakemake`"
         if self._has_published_weights(cell):
-            return "the weights are at hand, but not evaluated yet: `snakemake`"
+            return "the weights are available, but not evaluated yet: `snakemake`"
         where = published_weights.obtain(cell.network, cell.scale)
-        return f"weights of {self.networks[cell.network].title} x{cell.scale} are not at hand: {where}"
+        return f"weights of {self.networks[cell.network].title} x{cell.scale} are not available: {where}"
 
     # --- trained here ---
 
@@ -186,7 +186,7 @@ class Qualities:
                 return None
             if not verdicts.agrees(cell.published, metric, value, verdicts.OLDER_SSIM_REST):
                 return None
-            rest = f"; a rest of {value - float(cell.published):+.4f} stays, while PSNR agrees"
+            rest = f"; a difference of {value - float(cell.published):+.4f} remains, while PSNR agrees"
         record = evaluated.record(self.results, BICUBIC, cell.scale, LEGACY)
         grey = _grey(evaluated.of_benchmark(record, "grey", benchmark), metric)
         return Verdict(
@@ -211,7 +211,7 @@ class Qualities:
         if not verdicts.agrees(cell.published, metric, value, verdicts.AUTHORS_TOLERANCE[metric]):
             return None
         rest = float(value) - float(cell.published)
-        text = f"the authors' own metric gives {trained.shown(value, metric)}, {rest:+.4f} from the print"
+        text = f"the authors' own metric gives {trained.shown(value, metric)}, {rest:+.4f} from the published value"
         return Verdict(verdicts.EXPLAINED, f"{text}: {own['text']}" if own.get("text") else text)
 
 

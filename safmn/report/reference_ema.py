@@ -103,7 +103,7 @@ def _answer(study: Study, results: Results, benchmark: Benchmark, low: float, hi
     training = "this study's training" + (", which is not the paper's" if differences_from_paper(study) else "")
     return (
         f"{answer.capitalize()} on {title} by {training}: {reason} (difference to the baseline: with it "
-        f"{_shown(frozen)}, statistics averaged along {_shown(tracked)})."
+        f"{_shown(frozen)}, statistics averaged too {_shown(tracked)})."
     )
 
 

@@ -16,7 +16,8 @@ from safmn.paper import published, statistics, verdicts
 from safmn.paper.cell import LOWER_BOUND, PREDICTED, UNPUBLISHED, Cell
 from safmn.report import ablation, costs, facts
 from safmn.report.ablation import Comparison
-from safmn.report.measured import Absent, Record, Results, benchmark_title
+from safmn.report.evaluated import device_type
+from safmn.report.measured import Record, Results, benchmark_title
 from safmn.study import Study
 
 CAPTIONS = {
@@ -38,8 +39,8 @@ SYMBOLS = {
     verdicts.MISSING: "–",
 }
 MEANINGS = {
-    verdicts.EXACT: "the print is the exact number",
-    verdicts.ROUNDING: "equal at the print's precision",
+    verdicts.EXACT: "the published value is the exact number",
+    verdicts.ROUNDING: "equal at the published precision",
     verdicts.EXPLAINED: "differs, and the cause is computed",
     verdicts.REPRODUCED: "within the stated tolerance",
     verdicts.CONTRADICTED: "differs by more than tolerance and spread, and no cause is known",
@@ -48,13 +49,10 @@ MEANINGS = {
     verdicts.MISSING: "no measured number",
 }
 
-DECISIONS = {  # (decision, whether several seeds were there) -> symbol
-    (statistics.ABOVE, True): "▲",
-    (statistics.BELOW, True): "▼",
-    (statistics.ABOVE, False): "△",
-    (statistics.BELOW, False): "▽",
-    (statistics.UNDECIDED, True): "?",
-    (statistics.UNDECIDED, False): "?",
+DECISIONS = {  # decision -> symbol for one seed each, and for several seeds
+    statistics.ABOVE: ("△", "▲"),
+    statistics.BELOW: ("▽", "▼"),
+    statistics.UNDECIDED: ("?", "?"),
 }
 DECISION_MEANINGS = {
     "▲": "above the baseline, across images and seeds",
@@ -327,7 +325,7 @@ class _Builder:
         record = self.results.runtime(network)
         measured = record.get("ratio_to_safmn") if record else None
         shown = BLANK if paper is None else Entry(f"{paper:.2f}", paper)
-        return [shown, _relative(measured, 2, _device(record))]
+        return [shown, _relative(measured, 2, device_type(record or {}))]
 
     def other_ways(self) -> list[Section]:
         """Return Table 2's times of one pass without warm-up and of the modes other than `eager`."""
@@ -346,7 +344,7 @@ class _Builder:
                 other = record.get("modes", {}).get(mode, {})
                 both = other.get("status") == record.get("status") == "timed"
                 ratio = float(other["median_ms"]) / record["median_ms"] if both else None
-                row += [self.way(record, other), _relative(ratio, 2, _device(record))]
+                row += [self.way(record, other), _relative(ratio, 2, device_type(record))]
             rows.append(row)
         return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
 
@@ -358,7 +356,7 @@ class _Builder:
                 return BLANK
             return Entry("", None, verdicts.MISSING, SYMBOLS[verdicts.MISSING], self.number_of(reason), reason)
         value, symbol = float(record["mean_ms"]), SYMBOLS[verdicts.NOT_COMPARABLE]
-        text = f"{value:.2f}{_device_mark(_device(eager))}"
+        text = f"{value:.2f}{_device_mark(device_type(eager))}"
         return Entry(text, value, verdicts.NOT_COMPARABLE, symbol, note=UNPUBLISHED)
 
     def operations(self) -> list[Section]:
@@ -415,7 +413,7 @@ class _Builder:
             for name, each in intervals.items()
         )
         reason = interval.note if interval.exists else f"no interval: {interval.note}"
-        symbol = DECISIONS[difference.decision, difference.seeds.exists]
+        symbol = DECISIONS[difference.decision][difference.seeds.exists]
         return [
             Entry(f"{difference.value:+.3f}{star}", difference.value, symbol=symbol, note=note),
             Entry(_ends(interval), interval.low, footnote=self.number_of(reason), note=note),
@@ -467,14 +465,9 @@ def _shares(values: Sequence[float | None]) -> list[float | None]:
     return [100 * value / total for value in numbers]
 
 
-def _device(record: Record | Absent) -> str:
-    """Return the type of device that a record of times is of."""
-    return str(record["provenance"].get("device") or "unknown") if record else ""
-
-
 def _device_mark(device: str) -> str:
     """Return what is written behind a time, so that a CPU's is not taken for a GPU's."""
-    return {"cuda": "", "cpu": " (CPU)"}.get(device, f" ({device})")
+    return {"cuda": "", "cpu": " (CPU)"}.get(device, f" ({device or 'unknown'})")
 
 
 def _relative(value: float | None, digits: int, device: str) -> Entry:

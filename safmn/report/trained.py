@@ -52,7 +52,7 @@ class Trained:
         for seed, record in self.measured_records.items():
             if record.get("outcome") == "collapsed":
                 details = record.get("collapse") or {}
-                reason = details.get("reason", "no reason kept")
+                reason = details.get("reason", "no reason recorded")
                 phrases.append(f"seed {seed} at iteration {details.get('iteration', '?')} ({reason})")
         return phrases
 
@@ -131,7 +131,7 @@ def departures(study: Study, run: Run, record: Record) -> list[str]:
     """Return how a run departs from its study (it was trained with --iterations, for example), a phrase each."""
     asked, done = study.specification(run), record.get("specification") or {}
     if not done:
-        return [f"nothing says how seed {run.seed} was trained"]
+        return [f"no record says how seed {run.seed} was trained"]
     phrases = []
     for key, value in asked["training"].items():
         have = (done.get("training") or {}).get(key, value)

@@ -43,8 +43,8 @@ def test_no_import_goes_up(tmp_path, upside_down):
         text = text.replace(layers, "\n".join(reversed(layers.splitlines())) + "\n")
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
     command = [LINT_IMPORTS, "--no-cache", "--config", tmp_path / "pyproject.toml"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (told.returncode != 0) == upside_down, told.stdout
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (finished.returncode != 0) == upside_down, finished.stdout
 
 
 @pytest.mark.parametrize("contract", ["layers", "acyclic_siblings"])

@@ -195,12 +195,6 @@ def test_what_agrees_with_a_print(printed, metric, measured, tolerance, expected
     assert verdicts.agrees(printed, metric, measured, tolerance) == expected
 
 
-def test_ssim_has_its_own_tolerance_and_resolution():
-    assert word(verdicts.training("0.8948", "ssim", 0.8950, interval=(0.8946, 0.8954))) == "reproduced"
-    assert word(verdicts.training("0.8948", "ssim", 0.8954, interval=(0.8951, 0.8957))) == "contradicted"
-    assert word(verdicts.training("0.8948", "ssim", 0.8950, interval=(0.8930, 0.8970))) == "undecidable"
-
-
 def test_another_budget_is_not_comparable_however_near():
     found = verdicts.training(
         "32.21", "psnr", 32.21, interval=(32.20, 32.22), comparable=False, reason="600 iterations"

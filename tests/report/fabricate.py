@@ -9,6 +9,8 @@ import numpy as np
 from safmn.files import write_json
 from safmn.inspection import record
 from safmn.paper import published
+from safmn.paper.cell import Cell
+from safmn.report import cells
 from safmn.study import Run, Study
 
 TRAINING = {"iterations": 100, "batch": 4, "patch": 24, "validate_every": 50}
@@ -82,6 +84,27 @@ def quality(
         writer.writerows(
             [f"image{number:03}", repr(float(value)), repr(float(ssim))] for number, value in enumerate(psnr)
         )
+
+
+def trained(
+    folder: Path,
+    of: Study,
+    network: str,
+    psnr: list[float],
+    seed: int = 0,
+    scale: int = 4,
+    dataset: str = "Set5",
+    **changes: Any,
+) -> None:
+    """A finished run and the scores of its best weights."""
+    run(folder, of, network, seed, scale, **changes)
+    quality(folder, network, f"seed{seed}_best", dataset, psnr, scale=scale)
+
+
+def cell(of: Study, folder: Path, network: str, column: str, table: int = 3, scale: int = 4) -> Cell:
+    """The one cell there."""
+    (only,) = [each for each in cells.collect(of, folder) if each.place == (table, network, scale, column)]
+    return only
 
 
 def complexity(

@@ -151,7 +151,7 @@ def test_a_run_without_a_record_is_not_comparable(tmp_path, paper):
     fabricate.run(tmp_path, paper, "safmn", 0)
     found = reproduced(tmp_path, paper)
     assert found.verdict == verdicts.NOT_COMPARABLE
-    assert "nothing says how seed 1 was trained" in found.note
+    assert "no record says how seed 1 was trained" in found.note
 
 
 @pytest.mark.parametrize("key", CHANGED)

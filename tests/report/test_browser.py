@@ -176,49 +176,6 @@ def test_each_measured_field_has_colour_symbol_and_word(desk: Browser) -> None:
     assert len(set().union(*looks.values())) == len(looks) - 1
 
 
-GROUPS = """
-[...document.querySelectorAll("#table%d table")].map(table => {
-  const [above, below] = [...table.tHead.rows].map(row => [...row.cells]);
-  const whats = below.map(each => each.querySelector("button").lastChild.textContent);
-  return above.map(each => [each.innerText, whats.splice(0, each.colSpan)]);
-})
-"""
-RELATIVE = {"Time / SAFMN's", "Share of the six [%]"}  # of other columns, so that a difference would say nothing
-
-
-def allowed(name: str, in_differences: bool) -> list[list[str]]:
-    """What may stand below one quantity in the header, in this order."""
-    if in_differences:
-        return [["paper"], ["measured", "95 % interval"], ["paper", "measured", "95 % interval"]]
-    if name in RELATIVE:
-        return [["paper", "measured"]]
-    return [["paper", "measured", "difference"], ["measured"], ["mean [ms]"], ["mean [ms]", "/ eager"]]
-
-
-def test_published_measured_and_difference_stand_beside_each_other(desk: Browser) -> None:
-    for number in (1, 2, 3, 4, 5):
-        found = desk.run(GROUPS % number)
-        printed = 0
-        for groups in found:
-            in_differences = any("95 % interval" in whats for _, whats in groups)
-            for name, whats in groups:
-                if name:  # else they are the labels
-                    assert whats in allowed(name, in_differences), f"Table {number}, {name}: {whats}"
-                    printed += "paper" in whats
-        assert printed >= 1, f"Table {number}"
-        assert any(whats == ["paper", "measured", "difference"] for groups in found for _, whats in groups)
-
-
-def test_the_row_that_the_paper_does_not_print_stands_beside_its_own(desk: Browser) -> None:
-    rows = desk.run(
-        "[...document.querySelector('#table3 table').tBodies[0].rows].map(row => [...row.cells].map(c => c.innerText))"
-    )
-    place = next(number for number, row in enumerate(rows) if row[1] == "LN → BN")
-    assert rows[place + 1][:3] == ["Normalization", "LN → BN, the reference's EMA (not printed)", ""]
-    assert rows[place + 1][3].startswith("300.00 ○")
-    assert "Does the reference's EMA explain" in desk.run("document.querySelector('#table3').innerText")
-
-
 # --- Sorting ---------------------------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,7 @@ def evaluating(*datasets: str, **changes: Any) -> cells.Study:
 
 
 def found(folder, study, network: str, column: str, scale: int = 4, table: int = 1) -> Cell:
-    (only,) = [each for each in cells.collect(study, folder) if each.place == (table, network, scale, column)]
-    return only
+    return fabricate.cell(study, folder, network, column, table, scale)
 
 
 # --- Counts ----------------------------------------------------------------------------------------------------------
@@ -109,8 +108,7 @@ def test_warnings_are_said_for_ones_own_networks_too(tmp_path):
     study = fabricate.study(seeds=[0, 1])
     text = "HR and LR do not belong together: a, b"
     for seed in (0, 1):
-        fabricate.run(tmp_path, study, "no_fm", seed)
-        fabricate.quality(tmp_path, "no_fm", f"seed{seed}_best", "Set5", [30.0] * 5)
+        fabricate.trained(tmp_path, study, "no_fm", [30.0] * 5, seed)
         warnings = [{"kind": "pairs", "images": ["a", "b"], "text": text}]
         fabricate.evaluation(tmp_path, "no_fm", f"seed{seed}_best", warnings=warnings, lr={"Set5": {"origin": "made"}})
     cell = found(tmp_path, study, "no_fm", "set5_psnr", table=3)
@@ -223,9 +221,9 @@ def test_the_bicubic_row_is_explained_by_single_channel_files(tmp_path, scale):
     for part in (f"{legacy[1]:.4f}", "bridge", f"{converted[1]:.4f}"):
         assert part in ssim.note
     rest = legacy[1] - float(printed[1])
-    assert ("a rest of" in ssim.note) == (scale > 2)
-    assert scale == 2 or f"a rest of {rest:+.4f} stays, while PSNR agrees" in ssim.note
-    assert "a rest of" not in psnr.note
+    assert ("a difference of" in ssim.note) == (scale > 2)
+    assert scale == 2 or f"a difference of {rest:+.4f} remains, while PSNR agrees" in ssim.note
+    assert "a difference of" not in psnr.note
 
 
 def test_without_single_channel_files_none_is_named(tmp_path):
@@ -240,27 +238,22 @@ def test_without_single_channel_files_none_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("psnr", "ssim", "expected"),
+    ("psnr", "ssim", "metric", "expected"),
     [
-        (26.00, 0.70171, "explained"),  # 0.001 to either side
-        (26.00, 0.70169, "contradicted"),
-        (26.00, 0.70369, "explained"),
-        (26.00, 0.70371, "contradicted"),
-        (26.0101, 0.7020, "contradicted"),  # PSNR of the row does not agree, so nothing is explained
-        (26.0101, 0.7026, "explained"),  # SSIM agrees by itself
+        (26.00, 0.70171, "ssim", "explained"),  # 0.001 to either side
+        (26.00, 0.70169, "ssim", "contradicted"),
+        (26.00, 0.70369, "ssim", "explained"),
+        (26.00, 0.70371, "ssim", "contradicted"),
+        (26.0101, 0.7020, "ssim", "contradicted"),  # PSNR of the row does not agree, so nothing is explained
+        (26.0101, 0.7026, "ssim", "explained"),  # SSIM agrees by itself
+        (26.01, 0.7027, "psnr", "explained"),  # PSNR may keep no rest
+        (26.0101, 0.7027, "psnr", "contradicted"),
     ],
 )
-def test_how_much_ssim_may_keep(tmp_path, psnr, ssim, expected):
+def test_how_much_the_older_protocol_may_leave(tmp_path, psnr, ssim, metric, expected):
     fabricate.quality(tmp_path, "bicubic", "published", "Set14", [26.09] * 14, 0.7049)
     fabricate.quality(tmp_path, "bicubic", "legacy", "Set14", [psnr] * 14, ssim)
-    assert found(tmp_path, evaluating("Set14"), "bicubic", "set14_ssim").verdict == expected
-
-
-def test_psnr_may_keep_no_rest(tmp_path):
-    fabricate.quality(tmp_path, "bicubic", "published", "Set14", [26.09] * 14, 0.7049)
-    for value, expected in ((26.01, "explained"), (26.0101, "contradicted")):
-        fabricate.quality(tmp_path, "bicubic", "legacy", "Set14", [value] * 14, 0.7027)
-        assert found(tmp_path, evaluating("Set14"), "bicubic", "set14_psnr").verdict == expected
+    assert found(tmp_path, evaluating("Set14"), "bicubic", f"set14_{metric}").verdict == expected
 
 
 # --- The authors' own metric -----------------------------------------------------------------------------------------
@@ -275,7 +268,7 @@ def test_smsr_is_explained_by_its_authors_metric(tmp_path):
     fabricate.evaluation(tmp_path, "smsr", "published", 2, authors_metric=metric)
     psnr, ssim = (found(tmp_path, study, "smsr", f"set14_{each}", 2) for each in ("psnr", "ssim"))
     assert (psnr.published, psnr.verdict, ssim.verdict) == ("33.64", "explained", "rounding")
-    assert "33.623 dB, -0.0168 from the print" in psnr.note
+    assert "33.623 dB, -0.0168 from the published value" in psnr.note
     assert text in psnr.note
     for value, expected in ((33.62, "explained"), (33.6199, "contradicted"), (None, "contradicted")):
         metric["Set14"]["psnr"] = value

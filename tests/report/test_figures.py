@@ -141,7 +141,7 @@ def test_smoothing_is_a_running_mean():
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
-    """Bicubic and SAFMN are looked into; IMDN's weights are not there, no_fm is not trained, ln_bn failed."""
+    """Bicubic and SAFMN are inspected; IMDN's weights are not there, no_fm is not trained, ln_bn failed."""
     tmp_path = tmp_path_factory.mktemp("looked")
     study = fabricate.study(networks=["imdn"], variants=["safmn", "no_fm", "ln_bn"])
     fabricate.inspection(tmp_path, "bicubic", "published", 1.25, 30.0, features=False)
@@ -154,7 +154,7 @@ def test_figure_2_shows_each_map_with_its_index_and_says_what_is_missing(looked)
     words = looked[2]["figure2"]
     for part in ("Bicubic", "DI 1.25", "SAFMN", "DI 12.50", "LR x4: butterfly"):
         assert part in words
-    assert "Without IMDN: no weights at hand: `safmn fetch NAME --scale 4 --to DIR`" in words
+    assert "Without IMDN: no weights available: `safmn fetch NAME --scale 4 --to DIR`" in words
     assert "Without (a): w/o FM: not trained yet: `snakemake train_NAME`" in words
     assert "Without LN → BN: failed: no room left" in words
     svg = (looked[1] / "figures" / "figure2.svg").read_text(encoding="utf-8")
@@ -214,12 +214,12 @@ def test_the_numbers_of_the_figures_are_beside_them(looked):
 def test_without_weights_and_tests_the_figures_say_why(tmp_path):
     words = draw(fabricate.study(networks=["imdn"], variants=["safmn"]), tmp_path)
     for name in ("figure2", "figure5", "figure6"):
-        assert "Without Bicubic: not looked into yet" in words[name]
+        assert "Without Bicubic: not inspected yet" in words[name]
         assert "not trained yet" in words[name]
     data = {"train": ["T91"], "validation": ["BSDS200"], "test": []}
     words = draw(fabricate.study(data=data, variants=["safmn"]), tmp_path)
     for name in ("figure2", "figure5", "figure6"):
-        assert "tests on no images" in words[name]
+        assert "no test images" in words[name]
 
 
 def test_what_was_looked_at_elsewhere_is_not_compared(tmp_path):
@@ -228,7 +228,7 @@ def test_what_was_looked_at_elsewhere_is_not_compared(tmp_path):
     fabricate.inspection(tmp_path, "safmn", "seed0_best", 12.5, 31.5, image="bird")
     words = draw(study, tmp_path)
     for name in ("figure2", "figure6"):
-        assert "Without SAFMN: looked at another place" in words[name]
+        assert "Without SAFMN: inspected at another place" in words[name]
         assert "12.50" not in words[name]
 
 

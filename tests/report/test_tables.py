@@ -98,10 +98,26 @@ def test_printed_digits_are_the_papers(everything):
 
 
 def test_the_papers_columns_come_first_and_in_order(everything):
-    names = list(dict.fromkeys(name for name, _ in section(everything[1], "PSNR").headers if name))
-    assert names == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
-    names = list(dict.fromkeys(name for name, _ in section(everything[3], "PSNR").headers if name))
-    assert names == ["DIV2K_val", "Manga109", "Set5"]
+    for number, names in (
+        (1, ["Set5", "Set14", "B100", "Urban100", "Manga109"]),
+        (3, ["DIV2K_val", "Manga109", "Set5"]),
+    ):
+        assert list(dict.fromkeys(name for name, _ in section(everything[number], "PSNR").headers if name)) == names
+
+
+def test_published_measured_and_difference_stand_beside_each_other(measured, everything):
+    usual = {("paper", "measured", "difference"), ("measured",)}
+    relative = {"Time / SAFMN's", "Share of the six [%]"}  # a difference of these says nothing
+    for table in (*everything.values(), *measured[2].values()):
+        for part in table.sections:
+            for name, start, stop in rendering.spans(part.headers):
+                whats = tuple(what for _, what in part.headers[start:stop])
+                if name in relative:
+                    assert whats == ("paper", "measured")
+                elif part.title.startswith("Difference"):
+                    assert not name or whats in {("paper",), ("measured", "95 % interval")}
+                else:
+                    assert not name or whats in usual, (table.number, name, whats)
 
 
 def test_an_empty_study_renders_everywhere(everything):
@@ -131,12 +147,10 @@ def measured(tmp_path):
     fabricate.complexity(tmp_path, "no_fm", 239_520, 13_554_915_840, 76_600_000)
     hard = np.array([28.0, 29.0, 30.0, 31.0, 32.0])
     for seed, shift in ((0, 0.0), (1, 0.2)):
-        fabricate.run(tmp_path, study, "safmn", seed)
-        fabricate.quality(tmp_path, "safmn", f"seed{seed}_best", "Set5", list(hard + shift))
-    fabricate.run(tmp_path, study, "no_fm")
-    fabricate.quality(tmp_path, "no_fm", "seed0_best", "Set5", list(hard - [0.8, 0.9, 1.0, 1.1, 1.2]))
-    fabricate.run(tmp_path, study, "ln_none", **fabricate.collapsed(61))
-    fabricate.quality(tmp_path, "ln_none", "seed0_best", "Set5", list(hard - [5.0, 5.1, 5.2, 5.3, 5.4]))
+        fabricate.trained(tmp_path, study, "safmn", list(hard + shift), seed)
+    fabricate.trained(tmp_path, study, "no_fm", list(hard - [0.8, 0.9, 1.0, 1.1, 1.2]))
+    far = list(hard - [5.0, 5.1, 5.2, 5.3, 5.4])
+    fabricate.trained(tmp_path, study, "ln_none", far, **fabricate.collapsed(61))
     write_text(tmp_path / "training" / "no_mr" / "x4_seed0" / "failure.txt", "the disk is full\n")
     return study, tmp_path, build(study, tmp_path)
 
@@ -230,46 +244,36 @@ def test_the_summary_counts_printed_cells_by_verdict(measured):
 def test_a_study_at_x2_compares_its_ablation_there(tmp_path):
     study = fabricate.study(scales=[2])
     for name, values in (("safmn", [30.0, 31.0, 32.0]), ("no_fm", [29.0, 30.5, 31.0])):
-        fabricate.run(tmp_path, study, name, scale=2)
-        fabricate.quality(tmp_path, name, "seed0_best", "Set5", values, scale=2)
+        fabricate.trained(tmp_path, study, name, values, scale=2)
     part = section(build(study, tmp_path)[3], "Difference")
     assert [[each.text for each in row if each.header] for row in part.rows] == [["SAFM", "(a): w/o FM", "x2"]]
     assert entry(part, "(a): w/o FM", "Set5 [dB]", "measured").text == "-0.833"
 
 
-def test_table_2_marks_what_is_no_gpus_and_shows_ratios(tmp_path):
-    fabricate.runtime(tmp_path, {"safmn": 200.0, "imdn": 190.0})
+@pytest.mark.parametrize(
+    ("provenance", "mark", "verdict"), [(fabricate.PROVENANCE, " (CPU)", "not comparable"), (fabricate.GPU, "", "")]
+)
+def test_tables_2_and_5_mark_what_is_no_gpus_and_show_ratios(tmp_path, provenance, mark, verdict):
+    fabricate.runtime(tmp_path, {"safmn": 200.0, "imdn": 190.0}, provenance)
     fabricate.memory(tmp_path, {"safmn": 64.9, "imdn": 200.28})
-    table = build(fabricate.study(networks=["imdn"]), tmp_path)[2]
-    part = section(table, "Memory")
-    assert entry(part, "IMDN", "#Avg. Time [ms]", "measured").text == "190.00 (CPU)"
-    assert entry(part, "IMDN", "#Avg. Time [ms]", "difference").text == ""
-    assert entry(part, "IMDN", "Time / SAFMN's", "paper").text == "0.95"  # 10.22 / 10.71
-    assert entry(part, "IMDN", "Time / SAFMN's", "measured").text == "0.95"
-    assert entry(part, "IMDN", "Time / SAFMN's", "measured").verdict == "not comparable"
-    assert entry(part, "IMDN", "Time / SAFMN's", "paper").verdict == ""
+    titles = [line["operation"] for line in printed(5)]
+    fabricate.operations(tmp_path, dict(zip(titles, (10, 20, 30, 20, 10, 10), strict=True)), provenance)
+    built = build(fabricate.study(networks=["imdn"]), tmp_path)
+    part = section(built[2], "Memory")
+    assert entry(part, "IMDN", "#Avg. Time [ms]", "measured").text == f"190.00{mark}"
+    assert (entry(part, "IMDN", "#Avg. Time [ms]", "difference").text == "") == bool(mark)
+    shown, own = (entry(part, "IMDN", "Time / SAFMN's", what) for what in ("paper", "measured"))
+    assert (shown.text, shown.verdict) == ("0.95", "")  # 10.22 / 10.71
+    assert (own.text, own.verdict) == ("0.95", verdict)
     assert entry(part, "SAFMN", "#GPU Mem. [MiB]", "measured").text == "64.90 (predicted)"
-    assert any("predicted without a GPU" in fact for fact in table.facts)
-    assert any("CPU (Test CPU)" in fact for fact in table.facts)
-
-
-def test_table_5_shows_shares(tmp_path):
-    titles = [line["operation"] for line in printed(5)]
-    fabricate.operations(tmp_path, dict(zip(titles, (10, 20, 30, 20, 10, 10), strict=True)))
-    part = section(build(fabricate.study(), tmp_path)[5], "Runtime")
-    assert [row[-1].text for row in part.rows] == ["10.0", "20.0", "30.0", "20.0", "10.0", "10.0"]
-    assert part.rows[0][-2].text == "7.3"  # 46.5 of 637.5
-    assert {row[-1].verdict for row in part.rows} == {"not comparable"}  # a CPU's
-    assert {row[-2].verdict for row in part.rows} == {""}
-
-
-def test_ratios_and_shares_of_a_gpu_are_not_marked(tmp_path):
-    fabricate.runtime(tmp_path, {"safmn": 10.0, "imdn": 9.0}, fabricate.GPU)
-    titles = [line["operation"] for line in printed(5)]
-    fabricate.operations(tmp_path, dict.fromkeys(titles, 10.0), fabricate.GPU)
-    tables = build(fabricate.study(networks=["imdn"]), tmp_path)
-    assert entry(section(tables[2], "Memory"), "IMDN", "Time / SAFMN's", "measured").verdict == ""
-    assert {row[-1].verdict for row in section(tables[5], "Runtime").rows} == {""}
+    assert any("predicted without a GPU" in fact for fact in built[2].facts)
+    assert any(("CPU (Test CPU)" if mark else "RTX 3090") in fact for fact in built[2].facts)
+    other = entry(section(built[2], "Time in other ways"), "SAFMN", "one pass, no warm-up", "mean [ms]")
+    assert other.text == f"400.00{mark}"
+    rows = section(built[5], "Runtime").rows
+    assert [row[-1].text for row in rows] == ["10.0", "20.0", "30.0", "20.0", "10.0", "10.0"]
+    assert rows[0][-2].text == "7.3"  # 46.5 of 637.5
+    assert ({row[-1].verdict for row in rows}, {row[-2].verdict for row in rows}) == ({verdict}, {""})
 
 
 @pytest.mark.parametrize(
@@ -329,12 +333,6 @@ def test_table_2_has_the_habit_and_the_other_modes_beside_the_main_column(tmp_pa
     flat = {line["row"]: line for line in table.flat}
     assert flat["safmn"]["runtime half [ms]"] == 2.5
     assert flat["imdn"]["runtime one pass without warm-up [ms]"] == 16.0
-
-
-def test_other_ways_on_a_cpu_are_marked_so(tmp_path):
-    fabricate.runtime(tmp_path, {"safmn": 10.0})
-    part = section(build(fabricate.study(), tmp_path)[2], "Time in other ways")
-    assert entry(part, "SAFMN", "one pass, no warm-up", "mean [ms]").text == "20.00 (CPU)"
 
 
 @pytest.fixture

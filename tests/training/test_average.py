@@ -59,18 +59,6 @@ def test_statistics_are_left_at_their_start_as_in_the_reference_trainer():
     assert not torch.equal(followed[1].running_mean, torch.zeros(4))
 
 
-def test_the_two_policies_give_other_images_but_the_same_weights():
-    followed = network()
-    averages = [Average(followed, 0.9, buffers=policy) for policy in ("track", "frozen")]
-    for _ in wander(followed, 5):
-        for average in averages:
-            average.update()
-    for one, other in zip(*(average.network.parameters() for average in averages), strict=True):
-        assert torch.equal(one, other)
-    image = torch.rand(1, 3, 6, 6)
-    assert not torch.allclose(*(average.network(image) for average in averages))
-
-
 def test_starts_at_the_weights_and_stays_in_eval_mode():
     followed = network()
     average = Average(followed, 0.999)

@@ -30,10 +30,3 @@ def test_same_as_torch(iterations, highest, lowest):
         assert learning_rate(iteration, iterations, highest, lowest) == pytest.approx(expected, rel=1e-9, abs=1e-15)
         optimiser.step()
         scheduler.step()
-
-
-def test_ends_meet():
-    assert learning_rate(0, 100, 1e-3, 1e-5) == 1e-3
-    assert learning_rate(100, 100, 1e-3, 1e-5) == pytest.approx(1e-5)
-    rates = [learning_rate(i, 100, 1e-3, 1e-5) for i in range(101)]
-    assert rates == sorted(rates, reverse=True)

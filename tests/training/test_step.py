@@ -246,14 +246,10 @@ def test_a_recording_that_runs_out_of_memory_says_that(cuda):
         captured(capture.WARM_UP, lr, hr)
 
 
-def test_what_is_recorded_is_asked_for_by_the_study():
-    step = SimpleNamespace(device=CPU)
-    assert capture.as_asked(step, RunSettings(cuda_graph=True)) is step
-    assert capture.as_asked(step, RunSettings()) is step
-
-
-def test_a_study_that_asks_for_it_gets_a_recorded_step(cuda):
+@pytest.mark.parametrize(
+    ("device", "asked", "recorded"), [("cpu", True, False), ("cuda", False, False), ("cuda", True, True)]
+)
+def test_a_step_is_recorded_if_the_study_asks_for_it_on_cuda(cuda, device, asked, recorded):
     step = TrainStep(network(), USUAL, CPU)
-    step.device = torch.device("cuda")
-    assert isinstance(capture.as_asked(step, RunSettings(cuda_graph=True)), CapturedStep)
-    assert capture.as_asked(step, RunSettings()) is step
+    step.device = torch.device(device)
+    assert isinstance(capture.as_asked(step, RunSettings(cuda_graph=asked)), CapturedStep) == recorded
