@@ -120,7 +120,7 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Summarise `provenance.json`: `what` and `facts` (key -> text) for each kind of result and environment."""
     if gathered is None:
         return []
-    times = Counter((each["what"], each["environment"]) for each in gathered["results"])
+    times = Counter((result["what"], result["environment"]) for result in gathered["results"])
     return [
         {
             "what": f"{KINDS[what]} ({count} records)" if count > 1 else KINDS[what],
@@ -135,18 +135,18 @@ def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
     if not judged:
         return {}
     rows = []
-    for each in judged:
+    for result in judged:
         sides = [
-            (sentences.number(each.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
-            for side in (each.printed, each.measured)
+            (sentences.number(result.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
+            for side in (result.printed, result.measured)
         ]
-        rows.append({"claim": each.claim, "sides": sides, "note": each.measured.note})
+        rows.append({"claim": result.claim, "sides": sides, "note": result.measured.note})
     return {
         "summary": sentences.summary(judged),
         "doubtful": sentences.doubtful(judged),
         "rows": rows,
         "meanings": claims.MEANINGS,
-        "notes": {each.claim.id: each.claim.note for each in judged if each.claim.note},
+        "notes": {result.claim.id: result.claim.note for result in judged if result.claim.note},
         "rules": sentences.RULES,
     }
 
@@ -156,7 +156,7 @@ def _with_code(text: str) -> Any:
     from markupsafe import Markup, escape
 
     pieces = re.split("`([^`]+)`", text)
-    marked = (Markup("<code>{}</code>").format(each) if odd % 2 else escape(each) for odd, each in enumerate(pieces))
+    marked = (Markup("<code>{}</code>").format(piece) if odd % 2 else escape(piece) for odd, piece in enumerate(pieces))
     return Markup("").join(marked)
 
 

@@ -1,4 +1,4 @@
-# Report: a join of everything above with the paper's numbers. Renders from a half-finished study, too.
+# Report: joins all results with the paper's numbers. Works with an unfinished study, too.
 
 
 FIGURES = ["figure1", "figure2", "figure5", "figure6", "figure7"]
