@@ -10,8 +10,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from safmn.data import catalogue, download, sources
+from safmn.data import catalogue, sources
 from safmn.data.catalogue import HR
+from safmn.data.download import checksums
 from safmn.data.fetching import Fetcher, Task
 from safmn.data.remote import Corrections, Remote, corrections
 from safmn.errors import UserError
@@ -176,7 +177,7 @@ def listing(facts: Corrections) -> list[dict[str, Any]]:
 
 
 def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], facts: Corrections) -> dict[str, Any]:
-
+    """Fetch, and return what `--json` prints."""
     scales = set(args.scale or (2, 3, 4))
     root = Path(args.to).expanduser()
     fetcher = Fetcher(root, facts, args.attempts, args.jobs, args.keep_archives)
@@ -201,7 +202,7 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], f
                 "name": task.remote.name,
                 "path": str(task.path),
                 "bytes": task.path.stat().st_size,
-                "sha256": download.checksums(task.path)["sha256"],
+                "sha256": checksums(task.path)["sha256"],
             }
             for task in tasks
             if task.archive is None and task.path is not None

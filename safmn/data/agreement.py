@@ -56,13 +56,13 @@ def compare(lr: NDArray[np.uint8], hr: NDArray[np.uint8], scale: int) -> Agreeme
     if min(height, width) < MIN_SIDE:
         return Agreement(None)
     inside = np.ascontiguousarray(hr[: height * scale, : width * scale])
-    made = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    first, second = _structure(made), _structure(lr)
+    reduced = cv2.resize(inside, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    first, second = _structure(reduced), _structure(lr)
     if first.std() < 0.25 and second.std() < 0.25:  # grey levels: both are flat
-        return Agreement(None, _colours(made, lr))
+        return Agreement(None, _colours(reduced, lr))
     correlation = _correlation(first, second)
     if correlation >= SURE:
-        return Agreement(correlation, _colours(made, lr))
+        return Agreement(correlation, _colours(reduced, lr))
     move, best = max(_moved(first, second), key=lambda candidate: candidate[1])
     chance = 2 * math.sqrt(max(0.0, 1 - best**2) / first.size)
     if best > DOUBTFUL and best - correlation > GAIN * best + chance:
@@ -71,7 +71,7 @@ def compare(lr: NDArray[np.uint8], hr: NDArray[np.uint8], scale: int) -> Agreeme
         return Agreement(correlation, "LR shows another picture than HR")
     if correlation < DOUBTFUL:
         return Agreement(correlation, "LR hardly agrees with HR: strong noise, or another picture")
-    return Agreement(correlation, _colours(made, lr))
+    return Agreement(correlation, _colours(reduced, lr))
 
 
 def _structure(image: NDArray[np.uint8]) -> Plane:
@@ -87,15 +87,15 @@ def _correlation(first: Plane, second: Plane) -> float:
     return float((first * second).sum()) / norm if norm > 1e-6 * first.size else 0.0
 
 
-def _moved(made: Plane, lr: Plane) -> list[tuple[str, float]]:
+def _moved(reduced: Plane, lr: Plane) -> list[tuple[str, float]]:
     """Return (what may have been done to LR, the correlation if that is undone)."""
     square = lr.shape[0] == lr.shape[1]
     turns = [turn for turn in TURNS if square or turn in list(TURNS)[:3]]
-    candidates = [(turn, _correlation(TURNS[turn](made), lr)) for turn in turns]
+    candidates = [(turn, _correlation(TURNS[turn](reduced), lr)) for turn in turns]
     steps = range(-MAX_SHIFT, MAX_SHIFT + 1)
     for down, right in ((down, right) for down in steps for right in steps if (down, right) != (0, 0)):
         rows, columns = (_overlap(step, length) for step, length in zip((down, right), lr.shape, strict=True))
-        correlation = _correlation(made[rows[1], columns[1]], lr[rows[0], columns[0]])
+        correlation = _correlation(reduced[rows[1], columns[1]], lr[rows[0], columns[0]])
         candidates.append((f"shifted by {down} pixels down and {right} to the right", correlation))
     return candidates
 
@@ -105,13 +105,13 @@ def _overlap(step: int, length: int) -> tuple[slice, slice]:
     return slice(max(step, 0), length + min(step, 0)), slice(max(-step, 0), length + min(-step, 0))
 
 
-def _colours(made: NDArray[np.uint8], lr: NDArray[np.uint8]) -> str:
+def _colours(reduced: NDArray[np.uint8], lr: NDArray[np.uint8]) -> str:
     """Return what is wrong with the colours of pictures that agree in structure; "" if nothing is."""
-    expected, given = made.astype(np.float32), lr.astype(np.float32)
-    straight, exchanged = (float(np.abs(expected - image).mean()) for image in (given, given[..., ::-1]))
+    expected, actual = reduced.astype(np.float32), lr.astype(np.float32)
+    straight, exchanged = (float(np.abs(expected - image).mean()) for image in (actual, actual[..., ::-1]))
     if straight > 4 and exchanged < 0.5 * straight:
         return "LR has red and blue exchanged"
-    shift = float(given.mean() - expected.mean())
+    shift = float(actual.mean() - expected.mean())
     if abs(shift) > MAX_LEVELS:
         return f"LR is {abs(shift):.0f} grey levels {'brighter' if shift > 0 else 'darker'} than HR"
     return ""

@@ -10,6 +10,7 @@ Names match where the same exchange (`_HR` for `_LR`, `x4` added) turns one into
 compared in one Unicode form, NFC: a Mac writes the other one.
 """
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -99,21 +100,21 @@ def list_images(folder: Path) -> list[Path]:
             raise UserError(f"{folder} has a file whose name is not UTF-8 ({entry.name!r}): rename it")
         if entry.suffix.lower() in _OTHER_PICTURES:
             raise UserError(f"{entry} is in a format that is not read: convert it to PNG, or remove it")
-    found = [entry for entry in entries if entry.suffix.lower() in images.SUFFIXES and not entry.is_dir()]
-    if not found:
+    pictures = [entry for entry in entries if entry.suffix.lower() in images.SUFFIXES and not entry.is_dir()]
+    if not pictures:
         raise UserError(f"{folder} has no image ({', '.join(images.SUFFIXES)}): check the path")
-    return found
+    return pictures
 
 
 def by_name(files: list[Path]) -> dict[str, Path]:
     """Return name without suffix, in NFC -> file; raise UserError where two files have one name."""
-    found: dict[str, Path] = {}
+    names: dict[str, Path] = {}
     for file in files:
         name = unicodedata.normalize("NFC", file.stem)
-        if name in found:
-            raise UserError(f"{found[name]} and {file} have one name: remove or rename one")
-        found[name] = file
-    return found
+        if name in names:
+            raise UserError(f"{names[name]} and {file} have one name: remove or rename one")
+        names[name] = file
+    return names
 
 
 def fits(hr: tuple[int, int], lr: tuple[int, int], scale: int) -> bool:
@@ -128,31 +129,35 @@ def _hr_folder(folder: Path, scale: int) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: check the path")
     inner = _folders(folder)
-    found = [entry for entry in inner if entry.name == "HR"] or [each for each in inner if each.name.endswith("_HR")]
-    if not found and not _has_pictures(folder):
-        found = [entry for entry in inner if _HR.search(entry.name) and not _is_lr(entry)]
-        found = found or [entry for entry in inner if _scales_of(entry.name) == {scale} and not _is_lr(entry)]
-    if len(found) > 1:
-        raise UserError(f"{folder} holds {' and '.join(each.name for each in found)}: name the one that is meant")
-    chosen = found[0] if found else folder
-    if not _has_pictures(chosen):  # HR/x4/NAME_HR_x4.png
-        below = [entry for entry in _folders(chosen) if _scales_of(entry.name) == {scale} and not _is_lr(entry)]
+    candidates = [path for path in inner if path.name == "HR"] or [path for path in inner if path.name.endswith("_HR")]
+    if not candidates and not _has_pictures(folder):
+        candidates = [path for path in inner if _HR.search(path.name) and not _is_lr(path)]
+        candidates = candidates or _of_scale(inner, scale)
+    if len(candidates) > 1:
+        names = " and ".join(path.name for path in candidates)
+        raise UserError(f"{folder} holds {names}: name the one that is meant")
+    hr_folder = candidates[0] if candidates else folder
+    if not _has_pictures(hr_folder):  # HR/x4/NAME_HR_x4.png
+        below = _of_scale(_folders(hr_folder), scale)
         if len(below) == 1:
             return below[0]
-    return chosen
+    return hr_folder
+
+
+def _of_scale(folders: list[Path], scale: int) -> list[Path]:
+    return [path for path in folders if _scales_of(path.name) == {scale} and not _is_lr(path)]
 
 
 def _usual_lr(hr_folder: Path, scale: int) -> Path | None:
     """Return `LR_bicubic/X4` beside HR, in any case of letters; the documented spelling is preferred."""
     if not hr_folder.name.upper().endswith("HR") or not (hr_folder.name[:-2] == "" or hr_folder.name[-3] == "_"):
         return None
-    wanted = hr_folder.name[:-2] + "LR_bicubic", f"X{scale}"
-    documented = hr_folder.with_name(wanted[0]) / wanted[1]
+    documented = hr_folder.with_name(hr_folder.name[:-2] + "LR_bicubic") / f"X{scale}"
     if documented.is_dir():
         return documented
     for outer in _folders(hr_folder.parent):
-        if outer.name.lower() == wanted[0].lower():
-            return next((each for each in _folders(outer) if each.name.lower() == wanted[1].lower()), None)
+        if outer.name.lower() == documented.parent.name.lower():
+            return next((path for path in _folders(outer) if path.name.lower() == documented.name.lower()), None)
     return None
 
 
@@ -166,27 +171,26 @@ def _near(hr_folder: Path) -> list[Path]:
     parents = [hr_folder.parent]
     if _SCALE.fullmatch(hr_folder.name) and _HR.search(hr_folder.parent.name):
         named, parents = True, [hr_folder.parent, hr_folder.parent.parent]
-    for parent in parents:
-        for each in _folders(parent):
-            related = hr_folder.name.lower() in each.name.lower() or _is_lr(each) or _scales_of(each.name)
-            if each != hr_folder and (named or related or _HR.search(each.name)):
-                tops.append(each)
-    found, budget = [], _MAX_FOLDERS
-    for top in tops:
-        for each, depth in _below(top):
-            if (depth > 1 and not _LR.search(_seen_from(hr_folder, each))) or budget <= 0:
-                continue
-            budget -= 1
-            if each != hr_folder and _has_pictures(each) and each not in found:
-                found.append(each)
-    return found
+    for folder in (folder for parent in parents for folder in _folders(parent)):
+        related = hr_folder.name.lower() in folder.name.lower() or _is_lr(folder) or _scales_of(folder.name)
+        if folder != hr_folder and (named or related or _HR.search(folder.name)):
+            tops.append(folder)
+    folders = [
+        folder
+        for top in tops
+        for folder, depth in _below(top)
+        if depth < 2 or _LR.search(_seen_from(hr_folder, folder))
+    ]
+    near = dict.fromkeys(folder for folder in folders[:_MAX_FOLDERS] if folder != hr_folder and _has_pictures(folder))
+    return list(near)
 
 
 def _below(folder: Path, depth: int = 0) -> Iterator[tuple[Path, int]]:
+    """Yield a folder and those in it with their depth, which is 0 to 2."""
     yield folder, depth
     if depth < 2:
-        for each in _folders(folder):
-            yield from _below(each, depth + 1)
+        for inner in _folders(folder):
+            yield from _below(inner, depth + 1)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -208,11 +212,10 @@ def _has_pictures(folder: Path) -> bool:
 
 def _is_lr(folder: Path) -> bool:
     """Return whether it is an LR folder by its name or, where that is only a scale (X4), by those above it."""
-    if _LR.search(folder.name):
-        return True
-    return _SCALE.fullmatch(folder.name) is not None and any(
-        _LR.search(each.name) for each in (folder.parent, folder.parent.parent)
-    )
+    names = [folder.name]
+    if _SCALE.fullmatch(folder.name):
+        names += [folder.parent.name, folder.parent.parent.name]
+    return any(_LR.search(name) for name in names)
 
 
 def _scales_of(name: str) -> set[int]:
@@ -223,7 +226,7 @@ def _seen_from(hr_folder: Path, lr_folder: Path) -> str:
     """Return the path of an LR folder relative to the HR folder or to the one that holds both."""
     if hr_folder in lr_folder.parents:
         return lr_folder.relative_to(hr_folder).as_posix()
-    above = next(each for each in hr_folder.parents if each in lr_folder.parents or each == lr_folder)
+    above = next(path for path in hr_folder.parents if path in lr_folder.parents or path == lr_folder)
     return lr_folder.relative_to(above).as_posix()
 
 
@@ -237,12 +240,10 @@ def _search(
         seen = _seen_from(hr_folder, folder)
         partners = None
         if not (scales := _scales_of(seen)) or scale in scales:
-            try:
+            with contextlib.suppress(UserError):
                 partners = _partners(hr, by_name(list_images(folder)), scale)
-            except UserError:
-                partners = None
         sample = _sample(list(hr))
-        if partners and all(fits(images.size(hr[each]), images.size(partners[each]), scale) for each in sample):
+        if partners and all(fits(images.size(hr[name]), images.size(partners[name]), scale) for name in sample):
             fitting[folder] = partners
         elif _LR.search(seen):
             unused.append(folder)
@@ -290,15 +291,15 @@ def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[s
             continue
         if not partners:
             continue
-        sample = [(files[each], partners[each]) for each in _sample(list(files))]
+        sample = [(files[name], partners[name]) for name in _sample(list(files))]
         for scale in SCALES:
-            if all(fits(images.size(large), images.size(small), scale) for small, large in sample):
-                if not _same_picture(sample[0][1], sample[0][0], scale):
-                    continue
-                said = f"{folder} has the images of {other} at 1/{scale} of their size"
+            if not all(fits(images.size(large), images.size(small), scale) for small, large in sample):
+                continue
+            if _same_picture(sample[0][1], sample[0][0], scale):
+                remark = f"{folder} has the images of {other} at 1/{scale} of their size"
                 if _HR.search(other.name):
-                    raise UserError(f"{said}, so it is an LR folder: give {other}, or move one of them elsewhere")
-                return [f"{said}: if it is their LR, give {other} instead"]
+                    raise UserError(f"{remark}, so it is an LR folder: give {other}, or move one of them elsewhere")
+                return [f"{remark}: if it is their LR, give {other} instead"]
     return []
 
 
@@ -321,15 +322,15 @@ def _partners(
             return {name: lr[rule(name)] for name in hr}
     first = next(iter(hr))
     rules = {marks: sum(_shared(first, other)) for other in lr if (marks := _marks(first, other))}
-    for marks in sorted(rules, key=lambda each: -rules[each]):
-        found: dict[str, Path] = {}
+    for marks in sorted(rules, key=rules.__getitem__, reverse=True):
+        partners: dict[str, Path] = {}
         for name in hr:
-            partner = next((each for each in _exchanged(name, marks) if each in lr), None)
+            partner = next((other for other in _exchanged(name, marks) if other in lr), None)
             if partner is None:
                 break
-            found[name] = lr[partner]
-        if len(found) == len(hr) == len(set(found.values())):
-            return found
+            partners[name] = lr[partner]
+        if len(partners) == len(hr) == len(set(partners.values())):
+            return partners
     if must is not None:
         name = next((name for name in hr if f"{name}x{scale}" not in lr), first)
         raise UserError(
@@ -369,35 +370,34 @@ def _in_one_folder(folder: Path, files: Mapping[str, Path], scale: int) -> dict[
         UserError: HR and LR that are not paired throughout, or of another scale.
     """
     sizes = {name: images.size(file) for name, file in files.items()}
-    for ratio in (scale, *(each for each in SCALES if each != scale)):
+    for ratio in (scale, *(other for other in SCALES if other != scale)):
         large = defaultdict(list)
         for name, (height, width) in sizes.items():
             large[height // ratio, width // ratio].append(name)
         small = [name for name in files if large.get(sizes[name])]
         tally: Counter[Marks] = Counter()
         for name in small[:8]:
-            others = sorted(large[sizes[name]], key=lambda each: -sum(_shared(each, name)))
-            tally.update({marks: 1 for each in others[:2] if (marks := _marks(each, name, digits=True))})
+            others = sorted(large[sizes[name]], key=lambda other: -sum(_shared(other, name)))
+            tally.update({marks: 1 for other in others[:2] if (marks := _marks(other, name, digits=True))})
         for marks, _ in tally.most_common():
             pairs = {}
             for name in files:
-                found = (
-                    each for each in _exchanged(name, marks) if each in files and fits(sizes[name], sizes[each], ratio)
-                )
-                if (partner := next(found, None)) is not None:
+                others = [other for other in _exchanged(name, marks) if other in files]
+                partner = next((other for other in others if fits(sizes[name], sizes[other], ratio)), None)
+                if partner is not None:
                     pairs[name] = partner
             sample = _sample(list(pairs.items()))
             same = sum(_same_picture(files[first], files[second], ratio) for first, second in sample)
             if not pairs or 2 * same <= len(sample):
                 continue
             first, second = next(iter(pairs.items()))
-            said = f"{folder} holds HR and x{ratio} LR together ({files[first].name}, {files[second].name})"
+            both = f"{folder} holds HR and x{ratio} LR together ({files[first].name}, {files[second].name})"
             if ratio != scale:
-                raise UserError(f"{said}, not x{scale}: evaluate them at x{ratio}, or move HR to a folder of its own")
+                raise UserError(f"{both}, not x{scale}: evaluate them at x{ratio}, or move HR to a folder of its own")
             alone = sorted(set(files) - set(pairs) - set(pairs.values()))
             if alone or set(pairs) & set(pairs.values()) or len(set(pairs.values())) < len(pairs):
                 odd = files[alone[0]].name if alone else files[first].name
-                raise UserError(f"{said}, but {odd} is in no pair: move HR to a folder of its own")
+                raise UserError(f"{both}, but {odd} is in no pair: move HR to a folder of its own")
             return pairs
     return None
 
@@ -408,8 +408,8 @@ def _sample(items: list[Item]) -> list[Item]:
 
 
 def _same_picture(hr: Path, lr: Path, scale: int) -> bool:
-    found = agreement.compare(images.read(lr), images.read(hr), scale).correlation
-    return found is None or found > SAME_PICTURE
+    correlation = agreement.compare(images.read(lr), images.read(hr), scale).correlation
+    return correlation is None or correlation > SAME_PICTURE
 
 
 def _is_text(name: str) -> bool:

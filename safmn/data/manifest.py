@@ -158,7 +158,7 @@ def load(model: type[AnyModel], file: Path, advice: str) -> AnyModel:
 def differences(ours: Manifest, theirs: Manifest) -> list[str]:
     """Return what differs between the data of two manifests, a sentence each; empty for the same data."""
     first, second = ({pair.name: pair for pair in manifest.images} for manifest in (ours, theirs))
-    found = [
+    sentences = [
         _listed(first.keys() - second.keys(), "only in the first"),
         _listed(second.keys() - first.keys(), "only in the second"),
     ]
@@ -172,10 +172,10 @@ def differences(ours: Manifest, theirs: Manifest) -> list[str]:
                 sizes.add(name)
             elif not a.has_pixels_of(b, kind):
                 (decoded if a.has_file_of(b, kind) else pixels).add(name)
-        found.append(_listed(sizes, f"of another {kind.upper()} size"))
-        found.append(_listed(pixels, f"with other {kind.upper()} pixels"))
-        found.append(_listed(decoded, f"with other {kind.upper()} pixels decoded from the same file"))
-    return [text for text in found if text]
+        sentences.append(_listed(sizes, f"of another {kind.upper()} size"))
+        sentences.append(_listed(pixels, f"with other {kind.upper()} pixels"))
+        sentences.append(_listed(decoded, f"with other {kind.upper()} pixels decoded from the same file"))
+    return [text for text in sentences if text]
 
 
 def remarks(ours: Manifest, theirs: Manifest) -> list[str]:
@@ -189,8 +189,11 @@ def remarks(ours: Manifest, theirs: Manifest) -> list[str]:
         if a.has_pixels_of(b, kind) and not a.has_file_of(b, kind)
     }
     origins = {a.name for a, b in both if a.lr.origin != b.lr.origin}
-    found = [_listed(files, "with the same pixels in another file"), _listed(origins, "with LR of another origin")]
-    return [text for text in found if text]
+    sentences = [
+        _listed(files, "with the same pixels in another file"),
+        _listed(origins, "with LR of another origin"),
+    ]
+    return [text for text in sentences if text]
 
 
 def _digest(images: Iterable[HashedPair]) -> str:

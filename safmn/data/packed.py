@@ -183,8 +183,8 @@ class Pairs:
         for index, name in enumerate(self.names):
             if doubt := self.doubt(index):
                 doubts.setdefault(doubt, []).append(name)
-        found = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
-        return found + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
+        doubtful = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
+        return doubtful + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
 
 
 def describe_lr(summary: dict[str, Any]) -> str:
