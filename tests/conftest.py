@@ -36,7 +36,7 @@ def checkpoints() -> Path:
 @pytest.fixture(autouse=True)
 def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """No lines of progress, which come where a machine is slow: a message can then be asked to be the only line."""
-    monkeypatch.setattr("safmn.quality.progress.PATIENCE", math.inf)
+    monkeypatch.setattr("safmn.progress.PATIENCE", math.inf)
 
 
 @pytest.fixture

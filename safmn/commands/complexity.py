@@ -4,7 +4,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from safmn.errors import UserError
+from safmn import networks, provenance
+from safmn.commands import output
+from safmn.cost.complexity import warnings
+from safmn.cost.identity import of_counts
+from safmn.device.description import describe
+from safmn.errors import UserError, one_line
+from safmn.files import read_json, write_json
+from safmn.networks.registry import Network
+from safmn.networks.variants import discover
+from safmn.paper import verdicts
+from safmn.paper.published import PrintedCell
+from safmn.paper.verdicts import Verdict
+from safmn.provenance import Begun
+from safmn.report import counts
 
 HELP = (
     "Counts parameters (K), FLOPs (G, one multiply-add is one) and activations (M, elements that convolutions and "
@@ -26,10 +39,11 @@ units:
 """
 
 COLUMNS = {"params": "K", "flops": "G", "activations": "M"}
+HEADERS = ("network", "scale", "figure", "counted", "exactly", "printed", "where", "verdict")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the arguments."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="networks, as `safmn list` shows them")
     parser.add_argument(
         "--scale",
@@ -62,34 +76,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Counts each network at each scale, once."""
-    import json
-    import sys
-
-    from safmn import networks, provenance
-    from safmn.cost.complexity import warnings
-    from safmn.cost.identity import of_counts
-    from safmn.errors import one_line
-    from safmn.files import write_json
-
+    """Count each network at each scale, print the counts and check them."""
     begun = provenance.begin()
     infos = [networks.info(name) for name in dict.fromkeys(args.names)]
-    keys = {each.name: of_counts(each.name) for each in infos}
+    keys = {network.name: of_counts(network.name) for network in infos}
     if args.out is not None and args.out.suffix == ".json" and len(infos) > 1:
         raise UserError(f"--out {args.out} is one file but {len(infos)} networks are asked for: name a folder")
     if args.keep:
-        infos = [each for each in infos if not _is_counted(args.out, each, keys[each.name])]
-    if not infos:
-        if args.record:
-            write_json(args.record, keys)
-        return
-    from safmn.report import counts
+        infos = [network for network in infos if not _is_counted(args.out, network, keys[network.name])]
+    if infos:
+        failures = _count(args, infos, keys, begun)
+        if failures:
+            raise UserError("; ".join(map(one_line, failures)))
+    if args.record:
+        write_json(args.record, keys)
 
-    contradictions: list[str] = []
-    failures: list[str] = []
+
+def _count(args: argparse.Namespace, infos: list[Network], keys: dict[str, str], begun: Begun) -> list[str]:
+    """Count, print and write; return what failed or contradicts the paper."""
     records: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     notes: list[str] = []
+    failures: list[str] = []
+    contradictions: list[str] = []
     for network in infos:
         try:
             own, judged = counts.judge(network, args.scale)
@@ -99,35 +108,32 @@ def run(args: argparse.Namespace) -> None:
             failures.append(str(error))  # the others are counted all the same
             continue
         records += own
-        for text in (text for record in own for text in warnings(record)):
-            print(f"safmn complexity: warning: {text}", file=sys.stderr)
-        refused = counts.refusals(network.name, judged)
-        contradictions += refused
-        for cell, verdict in judged:
-            if verdict.note:
-                print_ = f"{cell.printed} {cell.unit}"
-                notes.append(f"{network.name}, {cell}, printed {print_}, {verdict.verdict}: {verdict.note}")
         lines += _lines(own, judged)
+        for text in (text for record in own for text in warnings(record)):
+            output.warn("complexity", text)
+        notes += [
+            f"{network.name}, {cell}, printed {cell.printed} {cell.unit}, {verdict.verdict}: {verdict.note}"
+            for cell, verdict in judged
+            if verdict.note
+        ]
+        refused = counts.refusals(network.name, judged) if args.check else []
+        contradictions += refused
         if args.out is not None:
             file = args.out if args.out.suffix == ".json" else args.out / f"{network.name}.json"
-            if args.check and refused:
-                file.unlink(missing_ok=True)  # an earlier count of the same name does not hold any more
+            if refused:
+                file.unlink(missing_ok=True)  # an earlier count of the same name is no longer valid
             else:
                 write_json(file, _document(network.name, own, begun) | {"key": keys[network.name]})
     if args.json and records:
-        print(json.dumps(records[0] if len(records) == 1 else records, indent=2, ensure_ascii=False))
+        output.print_json(records[0] if len(records) == 1 else records)
     else:
-        _print(lines, notes)
-    if args.check and contradictions:
-        failures.append(str(counts.refusal(contradictions)))
-    if failures:
-        raise UserError("; ".join(map(one_line, failures)))
-    if args.record:
-        write_json(args.record, keys)
+        output.print_table(HEADERS, lines, right=("counted", "exactly", "printed"))
+        for note in notes:
+            print(note)
+    return failures + ([str(counts.refusal(contradictions))] if contradictions else [])
 
 
-def _is_counted(folder: Path | None, network: Any, key: str) -> bool:
-    from safmn.files import read_json
+def _is_counted(folder: Path | None, network: Network, key: str) -> bool:
 
     try:
         content = read_json(folder / f"{network.name}.json") if folder else {}
@@ -136,11 +142,8 @@ def _is_counted(folder: Path | None, network: Any, key: str) -> bool:
     return isinstance(content, dict) and content.get("key") == key and len(content["scales"]) == len(network.scales)
 
 
-def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str, Any]:
-    """What `--out` writes: the scales of one network, with what they have in common named once, and provenance."""
-    from safmn.device.description import describe
-    from safmn.networks.variants import discover
-
+def _document(name: str, records: list[dict[str, Any]], begun: Begun) -> dict[str, Any]:
+    """Return what `--out` writes: the scales of one network, with what they have in common once, and provenance."""
     variant = discover().get(name)
     common = ("network", "scale", "versions", "convention")
     return {
@@ -163,43 +166,24 @@ def _document(name: str, records: list[dict[str, Any]], begun: Any) -> dict[str,
     }
 
 
-def _lines(records: list[dict[str, Any]], judged: list[tuple[Any, Any]]) -> list[list[str]]:
-    """Rows of the printed table: one a figure, and one more for each further cell of the paper that shows it."""
-    from safmn.paper import verdicts
-
+def _lines(records: list[dict[str, Any]], judged: list[tuple[PrintedCell, Verdict]]) -> list[list[str]]:
+    """Return the table's rows: one a figure, and one more for each further cell of the paper that shows it."""
     lines = []
     for record in records:
         for column, unit in COLUMNS.items():
             value = record[column]
             at_least = ">= " if record["lower_bound"] and column != "params" else ""
-            head = [
-                record["network"],
-                f"x{record['scale']}",
-                column,
-                f"{at_least}{verdicts.rounded(value, unit):,} {unit}",
-                f"{value:,}",
-            ]
+            counted = f"{at_least}{verdicts.rounded(value, unit):,} {unit}"
+            head = [record["network"], f"x{record['scale']}", column, counted, f"{value:,}"]
             cells = [
-                (cell, verdict) for cell, verdict in judged if (cell.scale, cell.column) == (record["scale"], column)
-            ]
-            for cell, verdict in cells:
-                lines.append(
-                    [*head, f"{cell.printed} {cell.unit}", f"Table {cell.table}, {cell.label}", verdict.verdict]
-                )
+                [f"{cell.printed} {cell.unit}", f"Table {cell.table}, {cell.label}", verdict.verdict]
+                for cell, verdict in judged
+                if (cell.scale, cell.column) == (record["scale"], column)
+            ] or [["", "not printed", ""]]
+            for cell in cells:
+                lines.append(head + cell)
                 head = [""] * len(head)
-            if not cells:
-                lines.append([*head, "", "not printed", ""])
     return lines
-
-
-def _print(lines: list[list[str]], notes: list[str]) -> None:
-    from tabulate import tabulate
-
-    headers = ["network", "scale", "figure", "counted", "exactly", "printed", "where", "verdict"]
-    aligned = ("left", "left", "left", "right", "right", "right", "left", "left")
-    print(tabulate(lines, headers, tablefmt="simple", colalign=aligned, disable_numparse=True))
-    for note in notes:
-        print(note)
 
 
 def _scale(text: str) -> int | str:

@@ -3,13 +3,21 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from safmn.data.packed import Pairs
-    from safmn.quality.evaluation import Evaluation
+from safmn import networks, provenance
+from safmn.commands import options, output
+from safmn.data import packed
+from safmn.data.packed import FolderPairs, PackedPairs, describe_lr
+from safmn.device import lease
+from safmn.device.description import describe
+from safmn.errors import UserError
+from safmn.files import write_json
+from safmn.networks.weights import Choice
+from safmn.progress import Progress
+from safmn.provenance import Begun, of_file, seed_of, shown
+from safmn.quality import authors, evaluation
+from safmn.quality.evaluation import Evaluation
 
 HELP = "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr, border of `scale` pixels cropped, image by image and mean."
 EXAMPLES = """\
@@ -26,12 +34,8 @@ which images, with which code, where and when.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--network", required=True, metavar="NAME", help="a name from `safmn list`")
-    parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
-    parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
-    parser.add_argument(
-        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
-    )
+    """Add the arguments."""
+    options.add_network(parser, required=True)
     parser.add_argument(
         "--data", required=True, action="extend", nargs="+", metavar="DIR", help="benchmarks; DIR[-2:] takes a part"
     )
@@ -50,29 +54,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("symmetric", "clamped"),
         help="where LR is made: HR mirrored beyond its edge, or its edge repeated (default: symmetric, or as packed)",
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
     parser.add_argument("--json", action="store_true", help="print means and provenance as JSON")
     parser.add_argument("--record", metavar="FILE.json", help="write the same JSON here")
 
 
 def run(args: argparse.Namespace) -> None:
-    from safmn.device import lease
-
+    """Evaluate on each benchmark, print and write."""
     with lease.share(args.device):
         _evaluate(args)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    import json
-    import sys
-
-    from safmn import networks, provenance
-    from safmn.data import packed
-    from safmn.errors import UserError
-    from safmn.files import write_json
-    from safmn.quality import authors, evaluation
-    from safmn.quality.loading import choose_device, load_network
-    from safmn.quality.progress import Progress
 
     if args.out and len(args.out) != len(args.data):
         raise UserError(f"{len(args.data)} --data but {len(args.out)} --out: give one --out for each --data, or none")
@@ -81,42 +73,36 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.border and args.protocol == "legacy":
         raise UserError("--border is for LR images that are made: the legacy protocol has its own, leave it out")
     begun = provenance.begin()
-    device = choose_device(args.device)
-    network, choice = load_network(args.network, args.scale, args.weights, args.which)
-    network = network.to(device)
+    network, choice, device = options.load_network(args, args.network)
     channels = networks.info(args.network).colour
-    legacy_bicubic = args.protocol == "legacy" and args.network == "bicubic"
-    # All are opened before the first is measured, so that a mistyped folder is heard of at once.
+    legacy = args.protocol == "legacy"
+    measured = None if legacy and args.network == "bicubic" else network
+    # All are opened before the first is measured, so that a mistyped folder is noticed at once.
     benchmarks = [packed.open_pairs(Path(data), args.scale, args.border) for data in args.data]
     results = []
     for data, pairs, out in zip(args.data, benchmarks, args.out or [None] * len(args.data), strict=True):
-        with Progress(f"{args.network} x{args.scale} on {data}") as progress:
-            result = evaluation.evaluate(
-                None if legacy_bicubic else network,
-                pairs,
-                args.scale,
-                channels=channels,
-                protocol=args.protocol,
-                on_progress=progress,
+        with Progress(f"{args.network} x{args.scale} on {data}", "images") as progress:
+            scores = evaluation.evaluate(
+                measured, pairs, args.scale, channels=channels, protocol=args.protocol, on_progress=progress
             )
         if out:
-            evaluation.write_csv(out, result)
-        one = Result(data, pairs, out, result, args.protocol == "legacy")
-        if args.protocol == "legacy":
-            one.measure_grey(None if legacy_bicubic else network, args.scale)
+            evaluation.write_csv(out, scores)
+        result = Result(data, pairs, out, scores, legacy)
+        if legacy:
+            result.converted = evaluation.convert_grey(scores, measured, pairs, args.scale)
         elif args.network in authors.METRICS:
-            one.authors = authors.METRICS[args.network].measure(network, pairs, args.scale)
-        results.append(one)
+            result.authors = authors.METRICS[args.network].measure(network, pairs, args.scale)
+        results.append(result)
         if not args.json:
-            print(one.line(args.scale))
-        for line in packed.warning_lines(one.warnings):
-            print(f"safmn evaluate: warning: {Path(data).resolve().name}: {line}", file=sys.stderr)
+            print(result.line(args.scale))
+        for line in packed.warning_lines(result.warnings):
+            output.warn("evaluate", f"{Path(data).resolve().name}: {line}")
     if args.json or args.record:
         record = _record(args, choice, results, begun, device.type)
         if args.record:
             write_json(args.record, record)
         if args.json:
-            print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+            output.print_json(record)
 
 
 @dataclass
@@ -124,22 +110,22 @@ class Result:
     """The result of one benchmark.
 
     Attributes:
-        data, pairs, out: as given, opened, and the CSV file or None.
-        scores: of the protocol asked for.
+        data: the benchmark as the user named it.
+        pairs: the opened benchmark.
+        out: the CSV file, or None.
+        scores: by the protocol of the command.
         legacy: whether that is the legacy one, which makes LR itself.
         converted: in the legacy protocol, the scores with single-channel images converted to Y; None without any.
-        grey: those images.
         authors: the scores by the metric of the network's authors, where that is another one.
     """
 
     data: str
-    pairs: "Pairs"
+    pairs: PackedPairs | FolderPairs
     out: str | None
-    scores: "Evaluation"
+    scores: Evaluation
     legacy: bool
-    converted: "Evaluation | None" = None
-    grey: tuple[str, ...] = ()
-    authors: "Evaluation | None" = None
+    converted: Evaluation | None = None
+    authors: Evaluation | None = None
 
     @property
     def name(self) -> str:
@@ -156,114 +142,83 @@ class Result:
     @property
     def warnings(self) -> list[dict[str, Any]]:
         """What may be wrong with HR and LR."""
-        return [] if self.legacy else [{"dataset": self.name} | each for each in self.pairs.warnings()]
+        return [] if self.legacy else [{"dataset": self.name} | warning for warning in self.pairs.warnings()]
 
-    def measure_grey(self, network: "nn.Module | None", scale: int) -> None:
-        """Measures single-channel images once more, converted to Y, for the legacy protocol."""
-        from dataclasses import replace
-
-        from safmn.quality import evaluation
-
-        indices = [index for index in range(len(self.pairs)) if self.pairs.channels(index) == 1]
-        if not indices:
-            return
-        scores = list(self.scores.scores)
-        for index in indices:
-            one = self.pairs.select(slice(index, index + 1))
-            again = evaluation.evaluate(network, one, scale, channels="Y", protocol="legacy", convert_grey=True)
-            scores[index] = again.scores[0]
-        self.converted = replace(self.scores, scores=tuple(scores))
-        self.grey = tuple(self.pairs.names[index] for index in indices)
+    @property
+    def grey(self) -> list[str]:
+        """The images of single-channel files."""
+        return [name for index, name in enumerate(self.pairs.names) if self.pairs.channels(index) == 1]
 
     def line(self, scale: int) -> str:
         """Return one line for the screen: mean PSNR (dB) and SSIM, where LR comes from, and what limits them."""
-        from safmn.data.packed import describe_lr
-
         scores = self.scores
-        origin = "LR made from HR's Y in floating point" if self.legacy else describe_lr(self.lr)
-        found = [f"{len(self.pairs)} image{'s' * (len(self.pairs) > 1)}", origin]
+        remarks = [
+            f"{len(self.pairs)} image{'s' * (len(self.pairs) > 1)}",
+            "LR made from HR's Y in floating point" if self.legacy else describe_lr(self.lr),
+        ]
         if self.converted is not None:
-            found.append(
+            remarks.append(
                 f"single-channel files measured as they are ({', '.join(self.grey)}); converted to Y the means are "
                 f"{self.converted.psnr:.3f} dB, {self.converted.ssim:.4f}"
             )
         if scores.infinite:
             others = scores.psnr_of_the_others
-            found.append(
+            remarks.append(
                 f"SR equals HR in {', '.join(scores.infinite[:5])}, so PSNR is infinite there"
                 + (f"; the others' mean is {others:.3f} dB" if others is not None else "")
             )
         if self.authors is not None:
-            found.append(f"by its authors' own metric {self.authors.psnr:.3f} dB, {self.authors.ssim:.4f}")
+            remarks.append(f"by its authors' own metric {self.authors.psnr:.3f} dB, {self.authors.ssim:.4f}")
         name = Path(self.data).resolve().name
-        return f"{name} x{scale}: {scores.psnr:.3f} dB, SSIM {scores.ssim:.4f} ({'; '.join(found)})"
+        return f"{name} x{scale}: {scores.psnr:.3f} dB, SSIM {scores.ssim:.4f} ({'; '.join(remarks)})"
 
     def record(self) -> dict[str, Any]:
-        """The entry in `datasets`."""
-        from safmn.provenance import of_file, shown
-
+        """Return the entry in `datasets`."""
         scores, out = self.scores, self.out
-        found = {"data": shown(self.data), "out": out and shown(out), "sha256": out and of_file(out)}
-        found |= {"images": len(scores.scores), "psnr": finite(scores.psnr), "ssim": finite(scores.ssim)}
+        record: dict[str, Any] = {"data": shown(self.data), "out": out and shown(out), "sha256": out and of_file(out)}
+        record |= {"images": len(scores.scores)} | scores.means()
         if scores.infinite:
-            found |= {"infinite": list(scores.infinite), "psnr_of_the_others": scores.psnr_of_the_others}
-        return found
+            record |= {"infinite": list(scores.infinite), "psnr_of_the_others": scores.psnr_of_the_others}
+        return record
 
 
-def _record(args: argparse.Namespace, choice: Any, results: list[Result], begun: Any, kind: str) -> dict[str, Any]:
-    from safmn.device.description import describe
-    from safmn.provenance import of_file, seed_of, shown
-    from safmn.quality import authors
+def _record(
+    args: argparse.Namespace, choice: Choice | None, results: list[Result], begun: Begun, kind: str
+) -> dict[str, Any]:
 
     weights = None
-    if args.weights:
+    if choice is not None:
         weights = {"file": shown(args.weights), "sha256": of_file(args.weights)} | choice.record
-    asked = {"network": args.network, "scale": args.scale, "weights": weights, "protocol": args.protocol}
-    keys = _keys(results)
-    record = asked | {
+    request = {"network": args.network, "scale": args.scale, "weights": weights, "protocol": args.protocol}
+    # By dataset; by path where two have one name.
+    names = [result.name for result in results]
+    by_name = {result.name if names.count(result.name) == 1 else result.data: result for result in results}
+    record = request | {
         "convention": "PSNR in dB and SSIM on Y of MATLAB's YCbCr, border of scale pixels cropped, mean over images",
         "precision": "float32 network, float64 metrics",
-        "datasets": [each.record() for each in results],
-        "lr": {key: each.lr for key, each in keys.items()},
-        "warnings": [warning for each in results for warning in each.warnings],
+        "datasets": [result.record() for result in results],
+        "lr": {name: result.lr for name, result in by_name.items()},
+        "warnings": [warning for result in results for warning in result.warnings],
     }
-    if any(each.grey for each in results):
-        record["grey"] = {
-            key: {
-                "images": list(each.grey),
-                "psnr": finite(each.scores.psnr),
-                "ssim": each.scores.ssim,
-                "psnr_converted": finite(each.converted.psnr),
-                "ssim_converted": each.converted.ssim,
-            }
-            for key, each in keys.items()
-            if each.converted is not None
-        }
-    if any(each.authors for each in results):
-        text = authors.METRICS[args.network].text
-        record["authors_metric"] = {
-            key: {"psnr": finite(each.authors.psnr), "ssim": each.authors.ssim, "text": text}
-            for key, each in keys.items()
-            if each.authors is not None
-        }
+    grey = {
+        name: {"images": result.grey, **result.scores.means(), **result.converted.means("_converted")}
+        for name, result in by_name.items()
+        if result.converted is not None
+    }
+    if grey:
+        record["grey"] = grey
+    by_authors = {
+        name: {**result.authors.means(), "text": authors.METRICS[args.network].text}
+        for name, result in by_name.items()
+        if result.authors is not None
+    }
+    if by_authors:
+        record["authors_metric"] = by_authors
     return record | {
         "provenance": begun.result(
             describe(kind),
-            specification=asked | {"weights": weights and [weights["sha256"], weights["key"]]},
-            data={shown(each.data): each.pairs.fingerprint for each in results},
+            specification=request | {"weights": weights and [weights["sha256"], weights["key"]]},
+            data={shown(result.data): result.pairs.fingerprint for result in results},
             seed=seed_of(args.weights),
         ),
     }
-
-
-def _keys(results: list[Result]) -> dict[str, Result]:
-    """The results by dataset; by path where two have one name."""
-    names = [each.name for each in results]
-    return {each.name if names.count(each.name) == 1 else each.data: each for each in results}
-
-
-def finite(value: float) -> float | None:
-    """The value, or None for the infinite PSNR of equal images, which JSON does not know."""
-    import math
-
-    return value if math.isfinite(value) else None

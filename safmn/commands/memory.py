@@ -1,9 +1,17 @@
 """`safmn memory`: peak memory, predicted without a GPU or measured on one."""
 
 import argparse
+from contextlib import nullcontext
 from typing import Any
 
-from safmn.commands.deliver import deliver
+import torch
+
+from safmn import provenance
+from safmn.commands import options, output
+from safmn.cost import memory
+from safmn.device import description as device
+from safmn.device import lease
+from safmn.study import Run, Study
 
 HELP = """Peak memory while a network enlarges one image, torch.cuda.max_memory_allocated() of Table 2: predicted
 without a GPU from the network's own operations, and measured where there is one. With --training also the peak of a
@@ -22,43 +30,28 @@ computes LayerNorm step by step, as the authors' code, of which Table 2 is; `fus
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="a network from `safmn list`")
-    parser.add_argument("--scale", type=int, default=4, help="enlargement (default 4)")
-    parser.add_argument("--height", type=int, default=180, help="LR pixels (default 180)")
-    parser.add_argument("--width", type=int, default=320, help="LR pixels (default 320)")
     parser.add_argument("--training", action="store_true", help="predict a training step, too")
     parser.add_argument("--study", metavar="FILE", help="predict its training step (default: the paper's)")
     parser.add_argument("--batch", type=int, help="patches in a training step (default: the study's, else 64)")
     parser.add_argument("--patch", type=int, help="LR pixels a side of a patch (default: the study's, else 64)")
     parser.add_argument("--measure", action="store_true", help="measure on a CUDA device, held for this alone")
     parser.add_argument("--measure-if-cuda", action="store_true", help="measure where there is one, else only predict")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="cpu: measure nothing, only predict")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
+    options.add_measurement(parser, device="cpu: measure nothing, only predict")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Predicts, measures, prints."""
-
-    from safmn import provenance
-    from safmn.device import lease
-
+    """Predict, measure and print."""
     begun = provenance.begin()
-    if (args.measure or args.measure_if_cuda) and args.device != "cpu":
-        # The lease comes before anything that starts CUDA.
-        with lease.alone():
-            record = _record(args)
-    else:
-        record = _record(args)
-    deliver(args, begun, record, _print)
+    measuring = (args.measure or args.measure_if_cuda) and args.device != "cpu"
+    # The lease comes before anything that starts CUDA.
+    with lease.alone() if measuring else nullcontext():
+        record = _record(args, measuring)
+    output.deliver(args, begun, record, _print)
 
 
-def _record(args: argparse.Namespace) -> dict[str, Any]:
-    import torch
-
-    from safmn.cost import memory
-    from safmn.device import description as device
+def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
 
     settings: dict[str, Any] = {
         "scale": args.scale,
@@ -69,8 +62,7 @@ def _record(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.training or args.study:
         settings["training"] = {name: _training(args, name) for name in args.names}
-    measured = args.device != "cpu" and (args.measure or (args.measure_if_cuda and torch.cuda.is_available()))
-    cuda = device.Cuda() if measured else None
+    cuda = device.Cuda() if measuring and (args.measure or torch.cuda.is_available()) else None
     figures: dict[str, Any] = {}
     for name in args.names:
         size = (name, args.scale, args.height, args.width)
@@ -83,16 +75,14 @@ def _record(args: argparse.Namespace) -> dict[str, Any]:
         elif args.measure_if_cuda:
             figures[name]["measured"] = {"status": "not measured", "reason": "no CUDA device is usable here"}
     return {
-        "provenance": device.describe("cuda" if measured else "meta"),
+        "provenance": device.describe("cuda" if cuda else "meta"),
         "settings": settings,
         "networks": figures,
     }
 
 
 def _training(args: argparse.Namespace, name: str) -> dict[str, Any]:
-    """How the network is trained: as the study says, or by the paper's settings in float32."""
-    from safmn.study import Run, Study
-
+    """Return how the network is trained: as the study says, or by the paper's settings in float32."""
     if args.study:
         settings = Study.load(args.study).specification(Run(name, args.scale, 0))["training"]
     else:
@@ -100,8 +90,8 @@ def _training(args: argparse.Namespace, name: str) -> dict[str, Any]:
         data = {"train": ["DIV2K"], "validation": ["DIV2K_val"], "test": []}
         content = {"name": "paper", "description": "", "scales": [4], "seeds": [0], "data": data, "training": paper}
         settings = Study.from_content(content, "safmn memory").specification(Run(name, args.scale, 0))["training"]
-    asked = {key: getattr(args, key) for key in ("batch", "patch")}
-    return settings | {key: value for key, value in asked.items() if value is not None}
+    given = {key: getattr(args, key) for key in ("batch", "patch")}
+    return {**settings, **{key: value for key, value in given.items() if value is not None}}
 
 
 def _print(record: dict[str, Any]) -> None:

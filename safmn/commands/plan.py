@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.planning import plan
-    from safmn.quality.progress import Progress
+    from safmn.progress import Progress
     from safmn.study import Study
 
     if not 0 < args.seconds_per_variant < math.inf:

@@ -3,7 +3,13 @@
 import argparse
 from typing import Any
 
-from safmn.commands.deliver import deliver, place
+import torch
+
+from safmn import provenance
+from safmn.commands import options, output
+from safmn.cost import runtime
+from safmn.device import lease
+from safmn.errors import UserError
 
 HELP = """Inference time an image (Table 2): warm-up until stable, networks taking turns, device synchronised, median,
 spread over several processes, and the ratio to SAFMN in the same process. Beside it the field's habit: one pass, no
@@ -20,35 +26,21 @@ timed only if their output equals eager's to a stated tolerance."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments."""
+    """Add the arguments."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="a network from `safmn list`")
-    parser.add_argument("--scale", type=int, default=4, help="enlargement (default 4)")
     parser.add_argument("--images", type=int, default=50, help="images timed in each process (default 50)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which the networks take turns (default 5)")
     parser.add_argument("--processes", type=int, default=3, help="repetitions in fresh processes (default 3)")
-    parser.add_argument("--height", type=int, default=180, help="LR pixels (default 180)")
-    parser.add_argument("--width", type=int, default=320, help="LR pixels (default 320)")
     parser.add_argument(
         "--modes", default="eager", metavar="MODE,...", help="eager (default), fused, channels_last, ..., or all"
     )
     parser.add_argument("--no-habit", action="store_true", help="leave out the pass without warm-up")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--out", metavar="FILE.json", help="write the JSON here")
+    options.add_measurement(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Times and prints."""
-    import sys
-
-    import torch
-
-    from safmn import provenance
-    from safmn.cost import runtime
-    from safmn.device import lease
-    from safmn.errors import UserError
-
+    """Time and print."""
     if args.threads is not None:
         if args.threads < 1:
             raise UserError(f"--threads {args.threads}: give at least 1")
@@ -67,31 +59,28 @@ def run(args: argparse.Namespace) -> None:
             width=args.width,
             habit=not args.no_habit,
             device=args.device,
-            say=lambda message: print(message, file=sys.stderr, flush=True),
         )
-    deliver(args, begun, record, _print)
+    output.deliver(args, begun, record, _print)
 
 
 def _print(record: dict[str, Any]) -> None:
-    from tabulate import tabulate
-
     provenance, settings = record["provenance"], record["settings"]
-    where = place(provenance)
     print(
         f"x{settings['scale']}, {settings['images']} LR images of {settings['width']}x{settings['height']}, ms an "
-        f"image, processes: {settings['processes']}, on {where}, torch {provenance['torch']}"
+        f"image, processes: {settings['processes']}, on {output.device_name(provenance)}, torch {provenance['torch']}"
     )
     headers = ["network", "mode", "ratio to SAFMN", "median", "mean", "IQR", "spread %", "habit: mean"]
-    rows: list[list[str]] = []
-    for name, modes in record["networks"].items():
-        for mode, part in modes.items():
-            if part["status"] != "timed":
-                rows.append([name, mode, part["status"], part.get("reason") or part["message"]])
-                continue
-            ratio = f"{part['ratio_to_safmn']:.3f}" if "ratio_to_safmn" in part else ""
-            times = [f"{part[key]:.2f}" for key in ("median_ms", "mean_ms", "iqr_ms")]
-            habit = part.get("habit", {})
-            last = f"{habit['mean_ms']:.2f}" if "mean_ms" in habit else habit.get("status", "")
-            spread = f"{part['spread_percent']:.1f}" if "spread_percent" in part else ""
-            rows.append([name, mode, ratio, *times, spread, last])
-    print(tabulate(rows, headers=headers, disable_numparse=True))
+    rows = [[name, mode, *_cells(part)] for name, modes in record["networks"].items() for mode, part in modes.items()]
+    output.print_table(headers, rows)
+
+
+def _cells(part: dict[str, Any]) -> list[str]:
+    if part["status"] != "timed":
+        return [part["status"], part.get("reason") or part["message"], "", "", "", ""]
+    habit = part.get("habit", {})
+    return [
+        f"{part['ratio_to_safmn']:.3f}" if "ratio_to_safmn" in part else "",
+        *(f"{part[key]:.2f}" for key in ("median_ms", "mean_ms", "iqr_ms")),
+        f"{part['spread_percent']:.1f}" if "spread_percent" in part else "",
+        f"{habit['mean_ms']:.2f}" if "mean_ms" in habit else habit.get("status", ""),
+    ]

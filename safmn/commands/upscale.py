@@ -1,16 +1,21 @@
 """`safmn upscale`: one's own pictures, enlarged by a trained network."""
 
 import argparse
-from collections.abc import Callable
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from safmn import networks
+from safmn.commands import options, output
+from safmn.data import bicubic, layouts, photo
+from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from safmn.data.photo import Photo
+from safmn.progress import Progress
+from safmn.quality import evaluation, tiling
+from safmn.quality.loading import network_of
 
 HELP = "Enlarges one picture, or every picture of a folder, with a trained network."
 EXAMPLES = """\
@@ -29,16 +34,10 @@ tiles, by tens of grey levels in places: it is looked for, and a warning printed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("input", metavar="IN", help="a picture or a folder of pictures")
     parser.add_argument("output", metavar="OUT", help="the picture, or folder of pictures, to write")
-    parser.add_argument(
-        "--network", metavar="NAME", help="a name from `safmn list`; not needed where the weights say it"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
-    parser.add_argument(
-        "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
-    )
-    parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
+    options.add_network(parser, required=False)
     parser.add_argument(
         "--tile",
         type=int,
@@ -49,53 +48,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", type=int, default=32, metavar="PIXELS", help="surroundings that a tile sees (default: 32)"
     )
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
 
 
 def run(args: argparse.Namespace) -> None:
-    import sys
-
-    from safmn import networks
-    from safmn.data import photo
-    from safmn.device.memory import is_out_of_memory
-    from safmn.quality import evaluation, tiling
-    from safmn.quality.loading import choose_device, load_network, network_of
-    from safmn.quality.progress import Progress
-
+    """Enlarge each picture and write it."""
     jobs = plan(Path(args.input), Path(args.output))
     if args.network is None and args.weights is None:
         raise UserError("neither --weights nor --network is given: say what is to enlarge the pictures")
     name = args.network or network_of(args.weights)
-    device = choose_device(args.device)
-    network = load_network(name, args.scale, args.weights, args.which)[0].to(device)
+    network, _, _ = options.load_network(args, name)
     channels = networks.info(name).colour
     if args.tile is not None and (reason := tiling.sees_everything(network, channels)):
-        print(
-            f"safmn upscale: warning: {name} looks at the whole picture ({reason}), so tiles change its values, by "
-            "tens of grey levels in places: leave --tile out if memory allows, or take tiles as large as it allows",
-            file=sys.stderr,
+        output.warn(
+            "upscale",
+            f"{name} looks at the whole picture ({reason}), so tiles change its values, by tens of grey levels in "
+            "places: leave --tile out if memory allows, or take tiles as large as it allows",
         )
 
-    def enlarge(lr: "np.ndarray", progress: Callable[[int, int], None]) -> "np.ndarray":
-        def one(piece: "np.ndarray") -> "np.ndarray":
-            return evaluation.super_resolve(network, piece, channels)
+    def enlarge(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return evaluation.super_resolve(network, lr, channels)
 
-        return one(lr) if args.tile is None else tiling.enlarge(lr, args.tile, args.overlap, one, progress)
-
-    with Progress(f"{name} x{args.scale}") as progress:
+    with Progress(f"{name} x{args.scale}", "pictures" if len(jobs) > 1 else "tiles") as progress:
         for done, (source, target) in enumerate(jobs, start=1):
             picture = photo.read(source)
-            lr = picture.pixels
+            lr, alpha = picture.pixels, picture.alpha
             for note in filter(None, (*picture.notes, photo.cannot_hold(target, picture))):
                 print(f"safmn upscale: {source}: {note}", file=sys.stderr)
             try:
-                # Within one picture the tiles are the progress; within a folder, the pictures.
-                sr = enlarge(lr, progress if len(jobs) == 1 else lambda done, total: None)
-                photo.write(target, _like(picture, sr, args.scale))
+                if args.tile is None:
+                    sr = enlarge(lr)
+                else:
+                    # Within one picture the tiles are the progress; within a folder, the pictures.
+                    sr = tiling.enlarge(lr, args.tile, args.overlap, enlarge, progress if len(jobs) == 1 else None)
+                alpha = None if alpha is None else bicubic.upscale(alpha, args.scale)
+                photo.write(target, replace(picture, pixels=sr, alpha=alpha))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                raise UserError(_too_large(source, args.tile)) from error
+                advice = "try --tile 256" if args.tile is None else f"try a --tile smaller than {args.tile}"
+                raise UserError(f"{source} needs more memory than there is: {advice}") from error
             except UserError as error:
                 raise UserError(f"{source}: {error}") from error
             if len(jobs) == 1:
@@ -106,9 +97,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """(picture, where its enlargement goes); UserError where one would overwrite a picture that is read."""
-    from safmn.data import layouts, photo
+    """Pair each picture with the file of its enlargement.
 
+    Raises:
+        UserError: a picture is missing, OUT has no known format, or a file would be overwritten that is read or that
+            another picture is enlarged to.
+    """
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise UserError(f"{source} is a folder but {target} is a file: let OUT be a folder")
@@ -131,18 +125,3 @@ def plan(source: Path, target: Path) -> list[tuple[Path, Path]]:
         if path.resolve() in sources:
             raise UserError(f"{path} is itself a picture to be enlarged and would be overwritten: choose another OUT")
     return jobs
-
-
-def _like(picture: "Photo", sr: "np.ndarray", scale: int) -> "Photo":
-    """The enlarged pixels with what else the picture has; transparency is enlarged bicubically."""
-    from dataclasses import replace
-
-    from safmn.data import bicubic
-
-    alpha = None if picture.alpha is None else bicubic.upscale(picture.alpha, scale)
-    return replace(picture, pixels=sr, alpha=alpha)
-
-
-def _too_large(source: Path, tile: int | None) -> str:
-    advice = "try --tile 256" if tile is None else f"try a --tile smaller than {tile}"
-    return f"{source} needs more memory than there is: {advice}"

@@ -1,19 +1,23 @@
 """#Params, #FLOPs and #Acts by the paper's convention (Section 4.1), which is fvcore's.
 
-One multiply-add is one FLOP; activations are the elements that convolutions and linear layers put out; eval mode, one
-LR image whose enlargement has 1280x720 pixels. The network runs once on the meta device, where shapes alone exist: no
-feature map is computed or held. Every operation that torch carries out is seen there, also inside a Python function
-that takes its own gradients, and is counted by a rule (`safmn.cost.rules`), taken apart into operations that have one,
-free by convention, or named as not counted: then the totals are lower bounds.
+One multiply-add is one FLOP. Activations are the output elements of convolutions and linear layers. The network is in
+eval mode and gets one LR image whose enlargement has 1280x720 pixels.
+
+The network runs once on the meta device, where tensors have shapes but no values. A recorder sees every operation that
+torch carries out, also inside a Python function with gradients of its own. An operation is counted by a rule
+(`safmn.cost.rules`), or taken apart into operations that have one, or free by convention. Any other operation is named
+as uncounted: then the totals are lower bounds.
 """
 
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -34,16 +38,25 @@ CONVENTION = (
 
 
 def input_size(scale: int) -> tuple[int, int]:
-    """Height and width of the LR image: 360x640 (x2), 240x427 (x3: rounded up, not 426), 180x320 (x4)."""
+    """Return height and width of the LR image: 360x640 (x2), 240x427 (x3: rounded up, not 426), 180x320 (x4)."""
     height, width = OUTPUT
     return -(-height // scale), -(-width // scale)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation that is counted: its kind ("aten::convolution"), the module it runs in, shapes and counts.
+    """One counted operation.
 
-    `input` and `output` are shapes; `weight` is the weight's shape and `bias` whether there is one, for convolutions.
+    Attributes:
+        kind: torch's name, such as "aten::convolution".
+        module: path of the module that it runs in.
+        input: shape of its first tensor.
+        output: shape of its result.
+        weight: shape of a convolution's weight; else None.
+        bias: whether it is a convolution with a bias.
+        transposed: whether it is a transposed convolution.
+        flops: multiply-adds.
+        activations: output elements, if they count.
     """
 
     kind: str
@@ -59,17 +72,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one pass of a network consists of.
+    """One forward pass of a network.
 
     Attributes:
-        network, scale: which network.
+        network: the network's name.
+        scale: its scale.
         input: shape of the input, 1 x C x H x W.
         training: whether it ran in train mode.
         parameters: name -> shape of every parameter that the paper counts.
         operations: the counted ones, in order.
-        uncounted: kind -> calls of what has a cost but no rule; it counts 0, so the totals are lower bounds.
-        value_reads: places ("module body.0, mixer.py line 12") where the network looks at values of a tensor, so that
-            another image may take another way.
+        uncounted: kind -> calls of what has a cost but no rule. It counts 0, so the totals are lower bounds.
+        value_reads: places ("module body.0, mixer.py line 12") where the network reads values of a tensor, so that its
+            path may depend on the image.
     """
 
     network: str
@@ -89,30 +103,35 @@ class Trace:
     @property
     def flops(self) -> int:
         """Multiply-adds of all operations."""
-        return sum(each.flops for each in self.operations)
+        return sum(operation.flops for operation in self.operations)
 
     @property
     def activations(self) -> int:
-        """Elements that convolutions and linear layers put out."""
-        return sum(each.activations for each in self.operations)
+        """Output elements of convolutions and linear layers."""
+        return sum(operation.activations for operation in self.operations)
 
 
 def measure(name: str, scale: int) -> dict[str, Any]:
-    """`params`, `flops` and `activations` of the network `name` as exact integers, by the paper's convention.
+    """Count parameters, FLOPs and activations of a network by the paper's convention (Section 4.1).
 
-    With them: `input` (height and width of the LR image), `channels`, `convention`, versions, and
+    Args:
+        name: a name from `safmn list`.
+        scale: 2, 3 or 4.
 
-    - `uncounted`: a list of {"operation", "calls"} that multiply and have no rule; `lower_bound` is whether there are
-      any, so that `flops` and `activations` are lower bounds;
-    - `value_reads`: places where the network looks at values, so that the counts hold for one random image.
+    Returns:
+        `params`, `flops` and `activations` as exact integers; `input` (height and width of the LR image), `channels`,
+        `convention`, `versions`; `uncounted`, a list of {"operation", "calls"} without a rule; `lower_bound`, whether
+        that list has entries, so that FLOPs and activations are lower bounds; `value_reads`, places where the network
+        reads values, so that the counts hold for one random image.
 
-    UserError where the network does not exist at that scale or does not run.
+    Raises:
+        UserError: the network does not exist at that scale, or does not run.
     """
     return record(trace(name, scale))
 
 
 def record(traced: Trace) -> dict[str, Any]:
-    """A trace in the form of `measure`."""
+    """Return a trace in the form of `measure`."""
     _, channels, height, width = traced.input
     return {
         "network": traced.network,
@@ -126,48 +145,48 @@ def record(traced: Trace) -> dict[str, Any]:
         "uncounted": [{"operation": kind, "calls": calls} for kind, calls in traced.uncounted.items()],
         "lower_bound": bool(traced.uncounted),
         "value_reads": list(traced.value_reads),
-        "versions": versions(),
+        "versions": {"fvcore": version("fvcore"), "torch": torch.__version__},
     }
 
 
 def warnings(counted: dict[str, Any]) -> list[str]:
-    """What a reader of a record has to be told beside its figures: a sentence each."""
+    """Return the limits of a record's counts, a sentence each."""
     who = f"{counted['network']} x{counted['scale']}"
-    said = [
-        f"{who}: {each['operation']} ({each['calls']} calls) has no rule and counts 0: "
+    uncounted = [
+        f"{who}: {entry['operation']} ({entry['calls']} calls) has no rule and counts 0: "
         "FLOPs and activations are lower bounds"
-        for each in counted["uncounted"]
+        for entry in counted["uncounted"]
     ]
-    return said + [
+    return uncounted + [
         f"{who}: {place} looks at values of a tensor (an `if`, .item(), ...): counted on one random image, others may "
         "count differently"
         for place in counted["value_reads"]
     ]
 
 
-def versions() -> dict[str, str]:
-    """Versions of what counts."""
-    return {"fvcore": version("fvcore"), "torch": torch.__version__}
-
-
 def parameters(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the parameters that the paper counts: all, frozen ones too, shared ones once; no buffers.
+    """Return name -> shape of the parameters that the paper counts: all, frozen ones too, shared ones once; no buffers.
 
     A network that leaves some out (SMSR its channel masks) has a method `counted_parameters` that yields the others.
     """
     counted = {id(parameter) for parameter in getattr(network, "counted_parameters", network.parameters)()}
-    return {name: tuple(each.shape) for name, each in network.named_parameters() if id(each) in counted}
+    return {name: tuple(value.shape) for name, value in network.named_parameters() if id(value) in counted}
 
 
 def trace(
     name: str, scale: int, *, training: bool = False, size: tuple[int, int] | None = None, device: str = "meta"
 ) -> Trace:
-    """Runs the network `name` once and notes what it does.
+    """Run a network once and record its operations.
 
     Args:
-        training: in train mode instead of eval mode.
-        size: height and width of the input, instead of the one that gives 1280x720.
-        device: "meta" computes nothing. What cannot run there (a module that looks at values) runs on the CPU.
+        name: a name from `safmn list`.
+        scale: 2, 3 or 4.
+        training: run in train mode instead of eval mode.
+        size: height and width of the input; by default those of `input_size`.
+        device: "meta" computes no values. A network that cannot run there, since it reads values, runs on the CPU.
+
+    Raises:
+        UserError: the network does not exist at that scale, or does not run.
     """
     network = networks.build(name, scale)
     counted = parameters(network)
@@ -199,20 +218,20 @@ def trace(
 
 
 def _run(network: nn.Module, image: Tensor, recorder: "_Recorder") -> None:
-    """One pass under the recorder. In inference mode torch shows it layers whole, before they become kernels."""
-    with ExitStack() as within:
-        within.enter_context(torch.inference_mode())
-        within.enter_context(_without_fused_layers())
-        within.enter_context(recorder.inside(network))
-        if image.device.type != "meta":  # where values can be read at all
-            within.enter_context(_LeavesTorch(recorder))
-        within.enter_context(recorder)
+    """Run one pass under the recorder. In inference mode torch shows it whole layers, before they become kernels."""
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.inference_mode())
+        contexts.enter_context(_without_fused_layers())
+        contexts.enter_context(recorder.inside(network))
+        if image.device.type != "meta":  # where tensors have values
+            contexts.enter_context(_LeavesTorch(recorder))
+        contexts.enter_context(recorder)
         network(image)
 
 
 @contextmanager
 def _without_fused_layers() -> Iterator[None]:
-    """Attention and encoder layers take their separate steps, and compiled modules run as they are written."""
+    """Make attention and encoder layers take their separate steps, and compiled modules run as they are written."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -223,10 +242,10 @@ def _without_fused_layers() -> Iterator[None]:
 
 
 class _Recorder(TorchDispatchMode):
-    """Sees every operation that torch carries out, and counts it.
+    """Counts every operation that torch carries out.
 
     Attributes:
-        operations, uncounted, value_reads: as of `Trace`.
+        operations, uncounted, value_reads: as in `Trace`.
         module: path of the module that is running.
     """
 
@@ -236,9 +255,9 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.operations: list[Operation] = []
         self.uncounted: Counter[str] = Counter()
-        self.value_reads: dict[str, None] = {}  # in order, each once
+        self.value_reads: dict[str, None] = {}  # an ordered set
         self._modules: list[str] = []
-        self._asked = ""  # the operation that the network asked for, while its parts run
+        self._requested = ""  # the operation that the network called, while its parts run
 
     @property
     def module(self) -> str:
@@ -246,13 +265,17 @@ class _Recorder(TorchDispatchMode):
 
     @contextmanager
     def inside(self, network: nn.Module) -> Iterator[None]:
-        """Within it, `module` is known. An exception leaves it where it was."""
+        """Keep `module` up to date within the context. After an exception it names the module that raised it."""
+
+        def leave(*_: object) -> None:
+            self._modules.pop()
+
         hooks = []
         for path, module in network.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks
             hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._modules.append(path)))
-            hooks.append(module.register_forward_hook(lambda *_: self._modules.pop() and None))
+            hooks.append(module.register_forward_hook(leave))
         try:
             yield
         finally:
@@ -264,61 +287,67 @@ class _Recorder(TorchDispatchMode):
         operation = isinstance(function, torch._ops.OpOverload)
         kind = function._schema.name if operation else function.name()
         name = kind.removeprefix("aten::").rstrip("_") or kind
-        dense = all(each.layout is torch.strided for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
-        if not (dense and rules.has_rule(function, name)):
-            parts = self._parts(function, kind, args, kwargs) if operation else NotImplemented
-            if parts is not NotImplemented:
-                return parts
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        has_rule = rules.has_rule(function, name) and all(tensor.layout is torch.strided for tensor in tensors)
+        if operation and not has_rule and _is_composite(function):
+            return self._run_parts(function, kind, args, kwargs)
         output = function(*args, **kwargs)
-        counted = rules.count(function, name, args, kwargs, output) if dense else None
+        counted = rules.count(function, name, args, kwargs, output) if has_rule else None
         if counted is not None:
             self._count(kind, *counted, output)
         elif not (operation and rules.free(function)):
-            self.uncounted[self._asked or kind] += 1
-        if operation and not READS.isdisjoint(function.tags):
+            self.uncounted[self._requested or kind] += 1
+        if operation and not VALUE_READS.isdisjoint(function.tags):
             self.read_values()
         return output
 
-    def _parts(self, function: Any, kind: str, args: Any, kwargs: Any) -> Any:
-        """Carries out an operation that torch defines by others, under the recorder; else NotImplemented.
+    def _run_parts(self, function: Any, kind: str, args: Any, kwargs: Any) -> Any:
+        """Run an operation as the operations that torch defines it by, under the recorder.
 
-        Not by `decompose`, which prefers Python forms where there are some: bicubic interpolation would fall apart into
+        Not by `decompose`, which prefers Python forms where there are some: bicubic interpolation would become
         element-wise products, which count nothing.
         """
-        if not torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE):
-            return NotImplemented
-        asked, self._asked = self._asked, self._asked or kind
+        requested, self._requested = self._requested, self._requested or kind
         try:
             with self:
                 return function._op_dk(COMPOSITE, *args, **kwargs)
         finally:
-            self._asked = asked
+            self._requested = requested
 
-    def _count(self, kind: str, flops: int, activations: int, given: dict[str, Any], output: Any) -> None:
-        out = next(each for each in tree_leaves(output) if isinstance(each, Tensor))
-        image = next((each for each in given.values() if isinstance(each, Tensor)), out)
-        convolution = "transposed" in given
+    def _count(self, kind: str, flops: int, activations: int, arguments: dict[str, Any], output: Any) -> None:
+        out = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+        image = next((value for value in arguments.values() if isinstance(value, Tensor)), out)
+        convolution = "transposed" in arguments
         self.operations.append(
             Operation(
                 kind=kind,
                 module=self.module,
                 input=tuple(image.shape),
                 output=tuple(out.shape),
-                weight=tuple(given["weight"].shape) if convolution else None,
-                bias=convolution and given["bias"] is not None,
-                transposed=convolution and given["transposed"],
+                weight=tuple(arguments["weight"].shape) if convolution else None,
+                bias=convolution and arguments["bias"] is not None,
+                transposed=convolution and arguments["transposed"],
                 flops=flops,
                 activations=activations,
             )
         )
 
     def read_values(self) -> None:
-        """Notes that the network looks at values here."""
-        self.value_reads[_place(self.module, _caller())] = None
+        """Note that the network reads values at the line that is running."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and not _is_network_code(frame.f_code.co_filename):
+            frame = frame.f_back
+        line = frame and (frame.f_code.co_filename, frame.f_lineno)
+        self.value_reads[_place(self.module, line)] = None
 
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+VALUE_READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+def _is_composite(function: torch._ops.OpOverload) -> bool:
+    """Return whether torch defines an operation by others."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE)
 
 
 class _LeavesTorch(TorchFunctionMode):
@@ -337,28 +366,20 @@ class _LeavesTorch(TorchFunctionMode):
 
 
 def _reason(error: Exception, module: str) -> str:
-    """What went wrong, in words, and where: torch's own messages may be a bare name such as `unordered_map::at`."""
+    """Say where an error came from, its type and its first line: torch's messages may be as short as `map::at`."""
+    lines = [
+        (frame.f_code.co_filename, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if _is_network_code(frame.f_code.co_filename)
+    ]
+    place = _place(module, lines[-1] if lines else None)
     text = (str(error).strip().splitlines() or [""])[0]
-    kind = type(error).__name__
-    frame, traceback = None, error.__traceback__
-    while traceback is not None:
-        if not _is_ours(traceback.tb_frame.f_code.co_filename):
-            frame = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
-        traceback = traceback.tb_next
-    return f"{_place(module, frame)}: {kind}: {text}" if text else f"{_place(module, frame)}: {kind}"
+    return f"{place}: {type(error).__name__}" + (f": {text}" if text else "")
 
 
-def _caller() -> tuple[str, int] | None:
-    """File and line of the network's own code that is running."""
-    frame = sys._getframe(1)
-    while frame is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame and (frame.f_code.co_filename, frame.f_lineno)
-
-
-def _is_ours(file: str) -> bool:
-    """Whether a file belongs to torch or to this one, rather than to a network."""
-    return file == __file__ or file.startswith((str(Path(torch.__file__).parent), "<"))
+def _is_network_code(file: str) -> bool:
+    """Return whether a file belongs to a network, rather than to torch or to this module."""
+    return file != __file__ and not file.startswith((str(Path(torch.__file__).parent), "<"))
 
 
 def _place(module: str, line: tuple[str, int] | None) -> str:

@@ -1,10 +1,9 @@
-"""Other ways of counting, for printed cells that do not follow from fvcore's convention.
+"""Other ways of counting, for published counts that do not follow from fvcore's convention.
 
-Each is a function that computes, from the network's trace (or from a further one, where the question is what another
-trace would give), the number that the other way yields, and says in a sentence what it is. It is registered for the
-rows and the column whose print it is to explain, and nowhere else: a network that is wrong should not find an excuse.
-Whether the number does give the print is for `safmn.paper.verdicts.count` to say. A cause that nobody wrote down and
-that is known only because it gives the print is called inferred.
+Each is a function of the network's trace that returns the number which this way gives, and a sentence that says what it
+is. It is registered for the rows and the column that it explains, and for no other: a network that is wrong should not
+find an excuse. `safmn.paper.verdicts.count` decides whether the number gives the published value. A way is called
+inferred where nobody wrote it down, and only the number speaks for it.
 """
 
 import re
@@ -25,13 +24,14 @@ from safmn.paper.published import PrintedCell as Cell
 
 @dataclass(frozen=True)
 class Alternative:
-    """What another way of counting gives.
+    """The result of another way of counting.
 
     Attributes:
         value: the number, not scaled.
         sentence: what was counted or printed differently.
-        rule: how value and print are compared, see `verdicts.count`.
-        low, high: for the rule "between".
+        rule: how value and published value are compared, see `verdicts.count`.
+        low: lower bound, for the rule "between".
+        high: upper bound, for the rule "between".
     """
 
     value: int
@@ -41,17 +41,20 @@ class Alternative:
     high: int | None = None
 
 
+Compute = Callable[[Trace, Cell], Alternative]
+
+
 @dataclass(frozen=True)
 class Convention:
-    """One other way of counting, the column it is about and the rows (table, label, scales or None for all)."""
+    """One other way of counting: its function, the column and the rows (table, label, scales or None for all)."""
 
     name: str
     column: str
     rows: tuple[tuple[int, str, tuple[int, ...] | None], ...]
-    compute: Callable[[Trace, Cell], Alternative]
+    compute: Compute
 
     def covers(self, cell: Cell) -> bool:
-        """Whether it is about this cell."""
+        """Return whether it is about this cell."""
         return cell.column == self.column and any(
             cell.table == table and cell.label == label and (scales is None or cell.scale in scales)
             for table, label, scales in self.rows
@@ -61,43 +64,41 @@ class Convention:
 CONVENTIONS: list[Convention] = []
 
 
-def convention(
-    column: str, *rows: tuple[int, str] | tuple[int, str, int]
-) -> Callable[[Callable[[Trace, Cell], Alternative]], Callable[[Trace, Cell], Alternative]]:
-    """Registers the decorated function for `column` of `rows`: (table, label) or (table, label, scale)."""
+def convention(column: str, *rows: tuple[int, str] | tuple[int, str, int]) -> Callable[[Compute], Compute]:
+    """Register the decorated function for `column` of `rows`: (table, label) or (table, label, scale)."""
 
-    def register(compute: Callable[[Trace, Cell], Alternative]) -> Callable[[Trace, Cell], Alternative]:
-        wanted = tuple((row[0], row[1], row[2:] or None) for row in rows)
-        CONVENTIONS.append(Convention(compute.__name__, column, wanted, compute))
+    def register(compute: Compute) -> Compute:
+        places = tuple((row[0], row[1], row[2:] or None) for row in rows)
+        CONVENTIONS.append(Convention(compute.__name__, column, places, compute))
         return compute
 
     return register
 
 
 def explanations(traced: Trace, cell: Cell) -> list[dict[str, Any]]:
-    """The other ways of counting one cell, as plain data: `convention`, `value`, `sentence`, `rule` and bounds."""
+    """Return the other ways of counting one cell as plain data: `convention`, `value`, `sentence`, `rule`, bounds."""
+    covering = [convention for convention in CONVENTIONS if convention.covers(cell)]
     return [
-        {"convention": each.name} | {key: value for key, value in asdict(found).items() if value is not None}
-        for each in CONVENTIONS
-        if each.covers(cell)
-        for found in [each.compute(traced, cell)]
+        {"convention": each.name}
+        | {key: value for key, value in asdict(each.compute(traced, cell)).items() if value is not None}
+        for each in covering
     ]
 
 
 def alternatives(traced: Trace, cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """Column -> other ways of counting, for those of the network's printed cells that the trace itself does not give.
+    """Return column -> other ways of counting, for those of the network's cells that the trace itself does not give.
 
-    Nothing is computed for a cell that is exact or a rounding of what was counted, so most networks are traced once.
+    Nothing is computed for a cell that is exact or a rounding of the count, so most networks are traced once.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_column: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         if not cell.is_count or cell.scale != traced.scale:
             continue
         plain = verdicts.count(cell.printed, cell.unit, getattr(traced, cell.column))
         if plain.verdict == verdicts.CONTRADICTED:
-            known = found.setdefault(cell.column, [])
+            known = by_column.setdefault(cell.column, [])
             known += [each for each in explanations(traced, cell) if each not in known]
-    return {column: each for column, each in found.items() if each}
+    return {column: found for column, found in by_column.items() if found}
 
 
 # --- Counted differently ---------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def alternatives(traced: Trace, cells: Iterable[Cell]) -> dict[str, list[dict[st
 
 @convention("flops", (3, "LN → BN"))
 def batch_norm_in_train_mode(traced: Trace, cell: Cell) -> Alternative:
-    """fvcore counts 5 FLOPs an element for batch normalisation in train mode, 2 in eval mode."""
+    """Count batch normalisation in train mode: fvcore takes 5 FLOPs an element there, 2 in eval mode."""
     training = complexity.trace(traced.network, traced.scale, training=True)
     return Alternative(
         training.flops, "inferred: counted in train mode, where fvcore takes 5 FLOPs an element for BN instead of 2"
@@ -114,7 +115,7 @@ def batch_norm_in_train_mode(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (3, "AdaptiveMaxPool → AdaptiveAvgPool"))
 def average_pooling_not_counted(traced: Trace, cell: Cell) -> Alternative:
-    """The average pooling counted as 0, as fvcore does with max pooling."""
+    """Count average pooling as 0, as fvcore does with max pooling."""
     pooling = sum(each.flops for each in traced.operations if each.kind == "aten::adaptive_avg_pool2d")
     text, value = _as_fvcore_prints(traced.flops - pooling)
     return Alternative(value, f"inferred: without the {pooling:,} FLOPs of average pooling fvcore prints {text}")
@@ -122,7 +123,7 @@ def average_pooling_not_counted(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (1, "FSRCNN"), (1, "LapSRN", 4))
 def transposed_at_output(traced: Trace, cell: Cell) -> Alternative:
-    """A transposed convolution counted as a convolution of its output's size."""
+    """Count a transposed convolution as a convolution of its output's size."""
     value = _flops_with_transposed_at_output(traced)
     return Alternative(
         value, "inferred: transposed convolutions counted at output resolution, fvcore takes the input's"
@@ -131,7 +132,7 @@ def transposed_at_output(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (1, "LapSRN", 2))
 def one_level_on_the_input_of_x4(traced: Trace, cell: Cell) -> Alternative:
-    """One pyramid level on the 320x180 input that the x4 network gets: an output of 640x360."""
+    """Count one pyramid level on the 320x180 input that the x4 network gets: an output of 640x360."""
     height, width = complexity.input_size(4)
     level = complexity.trace(traced.network, 2, size=(height, width))
     return Alternative(
@@ -142,7 +143,7 @@ def one_level_on_the_input_of_x4(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("params", (1, "LapSRN", 2))
 def parameters_of_two_levels(traced: Trace, cell: Cell) -> Alternative:
-    """The x4 network's two pyramid levels."""
+    """Count the x4 network's two pyramid levels."""
     return Alternative(
         complexity.trace(traced.network, 4).params, "inferred: the parameters of the two levels that x4 has; x2 has one"
     )
@@ -150,14 +151,14 @@ def parameters_of_two_levels(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("params", (1, "FSRCNN"))
 def weights_only(traced: Trace, cell: Cell) -> Alternative:
-    """Kernels of convolutions without biases and without the slopes of PReLU."""
+    """Count the kernels of convolutions, without biases and the slopes of PReLU."""
     value = sum(prod(shape) for shape in traced.parameters.values() if len(shape) > 1)
     return Alternative(value, "inferred: weights only, without biases and the slopes of PReLU")
 
 
 @convention("params", (1, "EDSR-baseline", 3))
 def mean_shift_included(traced: Trace, cell: Cell) -> Alternative:
-    """The two frozen 1x1 convolutions that subtract and add the mean colour: 3x3 weights and 3 biases each."""
+    """Add the two frozen 1x1 convolutions that subtract and add the mean colour: 3x3 weights and 3 biases each."""
     channels = traced.input[1]
     extra = 2 * (channels**2 + channels)
     return Alternative(
@@ -167,12 +168,11 @@ def mean_shift_included(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (1, "LAPAR-A"))
 def weight_network_with_biases(traced: Trace, cell: Cell) -> Alternative:
-    """Convolutions with a bias, those of the weight network, and one operation for each bias added.
+    """Count the convolutions with a bias, those of the weight network, and one operation for each bias added.
 
     The filter bank, the only convolution without a bias, and the final mix are left out.
     """
-    learnt = [each for each in traced.operations if each.weight is not None and each.bias]
-    value = sum(each.flops + prod(each.output) for each in learnt)
+    value = sum(each.flops + prod(each.output) for each in traced.operations if each.bias)
     return Alternative(
         value, "inferred: the weight network only, without the filter bank, and one operation for each bias"
     )
@@ -180,7 +180,7 @@ def weight_network_with_biases(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("params", (1, "ECBSR-M16C64"))
 def one_more_slope_a_channel(traced: Trace, cell: Cell) -> Alternative:
-    """As many values again as PReLU has slopes: 17 times 64."""
+    """Count the slopes of PReLU, 17 times 64, twice."""
     slopes = sum(prod(shape) for name, shape in traced.parameters.items() if name.endswith("act.weight"))
     return Alternative(
         traced.params + slopes, f"inferred: {slopes:,} (17x64) more than the network has, as if PReLU had two slopes"
@@ -189,7 +189,7 @@ def one_more_slope_a_channel(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (1, "SMSR"))
 def sparse(traced: Trace, cell: Cell) -> Alternative:
-    """The sparse form, whose cost depends on the image: from everything masked to nothing masked."""
+    """Bound the sparse form, whose cost depends on the image: from everything masked to nothing masked."""
     pixels = prod(traced.input[2:])
     masked = pixels * sum(
         prod(shape)
@@ -210,11 +210,10 @@ def sparse(traced: Trace, cell: Cell) -> Alternative:
 
 
 def _flops_with_transposed_at_output(traced: Trace) -> int:
-    total = traced.flops
-    for each in traced.operations:
-        if each.transposed:
-            total += prod(each.weight) * each.output[0] * prod(each.output[2:]) - each.flops
-    return total
+    return sum(
+        prod(each.weight) * each.output[0] * prod(each.output[2:]) if each.transposed and each.weight else each.flops
+        for each in traced.operations
+    )
 
 
 # --- Counted alike, printed differently ------------------------------------------------------------------------------
@@ -223,7 +222,7 @@ def _flops_with_transposed_at_output(traced: Trace) -> int:
 @convention("activations", (3, "SAFM → None"), (3, "CCM → Inverted residual block"), (4, "12"))
 @convention("flops", (3, "-"), (3, "(a): w/o FM"), (3, "GELU → None"), (3, "GELU → Sigmoid"), (4, "8"))
 def as_fvcore_prints(traced: Trace, cell: Cell) -> Alternative:
-    """The text of fvcore's own table, three decimals at most and in giga above 100 mega, rounded again by the print."""
+    """Round the text of fvcore's own table, which has at most three decimals and giga from 100 mega on."""
     text, value = _as_fvcore_prints(getattr(traced, cell.column))
     return Alternative(
         value, f"{_shown(traced, cell)} is {text} in fvcore's own table, which the print rounds once more"
@@ -232,7 +231,7 @@ def as_fvcore_prints(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("flops", (1, "CARN-M", 4))
 def rounded_twice(traced: Trace, cell: Cell) -> Alternative:
-    """Rounded to one digit more than the print has, then to the print's."""
+    """Round to one digit more than was published, then to the published digits."""
     once = verdicts.rounded(traced.flops, cell.unit, verdicts.decimals(cell.printed) + 1)
     return Alternative(
         int(once * UNITS[cell.unit]),
@@ -242,7 +241,7 @@ def rounded_twice(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("activations", (1, "VDSR"))
 def three_significant_digits(traced: Trace, cell: Cell) -> Alternative:
-    """Rounded to three significant digits, whatever the unit."""
+    """Round to three significant digits, whatever the unit."""
     exact = Decimal(traced.activations)
     place = exact.adjusted() - 2
     value = int(exact.scaleb(-place).quantize(Decimal(1), ROUND_HALF_UP).scaleb(place))
@@ -251,7 +250,7 @@ def three_significant_digits(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("params", (4, "12"))
 def truncated(traced: Trace, cell: Cell) -> Alternative:
-    """Cut off after the print's last digit instead of rounded."""
+    """Truncate after the last published digit instead of rounding."""
     step = Decimal(1).scaleb(-verdicts.decimals(cell.printed))
     value = int((Decimal(traced.params) / UNITS[cell.unit]).quantize(step, ROUND_DOWN) * UNITS[cell.unit])
     return Alternative(value, f"inferred: {_shown(traced, cell)} truncated instead of rounded")
@@ -259,7 +258,7 @@ def truncated(traced: Trace, cell: Cell) -> Alternative:
 
 @convention("activations", (4, "6"))
 def between_neighbours(traced: Trace, cell: Cell) -> Alternative:
-    """Activations are affine in the number of blocks, so the table's own N = 4 and N = 8 give N = 6 half way."""
+    """Interpolate N = 6 from the table's own N = 4 and N = 8: activations are affine in the number of blocks."""
     beside = {each.label: Decimal(each.printed) for each in published.printed(4) if each.column == cell.column}
     half_way = (beside["4"] + beside["8"]) / 2
     return Alternative(
@@ -271,12 +270,12 @@ def between_neighbours(traced: Trace, cell: Cell) -> Alternative:
 
 
 def _as_fvcore_prints(value: int) -> tuple[str, int]:
-    """A number as fvcore's tables show it ("13.555G"), and what that text says."""
+    """Return a number as fvcore's tables show it ("13.555G"), and the value of that text."""
     text = _format_size(value)
     units = UNITS | {"T": 10**12, "P": 10**15}
     return text, int(Decimal(text[:-1]) * units[text[-1]]) if text[-1] in units else int(text)
 
 
 def _shown(traced: Trace, cell: Cell) -> str:
-    """What was counted, all digits of it, in the print's unit."""
+    """Return the count with all its digits, in the unit of the published value."""
     return f"{(Decimal(getattr(traced, cell.column)) / UNITS[cell.unit]).normalize():f} {cell.unit}"

@@ -12,12 +12,12 @@ _PREDICTING = ("safmn.cost.memory:predict", "safmn.cost.memory:measure")
 
 
 def of_counts(name: str) -> str:
-    """The digest of what the counts of the network `name` depend on."""
+    """Return the digest of what the counts of the network `name` depend on."""
     return _of(name, _COUNTING)
 
 
 def of_memory(name: str) -> str:
-    """The digest of what the peak memory of the network `name` depends on."""
+    """Return the digest of what the peak memory of the network `name` depends on."""
     return _of(name, _PREDICTING)
 
 

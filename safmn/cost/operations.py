@@ -1,13 +1,13 @@
 """Time of the operations of Table 5 inside SAFMN, by `torch.profiler` and the named ranges of the network.
 
-The paper gives one time an operation over 50 images; `total_ms` is that, `per_image_ms` its share. Time is attributed
-by the range in which the network's code runs (`safmn.networks.ranges`), not by kernel name: the addition of a residual
-and an addition inside LayerNorm run the same kernel.
+The paper gives one time an operation over 50 images; `total_ms` is that, `per_image_ms` its share. A range of the
+network's code (`safmn.networks.ranges`) decides which operation a time belongs to, not the kernel's name: the addition
+of a residual and an addition inside LayerNorm run the same kernel.
 
-Two clocks: the host's is the time between begin and end of the range in the program, dispatch included; on the CPU that
-is the operation's time. The device's, on CUDA only, is the time of the kernels that were launched within the range.
-Splitting channels makes views and launches none: the 133 ms that the paper prints for it must be of the host's clock.
-Time under a profiler is longer than without one: these figures compare operations with each other, not with a runtime.
+There are two clocks. The host's clock measures the time between begin and end of the range in the program, dispatch
+included; on the CPU that is the operation's time. The device's clock, on CUDA only, measures the kernels that were
+launched within the range. Splitting channels creates views and launches none: the 133 ms that the paper publishes for
+it must be of the host's clock. A profiler slows a network down: these times compare operations with each other.
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # documented, but not in torch's stubs
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from safmn import networks
 from safmn.cost import memory, runtime
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks import ranges
 
 TITLES = {
@@ -49,19 +49,24 @@ def measure(
     form: str = "reference",
     on: str | None = None,
 ) -> dict[str, Any]:
-    """Profiles `name` over `images` images of noise (1 x 3 x height x width LR pixels) after a warm-up.
+    """Profile a network over images of noise, after a warm-up (Table 5).
 
     Args:
-        form: LayerNorm step by step as the authors run it ("reference"), or torch's kernel ("fused").
+        images: how many, each 1 x 3 x height x width.
+        scale: 2, 3 or 4.
+        height: LR pixels, from 8.
+        width: LR pixels, from 8.
+        name: safmn or one of its variants.
+        form: LayerNorm step by step as the authors run it ("reference"), or by torch's kernel ("fused").
         on: "cpu" or "cuda"; None takes CUDA where there is one.
 
     Returns:
         `provenance`, `settings` and `operations`: range name -> `title`, `calls` an image, `total_ms` over all images
-        and `per_image_ms` (host), `share` of the whole pass (0-1, host); on CUDA also `kernel_ms` over all images and
+        and `per_image_ms` (host), `share` of the whole pass (0-1, host). On CUDA also `kernel_ms` over all images and
         `kernel_share`, or in `settings` why there are none (`kernels`). `forward` has the whole pass.
 
     Raises:
-        UserError: no images, an image below 8 pixels, or no memory for it.
+        UserError: no images, an image below 8 pixels, or not enough memory for it.
     """
     if images < 1:
         raise UserError(f"{images} images give no time: ask for 1 or more")
@@ -72,15 +77,15 @@ def measure(
         batch = runtime.noise(name, images, height, width, device)
         with torch.inference_mode():
             warm = runtime.warm_up(network, batch[0], device)
-            found = profile_ranges(network, batch, device)
+            spent = profile_ranges(network, batch, device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = runtime.first_line(error)
+        reason = as_line(error)
         raise UserError(f"out of memory with an LR image of {width}x{height} ({reason}): give a smaller one") from error
-    whole = found.pop(WHOLE)
+    whole = spent.pop(WHOLE)
     # A profiler without CUPTI, or without the right to use it, sees the host alone.
-    blind = {"kernels": NO_KERNELS} if device.kind == "cuda" and not whole.kernel else {}
+    kernels = {"kernels": NO_KERNELS} if device.kind == "cuda" and not whole.kernel else {}
     return {
         "provenance": description.describe(device.kind),
         "settings": {
@@ -92,11 +97,11 @@ def measure(
             "width": width,
             "unit": "ms; total_ms and kernel_ms are over all images",
             "precision": "float32",
-            **blind,
+            **kernels,
             **warm,
         },
         "operations": {
-            key: {"title": title, **_figures(found.get(ranges.PREFIX + key, Spent()), whole, images)}
+            key: {"title": title, **_figures(spent.get(ranges.PREFIX + key, Spent()), whole, images)}
             for key, title in TITLES.items()
         },
         "forward": _figures(whole, whole, images),
@@ -125,7 +130,7 @@ def _figures(spent: Spent, whole: Spent, images: int) -> dict[str, float]:
 
 
 def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: description.Device) -> dict[str, Spent]:
-    """Range -> time spent in it over all passes; `WHOLE` is the passes themselves."""
+    """Return range -> time spent in it over the passes of all images; `WHOLE` is the passes themselves."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.kind == "cuda" else [])
     device.synchronise()
     with ranges.recording(network), profile(activities=activities) as profiler:
@@ -133,12 +138,12 @@ def profile_ranges(network: nn.Module, images: Iterable[Tensor], device: descrip
             with record_function(WHOLE):
                 network(image)
             device.synchronise()
-    found: dict[str, Spent] = {}
+    times: dict[str, Spent] = {}
     for event in profiler.events():
         # CUDA's own copy of a range would count its kernels twice, and the idle time between them.
         if event.name.startswith(ranges.PREFIX) and event.device_type == DeviceType.CPU:
-            spent = found.setdefault(event.name, Spent())
+            spent = times.setdefault(event.name, Spent())
             spent.host += event.cpu_time_total / 1e3
             spent.kernel += event.device_time_total / 1e3
             spent.calls += 1
-    return found
+    return times

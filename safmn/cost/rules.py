@@ -1,16 +1,16 @@
 """What one operation counts: fvcore's rules, and rules in their spirit for what multiplies and has none there.
 
-A rule gets the operation's arguments by name and its first output, and gives (FLOPs, activations). One multiply-add is
-one FLOP. Where fvcore has a rule, the figures are its own: a test compares every network with fvcore. The others follow
-one principle: the same computation counts the same in whatever words it is asked for, so fused attention counts as the
-two products that it stands for, a recurrent layer as its linear layers at each step, `torch.mv` as a matrix product.
-Departures: fvcore gives `torch.mm` no activations (but `linear`, `matmul` and `bmm` their outputs), its `matmul` is
-wrong where the left operand is broadcast, and its `einsum` reads a number that numpy prints with four digits.
+A rule is given the operation's arguments by name and its first output; it returns (FLOPs, activations). One
+multiply-add is one FLOP. Where fvcore has a rule, the numbers are its own: a test compares every network with fvcore.
+The other rules follow one principle: the same computation counts the same, whichever function carries it out. So fused
+attention counts as its two products, a recurrent layer as its linear layers at each step, `torch.mv` as a matrix
+product. Three departures: fvcore gives `torch.mm` no activations (but `linear`, `matmul` and `bmm` their outputs), its
+`matmul` is wrong where the left operand is broadcast, and its `einsum` reads a number that numpy rounds to four digits.
 
-Nothing counts what fvcore leaves out everywhere: element-wise operations, reductions and poolings (sums and maxima over
-a dimension or a window) and re-arrangements. What is none of these and has no rule (a Fourier transform, whose cost
-depends on the algorithm; bicubic interpolation, a cumulative sum, solvers, a library's own kernels) is not guessed: it
-is named as uncounted, and the total is a lower bound.
+What fvcore leaves out everywhere counts nothing: element-wise operations, reductions and poolings (sums and maxima over
+a dimension or a window) and re-arrangements. What is none of these and has no rule is named as uncounted, and the total
+is a lower bound: a Fourier transform, whose cost depends on the algorithm; bicubic interpolation, a cumulative sum,
+solvers, a library's own kernels.
 """
 
 from collections.abc import Callable
@@ -29,20 +29,17 @@ Rule = Callable[[dict[str, Any], Tensor], tuple[int, int]]
 
 
 def _product(operand: str, inner: Callable[[torch.Size], int] = lambda shape: shape[-1]) -> Rule:
-    """Each element of the output is a sum of as many products as `inner` says of the operand's shape."""
+    """Count, for each element of the output, as many products as `inner` returns for the operand's shape."""
     return lambda given, out: (out.numel() * inner(given[operand].shape), out.numel())
 
 
 def _each(flops: int) -> Rule:
-    """So many FLOPs for each element of the output, and no activations."""
+    """Count so many FLOPs for each element of the output, and no activations."""
     return lambda given, out: (flops * out.numel(), 0)
 
 
 def _norm(with_weight: int, without: int) -> Rule:
-    def rule(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-        return out.numel() * (without if given.get("weight") is None else with_weight), 0
-
-    return rule
+    return lambda given, out: (out.numel() * (without if given.get("weight") is None else with_weight), 0)
 
 
 def _batch_norm(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
@@ -50,16 +47,16 @@ def _batch_norm(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
 
 
 def _convolution(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    """Every weight once at each position: of the output, or of the input of a transposed convolution."""
+    """Count every weight once at each position: of the output, or of the input of a transposed convolution."""
     image = given["input"]
     positions = (image if given["transposed"] else out).shape[2:]
     return image.shape[0] * given["weight"].numel() * prod(positions), out.numel()
 
 
 def _einsum(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    """Half of what numpy's best order of contractions costs, as fvcore has it, but not rounded to four digits."""
-    terms, result = _terms(given["equation"].replace(" ", ""), [each.dim() for each in given["tensors"]])
-    shapes = [each.shape for each in given["tensors"]]
+    """Count half of what numpy's best order of contractions costs, as fvcore does, but not rounded to four digits."""
+    shapes = [tensor.shape for tensor in given["tensors"]]
+    terms, result = _terms(given["equation"].replace(" ", ""), list(map(len, shapes)))
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
         for letter, size in zip(term, shape, strict=True):
@@ -69,7 +66,7 @@ def _einsum(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
     left, cost = [set(term) for term in terms], 0
     for positions in path:
         taken = [left.pop(position) for position in sorted(positions, reverse=True)]
-        letters = set().union(*taken)
+        letters: set[str] = set().union(*taken)
         kept = letters & set(result).union(*left)
         cost += prod(sizes[letter] for letter in letters) * (max(1, len(taken) - 1) + (kept != letters))
         left.append(kept)
@@ -77,64 +74,54 @@ def _einsum(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
 
 
 def _terms(equation: str, dimensions: list[int]) -> tuple[list[str], str]:
-    """The letters of each operand and of the result, with letters for `...` and for a result that is not written."""
+    """Return the letters of each operand and of the result; `...` and an implicit result are replaced by letters."""
     inputs, arrow, result = equation.partition("->")
     free = [letter for letter in ascii_letters if letter not in equation]
-    terms, widest = [], ""
+    terms, longest = [], ""
     for term, size in zip(inputs.split(","), dimensions, strict=True):
         letters = "".join(free[: size - len(term.replace("...", ""))][::-1])
-        widest = max(widest, letters, key=len)
+        longest = max(longest, letters, key=len)
         terms.append(term.replace("...", letters))
     if not arrow:
         once = sorted(letter for letter in set(inputs) if letter.isalpha() and inputs.count(letter) == 1)
         result = "..." + "".join(once)
-    return terms, result.replace("...", widest)
+    return terms, result.replace("...", longest)
 
 
 def _bilinear(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    """Every weight once for each pair of vectors, as fvcore counts linear layers."""
+    """Count every weight once for each pair of vectors, as fvcore counts linear layers."""
     return given["input1"].shape[:-1].numel() * given["weight"].numel(), out.numel()
 
 
 def _attention(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    """N x L x S x E for the weights and N x L x S x Ev for the mix; a mask, causal or not, spares nothing."""
+    """Count N x L x S x E for the weights and N x L x S x Ev for the mix; a mask, causal or not, saves nothing."""
     keys, rows = given["key"].shape[-2], out.shape[:-1].numel()
     return rows * keys * (given["query"].shape[-1] + out.shape[-1]), rows * (keys + out.shape[-1])
 
 
 def _recurrent(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    """At every step of every sequence each weight once, as in the linear layers of the cells."""
+    """Count each weight once at every step of every sequence, as in the linear layers of the cells."""
     sequence = given.get("input", given.get("data"))
+    assert sequence is not None  # the schemas of torch's recurrent layers have one of the two
     steps = sequence.shape[:-1].numel()
-    weights = [each.shape for each in given["params"] if each.dim() == 2]
+    weights = [tensor.shape for tensor in given["params"] if tensor.dim() == 2]
     return steps * sum(map(prod, weights)), steps * sum(shape[0] for shape in weights)
 
 
 RULES: dict[str, Rule] = {
-    "convolution": _convolution,
-    "_convolution": _convolution,
+    **dict.fromkeys(["convolution", "_convolution"], _convolution),
     "conv_tbc": _product("weight", lambda shape: shape[0] * shape[1]),
     # Products of matrices and vectors.
     "linear": _product("input"),
-    "matmul": _product("self"),
-    "mm": _product("self"),
-    "bmm": _product("self"),
-    "mv": _product("self"),
-    "dot": _product("self"),
-    "vdot": _product("self"),
-    "addmm": _product("mat1"),
-    "_addmm_activation": _product("mat1"),
+    **dict.fromkeys(["matmul", "mm", "bmm", "mv", "dot", "vdot"], _product("self")),
+    **dict.fromkeys(["addmm", "_addmm_activation"], _product("mat1")),
     "affine_grid_generator": _product("theta"),
     "addmv": _product("mat"),
     "baddbmm": _product("batch1"),
     "addbmm": _product("batch1", lambda shape: shape[0] * shape[2]),
-    "outer": _each(1),
-    "ger": _each(1),
-    "addr": _each(1),
-    "kron": _each(1),
+    **dict.fromkeys(["outer", "ger", "addr", "kron"], _each(1)),
     "einsum": _einsum,
-    "bilinear": _bilinear,
-    "_trilinear": _bilinear,
+    **dict.fromkeys(["bilinear", "_trilinear"], _bilinear),
     # Layers made of products.
     "scaled_dot_product_attention": _attention,
     "_scaled_dot_product_attention_math": _attention,
@@ -144,10 +131,7 @@ RULES: dict[str, Rule] = {
     "_scaled_dot_product_cudnn_attention": _attention,
     "_scaled_dot_product_fused_attention_overrideable": _attention,
     "flex_attention": _attention,
-    "lstm": _recurrent,
-    "gru": _recurrent,
-    "rnn_tanh": _recurrent,
-    "rnn_relu": _recurrent,
+    **dict.fromkeys(["lstm", "gru", "rnn_tanh", "rnn_relu"], _recurrent),
     # What fvcore estimates by the element.
     "batch_norm": _batch_norm,
     "native_batch_norm": _batch_norm,
@@ -159,15 +143,9 @@ RULES: dict[str, Rule] = {
     "native_group_norm": _norm(5, 4),
     "instance_norm": _norm(5, 4),
     "adaptive_avg_pool2d": lambda given, out: (given["self"].numel(), 0),
-    "grid_sampler": _each(4),
-    "grid_sampler_2d": _each(4),
-    "grid_sampler_3d": _each(4),
-    "upsample_nearest1d": _each(1),
-    "upsample_nearest2d": _each(1),
-    "upsample_nearest3d": _each(1),
-    "_upsample_nearest_exact1d": _each(1),
-    "_upsample_nearest_exact2d": _each(1),
-    "_upsample_nearest_exact3d": _each(1),
+    **dict.fromkeys(["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], _each(4)),
+    **dict.fromkeys([f"upsample_nearest{n}d" for n in (1, 2, 3)], _each(1)),
+    **dict.fromkeys([f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)], _each(1)),
     "upsample_linear1d": _each(2),
     "upsample_bilinear2d": _each(4),
     "upsample_trilinear3d": _each(8),
@@ -211,12 +189,12 @@ _FREE = set((_ELEMENTWISE + _REDUCTIONS + _CONSTANTS + _MOVES).split())
 
 
 def free(function: torch._ops.OpOverload) -> bool:
-    """Whether an operation counts nothing by convention: element-wise, a reduction, or a re-arrangement of values."""
+    """Return whether an operation counts nothing by convention: element-wise, a reduction or a re-arrangement."""
     namespace, _, name = function._schema.name.partition("::")
     if function.is_view or not _FREE_TAGS.isdisjoint(function.tags) or namespace == "profiler":
         return True
-    makes = not any("Tensor" in str(each.type) for each in function._schema.arguments)
-    return makes or (namespace == "aten" and _free_by_name(name))
+    creates = not any("Tensor" in str(argument.type) for argument in function._schema.arguments)
+    return creates or (namespace == "aten" and _free_by_name(name))
 
 
 @cache
@@ -227,23 +205,23 @@ def _free_by_name(name: str) -> bool:
     # Some overloads lack the mark of the others.
     packet = getattr(torch.ops.aten, plain, None)
     return packet is not None and any(
-        not _FREE_TAGS.isdisjoint(getattr(packet, each).tags) for each in packet.overloads()
+        not _FREE_TAGS.isdisjoint(getattr(packet, overload).tags) for overload in packet.overloads()
     )
 
 
 def count(
-    function: Any, name: str, arguments: tuple, keywords: dict[str, Any], output: Any
+    function: Any, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any
 ) -> tuple[int, int, dict[str, Any]] | None:
-    """FLOPs and activations of an operation that has a rule, and its arguments by name; None where it has none.
+    """Return FLOPs and activations of an operation that has a rule, and its arguments by name; None without an output.
 
     torch's own table, which counts a multiply-add as two, serves for kernels that are not listed above.
     """
-    out = next((each for each in tree_leaves(output) if isinstance(each, Tensor)), None)
-    if out is None or not has_rule(function, name):
+    out = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+    if out is None:
         return None
     if name in RULES:
         schema = getattr(function, "_schema", None)
-        names = [each.name for each in schema.arguments] if schema else ("query", "key", "value")
+        names = [argument.name for argument in schema.arguments] if schema else ("query", "key", "value")
         given = dict(zip(names, arguments, strict=False)) | keywords
         return *RULES[name](given, out), given
     other = flop_registry[getattr(function, "overloadpacket", function)]
@@ -251,5 +229,5 @@ def count(
 
 
 def has_rule(function: Any, name: str) -> bool:
-    """Whether `count` knows the operation."""
+    """Return whether `count` has a rule for the operation."""
     return name in RULES or getattr(function, "overloadpacket", function) in flop_registry

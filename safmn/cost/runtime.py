@@ -1,19 +1,20 @@
 """Inference time of networks (Table 2, #Avg. Time), in milliseconds an image.
 
-Two protocols, so that both kinds of print can be compared:
+There are two protocols, so that both kinds of published times can be compared:
 
-- **interleaved** (the one to trust): warm-up until stable, then the images in rounds in which the networks take turns,
-  so that a drifting clock hits all alike; CUDA events (CPU: the clock), the device synchronised before and after every
-  image; median, mean and interquartile range; repeated in processes of their own, whose medians show the spread between
-  runs. The main figure is the ratio to SAFMN in the same process.
-- **habit** (what the field prints): a fresh process, one pass over the images, no warm-up, the mean.
+- **interleaved**, the one to trust: warm-up until stable, then the images in rounds in which the networks take turns,
+  so that a drifting clock hits all alike. Times come from CUDA events (CPU: the clock), and the device is synchronised
+  before and after every image. Reported are median, mean and interquartile range, repeated in processes of their own,
+  whose medians show the spread between runs. The main result is the ratio to SAFMN in the same process.
+- **habit**, what the field publishes: a fresh process, one pass over the images, no warm-up, the mean.
 
-A contestant is a network in a mode. Mode `eager` is the authors' code as it stands: float32, NCHW, LayerNorm step by
-step. Every other mode is compared with `eager` on one image before it is timed, and is not timed where the outputs
-differ by more than the stated tolerance.
+A contestant is a network in a mode. Mode `eager` is the authors' code as it is: float32, NCHW, LayerNorm step by step.
+Every other mode is compared with `eager` on one image before it is timed. It is not timed if the outputs differ by more
+than the stated tolerance.
 """
 
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,14 +33,19 @@ from safmn import networks
 from safmn.cost import memory
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 
 REFERENCE = "safmn"
-AT = "at "  # begins the lines by which a timing process says what it is at
+AT = "at "  # begins the lines in which a timing process names the contestant that it works on
 WINDOW = 300.0  # ms; warm-up ends when the medians of two windows in a row agree
 STABLE = 0.05  # to within 5 %
-LEAST_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
-MOST_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded as not stable
+MIN_WARMUP = 1000.0  # ms; a GPU takes hundreds of them to raise its clocks, and looks stable before it begins
+MAX_WARMUP = 30_000.0  # ms; a device that still drifts after these is recorded as not stable
+
+_log = logging.getLogger(__name__)
+
+Forward = Callable[[Tensor], Tensor]
+Record = dict[str, Any]
 
 # --- Modes -----------------------------------------------------------------------------------------------------------
 
@@ -55,54 +62,50 @@ class Failed(Exception):
         self.key, self.reason = key, reason
 
 
-Forward = Callable[[Tensor], Tensor]
-
-
-def _eager(network: nn.Module, sample: Tensor) -> Forward:
-    return memory.use_form(network, "reference")
+def _as_it_is(network: nn.Module, sample: Tensor) -> Forward:
+    return network
 
 
 def _fused(network: nn.Module, sample: Tensor) -> Forward:
     if not memory.has_layer_norm(network):
         raise Unavailable("the network has no LayerNorm to fuse: the same as eager")
-    return memory.use_form(network, "fused")
+    return network
 
 
 def _channels_last(network: nn.Module, sample: Tensor) -> Forward:
-    network = _with_fused_norms(network).to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return lambda image: network(image.contiguous(memory_format=torch.channels_last))
 
 
 def _half(network: nn.Module, sample: Tensor) -> Forward:
     if sample.device.type != "cuda":
         raise Unavailable("half precision is timed on CUDA only")
-    network = _with_fused_norms(network).half()
+    network = network.half()
     return lambda image: network(image.half()).float()
 
 
 def _compiled(network: nn.Module, sample: Tensor) -> Forward:
-    forward = torch.compile(_with_fused_norms(network))
+    forward: Forward = torch.compile(network)
     try:
         forward(sample)
-    except Exception as error:  # a missing compiler shows itself in many ways, and the other modes can still be timed
-        raise Unavailable(f"torch.compile failed: {first_line(error)}") from error
+    except Exception as error:  # a missing compiler raises many types of errors, and the other modes can still be timed
+        raise Unavailable(f"torch.compile failed: {as_line(error)}") from error
     return forward
 
 
 def _cuda_graph(network: nn.Module, sample: Tensor) -> Forward:
     if sample.device.type != "cuda":
         raise Unavailable("CUDA graphs need CUDA")
-    network = _with_fused_norms(network)
     image = sample.clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # capture wants passes on a side stream first
+    with torch.cuda.stream(side):  # a capture needs passes on a side stream first
         for _ in range(3):
             network(image)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output = network(image)
+        output: Tensor = network(image)
 
     def replay(new: Tensor) -> Tensor:
         image.copy_(new)
@@ -112,22 +115,19 @@ def _cuda_graph(network: nn.Module, sample: Tensor) -> Forward:
     return replay
 
 
-def _with_fused_norms(network: nn.Module) -> nn.Module:
-    return memory.use_form(network, "fused")
-
-
 MODES: dict[str, Callable[[nn.Module, Tensor], Forward]] = {
-    "eager": _eager,
+    "eager": _as_it_is,
     "fused": _fused,
     "channels_last": _channels_last,
     "half": _half,
     "compiled": _compiled,
     "cuda_graph": _cuda_graph,
 }
+"""Mode -> what turns a network and a sample image into the function that is timed."""
 
 
 def tolerance(mode: str, tf32: bool) -> float:
-    """Largest difference from `eager` that `mode` may show, as a fraction of the largest absolute output value.
+    """Return the largest difference from `eager` that a mode may show, relative to the largest absolute output value.
 
     Float32 modes sum in another order: 1e-4; where convolutions run in TF32, whose mantissa has 10 bits, 5e-3. Half
     precision: 2e-2.
@@ -139,14 +139,15 @@ def tolerance(mode: str, tf32: bool) -> float:
 
 def prepare(
     name: str, scale: int, mode: str, sample: Tensor, device: description.Device, reference: Tensor | None
-) -> tuple[Forward, dict[str, Any]]:
-    """A network in a mode, ready to be timed, and the record of the check against `reference`, the eager output.
+) -> tuple[Forward, Record]:
+    """Return a network in a mode, and the record of the comparison with `reference`, the eager output of `sample`.
 
-    Raises Unavailable where the mode cannot run here, or where its output differs by more than the tolerance.
+    Raises:
+        Unavailable: the mode cannot run here, or its output differs by more than the tolerance.
     """
     torch.manual_seed(0)  # the same weights in every mode
     network = networks.build(name, scale).eval().to(device.torch_device)
-    forward = MODES[mode](network, sample)
+    forward = MODES[mode](memory.use_form(network, "reference" if mode == "eager" else "fused"), sample)
     if mode == "eager":
         return forward, {}
     if reference is None:
@@ -163,7 +164,7 @@ def prepare(
 
 
 def timed(forward: Forward, image: Tensor, device: description.Device) -> float:
-    """Milliseconds of one pass: the device is idle at the start, and done when its marks are read."""
+    """Return the milliseconds of one pass: the device is idle before it, and done before its marks are read."""
     device.synchronise()
     start = device.mark()
     forward(image)
@@ -172,8 +173,8 @@ def timed(forward: Forward, image: Tensor, device: description.Device) -> float:
     return device.elapsed(start, stop)
 
 
-def warm_up(forward: Forward, image: Tensor, device: description.Device) -> dict[str, Any]:
-    """Runs passes for 1 s at least, until two windows of 0.3 s in a row have medians within 5 %, for 30 s at most.
+def warm_up(forward: Forward, image: Tensor, device: description.Device) -> Record:
+    """Run passes for 1 s at least, until two windows of 0.3 s in a row have medians within 5 %, for 30 s at most.
 
     A pass longer than a window is a window by itself.
 
@@ -188,7 +189,7 @@ def warm_up(forward: Forward, image: Tensor, device: description.Device) -> dict
             window.append(timed(forward, image, device))
         spent, passes, median = spent + sum(window), passes + len(window), statistics.median(window)
         stable = previous is not None and abs(median - previous) <= STABLE * previous
-        if (stable and spent >= LEAST_WARMUP) or (previous is not None and spent >= MOST_WARMUP):
+        if (stable and spent >= MIN_WARMUP) or (previous is not None and spent >= MAX_WARMUP):
             return {"warmup_passes": passes, "warmup_stable": stable}
         previous = median
 
@@ -199,14 +200,14 @@ def interleave(
     rounds: int,
     device: description.Device,
     at: Callable[[str], None] = lambda key: None,
-) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
-    """Milliseconds an image of each contestant, taking turns; and the records of those that failed.
+) -> tuple[dict[str, list[float]], dict[str, Record]]:
+    """Return the milliseconds an image of each contestant, and the records of those that failed.
 
-    Round r has images r, r + rounds, r + 2 rounds, ... The order of the contestants turns by one each round, and each
-    turn begins with an untimed pass, so that none inherits the caches that its neighbour left.
+    Round r has images r, r + rounds, r + 2 rounds, ... The order of the contestants rotates by one each round. Each
+    turn begins with an untimed pass, so that no contestant inherits the caches of the one before.
     """
     times: dict[str, list[float]] = {key: [] for key in contestants}
-    failed: dict[str, dict[str, Any]] = {}
+    failed: dict[str, Record] = {}
     order = list(contestants)
     for turn in range(rounds):
         for key in order:
@@ -218,16 +219,16 @@ def interleave(
                 contestants[key](share[0])
                 times[key] += [timed(contestants[key], image, device) for image in share]
             except Exception as error:
-                failed[key] = _failure(key, error, device, share[0])
+                failed[key] = _failure(key, error, device, *share[0].shape[-2:])
         order = order[1:] + order[:1]
     return {key: values for key, values in times.items() if key not in failed}, failed
 
 
-def summary(times: Sequence[float]) -> dict[str, Any]:
-    """Median, mean and quartiles in ms, and how many images were timed."""
-    low, high = (times[0], times[0]) if len(times) == 1 else _quartiles(times)
+def summary(times: Sequence[float]) -> Record:
+    """Return median, mean and quartiles in ms, and how many images were timed."""
+    low, median, high = np.percentile(times, (25, 50, 75)).tolist()
     return {
-        "median_ms": statistics.median(times),
+        "median_ms": median,
         "mean_ms": statistics.fmean(times),
         "quartiles_ms": [low, high],
         "iqr_ms": high - low,
@@ -235,16 +236,11 @@ def summary(times: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _quartiles(times: Sequence[float]) -> tuple[float, float]:
-    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
-    return low, high
-
-
 # --- One process -----------------------------------------------------------------------------------------------------
 
 
 def noise(name: str, count: int, height: int, width: int, device: description.Device) -> list[Tensor]:
-    """`count` images, 1 x C x height x width in [0, 1], on the device: no network's time depends on what it sees."""
+    """Return `count` images of noise, 1 x C x height x width in [0, 1], on the device: no time depends on values."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, networks.info(name).channels, height, width)
     return [torch.rand(shape, generator=generator).to(device.torch_device) for _ in range(count)]
@@ -261,25 +257,35 @@ def run_interleaved(
     device: description.Device | None = None,
     failed: Mapping[str, str] = MappingProxyType({}),
     at: Callable[[str], None] = lambda key: None,
-) -> dict[str, dict[str, Any]]:
-    """The interleaved protocol in this process: "network/mode" -> record.
-
-    A record has `status` "timed" with the figures of `summary`, `warm_up` and the check against eager; "unavailable"
-    with `reason`; or "out of memory" with the size that was asked for.
+) -> dict[str, Record]:
+    """Run the interleaved protocol in this process.
 
     Args:
+        names: the networks.
+        scale: 2, 3 or 4.
+        images: how many are timed.
+        rounds: in how many rounds the contestants take turns.
+        modes: keys of MODES; "eager" is always timed.
+        height: LR pixels.
+        width: LR pixels.
+        device: where; the present one by default.
         failed: "network/mode" -> reason, of what failed in an earlier process and is left out.
-        at: is told which "network/mode" begins, so that it is known where a process died.
+        at: is called with each "network/mode" that begins, so that it is known where a process died.
+
+    Returns:
+        "network/mode" -> record: `status` "timed" with the figures of `summary`, `warm_up` and the comparison with
+        eager; "unavailable" with `reason`; or "out of memory" with the size.
 
     Raises:
-        Failed: a mode failed on CUDA; a fresh process is needed to go on without it.
+        Failed: a mode failed on CUDA; a fresh process is needed to continue without it.
     """
     device = device or description.present()
     contestants: dict[str, Forward] = {}
-    inputs: dict[str, list[Tensor]] = {}
-    records: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, Sequence[Tensor]] = {}
+    records: dict[str, Record] = {}
     with torch.inference_mode():
         for name in names:
+            networks.info(name)  # an unknown name is a mistake, not a failure
             batch: list[Tensor] = []
             reference: Tensor | None = None
             for mode in dict.fromkeys(("eager", *modes)):
@@ -287,7 +293,6 @@ def run_interleaved(
                 if key in failed:
                     records[key] = {"status": "unavailable", "reason": failed[key]}
                     continue
-                networks.info(name)  # an unknown name is a mistake, not a failure
                 at(key)
                 try:
                     batch = batch or noise(name, images, height, width, device)
@@ -298,7 +303,7 @@ def run_interleaved(
                 except Unavailable as error:
                     records[key] = {"status": "unavailable", "reason": str(error)}
                 except Exception as error:
-                    records[key] = _failure(key, error, device, height=height, width=width)
+                    records[key] = _failure(key, error, device, height, width)
                 else:
                     contestants[key], inputs[key] = forward, batch
                     records[key] = {"status": "timed", **check, **warm}
@@ -316,47 +321,39 @@ def run_habit(
     width: int = 320,
     device: description.Device | None = None,
     at: Callable[[str], None] = lambda key: None,
-) -> dict[str, Any]:
-    """The field's habit in this process: one pass over the images, first passes included, and the mean.
+) -> Record:
+    """Run the field's habit in this process: one pass over the images, first passes included, and the mean.
 
-    The device is still synchronised: a print without that would be the time to launch, not to compute.
+    The device is synchronised nevertheless: otherwise the time would be that of the launches.
     """
     device = device or description.present()
     networks.info(name)
-    at(f"{name}/habit")
+    key = f"{name}/habit"
+    at(key)
     try:
         with torch.inference_mode():
             batch = noise(name, images, height, width, device)
-            forward = _eager(networks.build(name, scale).eval().to(device.torch_device), batch[0])
+            forward = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), "reference")
             times = [timed(forward, image, device) for image in batch]
     except Exception as error:
-        return _failure(f"{name}/habit", error, device, height=height, width=width)
+        return _failure(key, error, device, height, width)
     return {"status": "timed", "mean_ms": statistics.fmean(times), "first_ms": times[0], "images": len(times)}
 
 
-def _failure(
-    key: str, error: Exception, device: description.Device, image: Tensor | None = None, height: int = 0, width: int = 0
-) -> dict[str, Any]:
-    """The record of a contestant that failed: one that fails does not take the others with it.
+def _failure(key: str, error: Exception, device: description.Device, height: int, width: int) -> Record:
+    """Return the record of a contestant that failed, so that the others can be timed.
 
-    Without the reference in eager mode nothing can be said about any, so that error goes on. `image` gives the size.
+    Without the reference in eager mode nothing can be said about any contestant: that error is raised again.
     """
-    if image is not None:
-        height, width = image.shape[-2:]
     if is_out_of_memory(error):
         requested = {"height": height, "width": width}
-        return {"status": "out of memory", "requested_lr": requested, "message": first_line(error)}
+        return {"status": "out of memory", "requested_lr": requested, "message": as_line(error)}
     if key == f"{REFERENCE}/eager" or isinstance(error, UserError):
         raise error
-    reason = f"{type(error).__name__}: {first_line(error)}"
+    reason = as_line(error)
     if device.kind == "cuda":
         raise Failed(key, reason) from error
     return {"status": "unavailable", "reason": reason}
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, at most 300 characters; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------
@@ -373,25 +370,26 @@ def measure(
     width: int = 320,
     habit: bool = True,
     device: str | None = None,
-    say: Callable[[str], None] = lambda message: None,
-) -> dict[str, Any]:
-    """Both protocols over all `names` (SAFMN is added, as the ratio's reference), each process on its own.
+) -> Record:
+    """Run both protocols over all `names` and SAFMN, the ratio's reference; each run in a process of its own.
 
     Args:
+        names: the networks.
+        scale: 2, 3 or 4.
         images: how many images are timed, in each process.
         rounds: in how many rounds the networks take turns.
         processes: how often the interleaved protocol is repeated, each time in a fresh process.
         modes: keys of MODES beside "eager", which is always timed.
-        height, width: LR pixels (the paper: 180 x 320).
+        height: LR pixels, from 8 (the paper: 180).
+        width: LR pixels, from 8 (the paper: 320).
         habit: also time each network in the field's habit, in a process of its own.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
-        say: is told what begins.
 
     Returns:
         `provenance`, `settings`, and `networks`: name -> mode -> record. A record's `median_ms`, `mean_ms` and `iqr_ms`
         are medians over processes, `spread_percent` (of two processes or more) is (highest - lowest) / median of their
         medians, `ratio_to_safmn` the median of the processes' ratios of medians to SAFMN in the same mode, `ratios` all
-        of them, and `processes` what each process found. Mode `eager` also holds `habit`.
+        of them, and `processes` the record of each process. Mode `eager` also holds `habit`.
 
     Raises:
         UserError: no images, rounds or processes; an unknown network or mode; an image below 8 pixels.
@@ -413,20 +411,27 @@ def measure(
 
     request = {**size, "device": device}
     interleaved = {"protocol": "interleaved", "names": names, "rounds": rounds, "modes": modes, **request}
-    runs: list[dict[str, Any]] = []
+    runs: list[Record] = []
     failed: dict[str, str] = {}
     while len(runs) < processes:
-        say(f"process {len(runs) + 1} of {processes}: {len(names)} networks, {images} images in {rounds} rounds")
+        _log.info(
+            "process %d of %d: %d networks, %d images in %d rounds",
+            len(runs) + 1,
+            processes,
+            len(names),
+            images,
+            rounds,
+        )
         answer = _child({**interleaved, "failed": failed})
         if "failed" in answer:
             failed |= answer["failed"]
             for key, reason in answer["failed"].items():
-                say(f"{key} failed ({reason}): again in a fresh process, without it")
+                _log.info("%s failed (%s): again in a fresh process, without it", key, reason)
         else:
             runs.append(answer)
     habits = {}
     for name in names if habit else ():
-        say(f"one pass without warm-up: {name}")
+        _log.info("one pass without warm-up: %s", name)
         answer = _child({"protocol": "habit", "name": name, **request})
         reasons = answer.get("failed", {}).values()
         habits[name] = answer.get("figures") or {"status": "unavailable", "reason": "; ".join(reasons)}
@@ -449,26 +454,26 @@ def measure(
 
 
 def combine(
-    names: Sequence[str], modes: Sequence[str], runs: Sequence[dict[str, Any]], habits: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """Joins the records of several processes: name -> mode -> record, as `measure` returns them."""
-    joined: dict[str, dict[str, Any]] = {}
+    names: Sequence[str], modes: Sequence[str], runs: Sequence[dict[str, Record]], habits: dict[str, Record]
+) -> dict[str, dict[str, Record]]:
+    """Join the records of several processes: name -> mode -> record, as `measure` returns them."""
+    joined: dict[str, dict[str, Record]] = {}
     for name in names:
-        joined[name] = {}
-        for mode in modes:
-            records = [run[f"{name}/{mode}"] for run in runs]
-            joined[name][mode] = _join(records, [run[f"{REFERENCE}/{mode}"] for run in runs])
+        joined[name] = {
+            mode: _join([run[f"{name}/{mode}"] for run in runs], [run[f"{REFERENCE}/{mode}"] for run in runs])
+            for mode in modes
+        }
         if name in habits:
             joined[name]["eager"]["habit"] = habits[name]
     return joined
 
 
-def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, Any]:
-    failed = next((record for record in records if record["status"] != "timed"), None)
-    if failed is not None:
-        return dict(failed)
+def _join(records: list[Record], references: list[Record]) -> Record:
+    for record in records:
+        if record["status"] != "timed":
+            return dict(record)
     medians = [record["median_ms"] for record in records]
-    joined: dict[str, Any] = {"status": "timed"}
+    joined: Record = {"status": "timed"}
     for key in ("median_ms", "mean_ms", "iqr_ms"):
         joined[key] = statistics.median(record[key] for record in records)
     if len(medians) > 1:  # one process shows no spread, which is not a spread of nothing
@@ -481,14 +486,15 @@ def _join(records: list[dict[str, Any]], references: list[dict[str, Any]]) -> di
     return joined
 
 
-def _child(request: dict[str, Any]) -> dict[str, Any]:
-    """What a process of its own answers: `figures` and `provenance`, or `failed`, "network/mode" -> reason."""
+def _child(request: Record) -> Record:
+    """Run a request in a process of its own: `figures` and `provenance`, or `failed`, "network/mode" -> reason."""
     request |= {"threads": torch.get_num_threads(), "parent": os.getpid()}
     command = [sys.executable, "-m", "safmn.cost.runtime"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if done.returncode == 0:
-        return json.loads(lines[-1])
+        answer: Record = json.loads(lines[-1])
+        return answer
     # A network that takes the process down (killed for memory, say) must be told apart from a mistake here.
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     reason = f"ended with status {done.returncode}: {last}"
@@ -500,7 +506,7 @@ def _child(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process once its parent is gone: the lease on the device went with the parent."""
+    """End this process once its parent is gone: the lease on the device went with the parent."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -510,21 +516,27 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serve(request: dict[str, Any]) -> dict[str, Any]:
+def _serve(request: Record) -> Record:
     _end_with(request.pop("parent"))
     torch.set_num_threads(request.pop("threads"))
     protocol, device = request.pop("protocol"), description.present(request.pop("device", None))
-    run = run_habit if protocol == "habit" else run_interleaved
+    run: Callable[..., Record] = run_habit if protocol == "habit" else run_interleaved
     try:
-        figures = run(**request, device=device, at=lambda key: print(f"{AT}{key}", flush=True))
+        figures = run(**request, device=device, at=lambda key: _answer(f"{AT}{key}"))
     except Failed as failure:
         return {"failed": {failure.key: failure.reason}}
     # Described afterwards, while the clocks are still those of the measurement.
     return {"provenance": description.describe(device.kind), "figures": figures}
 
 
+def _answer(line: str) -> None:
+    """Send a line to the parent process."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
     answer = _serve(json.load(sys.stdin))
-    print(json.dumps(answer), flush=True)
+    _answer(json.dumps(answer))
     if "failed" in answer:
-        os._exit(0)  # a device that is unusable may take the rest of the way out down with it
+        os._exit(0)  # an unusable device may crash the interpreter on its way out

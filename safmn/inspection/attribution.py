@@ -1,7 +1,7 @@
 """Local attribution maps and the diffusion index: Figure 2.
 
-Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021. Written from the
-definition. The question is which LR pixels make the texture in a window of SR.
+Gu and Dong, "Interpreting Super-Resolution Networks with Local Attribution Maps", CVPR 2021; written from the
+definition. The question is which LR pixels contribute to the texture in a window of SR.
 
 - *Detector* D (their gradient detector): the sum of the magnitude of SR's gradient over the window.
 - *Path* from an input without texture to the input itself: gamma(a) is LR blurred by a Gaussian of (1 - a) sigma.
@@ -14,6 +14,7 @@ definition. The question is which LR pixels make the texture in a window of SR.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,14 +27,16 @@ from safmn.inspection.scenes import Scene, Square
 from safmn.quality import colour, evaluation
 
 FLAT = 1e-6
-"""Magnitude that is added (in squares) where SR has no gradient, so that the detector can be derived there, too."""
+"""Magnitude that is added (in squares), so that the detector has a derivative where SR has no gradient."""
 AT_ONCE = 8
 """Points of the path that go through the network together."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What one network makes of one window.
+    """The contributions of LR pixels to one window of SR.
 
     Attributes:
         map: h x w float64, the contribution of each LR pixel, summed over colours; may be negative.
@@ -44,7 +47,7 @@ class Attribution:
         baseline: D(F(blurred LR)).
     """
 
-    map: NDArray[np.float64]
+    map: Array
     lr: NDArray[np.uint8]
     window: Square
     origin: tuple[int, int]
@@ -58,9 +61,9 @@ class Attribution:
 
     @property
     def gap(self) -> float:
-        """How far the map's sum is from what completeness asks, relative to it; nan where it asks for nothing."""
-        asked = self.detector - self.baseline
-        return abs(float(self.map.sum()) - asked) / abs(asked) if asked else math.nan
+        """Relative distance of the map's sum from what completeness demands; nan where that is 0."""
+        expected = self.detector - self.baseline
+        return abs(float(self.map.sum()) - expected) / abs(expected) if expected else math.nan
 
 
 def attribute(
@@ -72,21 +75,25 @@ def attribute(
     sigma: float = 1.2,
     steps: int = 24,
 ) -> Attribution:
-    """The attribution map of `network` for a window in the middle of the scene's crop, computed where its weights lie.
+    """Compute the attribution map for a window in the middle of the scene's crop, on the network's device.
 
     Args:
         network: takes and returns N x C x H x W in [0, 1].
+        scene: where to look.
         channels: "RGB" or "Y", what the network takes.
         window: side of the window in SR pixels.
-        patch: side of the LR image around it that the network sees, or as much as there is.
+        patch: side of the LR image around it that the network gets, or as much as there is.
         sigma: of the blur at the path's start, in LR pixels.
         steps: pieces of the path; the error falls with their square.
+
+    Raises:
+        UserError: the window does not fit into the crop or the patch.
     """
     cut = patch_around(scene, patch)
     lr = np.ascontiguousarray(scene.lr[cut])
     left, top = cut[1].start, cut[0].start
     place = middle(scene.crop, window).shifted(left * scene.scale, top * scene.scale)
-    below, right = place.top + window, place.left + window  # the next row and column are needed, too
+    below, right = place.top + window, place.left + window  # the detector needs the next row and column, too
     inside = min(place.left, place.top) >= 0 and below < lr.shape[0] * scene.scale and right < lr.shape[1] * scene.scale
     if window > scene.crop.size or not inside:
         raise UserError(f"a window of {window} pixels does not fit into {scene.image} or its crop: reduce it")
@@ -97,7 +104,8 @@ def attribute(
     def function(points: Tensor) -> Tensor:
         return detector(network(points.to(device)), place)
 
-    with _exact():
+    # Float32 as it is and the same sums each time: TF32, and a choice of the fastest kernel, would differ by run.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         attributions = path_integral(function, lambda at: blurred(image, (1 - at) * sigma, sigma), steps)
         ends = np.stack([blurred(image, sigma, sigma), image])
         with torch.no_grad():
@@ -105,13 +113,11 @@ def attribute(
     return Attribution(attributions.sum(0), lr, place, (left, top), value, baseline)
 
 
-def path_integral(
-    function: Callable[[Tensor], Tensor], path: Callable[[float], NDArray[np.float64]], steps: int
-) -> NDArray[np.float64]:
-    """The integral of the gradient of `function` along `path` from 0 to 1, element by element.
+def path_integral(function: Callable[[Tensor], Tensor], path: Callable[[float], Array], steps: int) -> Array:
+    """Integrate the gradient of `function` along `path` from 0 to 1, element by element.
 
-    Each of `steps` equal pieces contributes the gradient in its middle times the path's own difference across it, so
-    that the differences add up to path(1) - path(0) exactly and a smooth function's error falls with steps squared.
+    Each of `steps` equal pieces contributes the gradient in its middle times the path's own difference across it. So
+    the differences add up to path(1) - path(0) exactly, and a smooth function's error falls with steps squared.
 
     Args:
         function: N x ... float32 -> N values, each depending on its own point only.
@@ -134,9 +140,9 @@ def path_integral(
 
 
 def detector(sr: Tensor, window: Square) -> Tensor:
-    """N x C x H x W -> N: the gradient's magnitude, by differences to the next pixel, summed over window and colours.
+    """Sum the gradient's magnitude, by differences to the next pixel, over window and colours: N x C x H x W -> N.
 
-    The row below and the column to the right of the window must be there, too.
+    The row below and the column to the right of the window must exist, too.
     """
     rows = slice(window.top, window.top + window.size + 1)
     columns = slice(window.left, window.left + window.size + 1)
@@ -146,25 +152,26 @@ def detector(sr: Tensor, window: Square) -> Tensor:
     return (down.square() + right.square() + FLAT**2).sqrt().sum((1, 2, 3))
 
 
-def blurred(image: NDArray[np.float64], sigma: float, largest: float) -> NDArray[np.float64]:
-    """C x H x W blurred by a Gaussian of `sigma` pixels, mirrored at the border; the image itself for 0.
+def blurred(image: Array, sigma: float, max_sigma: float) -> Array:
+    """Blur C x H x W by a Gaussian of `sigma` pixels, mirrored at the border; 0 gives the image itself.
 
-    The kernel reaches as far as that of the `largest` sigma, so that nothing jumps on the way from one to the other.
+    The kernel reaches as far as that of `max_sigma`, so that nothing jumps on the way from one to the other.
     """
-    reach = math.ceil(4 * largest)
-    return gaussian_filter(image, (0, sigma, sigma), radius=(0, reach, reach), mode="reflect")
+    reach = math.ceil(4 * max_sigma)
+    filtered: Array = gaussian_filter(image, (0, sigma, sigma), radius=(0, reach, reach), mode="reflect")
+    return filtered
 
 
-def diffusion_index(attributions: NDArray) -> float:
-    """(1 - Gini coefficient of the absolute values) x 100; nan where all are 0."""
+def diffusion_index(attributions: NDArray[Any]) -> float:
+    """Compute (1 - Gini coefficient of the absolute values) x 100; nan where all are 0."""
     return (1 - gini(np.abs(attributions).ravel())) * 100
 
 
-def gini(values: Sequence[float] | NDArray) -> float:
-    """The mean absolute difference of all pairs, relative to twice the mean, of values that are not negative.
+def gini(values: Sequence[float] | NDArray[Any]) -> float:
+    """Compute the mean absolute difference of all pairs, relative to twice the mean, of values that are not negative.
 
-    0 where all are equal, (n - 1) / n where one of n has everything, nan where nobody has anything. Sorted, so that
-    the n² differences need not be formed: the value of rank i is the larger one of i - 1 pairs, the smaller of n - i.
+    0 where all are equal, (n - 1) / n where one of n has everything, nan where all are 0. In sorted order the n²
+    differences need not be formed: the value of rank i is the larger one of i - 1 pairs, the smaller of n - i.
     """
     values = np.sort(np.asarray(values, dtype=np.float64))
     count, total = len(values), float(values.sum())
@@ -175,21 +182,17 @@ def gini(values: Sequence[float] | NDArray) -> float:
 
 
 def middle(crop: Square, size: int) -> Square:
-    """A smaller square in the middle of a crop."""
+    """Return a smaller square in the middle of a crop."""
     margin = (crop.size - size) // 2
     return Square(crop.left + margin, crop.top + margin, size)
 
 
 def patch_around(scene: Scene, side: int) -> tuple[slice, slice]:
-    """Rows and columns of LR, `side` each or all there are, the scene's crop as near to their middle as it goes."""
-    found = []
-    for start, length in ((scene.crop.top, scene.lr.shape[0]), (scene.crop.left, scene.lr.shape[1])):
+    """Return rows and columns of LR, `side` each or all there are, the crop as near to their middle as possible."""
+
+    def span(start: int, length: int) -> slice:
         centre = (start + scene.crop.size / 2) / scene.scale
         first = max(0, min(round(centre - side / 2), length - side))
-        found.append(slice(first, min(first + side, length)))
-    return found[0], found[1]
+        return slice(first, min(first + side, length))
 
-
-def _exact():
-    """float32 as such and the same sums each time: TF32 and a race for the fastest kernel would differ by run."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    return span(scene.crop.top, scene.lr.shape[0]), span(scene.crop.left, scene.lr.shape[1])

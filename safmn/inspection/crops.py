@@ -12,7 +12,7 @@ from safmn.quality import colour, evaluation, metrics
 
 @dataclass(frozen=True)
 class Crop:
-    """The square of a scene as a network makes it.
+    """The square of a scene as a network enlarges it.
 
     Attributes:
         sr: uint8 size x size x 3 RGB.
@@ -26,8 +26,8 @@ class Crop:
 
 
 def enlarge(network: nn.Module, scene: Scene, channels: str = "RGB") -> Crop:
-    """Enlarges the whole image (a network may look at all of it) and keeps the scene's square."""
+    """Enlarge the whole image, since a network may look at all of it, and keep the scene's square."""
     score = evaluation.evaluate(network, scene.pairs, scene.scale, channels=channels)
     sr = scene.crop.of(evaluation.super_resolve(network, scene.lr, channels))
-    within = metrics.psnr_plane(colour.luma(sr), colour.luma(scene.crop.of(scene.hr)))
-    return Crop(np.ascontiguousarray(sr), score.psnr, within)
+    psnr_crop = metrics.psnr_plane(colour.luma(sr), colour.luma(scene.crop.of(scene.hr)))
+    return Crop(np.ascontiguousarray(sr), score.psnr, psnr_crop)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,18 @@ MARGIN = 8  # LR pixels that a square keeps from the border where the choice is 
 
 @dataclass(frozen=True)
 class Square:
-    """A square of pixels: `left` and `top` of its first one, `size` of its side."""
+    """A square of pixels: `left` and `top` of its first pixel, and the `size` of its side."""
 
     left: int
     top: int
     size: int
 
-    def of(self, image: NDArray) -> NDArray:
-        """The part of H x W (x C) that lies in it."""
+    def of(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Return the part of H x W (x C) inside the square."""
         return image[self.top : self.top + self.size, self.left : self.left + self.size]
 
     def shifted(self, left: int, top: int) -> "Square":
-        """The same square as seen from an origin at (left, top)."""
+        """Return the same square as seen from an origin at (left, top)."""
         return Square(self.left - left, self.top - top, self.size)
 
 
@@ -57,16 +58,17 @@ class Scene:
 def open_scene(
     data: str | Path, scale: int, image: str | None = None, corner: tuple[int, int] | None = None, size: int = 96
 ) -> Scene:
-    """Opens a benchmark (as `safmn evaluate --data` takes it) and chooses image and square.
+    """Open a benchmark (as `safmn evaluate --data` takes it) and choose image and square.
 
     Args:
-        data: a packed store or a folder; `DIR[1:4:2]` takes a part.
+        data: a packed dataset or a folder; `DIR[1:4:2]` takes a part.
         scale: HR size / LR size.
         image: its name; the first one where None.
         corner: left and top of the square in HR pixels; where LR has most texture if None.
         size: side of the square in HR pixels; at most the image's shorter side.
 
-    Raises UserError where the image or the square is not there.
+    Raises:
+        UserError: the image does not exist, or the square is not inside it.
     """
     pairs = packed.open_pairs(Path(data), scale)
     names = list(pairs.names)
@@ -91,10 +93,10 @@ def open_scene(
 
 
 def richest(lr: NDArray[np.uint8], scale: int, size: int) -> Square:
-    """The square of `size` HR pixels (on a grid of LR pixels) where LR has most texture, the first of equals.
+    """Return the square of `size` HR pixels (on a grid of LR pixels) where LR has most texture, the first of equals.
 
-    Texture is the magnitude of the gradient of Y, which is also what Figure 2's detector looks for. The choice knows no
-    network, so it favours none; and it stays away from the border, where all networks lack surroundings.
+    Texture is the magnitude of the gradient of Y, which Figure 2's detector measures, too. The choice depends on no
+    network, so it favours none. It keeps away from the border, where all networks lack surroundings.
     """
     plane = colour.luma(lr)
     texture = np.hypot(*(np.diff(plane, axis=axis, append=np.take(plane, [-1], axis)) for axis in (0, 1)))
@@ -108,12 +110,12 @@ def richest(lr: NDArray[np.uint8], scale: int, size: int) -> Square:
 
 
 def _away_from_border(last: int) -> slice:
-    """The beginnings, of 0 to `last`, from which a square is chosen."""
+    """Return the first pixels, of 0 to `last`, that a square may begin at."""
     margin = min(MARGIN, last // 2)
     return slice(margin, last - margin + 1)
 
 
 def dataset_of(data: str | Path) -> str:
-    """The name of a benchmark by its folder: `.../Set5/x4[:2]`, the packed store of Set5, is `Set5`."""
+    """Return the name of a benchmark by its folder: `.../Set5/x4[:2]`, the packed dataset of Set5, is `Set5`."""
     path = Path(str(data).partition("[")[0]).resolve()
     return path.parent.name if re.fullmatch("x[234]", path.name) else path.name

@@ -9,14 +9,16 @@ from safmn.data.sources import parse_selection
 from safmn.study import Run, Study
 
 PUBLISHED = "published"
-MOST_SCENES = 3  # where the study does not choose
+MAX_SCENES = 3  # where the study does not choose
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network with the weights that are looked at.
+    """A network with the weights that are inspected.
 
     Attributes:
+        network: the network's name.
+        scale: its scale.
         run: the study's run whose best weights they are; None for the authors' published weights and for bicubic.
     """
 
@@ -26,55 +28,58 @@ class Subject:
 
     @property
     def weights(self) -> str:
-        """As folders below `quality/` are called: `seed0_best` or `published`."""
+        """Name of the weights, as of folders below `quality/`: `seed0_best` or `published`."""
         return PUBLISHED if self.run is None else layout.trained(self.run.seed, "best")
 
     @property
     def stem(self) -> str:
-        """Its files, without suffix, below `results/<study>/`."""
+        """Path of its files below `results/<study>/`, without suffix."""
         return f"inspection/{self.network}/x{self.scale}/{self.weights}"
 
     def published_file(self, study: Study) -> Path | None:
-        """The authors' weights, None where they are neither at hand nor to be downloaded."""
+        """Return the authors' weights; None where they are neither available nor to be downloaded."""
         return study.published_weights(self.network, self.scale)
 
 
 def scale_of(study: Study) -> int:
-    """At which scale the figures are: as the study says, else x4, else its first."""
+    """Return the scale of the figures: as the study says, else x4, else its first."""
     return study.figures.scale or (4 if 4 in study.scales else study.scales[0])
 
 
 def subjects(study: Study) -> list[Subject]:
-    """What Figures 2, 5 and 6 show: bicubic, published networks in Table 1's order, then the study's variants.
+    """Return what Figures 2, 5 and 6 show: bicubic, published networks in Table 1's order, then the study's variants.
 
-    A variant is shown with the study's first seed and with its authors' weights, where there are any of either.
+    A variant is shown with the study's first seed and with its authors' weights, as far as either exists.
     """
     scale = scale_of(study)
-    asked = study.figures.networks
+    shown = study.figures.networks
     order = [*networks.all_networks()]
-    chosen = [*study.networks, *study.variants] if asked == "all" else [name for name in order if name in asked]
-    found = [Subject("bicubic", scale)]
+    chosen = [*study.networks, *study.variants] if shown == "all" else [name for name in order if name in shown]
+    inspected = [Subject("bicubic", scale)]
     for name in chosen:
         if name == "bicubic" or scale not in networks.info(name).scales:
             continue
         runs = [run for run in study.runs(name) if run.scale == scale] if name in study.variants else []
         published = Subject(name, scale)
         if not runs or published.published_file(study) is not None:
-            found.append(published)
+            inspected.append(published)
         if runs:
-            found.append(Subject(name, scale, runs[0]))
-    return found
+            inspected.append(Subject(name, scale, runs[0]))
+    return inspected
 
 
 def scenes(study: Study, tested: list[str]) -> list[dict[str, Any]]:
-    """`test` (a selection of the study's), `image` and `at`, None where the first image or the richest place is taken.
+    """Return the scenes: `test` (a selection of the study's), `image` and `at`.
+
+    `image` None is the first image, `at` None the place with most texture.
 
     Args:
-        tested: those of the study's test sets that are there.
+        study: the study.
+        tested: those of its test sets that are available.
     """
     chosen = study.figures.scenes
     if not chosen:
-        return [{"test": text, "image": None, "at": None} for text in tested[:MOST_SCENES]]
+        return [{"test": text, "image": None, "at": None} for text in tested[:MAX_SCENES]]
     by_name = {parse_selection(text)[0]: text for text in reversed(tested)}
     return [
         {"test": by_name[scene.test], "image": scene.image, "at": scene.at} for scene in chosen if scene.test in by_name

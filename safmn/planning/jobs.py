@@ -22,7 +22,12 @@ from safmn.training import identity as training
 _PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
-_METRICS = ("safmn.quality.evaluation:evaluate", "safmn.quality.authors:_smsr", "safmn.commands.evaluate:Result")
+_METRICS = (
+    "safmn.quality.evaluation:evaluate",
+    "safmn.quality.evaluation:convert_grey",
+    "safmn.quality.authors:_smsr",
+    "safmn.commands.evaluate:Result",
+)
 _EVALUATING = (*_METRICS, _READING, _FAST)
 _LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 

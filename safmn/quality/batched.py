@@ -11,26 +11,26 @@ from safmn.quality.metrics import C1, C2, PEAK, WINDOW, check_sizes, gaussian_ta
 
 
 def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """PSNR on Y in dB of two N x 3 x H x W batches with values in [0, 255]: N values, float64, inf where equal."""
+    """Compute PSNR on Y in dB of two N x 3 x H x W batches in [0, 255]: N values, float64, inf where equal."""
     return psnr_planes(luma_batch(sr), luma_batch(hr), border)
 
 
 def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """SSIM on Y of two N x 3 x H x W batches with values in [0, 255]: N values, float64."""
+    """Compute SSIM on Y of two N x 3 x H x W batches with values in [0, 255]: N values, float64."""
     return ssim_planes(luma_batch(sr), luma_batch(hr), border)
 
 
 def psnr_planes(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
-    """PSNR in dB of each image of two batches N x ... x H x W, values in [0, 255]: N values, float64."""
+    """Compute PSNR in dB of each image of two batches N x ... x H x W, values in [0, 255]: N values, float64."""
     first, second = _crop(first, second, border, 1)
     error = (first - second).square_().flatten(1).mean(1)
     return 10.0 * torch.log10(PEAK**2 / error)
 
 
 def ssim_planes(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
-    """SSIM of each plane of two batches N x H x W, values in [0, 255]: N values, float64."""
+    """Compute SSIM of each plane of two batches N x H x W, values in [0, 255]: N values, float64."""
     first, second = _crop(first, second, border, WINDOW)
-    # The formula asks for the sum of the variances, never for one alone: four blurred maps do where five are usual.
+    # The formula needs only the sum of the two variances: four blurred maps instead of the usual five.
     # One map after the other, since all four at once fall out of the processor's cache.
     mean_first, mean_second = _blur(first), _blur(second)
     squares, product = _blur(first * first + second * second), _blur(first * second)
@@ -42,7 +42,7 @@ def ssim_planes(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """Weighted mean in the window at each position where it lies whole inside.
+    """Compute the weighted mean in the window, at each position where the window fits whole.
 
     A sum of shifted views: float64 convolutions are several times slower on the CPU.
     """
@@ -57,8 +57,8 @@ def _blur(maps: Tensor) -> Tensor:
     return maps
 
 
-def _crop(first: Tensor, second: Tensor, border: int, least: int) -> tuple[Tensor, Tensor]:
+def _crop(first: Tensor, second: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
     height, width = first.shape[-2:]
-    check_sizes((height, width), tuple(second.shape[-2:]), border, least)
+    check_sizes((height, width), tuple(second.shape[-2:]), border, smallest)
     inner = (..., slice(border, height - border), slice(border, width - border))
     return first[inner].to(torch.float64), second[inner].to(torch.float64)

@@ -1,8 +1,10 @@
-"""RGB and YCbCr as MATLAB's `rgb2ycbcr` has them (ITU-R BT.601, studio range), the Y of every PSNR in the tables.
+"""RGB and YCbCr as in MATLAB's `rgb2ycbcr` (ITU-R BT.601, studio range), the Y of every PSNR in the tables.
 
-Y runs from 16 (black) to 235 (white), Cb and Cr from 16 to 240. Others' Y differs: OpenCV's and Pillow's runs from 0
-to 255, which costs 1.3 dB, since the same error is then larger.
+Y runs from 16 (black) to 235 (white), Cb and Cr from 16 to 240. The Y of OpenCV and Pillow runs from 0 to 255, which
+costs 1.3 dB, since the same error is then larger.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,34 +19,35 @@ _OFFSET = np.array([16.0, 128.0, 128.0])
 _TO_RGB = np.linalg.inv(_TO_YCBCR)
 
 
-def luma(image: NDArray) -> NDArray[np.float64]:
-    """Y of an H x W x 3 RGB image with values in [0, 255]: H x W, float64, 16 to 235, not rounded."""
+def luma(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute Y of an H x W x 3 RGB image with values in [0, 255]: H x W, float64, 16 to 235, not rounded."""
     red, green, blue = (image[..., channel].astype(np.float64) for channel in range(3))
     return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue) / 255.0 + 16.0
 
 
 def luma_uint8(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Y rounded half up to uint8, as MATLAB's `rgb2ycbcr` returns it for a uint8 image: H x W x 3 -> H x W."""
+    """Compute Y rounded half up to uint8, as MATLAB's `rgb2ycbcr` of a uint8 image: H x W x 3 -> H x W."""
     return round_uint8(luma(image))
 
 
 def ycbcr_uint8(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Y, Cb and Cr of a uint8 RGB image, each rounded half up to uint8: H x W x 3 -> H x W x 3."""
+    """Compute Y, Cb and Cr of a uint8 RGB image, each rounded half up to uint8: H x W x 3 -> H x W x 3."""
     return round_uint8(image.astype(np.float64) @ _TO_YCBCR.T / 255.0 + _OFFSET)
 
 
-def rgb_uint8(ycbcr: NDArray) -> NDArray[np.uint8]:
-    """The inverse, MATLAB's `ycbcr2rgb`: H x W x 3 YCbCr in [0, 255] -> RGB, clamped and rounded to uint8."""
+def rgb_uint8(ycbcr: NDArray[Any]) -> NDArray[np.uint8]:
+    """Compute the inverse, MATLAB's `ycbcr2rgb`: H x W x 3 YCbCr in [0, 255] -> RGB, clamped and rounded to uint8."""
     return round_uint8((ycbcr.astype(np.float64) - _OFFSET) @ _TO_RGB.T * 255.0)
 
 
-def round_uint8(values: NDArray) -> NDArray[np.uint8]:
-    """Clamps to [0, 255] and rounds half up, MATLAB's conversion to uint8 (numpy's own rounds half to even)."""
-    return np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8)
+def round_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Clamp to [0, 255] and round half up, MATLAB's conversion to uint8 (numpy rounds half to even)."""
+    rounded: NDArray[np.uint8] = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8)
+    return rounded
 
 
 def luma_batch(images: Tensor) -> Tensor:
-    """`luma` of an N x 3 x H x W batch with values in [0, 255], on its device: N x H x W, float64."""
+    """Compute `luma` of an N x 3 x H x W batch with values in [0, 255], on its device: N x H x W, float64."""
     # Weighted sums in place, straight from uint8: twice as fast as a conversion of all three channels.
     plane = images[:, 0].to(torch.float64).mul_(LUMA[0] / 255.0)
     plane.add_(images[:, 1], alpha=LUMA[1] / 255.0).add_(images[:, 2], alpha=LUMA[2] / 255.0)

@@ -3,29 +3,29 @@
 Two protocols, and a choice for networks that know only Y:
 
 - `present`, that of every network trained by this project and of the papers since about 2017: the network enlarges the
-  benchmark's LR files; SR is clamped and rounded to uint8, HR cropped at the bottom and right to LR size x scale; both
+  benchmark's LR files. SR is clamped and rounded to uint8, HR cropped at the bottom and right to LR size x scale; both
   become Y of MATLAB's YCbCr, not rounded. A network of colour Y (SRCNN, FSRCNN, ESPCN, VDSR, LapSRN, ECBSR) takes the
-  unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and measured against the unrounded Y of HR. Its
+  unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and compared with the unrounded Y of HR. Its
   CbCr, enlarged bicubically, matter for the picture only, not for the metrics.
 - `legacy`, the one behind the bicubic row of Table 1, and the usual one when those networks were published: HR is
   cropped to a multiple of the scale and becomes Y rounded to uint8; that plane is reduced by MATLAB's bicubic in
-  floating point, enlarged (bicubically, or by a network of colour Y), only then rounded to uint8, and measured. LR
-  files unused. The scripts of that time convert to Y what has three channels alone: an HR file of a single channel
-  (Set14's `bridge`) is measured as it is, grey from 0 to 255 instead of Y from 16 to 235.
+  floating point, enlarged (bicubically, or by a network of colour Y), only then rounded to uint8, and compared. LR
+  files are not used. The scripts of that time convert only images of three channels to Y: an HR file of a single
+  channel (Set14's `bridge`) is measured as it is, grey from 0 to 255 instead of Y from 16 to 235.
 
-Images of equal size go through the network together; means are means of per-image values.
+Images of equal size go through the network together. Means are means of per-image values.
 """
 
 import csv
 import io
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safmn import files
+from safmn.data import bicubic
 from safmn.errors import UserError
 from safmn.quality import batched, colour, resampling
 
@@ -41,23 +42,27 @@ BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
 """HR pixels that go through a network at once. More does not pay on a CPU: the maps fall out of its cache."""
 LARGE = 1 << 20
 """HR pixels from which a CPU works on one batch with all its cores."""
+AHEAD = 8
+"""Images that are read ahead of the one in use."""
 
 
 class Pairs(Protocol):
     """A benchmark: what `safmn.data.packed.open_pairs` returns."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """The images' names."""
 
     def __len__(self) -> int: ...
 
     def lr(self, index: int) -> NDArray[np.uint8]:
-        """LR image, uint8 H x W x 3 RGB."""
+        """Return the LR image, uint8 h x w x 3 RGB."""
 
     def hr(self, index: int) -> NDArray[np.uint8]:
-        """HR image, uint8 H x W x 3 RGB, at least LR size x scale."""
+        """Return the HR image, uint8 H x W x 3 RGB, at least LR size x scale."""
 
     def channels(self, index: int) -> int:
-        """Of the HR file, 1 (grey) or 3; asked for by the legacy protocol alone."""
+        """Return the channels of the HR file, 1 (grey) or 3; only the legacy protocol needs it."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Quality on a benchmark, in the benchmark's order."""
+    """Quality on a benchmark: the images' scores in the benchmark's order."""
 
     scores: tuple[Score, ...]
 
     @property
     def psnr(self) -> float:
         """Mean of the images' PSNR on Y, in dB."""
-        return math.fsum(score.psnr for score in self.scores) / len(self.scores)
+        return _mean(score.psnr for score in self.scores)
+
+    @property
+    def ssim(self) -> float:
+        """Mean of the images' SSIM on Y."""
+        return _mean(score.ssim for score in self.scores)
 
     @property
     def infinite(self) -> tuple[str, ...]:
@@ -89,12 +99,17 @@ class Evaluation:
     def psnr_of_the_others(self) -> float | None:
         """Mean PSNR in dB of the images whose PSNR is finite; None where there is none."""
         finite = [score.psnr for score in self.scores if math.isfinite(score.psnr)]
-        return math.fsum(finite) / len(finite) if finite else None
+        return _mean(finite) if finite else None
 
-    @property
-    def ssim(self) -> float:
-        """Mean of the images' SSIM on Y."""
-        return math.fsum(score.ssim for score in self.scores) / len(self.scores)
+    def means(self, suffix: str = "") -> dict[str, float | None]:
+        """Return both means for JSON, which has no infinite PSNR: None instead. `suffix` is added to the keys."""
+        psnr = self.psnr
+        return {f"psnr{suffix}": psnr if math.isfinite(psnr) else None, f"ssim{suffix}": self.ssim}
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return math.fsum(values) / len(values)
 
 
 def evaluate(
@@ -108,19 +123,20 @@ def evaluate(
     batch_pixels: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """PSNR and SSIM on Y of `network` on `pairs`, computed where the network's weights lie, in float32.
+    """Measure PSNR and SSIM on Y of a network on a benchmark, in float32 on the network's device.
 
     Args:
         network: takes and returns N x C x H x W in [0, 1]; None, in the legacy protocol only, is MATLAB's bicubic.
         pairs: the benchmark.
         scale: also the border in pixels that is cropped before measuring.
         channels: "RGB" or "Y", what the network takes (`safmn.networks.info(name).colour`).
-        protocol: "present" or "legacy", see above.
+        protocol: "present" or "legacy", see the module.
         convert_grey: in the legacy protocol, single-channel images become Y like the others.
         batch_pixels: HR pixels that go through the network at once; by device where None.
         on_progress: called with (images done, images in all).
 
-    Raises UserError, naming the image, where HR and LR do not fit together or an image is too small.
+    Raises:
+        UserError: HR and LR do not fit together, or an image is too small; it names the image.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}: choose {' or '.join(PROTOCOLS)}")
@@ -138,13 +154,11 @@ def evaluate(
             return _legacy_pair(pairs, index, scale, convert_grey)
         return _present_pair(pairs, index, scale, channels)
 
-    batches = _batches(pairs, load, limit)
-
     def score(batch: Batch) -> list[tuple[int, Score]]:
         sr = _bicubic_planes(batch.lr, scale) if network is None else run(network, batch.lr.to(device))
         if sr.shape[-2:] != batch.hr.shape[-2:]:
-            made, given = (f"{tuple(each.shape[-2:])}" for each in (sr, batch.lr))
-            raise UserError(f"the network makes {made} of an image of {given}: it is not an x{scale}")
+            sizes = [f"{tuple(images.shape[-2:])}" for images in (sr, batch.lr)]
+            raise UserError(f"the network makes {sizes[0]} of an image of {sizes[1]}: it is not an x{scale}")
         try:
             psnr, ssim = measure(sr, batch.hr.to(device), scale)
         except UserError as error:
@@ -154,42 +168,59 @@ def evaluate(
 
     scores: dict[int, Score] = {}
     with _evaluating(network):
-        for results in _spread(score, batches, device):
+        for results in _spread(score, _batches(len(pairs), load, limit), device):
             scores.update(results)
             if on_progress is not None:
                 on_progress(len(scores), len(pairs))
     return Evaluation(tuple(scores[index] for index in range(len(pairs))))
 
 
+def convert_grey(scores: Evaluation, network: nn.Module | None, pairs: Any, scale: int) -> Evaluation | None:
+    """Return the scores of the legacy protocol with single-channel images converted to Y; None if there are none.
+
+    Args:
+        scores: of `evaluate` with the protocol "legacy", where these images are measured as they are.
+        network: as for `evaluate`.
+        pairs: the benchmark, with a method `select` that returns a part of it (`safmn.data.packed.Pairs`).
+        scale: as for `evaluate`.
+    """
+    grey = [index for index in range(len(pairs)) if pairs.channels(index) == 1]
+    converted = list(scores.scores)
+    for index in grey:
+        image = pairs.select(slice(index, index + 1))
+        (converted[index],) = evaluate(network, image, scale, channels="Y", protocol="legacy", convert_grey=True).scores
+    return Evaluation(tuple(converted)) if grey else None
+
+
 def super_resolve(network: nn.Module, lr: NDArray[np.uint8], channels: str = "RGB") -> NDArray[np.uint8]:
-    """The picture a network makes of `lr`: uint8 H x W x 3 RGB in and, `scale` times the size, out.
+    """Enlarge a picture: uint8 H x W x 3 RGB in and, `scale` times the size, out.
 
     SR is clamped and rounded. A network of colour Y enlarges Y; Cb and Cr are enlarged by MATLAB's bicubic.
     """
+    device = device_of(network)
     if channels != "Y":
-        batch = run(network, torch.from_numpy(np.ascontiguousarray(lr.transpose(2, 0, 1)))[None].to(device_of(network)))
-        return batch[0].permute(1, 2, 0).to(torch.uint8).cpu().numpy()
-    from safmn.data import bicubic
-
-    plane = torch.from_numpy(colour.luma(lr))[None, None].to(device_of(network))
+        sr = run(network, _planar(lr)[None].to(device))[0]
+        return sr.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+    plane = torch.from_numpy(colour.luma(lr))[None, None].to(device)
     luma = run(network, plane)[0, 0].cpu().numpy()
     ycbcr = bicubic.upscale(colour.ycbcr_uint8(lr), luma.shape[0] // lr.shape[0])
     return colour.rgb_uint8(np.dstack([luma, ycbcr[..., 1:]]))
 
 
 def run(network: nn.Module, images: Tensor) -> Tensor:
-    """A batch through the network: N x C x H x W with values in [0, 255] in; clamped, whole numbers in float32 out."""
+    """Return SR of a batch: N x C x H x W with values in [0, 255] in; clamped, whole numbers in float32 out."""
     return forward(network, images).clamp_(0.0, 255.0).round_()
 
 
 def forward(network: nn.Module, images: Tensor) -> Tensor:
-    """As `run`, neither clamped nor rounded. In eval mode, without gradients, in float32 without TF32."""
+    """Return SR as `run`, neither clamped nor rounded. In eval mode, without gradients, in float32 without TF32."""
     with _evaluating(network), torch.no_grad():
-        return network(images.to(torch.float32) / 255.0).to(torch.float32) * 255.0
+        sr: Tensor = network(images.to(torch.float32) / 255.0)
+        return sr.to(torch.float32) * 255.0
 
 
 def device_of(network: nn.Module | None) -> torch.device:
-    """Where the network's weights lie; the CPU for one that has none."""
+    """Return the device of the network's weights; the CPU for a network without any."""
     if network is not None:
         for tensor in (*network.parameters(), *network.buffers()):
             return tensor.device
@@ -197,7 +228,7 @@ def device_of(network: nn.Module | None) -> torch.device:
 
 
 def write_csv(path: Path | str, evaluation: Evaluation) -> None:
-    """One line `image,psnr,ssim` an image; the numbers' shortest text that reads back as the same float64."""
+    """Write one line `image,psnr,ssim` an image; each number is the shortest text that reads back as its float64."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "psnr", "ssim"])
@@ -205,8 +236,12 @@ def write_csv(path: Path | str, evaluation: Evaluation) -> None:
     files.write_text(path, text.getvalue())
 
 
-def fit_pair(lr: NDArray, hr: NDArray, scale: int, name: str) -> NDArray:
-    """HR cropped at the bottom and right to LR size x scale; UserError, naming the image, if LR was not made of it."""
+def fit_pair(lr: NDArray[Any], hr: NDArray[Any], scale: int, name: str) -> NDArray[Any]:
+    """Return HR cropped at the bottom and right to LR size x scale.
+
+    Raises:
+        UserError: LR was not made of this HR; it names the image.
+    """
     height, width = (side * scale for side in lr.shape[:2])
     if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
         raise UserError(
@@ -235,7 +270,7 @@ def _legacy_pair(pairs: Pairs, index: int, scale: int, convert_grey: bool) -> tu
 
 
 def _bicubic_planes(lr: Tensor, scale: int) -> Tensor:
-    """MATLAB's bicubic on planes N x 1 x H x W, float64, not rounded before; rounded to uint8."""
+    """Enlarge planes N x 1 x H x W of float64 by MATLAB's bicubic, rounded to uint8 only at the end."""
     return torch.stack([torch.from_numpy(resampling.matlab_once(plane.numpy(), scale))[None] for plane in lr[:, 0]])
 
 
@@ -244,9 +279,11 @@ def _planar(image: NDArray[np.uint8]) -> Tensor:
 
 
 def measure(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
-    """PSNR and SSIM of a batch, N x 3 (RGB) or N x 1 (Y) x H x W; Y is made once for both."""
-    planes = [batched.luma_batch(each) if each.shape[1] == 3 else each[:, 0].to(torch.float64) for each in (sr, hr)]
-    return batched.psnr_planes(*planes, border), batched.ssim_planes(*planes, border)
+    """Return PSNR (dB) and SSIM, N values each, of two batches N x 3 (RGB) or N x 1 (Y) x H x W in [0, 255]."""
+    first, second = (
+        colour.luma_batch(images) if images.shape[1] == 3 else images[:, 0].to(torch.float64) for images in (sr, hr)
+    )
+    return batched.psnr_planes(first, second, border), batched.ssim_planes(first, second, border)
 
 
 @dataclass(frozen=True)
@@ -257,27 +294,30 @@ class Batch:
     lr: Tensor
     hr: Tensor
 
+    @property
+    def pixels(self) -> int:
+        """HR pixels of all images."""
+        return self.hr.shape[0] * self.hr.shape[-2] * self.hr.shape[-1]
 
-def _batches(pairs: Pairs, load: Callable[[int], tuple[Tensor, Tensor]], limit: int) -> Iterator[Batch]:
-    """Images of equal size together, at most `limit` HR pixels unless it is one image.
+
+def _batches(count: int, load: Callable[[int], tuple[Tensor, Tensor]], limit: int) -> Iterator[Batch]:
+    """Group images of equal size, at most `limit` HR pixels unless it is one image.
 
     Images are read ahead by a thread; unfinished batches together hold at most 8 x `limit` pixels.
     """
     waiting: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
     held = 0
-    for index, lr, hr in _read_ahead(len(pairs), load):
+    for index, lr, hr in _read_ahead(count, load):
         pixels = hr.shape[-2] * hr.shape[-1]
         group = waiting.setdefault(lr.shape, [])
         group.append((index, lr, hr))
         held += pixels
         full = (len(group) + 1) * pixels > limit
         if full or held > 8 * limit:
-            size = lr.shape if full else next(iter(waiting))
-            group = waiting.pop(size)
-            held -= sum(hr.shape[-2] * hr.shape[-1] for _, _, hr in group)
-            yield _stack(group)
-    for group in waiting.values():
-        yield _stack(group)
+            batch = _stack(waiting.pop(lr.shape if full else next(iter(waiting))))
+            held -= batch.pixels
+            yield batch
+    yield from map(_stack, waiting.values())
 
 
 def _stack(group: list[tuple[int, Tensor, Tensor]]) -> Batch:
@@ -285,17 +325,20 @@ def _stack(group: list[tuple[int, Tensor, Tensor]]) -> Batch:
     return Batch(list(indices), torch.stack(lr), torch.stack(hr))
 
 
-def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: torch.device) -> Iterator[list]:
-    """Results of the batches, in order; on a CPU, small batches on one core each instead of all cores on each.
+Scores = list[tuple[int, Score]]
 
-    A network on a small image leaves cores waiting for one another between its layers; images need not wait. Large
-    images do keep all cores busy, and several at once would need much memory.
+
+def _spread(work: Callable[[Batch], Scores], batches: Iterator[Batch], device: torch.device) -> Iterator[Scores]:
+    """Yield the results of the batches, in order; on a CPU, small batches run on one core each.
+
+    On a small image the cores that share a network wait for one another between its layers; whole images need not wait.
+    Large images keep all cores busy, and several at once would need much memory.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield from map(work, batches)
         return
-    pending: deque[Future] = deque()
+    pending: deque[Future[Scores]] = deque()
     try:
         # Here as well, where batches are put together: a team of threads spins for milliseconds after its work, and
         # takes the cores from the workers.
@@ -304,7 +347,7 @@ def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: tor
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
                 for batch in batches:
-                    large = batch.hr.shape[0] * batch.hr.shape[-2] * batch.hr.shape[-1] > LARGE
+                    large = batch.pixels > LARGE
                     while pending and (large or len(pending) > threads):
                         yield pending.popleft().result()
                     if large:
@@ -324,14 +367,14 @@ def _spread(work: Callable[[Batch], list], batches: Iterator[Batch], device: tor
 
 
 def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(index, LR, HR) in order, a few images ahead of the one that is used."""
+    """Yield (index, LR, HR) in order; a thread reads a few images ahead of the one in use."""
     with ThreadPoolExecutor(max_workers=1) as pool:  # one: a benchmark need not be safe to read from several
-        upcoming = deque(pool.submit(load, index) for index in range(min(8, count)))
+        upcoming = deque(pool.submit(load, index) for index in range(min(AHEAD, count)))
         try:
             for index in range(count):
                 pair = upcoming.popleft().result()
-                if index + 8 < count:
-                    upcoming.append(pool.submit(load, index + 8))
+                if index + AHEAD < count:
+                    upcoming.append(pool.submit(load, index + AHEAD))
                 yield index, *pair
         finally:
             for future in upcoming:
@@ -340,7 +383,7 @@ def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Ite
 
 @contextmanager
 def _evaluating(network: nn.Module | None) -> Iterator[None]:
-    """Eval mode and float32 as such, afterwards as before.
+    """Set eval mode and switch TF32 off within the context; restore both afterwards.
 
     TF32, cuDNN's default for convolutions, would move the third decimal of a PSNR.
     """

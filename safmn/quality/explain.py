@@ -1,7 +1,7 @@
 """Why does my number differ from the published one? The same network measured under one deviation at a time.
 
-The deviations are those seen in public code: each is an entry of SWITCHES, which changes one field of a Recipe. To add
-one is to add an entry and, if it needs a value that is new, a function to the table of that field.
+The deviations are those seen in public code. Each is an entry of SWITCHES, which changes fields of a Recipe. To add one
+is to add an entry and, if it needs a new value, a function to the table of that field.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,10 +25,12 @@ from safmn.errors import UserError
 from safmn.layout import INDEX
 from safmn.quality import authors, colour, evaluation, metrics, resampling
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a cell is made. The defaults are the protocol; each field's other values are the keys of a table below."""
+    """How a cell is measured. The defaults are the protocol; the other values are the keys of a table below."""
 
     lr: str = "files"  # LOW_RESOLUTION
     crop: str = "lr"  # CROPS
@@ -121,7 +124,7 @@ SWITCHES = (
 )
 
 
-# --- What the fields of a recipe mean --------------------------------------------------------------------------------
+# --- The fields of a recipe ------------------------------------------------------------------------------------------
 
 LOW_RESOLUTION: dict[str, Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]] = {
     "matlab": bicubic.downscale,
@@ -132,16 +135,16 @@ LOW_RESOLUTION: dict[str, Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]]
     "pillow": resampling.pillow,
 }
 
-ROUNDINGS: dict[str, Callable[[NDArray], NDArray]] = {
+ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "round": lambda sr: np.round(np.clip(sr, 0, 255)).astype(np.uint8),
     "truncate": lambda sr: np.clip(sr, 0, 255).astype(np.uint8),
     "float": lambda sr: np.clip(sr, 0, 255),
 }
 
-PLANES: dict[str, Callable[[NDArray], NDArray]] = {
+PLANES: dict[str, Callable[[Array], Array]] = {
     "y": colour.luma,
-    "y_uint8": lambda image: colour.round_uint8(colour.luma(image)),
-    "y_opencv": lambda image: _opencv_luma(image),
+    "y_uint8": colour.luma_uint8,
+    "y_opencv": lambda image: cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YCrCb)[..., 0],
     "y_smsr_psnr": lambda image: authors.smsr_luma(image, 256.0),
     "y_smsr_ssim": lambda image: authors.smsr_luma(image, 255.0),
     "rgb": lambda image: image,
@@ -150,9 +153,14 @@ PLANES: dict[str, Callable[[NDArray], NDArray]] = {
 
 @dataclass(frozen=True)
 class Source:
-    """One image of a benchmark as it lies there: LR, and HR before any crop; uint8 H x W x 3 RGB.
+    """One image of a benchmark as its files are.
 
-    `channels` of the HR file: 1 (grey) or 3; `doubt`: why HR and LR do not seem to belong together.
+    Attributes:
+        name: the image's name.
+        lr: uint8 h x w x 3 RGB.
+        hr: uint8 H x W x 3 RGB, before any crop.
+        channels: of the HR file: 1 (grey) or 3.
+        doubt: why HR and LR do not seem to belong together.
     """
 
     name: str
@@ -162,32 +170,32 @@ class Source:
     doubt: str = ""
 
 
-def _crop_lr(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+def _crop_lr(source: Source, scale: int) -> tuple[Array, Array]:
     return source.lr, evaluation.fit_pair(source.lr, source.hr, scale, source.name)
 
 
-def _crop_centre(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+def _crop_centre(source: Source, scale: int) -> tuple[Array, Array]:
     height, width = (side * scale for side in source.lr.shape[:2])
     top, left = (source.hr.shape[0] - height) // 2, (source.hr.shape[1] - width) // 2
     return source.lr, source.hr[top : top + height, left : left + width]
 
 
-def _crop_twelve(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+def _crop_twelve(source: Source, scale: int) -> tuple[Array, Array]:
     height, width = (side - side % math.lcm(12, scale) for side in source.hr.shape[:2])
     hr = source.hr[:height, :width]
     return bicubic.downscale(hr, scale), hr
 
 
-def _crop_none(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+def _crop_none(source: Source, scale: int) -> tuple[Array, Array]:
     return bicubic.resize(source.hr, Fraction(1, scale)), source.hr
 
 
-def _crop_even(source: Source, scale: int) -> tuple[NDArray | None, NDArray]:
+def _crop_even(source: Source, scale: int) -> tuple[Array, Array]:
     lr = authors.even(source.lr)
     return lr, source.hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
 
 
-CROPS: dict[str, Callable[[Source, int], tuple[NDArray, NDArray]]] = {
+CROPS: dict[str, Callable[[Source, int], tuple[Array, Array]]] = {
     "lr": _crop_lr,
     "even": _crop_even,
     "centre": _crop_centre,
@@ -196,12 +204,13 @@ CROPS: dict[str, Callable[[Source, int], tuple[NDArray, NDArray]]] = {
 }
 
 
-def _ssim_uniform(first: NDArray, second: NDArray) -> float:
-    """Mean over whole 7 x 7 windows, all weights equal, variances with n - 1."""
+def _ssim_uniform(first: Array, second: Array) -> float:
+    """Compute the mean over whole 7 x 7 windows, all weights equal, variances with n - 1."""
     size, correction = 7, 49 / 48
 
-    def mean(plane: NDArray) -> NDArray:
-        return uniform_filter(plane, size)[size // 2 : -(size // 2), size // 2 : -(size // 2)]
+    def mean(plane: Array) -> Array:
+        whole: Array = uniform_filter(plane, size)[size // 2 : -(size // 2), size // 2 : -(size // 2)]
+        return whole
 
     mean_first, mean_second = mean(first), mean(second)
     variances = mean(first**2) + mean(second**2) - mean_first**2 - mean_second**2
@@ -212,42 +221,28 @@ def _ssim_uniform(first: NDArray, second: NDArray) -> float:
     )
 
 
-def _ssim_gaussian(first: NDArray, second: NDArray) -> float:
-    return metrics.ssim_plane(first, second)
-
-
-def _ssim_padded(first: NDArray, second: NDArray) -> float:
-    """The Gaussian window at every pixel, the image continued by its edge."""
+def _ssim_padded(first: Array, second: Array) -> float:
+    """Compute the mean of the Gaussian window at every pixel, the image continued by its edge."""
     margin = metrics.WINDOW // 2
     return metrics.ssim_plane(np.pad(first, margin, mode="edge"), np.pad(second, margin, mode="edge"))
 
 
-def _ssim_reduced(first: NDArray, second: NDArray) -> float:
-    """Block means of f x f, every f-th of them, f = round(smaller side / 256), before the usual SSIM."""
+def _ssim_reduced(first: Array, second: Array) -> float:
+    """Reduce by block means of f x f, every f-th of them, f = round(smaller side / 256), before the usual SSIM."""
     factor = max(1, int(min(first.shape) / 256 + 0.5))
     kernel = np.full((factor, factor), 1 / factor**2)
-    reduced = [convolve(plane, kernel, mode="reflect")[::factor, ::factor] for plane in (first, second)]
-    return metrics.ssim_plane(*reduced)
+    first, second = (convolve(plane, kernel, mode="reflect")[::factor, ::factor] for plane in (first, second))
+    return metrics.ssim_plane(first, second)
 
 
-def _ssim_range(first: NDArray, second: NDArray) -> float:
-    """Constants 255 times too small, which scaling the image up by 255 gives."""
-    return metrics.ssim_plane(first * 255.0, second * 255.0)
-
-
-SSIMS: dict[str, Callable[[NDArray, NDArray], float]] = {
-    "gaussian": _ssim_gaussian,
+SSIMS: dict[str, Callable[[Array, Array], float]] = {
+    "gaussian": metrics.ssim_plane,
     "uniform": _ssim_uniform,
     "padded": _ssim_padded,
     "reduced": _ssim_reduced,
-    "range_1": _ssim_range,
+    # Constants 255 times too small, which is the same as an image scaled up by 255.
+    "range_1": lambda first, second: metrics.ssim_plane(first * 255.0, second * 255.0),
 }
-
-
-def _opencv_luma(image: NDArray) -> NDArray[np.uint8]:
-    import cv2
-
-    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YCrCb)[..., 0]
 
 
 # --- Measuring -------------------------------------------------------------------------------------------------------
@@ -262,8 +257,8 @@ class Figures:
     obstacle: str = ""
 
     def mean(self, metric: str, average: str = "images") -> float | None:
-        """The cell: the mean over images, or the PSNR of the images' mean squared error."""
-        values = getattr(self, metric)
+        """Return the cell: the mean over images, or the PSNR of the images' mean squared error."""
+        values: list[float] = getattr(self, metric)
         if self.obstacle or not values:
             return None
         if average == "error":
@@ -273,7 +268,7 @@ class Figures:
 
 
 class Measurement:
-    """The cell under the protocol and under every switch, ready to be held against published numbers.
+    """The cell under the protocol and under every switch, to be compared with published numbers.
 
     Args:
         networks: name -> network; "given" is the one in question, others are alternatives that become switches.
@@ -285,7 +280,8 @@ class Measurement:
     def __init__(self, networks: Mapping[str, nn.Module], channels: str, scale: int, *, bicubic: bool = False) -> None:
         self.networks, self.channels, self.scale, self.bicubic = networks, channels, scale, bicubic
         kinds = {channels, "Y"} if bicubic else {channels}
-        self.switches = (*(each for each in SWITCHES if kinds & set(each.channels)), *_weight_switches(networks))
+        applicable = [switch for switch in SWITCHES if kinds & set(switch.channels)]
+        self.switches = (*applicable, *_weight_switches(networks))
         self.recipes = {"standard": Recipe()} | {
             switch.name: replace(Recipe(), **switch.change) for switch in self.switches
         }
@@ -293,8 +289,8 @@ class Measurement:
         self.grey_files = False
 
     def add(self, source: Source) -> None:
-        """Measures one image under every recipe. Images are not kept; super-resolved ones live as long as the call."""
-        enlarged: dict[tuple, NDArray] = {}
+        """Measure one image under every recipe. Neither images nor SR are kept."""
+        enlarged: dict[Any, Array] = {}
         self.grey_files |= source.channels == 1
         for name, recipe in self.recipes.items():
             figures = self.figures[name]
@@ -310,43 +306,44 @@ class Measurement:
             figures.psnr.append(psnr)
             figures.ssim.append(ssim)
 
-    def _measure(self, source: Source, recipe: Recipe, enlarged: dict[tuple, NDArray]) -> tuple[float, float]:
+    def _measure(self, source: Source, recipe: Recipe, enlarged: dict[Any, Array]) -> tuple[float, float]:
         if recipe.legacy:
             network = None if self.bicubic else self.networks["given"]
-            one = evaluation.evaluate(
-                *(network, _One(source), self.scale),
-                channels="Y",
-                protocol="legacy",
-                convert_grey=recipe.grey == "converted",
+            convert = recipe.grey == "converted"
+            score = evaluation.evaluate(
+                network, _One(source), self.scale, channels="Y", protocol="legacy", convert_grey=convert
             )
-            return one.psnr, one.ssim
+            return score.psnr, score.ssim
         lr, hr = CROPS[recipe.crop](source, self.scale)
         if recipe.lr != "files":
             lr = LOW_RESOLUTION[recipe.lr](hr, self.scale)
-        # Recipes that differ in what comes after the network, or in nothing for this image, share its output.
         as_it_is = recipe.grey == "as it is" and source.channels == 1
-        # A network of colour Y is then given the grey values in place of Y.
+        # A network of colour Y then gets the grey values in place of Y.
         plane = lr[..., 0] if as_it_is else colour.luma(lr)
-        given = plane[None] if self.channels == "Y" else lr.transpose(2, 0, 1)
-        key = (recipe.weights, recipe.ensemble, given.shape, hashlib.sha256(given.tobytes()).digest())
+        planes = plane[None] if self.channels == "Y" else lr.transpose(2, 0, 1)
+        # Recipes that differ in what comes after the network, or in nothing for this image, share its output.
+        key = (recipe.weights, recipe.ensemble, planes.shape, hashlib.sha256(planes.tobytes()).digest())
         if key not in enlarged:
-            enlarged[key] = _enlarge(self.networks[recipe.weights], given, recipe.ensemble)
+            enlarged[key] = _enlarge(self.networks[recipe.weights], planes, recipe.ensemble)
         sr = ROUNDINGS[recipe.rounding](enlarged[key][: hr.shape[0], : hr.shape[1]])
         border = recipe.border[0] * self.scale + recipe.border[1]
-        planes = _grey_planes(sr, hr) if as_it_is else _planes(sr, hr, recipe.plane)
-        first, second = (_inside(each, border) for each in planes)
+
+        def compared(kind: str) -> list[Array]:
+            both = _grey_planes(sr, hr) if as_it_is else _planes(sr, hr, kind)
+            return [_inside(image, border) for image in both]
+
+        first, second = compared(recipe.plane)
         metrics.check_sizes(first.shape[:2], second.shape[:2], 0, metrics.WINDOW)
         psnr = metrics.psnr_plane(first, second)
-        if recipe.ssim_plane and not as_it_is:
-            first, second = (_inside(each, border) for each in _planes(sr, hr, recipe.ssim_plane))
+        if recipe.ssim_plane:
+            first, second = compared(recipe.ssim_plane)
+        ssim = SSIMS[recipe.ssim]
         if first.ndim == 3:
-            ssim = float(np.mean([SSIMS[recipe.ssim](first[..., c], second[..., c]) for c in range(3)]))
-        else:
-            ssim = SSIMS[recipe.ssim](first, second)
-        return psnr, ssim
+            return psnr, float(np.mean([ssim(first[..., c], second[..., c]) for c in range(3)]))
+        return psnr, ssim(first, second)
 
     def explain(self, published: str, metric: str = "psnr") -> "Explanation":
-        """Holds a number, as printed, against the cell under each switch."""
+        """Compare a published number, as printed, with the cell under each switch; `metric` is "psnr" or "ssim"."""
         number, tolerance = parse_printed(published)
         standard = self.figures["standard"].mean(metric)
         if standard is None:
@@ -358,14 +355,14 @@ class Measurement:
             figures = self.figures[switch.name]
             value = figures.mean(metric, self.recipes[switch.name].average)
             rows.append(Row(switch.name, switch.what, value, figures.obstacle))
-        # Of two that come equally close, the one that changes less is listed first.
-        rows.sort(
-            key=lambda row: (
-                math.inf if row.value is None else round(abs(row.value - number), 9),
-                0 if row.value is None else abs(row.value - standard),
-            )
-        )
-        return Explanation(published, metric, number, tolerance, standard, tuple(rows))
+
+        def distance(row: Row) -> tuple[float, float]:
+            # Of two that come equally close, the one that changes less is listed first.
+            if row.value is None:
+                return math.inf, 0
+            return round(abs(row.value - number), 9), abs(row.value - standard)
+
+        return Explanation(published, metric, number, tolerance, standard, tuple(sorted(rows, key=distance)))
 
 
 @dataclass(frozen=True)
@@ -399,7 +396,7 @@ class Explanation:
     rows: tuple[Row, ...]
 
     def equal(self, value: float | None) -> bool:
-        """Whether a value agrees with the published number at the precision of its print."""
+        """Return whether a value agrees with the published number at its precision."""
         return value is not None and abs(value - self.number) <= self.tolerance
 
     @property
@@ -418,16 +415,14 @@ class Explanation:
             return (
                 f"Each of these closes the gap alone: {', '.join(self.closing)}; print more digits to tell them apart."
             )
-        nearest = next((row for row in self.rows if row.value is not None), None)
-        if nearest is None or abs(nearest.value - self.number) >= abs(self.standard - self.number):
+        gaps = [(row.name, row.value - self.number) for row in self.rows if row.value is not None]
+        if not gaps or abs(gaps[0][1]) >= abs(self.standard - self.number):
             return "No single switch closes the gap, and none brings the number nearer."
-        return (
-            f"No single switch closes the gap; {nearest.name} comes nearest, {nearest.value - self.number:+.4f} left."
-        )
+        return f"No single switch closes the gap; {gaps[0][0]} comes nearest, {gaps[0][1]:+.4f} left."
 
 
 def _weight_switches(names: Iterable[str]) -> tuple[Switch, ...]:
-    """One for each file beside the given one, called by its path as far as needed to tell them apart."""
+    """Return a switch for each file beside the given one, named by as much of its path as tells them apart."""
     others = [name for name in names if name != "given"]
     short = [Path(name).name for name in others]
     return tuple(
@@ -437,7 +432,11 @@ def _weight_switches(names: Iterable[str]) -> tuple[Switch, ...]:
 
 
 def parse_printed(text: str) -> tuple[float, float]:
-    """A printed number and half a unit of its last digit: "32.21" -> (32.21, 0.005); UserError if it is none."""
+    """Return a printed number and half a unit of its last digit: "32.21" -> (32.21, 0.005).
+
+    Raises:
+        UserError: the text is not a number.
+    """
     try:
         number = Decimal(text)
     except InvalidOperation:
@@ -449,17 +448,16 @@ def parse_printed(text: str) -> tuple[float, float]:
 
 
 def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]:
-    """The images of a benchmark, each read when it is called; UserError where the folder cannot be used.
+    """Return a function for each image of a benchmark that reads it; UserError where the folder cannot be used.
 
-    From a folder HR comes as it lies there; a packed dataset has it cropped, so that crops make less difference.
+    From a folder HR comes as its file is; a packed dataset has it cropped, so that crops make less difference.
     """
     folder = Path(data)
     if folder.is_dir() and not (folder / INDEX).is_file():
-        found = pairs.find(folder, scale)
-        return [lambda pair=pair: _read_source(pair, scale) for pair in found]
+        return [lambda pair=pair: _read_source(pair, scale) for pair in pairs.find(folder, scale)]  # type: ignore[misc]
     dataset = packed.open_pairs(folder, scale)
     return [
-        lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i), dataset.doubt(i))
+        lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i), dataset.doubt(i))  # type: ignore[misc]
         for i in range(len(dataset))
     ]
 
@@ -469,15 +467,11 @@ def _read_source(pair: pairs.Pair, scale: int) -> Source:
     return Source(pair.name, loaded.lr, images.read(pair.hr), loaded.channels, loaded.doubt)
 
 
-@dataclass(frozen=True)
 class _One:
-    """A benchmark of one image."""
+    """A benchmark of one image, see `evaluation.Pairs`."""
 
-    source: Source
-
-    @property
-    def names(self) -> list[str]:
-        return [self.source.name]
+    def __init__(self, source: Source) -> None:
+        self.source, self.names = source, [source.name]
 
     def __len__(self) -> int:
         return 1
@@ -492,31 +486,32 @@ class _One:
         return self.source.channels
 
 
-def _enlarge(network: nn.Module, planes: NDArray, ensemble: bool) -> NDArray[np.float64]:
-    """SR in [0, 255] of C x h x w, neither clamped nor rounded: H x W x 3, or H x W where C is 1."""
+def _enlarge(network: nn.Module, planes: Array, ensemble: bool) -> NDArray[np.float64]:
+    """Return SR in [0, 255] of C x h x w, neither clamped nor rounded: H x W x 3, or H x W where C is 1."""
     batch = torch.from_numpy(np.ascontiguousarray(planes))[None].to(evaluation.device_of(network))
     views = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if ensemble else [(0, False)]
-    total = None
+    total: torch.Tensor | None = None
     for turns, mirror in views:
         view = torch.rot90(batch, turns, (2, 3))
         out = evaluation.forward(network, view.flip(3) if mirror else view).to(torch.float64)
         out = torch.rot90(out.flip(3) if mirror else out, -turns, (2, 3))
         total = out if total is None else total + out
-    sr = (total / len(views))[0].cpu().numpy()
+    assert total is not None
+    sr: NDArray[np.float64] = (total / len(views))[0].cpu().numpy()
     return sr[0] if len(sr) == 1 else sr.transpose(1, 2, 0)
 
 
-def _grey_planes(sr: NDArray, hr: NDArray) -> tuple[NDArray, NDArray]:
-    """SR and HR of a grey picture in 0 to 255; the colours that a network adds to SR are averaged away."""
+def _grey_planes(sr: Array, hr: Array) -> tuple[Array, Array]:
+    """Return SR and HR of a grey picture in 0 to 255; the colours that a network adds to SR are averaged away."""
     return (sr if sr.ndim == 2 else sr.astype(np.float64).mean(2)), hr[..., 0]
 
 
-def _planes(sr: NDArray, hr: NDArray, plane: str) -> tuple[NDArray, NDArray]:
-    """What is compared. SR of a Y network is a plane already; only rounding is left to do with it."""
+def _planes(sr: Array, hr: Array, kind: str) -> tuple[Array, Array]:
+    """Return the planes that are compared. SR of a Y network is a plane already; it can only be rounded."""
     if sr.ndim == 2:
-        return (colour.round_uint8(sr) if plane == "y_uint8" else sr), PLANES[plane](hr)
-    return PLANES[plane](sr), PLANES[plane](hr)
+        return (colour.round_uint8(sr) if kind == "y_uint8" else sr), PLANES[kind](hr)
+    return PLANES[kind](sr), PLANES[kind](hr)
 
 
-def _inside(plane: NDArray, border: int) -> NDArray[np.float64]:
+def _inside(plane: Array, border: int) -> NDArray[np.float64]:
     return plane[border : plane.shape[0] - border, border : plane.shape[1] - border].astype(np.float64)

@@ -1,9 +1,10 @@
 """A network ready for use: what `evaluate`, `upscale`, `inspect` and `explain` start from."""
 
-import sys
+import logging
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from safmn import networks
@@ -11,9 +12,15 @@ from safmn.errors import UserError
 from safmn.networks import weights as weight_files
 from safmn.networks.weights import Choice
 
+_log = logging.getLogger(__name__)
+
 
 def choose_device(name: str | None) -> torch.device:
-    """The device called `name`, or CUDA where there is one, else the CPU; UserError where it cannot be used."""
+    """Return the device called `name`; without a name CUDA where there is one, else the CPU.
+
+    Raises:
+        UserError: the device is not known or cannot be used.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.partition(":")[0] not in ("cpu", "cuda"):
@@ -30,15 +37,24 @@ def choose_device(name: str | None) -> torch.device:
 def load_network(
     name: str, scale: int, weights: str | Path | None, which: str | None = None
 ) -> tuple[nn.Module, Choice | None]:
-    """The network `name` with its weights, in eval mode, and which of a file's weights they are.
+    """Build a network with its weights, in eval mode; log which weights are used where a file holds several sets.
 
-    Where the file holds several sets, a line on stderr says which was taken: see `safmn.networks.weights.load`.
-    UserError where the network needs weights and none are given.
+    Args:
+        name: a name from `safmn list`.
+        scale: 2, 3 or 4.
+        weights: a file; None only for a network without parameters.
+        which: of a file that holds several sets of weights, see `safmn.networks.weights.load`.
+
+    Returns:
+        The network, and which of the file's weights it has (None without a file).
+
+    Raises:
+        UserError: the file is not usable, or the network needs weights and there is no file.
     """
     if weights is not None:
         network, choice = weight_files.load(weights, name, scale, which)
         if choice.remark:
-            print(choice.remark, file=sys.stderr)
+            _log.info("%s", choice.remark)
         return networks.accelerate(network), choice
     if which is not None:
         raise UserError("--which chooses among the weights of a file: give one, or leave it out")
@@ -50,20 +66,21 @@ def load_network(
 
 
 def network_of(weights: str | Path) -> str:
-    """The network's name in the metadata of this project's `.safetensors` files; UserError where there is none."""
-    from safetensors import SafetensorError, safe_open
+    """Read the network's name from the metadata of a `.safetensors` file of this project.
 
+    Raises:
+        UserError: the file is missing, damaged, or does not name a network.
+    """
     path = Path(weights)
     if not path.is_file():
         raise UserError(f"weights {path} are missing: check the path")
-    metadata = None
+    metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as handle:
-                metadata = handle.metadata()
+                metadata = handle.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable .safetensors file ({error}): train or fetch it again") from error
-    name = (metadata or {}).get("network")
-    if not name:
+    if not metadata.get("network"):
         raise UserError(f"{path} does not say which network it belongs to: name it with --network")
-    return name
+    return metadata["network"]

@@ -5,6 +5,7 @@ side. The super-resolved image is clamped and rounded to uint8 before.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,91 +20,104 @@ C2 = (0.03 * PEAK) ** 2
 WINDOW = 11
 SIGMA = 1.5
 
+Plane = NDArray[np.float64]
+
 
 def psnr_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
-    """PSNR on Y in dB of two uint8 H x W x 3 RGB images, `border` pixels cropped on each side; inf where equal.
+    """Compute PSNR on Y in dB; inf for equal images.
 
-    Raises UserError where the sizes differ or the border leaves nothing.
+    Args:
+        sr: uint8 H x W x 3 RGB.
+        hr: uint8 H x W x 3 RGB.
+        border: pixels cropped on each side; papers crop `scale`.
+
+    Raises:
+        UserError: the sizes differ, or the border leaves nothing.
     """
     _check_rgb(sr, hr)
     return psnr_plane(luma(sr), luma(hr), border)
 
 
 def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
-    """SSIM on Y, at most 1, of two uint8 H x W x 3 RGB images, `border` pixels cropped on each side.
+    """Compute SSIM on Y, at most 1: the mean over the positions where an 11 x 11 Gaussian window fits whole.
 
-    Wang et al. 2004: an 11 x 11 Gaussian window of sigma 1.5, mean over the positions where it fits whole. Raises
-    UserError where the sizes differ or less than 11 pixels are left.
+    Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity", Eq. (13); sigma 1.5.
+
+    Args:
+        sr: uint8 H x W x 3 RGB.
+        hr: uint8 H x W x 3 RGB.
+        border: pixels cropped on each side; papers crop `scale`.
+
+    Raises:
+        UserError: the sizes differ, or less than 11 pixels a side remain.
     """
     _check_rgb(sr, hr)
     return ssim_plane(luma(sr), luma(hr), border)
 
 
-def psnr_plane(first: NDArray, second: NDArray, border: int = 0) -> float:
-    """PSNR in dB of two arrays of equal size, H x W or H x W x C, values in [0, 255]."""
+def psnr_plane(first: NDArray[Any], second: NDArray[Any], border: int = 0) -> float:
+    """Compute PSNR in dB of two arrays of equal size, H x W or H x W x C, with values in [0, 255]."""
     first, second = _crop(first, second, border, 1)
     return psnr_of_error(float(np.mean((first - second) ** 2)))
 
 
 def psnr_of_error(mean_squared_error: float) -> float:
-    """10 log10(255² / MSE) in dB; inf for no error."""
+    """Compute 10 log10(255² / MSE) in dB; inf for no error."""
     return math.inf if mean_squared_error == 0 else 10.0 * math.log10(PEAK**2 / mean_squared_error)
 
 
-def ssim_plane(first: NDArray, second: NDArray, border: int = 0) -> float:
-    """SSIM of two H x W planes with values in [0, 255]."""
+def ssim_plane(first: NDArray[Any], second: NDArray[Any], border: int = 0) -> float:
+    """Compute SSIM of two H x W planes with values in [0, 255]."""
     first, second = _crop(first, second, border, WINDOW)
-    return float(np.mean(ssim_map(first, second)))
-
-
-def ssim_map(first: NDArray, second: NDArray) -> NDArray[np.float64]:
-    """SSIM at each position of the window that lies whole inside the H x W planes: (H-10) x (W-10)."""
     mean_first, mean_second = _blur(first), _blur(second)
     variance_first = _blur(first * first) - mean_first**2
     variance_second = _blur(second * second) - mean_second**2
     covariance = _blur(first * second) - mean_first * mean_second
-    return ((2 * mean_first * mean_second + C1) * (2 * covariance + C2)) / (
+    ssim = ((2 * mean_first * mean_second + C1) * (2 * covariance + C2)) / (
         (mean_first**2 + mean_second**2 + C1) * (variance_first + variance_second + C2)
     )
+    return float(np.mean(ssim))
 
 
 def gaussian_taps() -> NDArray[np.float64]:
-    """The 11 weights of the window along one axis, sum 1; the window is their outer product."""
+    """Return the 11 weights of the window along one axis, sum 1; the window is their outer product."""
     offsets = np.arange(WINDOW) - WINDOW // 2
-    taps = np.exp(-(offsets**2) / (2 * SIGMA**2))
-    return taps / taps.sum()
+    taps: NDArray[np.float64] = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    taps /= taps.sum()
+    return taps
 
 
-def _blur(plane: NDArray) -> NDArray[np.float64]:
-    """Weighted mean in the window at each position where it lies whole inside the plane."""
+def _blur(plane: Plane) -> Plane:
+    """Compute the weighted mean in the window, at each position where the window fits whole: (H-10) x (W-10)."""
     taps, margin = gaussian_taps(), WINDOW // 2
     rows = correlate1d(plane, taps, axis=0)[margin:-margin]
-    return correlate1d(rows, taps, axis=1)[:, margin:-margin]
+    blurred: Plane = correlate1d(rows, taps, axis=1)[:, margin:-margin]
+    return blurred
 
 
-def _check_rgb(sr: NDArray, hr: NDArray) -> None:
-    for array in (sr, hr):
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+def _check_rgb(*images: NDArray[Any]) -> None:
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(
-                f"metrics on Y take uint8 H x W x 3 RGB images, got {array.dtype} {array.shape}: convert them"
+                f"metrics on Y take uint8 H x W x 3 RGB images, got {image.dtype} {image.shape}: convert them"
             )
 
 
-def _crop(first: NDArray, second: NDArray, border: int, least: int) -> tuple[NDArray, NDArray]:
-    """Both arrays as float64 without the border; complains unless they are equal in size and `least` pixels remain."""
-    check_sizes(first.shape[:2], second.shape[:2], border, least)
+def _crop(first: NDArray[Any], second: NDArray[Any], border: int, smallest: int) -> tuple[Plane, Plane]:
+    """Return both arrays as float64 without the border; errors as for `check_sizes`."""
+    check_sizes(first.shape[:2], second.shape[:2], border, smallest)
     inner = (slice(border, first.shape[0] - border), slice(border, first.shape[1] - border))
     return first[inner].astype(np.float64, copy=False), second[inner].astype(np.float64, copy=False)
 
 
-def check_sizes(first: tuple[int, ...], second: tuple[int, ...], border: int, least: int) -> None:
-    """Raises UserError unless both (H, W) are equal and `least` pixels a side remain inside the border."""
+def check_sizes(first: tuple[int, ...], second: tuple[int, ...], border: int, smallest: int) -> None:
+    """Raise a UserError unless both (H, W) are equal and `smallest` pixels a side remain inside the border."""
     if tuple(first) != tuple(second):
         raise UserError(
             f"images of different size, {first[0]}x{first[1]} and {second[0]}x{second[1]}: crop HR to LR size x scale"
         )
-    if border < 0 or min(first) - 2 * border < least:
+    if border < 0 or min(first) - 2 * border < smallest:
         raise UserError(
-            f"an image of {first[0]}x{first[1]} is too small to measure: {least} pixels a side must remain "
+            f"an image of {first[0]}x{first[1]} is too small to measure: {smallest} pixels a side must remain "
             f"inside a border of {border}"
         )

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from decimal import Decimal
 from functools import cache
 
 import pytest
@@ -63,37 +62,6 @@ def test_conventions_are_only_for_cells_that_need_them():
                 assert scales is None or one.scale in scales
                 plain = verdicts.count(one.printed, one.unit, getattr(trace(name, one.scale), one.column))
                 assert plain.verdict == verdicts.CONTRADICTED, (each.name, one)
-
-
-# What the causes give, found independently when the paper was studied.
-@pytest.mark.parametrize(
-    ("name", "wanted", "unit", "value"),
-    [
-        ("fsrcnn", (1, "FSRCNN", "flops", 2), 10**9, "6.01"),
-        ("fsrcnn", (1, "FSRCNN", "flops", 3), 10**9, "5.00"),
-        ("fsrcnn", (1, "FSRCNN", "flops", 4), 10**9, "4.64"),
-        ("fsrcnn", (1, "FSRCNN", "params", 4), 1, "12464"),
-        ("lapsrn", (1, "LapSRN", "params", 2), 10**3, "812.77"),
-        ("lapsrn", (1, "LapSRN", "flops", 4), 10**9, "149.35"),
-        ("edsr_baseline", (1, "EDSR-baseline", "params", 3), 10**3, "1554.52"),
-        ("lapar_a", (1, "LAPAR-A", "flops", 2), 10**9, "170.76"),
-        ("lapar_a", (1, "LAPAR-A", "flops", 3), 10**9, "113.97"),
-        ("lapar_a", (1, "LAPAR-A", "flops", 4), 10**9, "93.97"),
-        ("ecbsr_m16c64", (1, "ECBSR-M16C64", "params", 4), 1, str(601808 + 17 * 64)),
-        ("vdsr", (1, "VDSR", "activations", 2), 10**6, "1120"),
-        ("carn_m", (1, "CARN-M", "flops", 4), 10**9, "32.5"),
-        ("ln_bn", (3, "LN → BN", "flops", 4), 10**9, "13.7208"),
-        ("avg_pool", (3, "AdaptiveMaxPool → AdaptiveAvgPool", "flops", 4), 10**9, "13.555"),
-        ("inverted_residual", (3, "CCM → Inverted residual block", "activations", 4), 10**6, "110.00"),
-        ("blocks_12", (4, "12", "activations", 4), 10**6, "113.00"),
-        ("blocks_12", (4, "12", "params", 4), 10**3, "350.97"),
-        ("blocks_6", (4, "6", "activations", 4), 10**6, "58.735"),
-    ],
-)
-def test_the_causes_give_what_was_found(name, wanted, unit, value):
-    found = computed(name, cell(*wanted), scale=wanted[-1])
-    step = Decimal(1).scaleb(Decimal(value).as_tuple().exponent)
-    assert (Decimal(found["value"]) / unit).quantize(step) == Decimal(value)
 
 
 def test_lapsrn_x2_is_one_level_on_the_input_of_x4():

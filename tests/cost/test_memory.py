@@ -13,8 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks
 from safmn.cost import memory
-from safmn.device import description as devices
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks.acceleration import FusedLayerNorm2d
 from safmn.networks.safmn import LayerNorm2d
 from safmn.paper import NUMBERS
@@ -42,21 +41,17 @@ def track(forward: Callable[[Tensor], Tensor], image: Tensor) -> memory.PeakTrac
 # --- Prediction ------------------------------------------------------------------------------------------------------
 
 
+# Counted independently of this project, on the authors' own code.
+COUNTED = {"safmn": 64.90, "imdn": 200.28, "edsr_baseline": 484.58, "carn": 681.74, "carn_m": 677.25}
+
+
 @pytest.mark.parametrize("name", TABLE_2.values())
-def test_prediction_is_within_three_percent_of_table_2(name: str) -> None:
+def test_prediction_is_what_others_counted_and_within_three_percent_of_table_2(name: str) -> None:
     predicted = memory.predict(name, 4, 180, 320)
     assert isinstance(predicted, int)
-    assert predicted / MIB == pytest.approx(published()[name], rel=0.03)
-    assert predicted / MIB < published()[name]  # workspaces come on top; nothing is counted twice
-
-
-@pytest.mark.parametrize(
-    ("name", "mib"),
-    [("safmn", 64.90), ("imdn", 200.28), ("edsr_baseline", 484.58), ("carn", 681.74), ("carn_m", 677.25)],
-)
-def test_prediction_equals_what_others_counted(name: str, mib: float) -> None:
-    # These were counted independently of this project, on the authors' own code.
-    assert round(memory.predict(name, 4, 180, 320) / MIB, 2) == mib
+    assert published()[name] * 0.97 <= predicted / MIB < published()[name]  # the card's workspaces come on top
+    if name in COUNTED:
+        assert round(predicted / MIB, 2) == COUNTED[name]
 
 
 def test_parts_add_up_and_the_peak_has_a_place() -> None:
@@ -76,48 +71,40 @@ def test_activations_grow_with_the_image_and_weights_do_not() -> None:
     assert large["activations"] == 4 * small["activations"]
 
 
-class Chain(nn.Module):
-    """Doubles three times; with `names`, a local variable still holds the first result while the last is made."""
-
-    def __init__(self, names: bool) -> None:
-        super().__init__()
-        self.names = names
-
-    def forward(self, image: Tensor) -> Tensor:
-        if self.names:
-            first = image * 2
-            second = first * 2
-            return second * 2
-        return image * 2 * 2 * 2
+def chained(image: Tensor) -> Tensor:
+    return image * 2 * 2 * 2
 
 
-@pytest.mark.parametrize(("names", "live"), [(False, 3), (True, 4)])
-def test_local_variables_keep_tensors_alive(names: bool, live: int) -> None:
-    image = torch.empty(1, 3, 64, 64, device="meta")
-    assert track(Chain(names), image).peak == live * image.numel() * 4
+def with_names(image: Tensor) -> Tensor:
+    """A local variable still refers to the first result while the last one is computed."""
+    first = image * 2
+    second = first * 2
+    return second * 2
 
 
-def test_views_share_and_in_place_operations_make_nothing() -> None:
-    def forward(image: Tensor) -> Tensor:
-        half = (image + 1)[:, :1]  # keeps the whole storage
-        half.mul_(2).relu_()
-        flat = half.transpose(1, 2).reshape(-1)[:128]  # a view once more
-        return torch.cat([flat, flat])  # 256 values = 1024 bytes
-
-    image = torch.empty(1, 2, 16, 16, device="meta")  # 2048 bytes
-    assert track(forward, image).peak == 2048 + 2048 + 1024
+def with_views(image: Tensor) -> Tensor:
+    """Views share their storage, and in-place operations create none."""
+    half = (image + 1)[:, :1]  # keeps the whole storage
+    half.mul_(2).relu_()
+    flat = half.transpose(1, 2).reshape(-1)[:128]  # a view once more
+    return torch.cat([flat, flat])  # 256 values = 1024 bytes
 
 
-def test_every_storage_is_rounded_up_to_512_bytes() -> None:
-    image = torch.empty(1, device="meta")
-    assert track(lambda x: (x + 1, x + 2), image).peak == 3 * 512
-
-
-def test_a_released_tensor_no_longer_counts() -> None:
-    image = torch.empty(128, device="meta")
-    tracker = track(lambda x: [x + 1 for _ in range(3)] and None, image)
-    assert tracker.peak == 4 * 512
-    assert tracker.live == 512
+@pytest.mark.parametrize(
+    ("forward", "shape", "peak"),
+    [
+        (chained, (1, 3, 64, 64), 3 * 3 * 64 * 64 * 4),
+        (with_names, (1, 3, 64, 64), 4 * 3 * 64 * 64 * 4),
+        (with_views, (1, 2, 16, 16), 2048 + 2048 + 1024),
+        (lambda x: (x + 1, x + 2), (1,), 3 * 512),  # every storage is rounded up to 512 bytes
+        (lambda x: [x + 1 for _ in range(3)] and None, (128,), 4 * 512),
+    ],
+)
+def test_live_storages_are_counted(forward: Callable, shape: tuple[int, ...], peak: int) -> None:
+    image = torch.empty(shape, device="meta")
+    tracker = track(forward, image)
+    assert tracker.peak == peak
+    assert tracker.live == max(512, image.numel() * 4)  # what is released no longer counts
 
 
 def test_the_layer_at_the_peak_is_named() -> None:
@@ -206,6 +193,8 @@ def test_a_training_step_is_made_of_its_parts() -> None:
     double = memory.predict_training("safmn", 4, training(4, 16))
     assert double["activations"] == pytest.approx(2 * found["activations"], rel=0.05)
     assert found["layer"] == "loss and backward"
+    partly = memory.predict_training("carn_m", 4, training(1, 8))  # holds the upsamplers of three scales
+    assert partly["gradients"] < partly["weights"]
 
 
 class Doubled(torch.optim.Adam):
@@ -269,31 +258,26 @@ def test_what_half_precision_casts_is_what_torch_registers() -> None:
     assert not any(map(registered, ("gelu", "sigmoid", "mul", "add", "mean", "max_pool2d", "batch_norm", "sqrt")))
 
 
-def test_unused_weights_get_no_gradient() -> None:
-    found = memory.predict_training("carn_m", 4, training(1, 8))  # holds the upsamplers of three scales
-    assert found["gradients"] < found["weights"]
-
-
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(7, 320), (180, 7), (0, 320)])
-def test_an_image_too_small_for_the_pooling_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match="give at least 8x8"):
-        memory.predict("safmn", 4, *size)
-
-
-def test_nonsense_is_refused() -> None:
-    with pytest.raises(UserError, match="give 1 or more"):
-        memory.predict_training("safmn", 4, training(0, 64))
-    with pytest.raises(UserError, match="give at least 8x8"):
-        memory.predict_training("safmn", 4, training(1, 4))
-    with pytest.raises(UserError, match="no weights to train"):
-        memory.predict_training("bicubic", 4, training(1, 8))
-    with pytest.raises(UserError, match="choose reference or fused"):
-        memory.predict_details("safmn", 4, 8, 8, form="quick")
-    with pytest.raises(UserError, match="there is no network"):
-        memory.predict("safnm", 4, 180, 320)
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: memory.predict("safmn", 4, 7, 320), "give at least 8x8"),
+        (lambda: memory.predict("safmn", 4, 180, 7), "give at least 8x8"),
+        (lambda: memory.predict("safmn", 4, 0, 320), "give at least 8x8"),
+        (lambda: memory.predict("safmn", 4, 8, 2**20 + 1), "sides of at most 1,048,576"),
+        (lambda: memory.predict("safnm", 4, 180, 320), "there is no network"),
+        (lambda: memory.predict_details("safmn", 4, 8, 8, form="quick"), "choose reference or fused"),
+        (lambda: memory.predict_training("safmn", 4, training(0, 64)), "give 1 or more"),
+        (lambda: memory.predict_training("safmn", 4, training(1, 4)), "give at least 8x8"),
+        (lambda: memory.predict_training("bicubic", 4, training(1, 8)), "no weights to train"),
+    ],
+)
+def test_nonsense_is_refused(ask: Callable, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ask()
 
 
 # --- Measurement -----------------------------------------------------------------------------------------------------
@@ -381,6 +365,16 @@ def test_a_difference_above_ten_percent_is_flagged(
     assert found["difference_percent"] == pytest.approx(100 * (factor - 1), abs=0.1)
 
 
+def failing(device: FakeCuda, error: Exception) -> FakeCuda:
+    """The device, on which every pass ends in an error."""
+
+    def fail() -> None:
+        raise error
+
+    device.run = fail
+    return device
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -390,40 +384,20 @@ def test_a_difference_above_ten_percent_is_flagged(
     ],
     ids=str,
 )
-def test_running_out_of_memory_is_a_result(
-    error: Exception, watched: Callable[[int], FakeCuda], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = watched(1)
-
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(device, "run", fail)
+def test_running_out_of_memory_is_a_result(error: Exception, watched: Callable[[int], FakeCuda]) -> None:
+    device = failing(watched(1), error)
     found = memory.measure("espcn", 4, 16, 24, device=device)
     assert found["status"] == "out of memory"
     assert found["requested_lr"] == {"height": 16, "width": 24}
-    assert found["message"] == str(error).splitlines()[0]
+    assert found["message"] == as_line(error)
     assert found["predicted"] > 0
     assert device.calls[-1] == "empty"
 
 
-def test_another_error_while_measuring_is_none(
-    watched: Callable[[int], FakeCuda], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = watched(1)
-
-    def fail() -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(device, "run", fail)
+def test_another_error_while_measuring_is_none(watched: Callable[[int], FakeCuda]) -> None:
+    device = failing(watched(1), RuntimeError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(RuntimeError, match="illegal memory access"):
         memory.measure("espcn", 4, 16, 24, device=device)
-
-
-def test_measuring_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="no CUDA device is usable here"):
-        memory.measure("safmn", 4, 180, 320)
 
 
 @pytest.mark.gpu
@@ -497,13 +471,3 @@ def test_without_cuda_the_command_says_that_nothing_was_measured(
     assert "gpu" not in record["provenance"]
     assert cli.main([*command, "--measure"]) == 2
     assert "no CUDA device" in capsys.readouterr().err
-
-
-def test_provenance_names_versions_and_no_host() -> None:
-    import platform
-
-    record = devices.describe("cpu")
-    assert record["torch"] == torch.__version__
-    assert record["threads"] == torch.get_num_threads()
-    assert not [key for key in record if key.startswith(("gpu", "cuda", "cudnn", "driver", "clock"))]
-    assert platform.node() not in [str(value) for value in record.values()]

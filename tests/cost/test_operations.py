@@ -95,19 +95,18 @@ def test_ranges_hold_nothing_but_their_operation() -> None:
     }
 
 
-def test_bad_requests_are_refused() -> None:
-    with pytest.raises(UserError, match="0 images give no time"):
-        operations.measure(images=0)
-    with pytest.raises(UserError, match="give at least 8x8"):
-        operations.measure(images=1, height=4)
-
-
-def test_an_image_that_is_too_large_for_the_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"images": 0}, "0 images give no time"),
+        ({"images": 1, "height": 4}, "give at least 8x8"),
+        ({"images": 1}, r"out of memory with an LR image of 320x180 \(.*allocate.*\): give a smaller one"),
+    ],
+)
+def test_bad_requests_are_refused(request_: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "noise", lambda *_: torch.empty(2**58, dtype=torch.uint8))
-    with pytest.raises(
-        UserError, match=r"out of memory with an LR image of 320x180 \(.*allocate.*\): give a smaller one"
-    ):
-        operations.measure(images=1)
+    with pytest.raises(UserError, match=message):
+        operations.measure(**request_)
 
 
 class WithoutCupti(description.Cpu):
@@ -134,9 +133,7 @@ def test_a_profiler_that_sees_no_kernels_says_so(
 
 def test_the_command_prints_what_it_writes(tmp_path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "operations.json"
-    assert (
-        cli.main(["operations", "--images", "2", "--height", "16", "--width", "16", "--json", "--out", str(out)]) == 0
-    )
+    assert cli.main(f"operations --images 2 --height 16 --width 16 --json --out {out}".split()) == 0
     record = json.loads(capsys.readouterr().out)
     assert record == json.loads(out.read_text(encoding="utf-8"))
     assert list(record["operations"]) == list(ranges.NAMES)

@@ -55,26 +55,23 @@ def one_line(capsys: pytest.CaptureFixture, *words: str) -> None:
 
 
 def test_evaluate_writes_a_line_an_image(benchmark: Path, tmp_path: Path, capsys) -> None:
-    out = tmp_path / "deep" / "set.csv"
-    assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--out", out) == 0
+    """Of a folder and of a packed dataset."""
+    packed.pack("set", benchmark.parent, 2, tmp_path / "packed")
     expected = evaluation.evaluate(networks.build("bicubic", 2), packed.open_pairs(benchmark, 2), 2)
-    with open(out, encoding="utf-8") as file:
-        rows = [(row["image"], float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(file)]
-    assert rows == [(score.image, score.psnr, score.ssim) for score in expected.scores]
-    assert out.read_text(encoding="utf-8").startswith("image,psnr,ssim\nfirst,")
-    printed = capsys.readouterr().out
-    assert f"{expected.psnr:.3f} dB" in printed
-    assert f"{expected.ssim:.4f}" in printed
+    for data in (benchmark, tmp_path / "packed"):
+        out = tmp_path / "deep" / f"{data.name}.csv"
+        assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", data, "--out", out) == 0
+        with open(out, encoding="utf-8") as file:
+            rows = [(row["image"], float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(file)]
+        assert rows == [(score.image, score.psnr, score.ssim) for score in expected.scores]
+        assert out.read_text(encoding="utf-8").startswith("image,psnr,ssim\nfirst,")
+        assert f"{expected.psnr:.3f} dB, SSIM {expected.ssim:.4f}" in capsys.readouterr().out
 
 
 def test_evaluate_several_benchmarks_at_once_as_json(benchmark: Path, tmp_path: Path, trained: Path, capsys) -> None:
-    assert (
-        safmn(
-            *("evaluate", "--network", "espcn", "--weights", trained, "--scale", 2, "--json", "--device", "cpu"),
-            *("--data", benchmark, "--out", tmp_path / "a.csv", "--data", benchmark, "--out", tmp_path / "b.csv"),
-        )
-        == 0
-    )
+    command = ("evaluate", "--network", "espcn", "--weights", trained, "--scale", 2, "--json", "--device", "cpu")
+    twice = ("--data", benchmark, "--out", tmp_path / "a.csv", "--data", benchmark, "--out", tmp_path / "b.csv")
+    assert safmn(*command, *twice) == 0
     record = json.loads(capsys.readouterr().out)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert [each["images"] for each in record["datasets"]] == [2, 2]
@@ -83,23 +80,6 @@ def test_evaluate_several_benchmarks_at_once_as_json(benchmark: Path, tmp_path: 
     network = networks.load_weights(trained, "espcn", 2)
     expected = evaluation.evaluate(network, packed.open_pairs(benchmark, 2), 2, channels="Y")
     assert record["datasets"][0]["psnr"] == expected.psnr
-
-
-def test_evaluate_a_packed_dataset(benchmark: Path, tmp_path: Path) -> None:
-    packed.pack("set", benchmark.parent, 2, tmp_path / "packed")
-    for data, out in ((benchmark, "folder.csv"), (tmp_path / "packed", "packed.csv")):
-        assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", data, "--out", tmp_path / out) == 0
-    assert (tmp_path / "folder.csv").read_bytes() == (tmp_path / "packed.csv").read_bytes()
-
-
-def test_evaluate_by_the_legacy_protocol(benchmark: Path, capsys) -> None:
-    command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--json")
-    assert safmn(*command) == 0
-    present = json.loads(capsys.readouterr().out)
-    assert safmn(*command, "--protocol", "legacy") == 0
-    legacy = json.loads(capsys.readouterr().out)
-    expected = evaluation.evaluate(None, packed.open_pairs(benchmark, 2), 2, protocol="legacy")
-    assert legacy["datasets"][0]["psnr"] == expected.psnr != present["datasets"][0]["psnr"]
 
 
 def evaluated(capsys, *arguments: object) -> tuple[dict, str, str]:
@@ -211,6 +191,8 @@ def test_grey_files_by_the_legacy_protocol(tmp_path: Path, capsys) -> None:
         assert record["lr"]["set"]["origin"] == "made"
         record, _, _ = evaluated(capsys, "--scale", 2, "--data", data)
         assert "grey" not in record
+        assert record["protocol"] == "present"
+        assert record["datasets"][0]["psnr"] != found["psnr_converted"]
 
 
 def test_one_picture_without_error_makes_the_mean_infinite(benchmark: Path, capsys) -> None:
@@ -256,13 +238,6 @@ def test_smsr_is_measured_by_its_authors_metric_too(tmp_path: Path, capsys) -> N
     assert f"authors' own metric {found['psnr']:.3f} dB" in capsys.readouterr().out
 
 
-def test_equal_images_are_null_in_json(tmp_path: Path, capsys) -> None:
-    flat = np.full((40, 40, 3), 100, np.uint8)
-    images.write(tmp_path / "flat" / "HR" / "grey.png", flat)
-    assert safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", tmp_path / "flat", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["datasets"][0]["psnr"] is None
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -293,23 +268,17 @@ def test_evaluate_bad_input(benchmark: Path, tmp_path: Path, trained: Path, caps
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_evaluate_hr_and_lr_that_do_not_fit(benchmark: Path, tmp_path: Path, capsys) -> None:
-    images.write(benchmark / "HR" / "second.png", np.zeros((60, 60, 3), np.uint8))
-    before = set(tmp_path.rglob("*"))
-    assert (
-        safmn("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--out", tmp_path / "out.csv") == 2
-    )
-    one_line(capsys, "second")
-    assert set(tmp_path.rglob("*")) == before
-
-
-def test_evaluate_wants_an_out_for_each_data(benchmark: Path, tmp_path: Path, capsys) -> None:
-    command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark, "--data", benchmark)
-    assert safmn(*command, "--out", tmp_path / "out.csv") == 2
+def test_evaluate_refuses_outs_and_images_that_do_not_fit(benchmark: Path, tmp_path: Path, capsys) -> None:
+    command = ("evaluate", "--network", "bicubic", "--scale", 2, "--data", benchmark)
+    out = tmp_path / "out.csv"
+    assert safmn(*command, benchmark, "--out", out) == 2
     one_line(capsys, "2 --data but 1 --out")
-    assert safmn(*command, "--out", tmp_path / "out.csv", tmp_path / "out.csv") == 2
+    assert safmn(*command, benchmark, "--out", out, out) == 2
     one_line(capsys, "out.csv", "twice")
-    assert not (tmp_path / "out.csv").exists()
+    images.write(benchmark / "HR" / "second.png", np.zeros((60, 60, 3), np.uint8))
+    assert safmn(*command, "--out", out) == 2
+    one_line(capsys, "second")
+    assert not out.exists()
 
 
 # --- upscale ---------------------------------------------------------------------------------------------------------
@@ -324,12 +293,14 @@ def photograph(tmp_path: Path) -> Path:
 
 
 def test_upscale_a_picture(photograph: Path, trained: Path, tmp_path: Path, capsys) -> None:
-    """The network's name comes from the weights; the picture is what the network makes of it."""
-    out = tmp_path / "large.png"
-    assert safmn("upscale", photograph, out, "--weights", trained, "--scale", 2) == 0
+    """The network's name comes from the weights; whole and in tiles."""
     network = networks.load_weights(trained, "espcn", 2)
-    np.testing.assert_array_equal(images.read(out), evaluation.super_resolve(network, images.read(photograph), "Y"))
-    assert "88x60" in capsys.readouterr().out
+    expected = evaluation.super_resolve(network, images.read(photograph), "Y")
+    out = tmp_path / "large.png"
+    for options in ((), ("--tile", 16, "--overlap", 8)):
+        assert safmn("upscale", photograph, out, "--weights", trained, "--scale", 2, *options) == 0
+        np.testing.assert_array_equal(images.read(out), expected)
+        assert "88x60" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".bmp", "BMP"), (".webp", "WEBP")])
@@ -342,13 +313,6 @@ def test_upscale_writes_the_format_of_the_suffix(photograph: Path, tmp_path: Pat
         assert (picture.format, picture.size) == (kind, (132, 90))
     exact = evaluation.super_resolve(networks.build("bicubic", 3), images.read(photograph))
     assert np.abs(images.read(out).astype(int) - exact).mean() < (1e-9 if suffix in (".png", ".bmp") else 3)
-
-
-def test_upscale_in_tiles(photograph: Path, tmp_path: Path) -> None:
-    command = ("upscale", photograph, "--network", "bicubic", "--scale", 2)
-    assert safmn(*command, tmp_path / "whole.png") == 0
-    assert safmn(*command, tmp_path / "tiled.png", "--tile", 16, "--overlap", 8) == 0
-    np.testing.assert_array_equal(images.read(tmp_path / "tiled.png"), images.read(tmp_path / "whole.png"))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])

@@ -11,36 +11,6 @@ from safmn.data import bicubic, images
 from safmn.quality import resampling
 
 
-def kernel(x: float) -> float:
-    """Keys' cubic with a = -0.5."""
-    x = abs(x)
-    if x < 1:
-        return 1.5 * x**3 - 2.5 * x**2 + 1
-    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
-
-
-def brute_force(signal: list[float], scale: int) -> list[float]:
-    """imresize of one row by 1/scale, term by term."""
-    length, result = len(signal), []
-    for output in range(-(-length // scale)):
-        centre = (output + 0.5) * scale - 0.5
-        total = weight_sum = 0.0
-        for tap in range(int(centre) - 3 * scale, int(centre) + 3 * scale + 1):
-            weight = kernel((centre - tap) / scale)
-            folded = tap % (2 * length)
-            total += weight * signal[min(folded, 2 * length - 1 - folded)]
-            weight_sum += weight
-        result.append(total / weight_sum)
-    return result
-
-
-@pytest.mark.parametrize(("length", "scale"), [(24, 2), (25, 3), (22, 4), (5, 4)])
-def test_one_axis_term_by_term(length: int, scale: int) -> None:
-    signal = np.random.default_rng(length).uniform(0, 255, length)
-    ours = resampling.matrix(length, 1 / scale) @ signal
-    np.testing.assert_allclose(ours, brute_force(signal.tolist(), scale), atol=1e-10)
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_rounded_once_or_twice(datasets, scale: int) -> None:
     """The two paths differ in 11-15 % of the values, by at most 2."""

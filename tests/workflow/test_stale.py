@@ -82,7 +82,7 @@ def short(message: str) -> str:
         "Peak memory": "memory",
         "Time the networks": "runtime",
         "Time the operations": "operations",
-        "Look into ": "inspect {}",
+        "Inspect ": "inspect {}",
         "Render ": "tables",
     }
     for start, name in words.items():

@@ -1,11 +1,11 @@
-# Cost: what a network needs. Counts and predicted memory need no GPU; times are taken on the device that is there.
+# Cost: what a network needs. Counts and predicted memory need no GPU; times are measured on the available device.
 
 # All cores on a CPU: a job beside it would be part of what is measured. (`workflow.cores` is unknown to --report.)
 TIMING_THREADS = 1 if GPU else os.cpu_count() or 1
 
 
-# One job for all networks, since a count takes less than the start of a process. The networks' own files are not
-# declared: a failed job would lose them all. What did not change is not counted again.
+# One job for all networks, since a count takes less time than the start of a process. The networks' own files are not
+# declared as outputs: a failed job would delete them all. A network that did not change is not counted again.
 rule complexity:
     output:
         jobs.at(layout.cost("complexity")),
@@ -19,7 +19,7 @@ rule complexity:
         folder=subpath(output[0], strip_suffix=".json"),
         fingerprint=digest(jobs.counts),
     message:
-        "Count parameters, FLOPs and activations of all networks and compare them with the paper's print."
+        "Count parameters, FLOPs and activations of all networks and compare them with the published values."
     shell:
         "python -m safmn complexity {params.networks} --scale all --check --keep --out {params.folder:q}"
         " --record {output:q} > {log:q} 2>&1"
@@ -57,12 +57,12 @@ rule runtime:
     params:
         networks=jobs.timed,
         images=study.efficiency.images,
-        # The other ways are for the GPU; on a CPU they would take hours to say what no table prints.
+        # The other modes are for a GPU; on a CPU they would take hours, and no table shows them.
         modes=study.efficiency.modes if GPU else "eager",
         rounds=study.efficiency.rounds,
         processes=study.efficiency.processes,
     message:
-        "Time the networks of Table 2 in turn on the device that is there, which nobody else may use meanwhile."
+        "Time the networks of Table 2 in turn on the available device, which no other job may use meanwhile."
     shell:
         "python -m safmn runtime {params.networks} --scale 4 --images {params.images} --modes {params.modes} --rounds {params.rounds} --processes {params.processes}"
         " --out {output:q} > {log:q} 2>&1"

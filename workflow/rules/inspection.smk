@@ -31,7 +31,7 @@ rule inspect:
         ),
         fingerprint=lambda wildcards: jobs.inspection(wildcards.network),
     message:
-        "Look into {wildcards.network} x{wildcards.scale}, {wildcards.weights}, for Figures 2, 5 and 6."
+        "Inspect {wildcards.network} x{wildcards.scale}, {wildcards.weights}, for Figures 2, 5 and 6."
     shell:
         "python -m safmn inspect --network {wildcards.network} --scale {wildcards.scale} {params.weights} {params.scenes}"
         " {params.settings} --out {output.numbers:q} > {log:q} 2>&1"

@@ -1,5 +1,5 @@
-# Quality: PSNR-Y and SSIM-Y of every image of every test set. Beside the CSV files of an evaluation lies what was
-# evaluated, on which images, where and when.
+# Quality: PSNR-Y and SSIM-Y of every image of every test set. Beside the CSV files of an evaluation, a JSON file says
+# what was evaluated, on which images, where and when.
 
 
 rule evaluate:
@@ -79,7 +79,7 @@ rule evaluate_bicubic:
         data=lambda wildcards: jobs.test_sets(wildcards.scale),
         fingerprint=jobs.evaluation("bicubic"),
     message:
-        "Evaluate bicubic x{wildcards.scale}, by the protocol of today and by the older one of Table 1's first row."
+        "Evaluate bicubic x{wildcards.scale}, by the present protocol and by the legacy one of Table 1's first row."
     shell:
         "python -m safmn evaluate --network bicubic --scale {wildcards.scale} --data {params.data:q}"
         " --out {output.present:q} --record {output.present_record:q}"
