@@ -24,15 +24,7 @@ from safmn.paper.published import PrintedCell as Cell
 
 @dataclass(frozen=True)
 class Alternative:
-    """The result of another way of counting.
-
-    Attributes:
-        value: the number, not scaled.
-        sentence: what was counted or printed differently.
-        rule: how value and published value are compared, see `verdicts.count`.
-        low: lower bound, for the rule "between".
-        high: upper bound, for the rule "between".
-    """
+    """Another way's number (not scaled), what it counts differently, and the rule and bounds of `verdicts.count`."""
 
     value: int
     sentence: str
