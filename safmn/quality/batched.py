@@ -10,7 +10,7 @@ from safmn.quality.metrics import C1, C2, PEAK, WINDOW, check_sizes, gaussian_ta
 
 
 def psnr_planes(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
-    """Compute PSNR in dB of each image of two batches N x ... x H x W in [0, 255]: N float64 values, inf where equal."""
+    """Compute PSNR in dB of each image of two N x ... x H x W batches in [0, 255]: N float64 values, inf if equal."""
     first, second = _crop(first, second, border, 1)
     error = (first - second).square_().flatten(1).mean(1)
     return 10.0 * torch.log10(PEAK**2 / error)

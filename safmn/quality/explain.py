@@ -383,7 +383,7 @@ class Explanation:
         published: as printed.
         metric: "psnr" (dB) or "ssim".
         number: the printed number.
-        tolerance: half a unit of its last digit: two numbers within it are equal in print.
+        tolerance: half a unit of its last digit: two numbers within it are equal as published.
         standard: the cell under the protocol.
         rows: the cell under each switch.
     """
