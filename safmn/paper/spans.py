@@ -63,7 +63,7 @@ def _span(value: Span | int) -> Span:
 
 
 def _formula(left: Span, sign: str, right: Span) -> str:
-    a, b = (f"({each.text})" if each.is_difference else each.text for each in (left, right))
+    a, b = (f"({span.text})" if span.is_difference else span.text for span in (left, right))
     return f"{a} {sign} {b}"
 
 
@@ -73,7 +73,7 @@ def _named(function: Callable[..., Span]) -> Callable[..., Span]:
     @wraps(function)
     def call(*values: Span) -> Span:
         result = function(*values)
-        return Span(result.low, result.high, f"{function.__name__}({', '.join(each.text for each in values)})")
+        return Span(result.low, result.high, f"{function.__name__}({', '.join(value.text for value in values)})")
 
     return call
 
@@ -112,21 +112,21 @@ def magnitude(a: Span) -> Span:
 @_named
 def least(*values: Span) -> Span:
     """Compute the smallest of the values."""
-    return Span(min(each.low for each in values), min(each.high for each in values))
+    return Span(min(value.low for value in values), min(value.high for value in values))
 
 
 @_named
 def greatest(*values: Span) -> Span:
     """Compute the largest of the values."""
-    return Span(max(each.low for each in values), max(each.high for each in values))
+    return Span(max(value.low for value in values), max(value.high for value in values))
 
 
 @_named
 def mean(*values: Span) -> Span:
     """Compute the mean of the values."""
     return Span(
-        sum((each.low for each in values), Fraction()) / len(values),
-        sum((each.high for each in values), Fraction()) / len(values),
+        sum((value.low for value in values), Fraction()) / len(values),
+        sum((value.high for value in values), Fraction()) / len(values),
     )
 
 

@@ -68,10 +68,10 @@ def _compare(
 ) -> Comparison:
     scale = scale_of(study)
     runs = {name: trained.collect(study, results, name, scale, benchmark) for name in [*printed, *own]}
-    scores = {name: each.by_image(METRIC) for name, each in runs.items() if each.best}
+    scores = {name: trained_runs.by_image(METRIC) for name, trained_runs in runs.items() if trained_runs.best}
     if not scores:
         return Comparison(benchmark, remark="no variant is measured yet")
-    agreement = statistics.agreement(printed, {name: _mean_over_seeds(each) for name, each in scores.items()})
+    agreement = statistics.agreement(printed, {name: _mean_over_seeds(by_seed) for name, by_seed in scores.items()})
     if BASELINE not in scores:
         return Comparison(
             benchmark, agreement=agreement, remark="the baseline is not measured, so there is no difference to it"
@@ -87,5 +87,5 @@ def _compare(
 
 def _mean_over_seeds(scores: list[dict[str, float]]) -> dict[str, float]:
     """Compute image -> mean over seeds, for the images that every seed has."""
-    common = set.intersection(*(set(each) for each in scores))
-    return {image: sum(each[image] for each in scores) / len(scores) for image in common}
+    common = set.intersection(*(set(seed) for seed in scores))
+    return {image: sum(seed[image] for seed in scores) / len(scores) for image in common}

@@ -24,7 +24,7 @@ from safmn.study import Study
 
 ABLATIONS = 3  # the table of variants that the paper does not have
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
-FIELDS = {"row" if each.name == "network" else each.name: each for each in fields(Cell) if each.compare}
+FIELDS = {"row" if field.name == "network" else field.name: field for field in fields(Cell) if field.compare}
 """Column of the file -> field of Cell."""
 READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
@@ -44,8 +44,8 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
         study: The study.
         results: The folder `results/<study>`; may be empty or missing.
     """
-    known, source = all_networks(), Results(results)
-    chosen = {name: known[name] for name in [*study.variants, *study.networks]}
+    networks, source = all_networks(), Results(results)
+    chosen = {name: networks[name] for name in [*study.variants, *study.networks]}
     qualities = Qualities(study, source, chosen)
     fill: dict[str, Callable[[Cell], Cell]] = {
         **dict.fromkeys(costs.COUNTS, partial(costs.count, results=source)),
@@ -53,7 +53,7 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
         "gpu_memory": partial(costs.memory, results=source),
         "runtime": partial(costs.runtime, results=source),
     }
-    return [fill.get(each.column, qualities.fill)(Cell.blank(each)) for each in _places(study, chosen, qualities)]
+    return [fill.get(place.column, qualities.fill)(Cell.blank(place)) for place in _places(study, chosen, qualities)]
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:
@@ -62,7 +62,7 @@ def write(cells: Iterable[Cell], file: Path | str) -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIELDS)
         # None becomes an empty field, a float the shortest text that reads back as the same number.
-        writer.writerows([getattr(cell, each.name) for each in FIELDS.values()] for cell in cells)
+        writer.writerows([getattr(cell, field.name) for field in FIELDS.values()] for cell in cells)
 
 
 def read(file: Path | str) -> list[Cell]:
@@ -79,7 +79,7 @@ def read(file: Path | str) -> list[Cell]:
             raise ValueError("its columns are others")
         if any(None in line or None in line.values() for line in lines):
             raise ValueError("a line has more or fewer fields than the header")
-        return [Cell(**{each.name: READERS[each.type](line[key]) for key, each in FIELDS.items()}) for line in lines]
+        return [Cell(**{field.name: READERS[field.type](line[key]) for key, field in FIELDS.items()}) for line in lines]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} is not readable ({reason}): `safmn tables` writes it again") from error

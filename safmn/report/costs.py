@@ -118,5 +118,5 @@ def _other_size(settings: Record) -> dict[str, Any]:
 
 def _uncounted(operations: Any) -> str:
     listed = operations if isinstance(operations, list) else []
-    named = [f"{each.get('operation')} ({each.get('calls')} calls)" for each in listed if isinstance(each, Mapping)]
+    named = [f"{part.get('operation')} ({part.get('calls')} calls)" for part in listed if isinstance(part, Mapping)]
     return f"a lower bound: {', '.join(named) or 'some operations'} could not be counted"

@@ -11,20 +11,20 @@ from safmn.paper.published import PrintedCell
 from safmn.paper.verdicts import Verdict
 
 
-def judge(network: Network, wanted: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[PrintedCell, Verdict]]]:
+def judge(network: Network, scales: list[int | str]) -> tuple[list[dict[str, Any]], list[tuple[PrintedCell, Verdict]]]:
     """Count a network and decide about every published count of its rows.
 
     Args:
         network: The network.
-        wanted: Scales, or "all".
+        scales: 2, 3, 4, or "all".
 
     Returns:
         One record a scale, and (cell, verdict) for every published count at these scales.
     """
-    scales = [each for scale in wanted for each in (network.scales if isinstance(scale, str) else (scale,))]
+    chosen = [at for scale in scales for at in (network.scales if isinstance(scale, str) else (scale,))]
     cells = [cell for cell in published.of(network) if cell.is_count]
     records, judged = [], []
-    for scale in dict.fromkeys(scales):
+    for scale in dict.fromkeys(chosen):
         traced = complexity.trace(network.name, scale)
         record = complexity.record(traced)
         record["alternatives"] = conventions.alternatives(traced, cells)

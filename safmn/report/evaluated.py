@@ -48,9 +48,9 @@ def of_benchmark(record: Record, key: str, benchmark: Benchmark) -> Record:
     Test sets are called by their names, or by the path of the packed dataset where two parts of one were evaluated.
     """
     part = benchmark.selection.removeprefix(benchmark.name)  # "[:2]"
-    for name, each in _mapping(record.get(key)).items():
+    for name, part_record in _mapping(record.get(key)).items():
         if name == benchmark.name or (f"/{benchmark.name}/" in name and name.partition("[")[2] == part[1:]):
-            return _mapping(each)
+            return _mapping(part_record)
     return {}
 
 
@@ -59,7 +59,7 @@ def remarks(results: Results, network: str, scale: int, which: Iterable[str], be
     quiet: dict[str, None] = {}  # as an ordered set
     loud: dict[str, None] = {}
     devices = set()
-    for evaluation in (record(results, network, scale, each) for each in which):
+    for evaluation in (record(results, network, scale, weights) for weights in which):
         lr = of_benchmark(evaluation, "lr", benchmark)
         if lr.get("origin") == "files":
             quiet[f"LR read from {_short(lr.get('folder')) or 'files'}"] = None

@@ -13,7 +13,7 @@ from safmn.study import Study, differences_from_paper
 def of_table(study: Study, results: Results, table: int, comparisons: Sequence[Comparison]) -> list[str]:
     """Return the sentences below a table; `comparisons` with the baseline are those of Tables 3 and 4."""
     sentences = reference_ema.answers(study, results) if table == 3 else []
-    sentences += [_ordering(each) for each in comparisons]
+    sentences += [_ordering(comparison) for comparison in comparisons]
     sentences.append(f"Study: {study.name}, {study.description}.")
     if table in (1, 3, 4):
         sentences += _counting(study, results)

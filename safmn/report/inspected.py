@@ -46,8 +46,8 @@ class Inspections:
 
         An unfinished study may hold older inspections, of another scene or with other settings.
         """
-        kept = [each for each in self.available if place(each) == place(self.available[0])]
-        others = [each.title for each in self.available if each not in kept]
+        kept = [network for network in self.available if place(network) == place(self.available[0])]
+        others = [network.title for network in self.available if network not in kept]
         stale = {"inspected at another place or with other settings: `snakemake` inspects it again": others}
         return kept, self.absent | (stale if others else {})
 

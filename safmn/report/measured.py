@@ -62,14 +62,14 @@ def benchmarks(study: Study) -> list[Benchmark]:
     sets = {}
     for text, name in zip(study.data.test, datasets, strict=True):
         identity = identifier(name if times[name.lower()] == 1 else text)
-        known = DATASETS.get(name)
-        sets[identity] = Benchmark(text, name, identity, known.images if known else None)
+        dataset = DATASETS.get(name)
+        sets[identity] = Benchmark(text, name, identity, dataset.images if dataset else None)
     return list(sets.values())
 
 
 def benchmark_title(identity: str, study: Study) -> str:
     """Return a test set's name for the header of a table."""
-    own = next((each for each in benchmarks(study) if each.id == identity), None)
+    own = next((benchmark for benchmark in benchmarks(study) if benchmark.id == identity), None)
     if own is None:
         return names().get(identity, identity)
     return own.name if own.stem == own.name else own.selection
@@ -250,7 +250,9 @@ class Results:
         """Return one operation of Table 5 by the paper's name, with `provenance` and `settings`."""
 
         def pick(document: Record) -> dict[str, Any] | None:
-            record = next((each for each in document["operations"].values() if each["title"] == title), None)
+            record = next(
+                (operation for operation in document["operations"].values() if operation["title"] == title), None
+            )
             if record is None:
                 return None
             numbers = {key: float(record[key]) for key in ("total_ms", "per_image_ms", "share")}

@@ -26,11 +26,8 @@ from safmn.report.provenance import Code, Device, Host, Provenance, Result
 from safmn.study import Study
 
 FORMAT = 1
-OF_ENVIRONMENT = {
-    "code": ("code_version", "code_commit", "code_dirty", "code_sha256"),
-    "device": ("device", "gpu", "driver", "torch", "cuda", "cudnn"),
-    "host": ("cpu", "cores", "memory_mib", "os", "python"),
-}
+OF_ENVIRONMENT = {"code": Code.model_fields, "device": Device.model_fields, "host": Host.model_fields}
+"""Groups of facts in an environment."""
 MAX_NUMBER = 2**63  # that any reader of JSON takes
 MAY_LACK = {"gpu", "driver", "cuda", "cudnn"}
 """What a result that was not made on CUDA does not have."""
@@ -77,8 +74,8 @@ def collect(study: Study, results: Results) -> dict[str, Any]:
         "format": FORMAT,
         "study": study.name,
         "specification": digest(study.shareable),
-        "started": min((each["started"] for each in available if each["started"]), default=None),
-        "seconds": round(sum(each["seconds"] or 0 for each in available), 3),
+        "started": min((result["started"] for result in available if result["started"]), default=None),
+        "seconds": round(sum(result["seconds"] or 0 for result in available), 3),
         "data": _data(results),
         "environments": environments,
         "results": available,

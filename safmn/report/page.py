@@ -17,6 +17,7 @@ from safmn.files import write_text
 from safmn.paper import claims, published, verdicts
 from safmn.paper.cell import Cell
 from safmn.report import figures, origins, rendering, sentences, tables
+from safmn.report import overview as other_studies
 from safmn.report.tables import Table
 from safmn.study import Study
 
@@ -81,6 +82,8 @@ def html(
         tables=rendered,
         summary=tables.summary(cells),
         overview=overview(cells),
+        elsewhere=_elsewhere(folder, cells),
+        has_overview=(folder.parent / f"{layout.OVERVIEW}.html").is_file(),
         verdicts=verdicts.VERDICTS,
         symbols=tables.SYMBOLS,
         meanings=tables.MEANINGS,
@@ -99,6 +102,12 @@ def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
     printed = [cell for cell in cells if cell.published]
     parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
     return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
+
+
+def _elsewhere(folder: Path, cells: Sequence[Cell]) -> list[tuple[int, dict[str, str], str]]:
+    """Return (table, line, verdict) of each published cell that another study beside this one has a number for."""
+    evidence = other_studies.elsewhere(folder, cells)
+    return [(each.cell.table, other_studies.line(each), each.cell.verdict) for each in evidence]
 
 
 def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:
@@ -120,7 +129,7 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Summarise `provenance.json`: `what` and `facts` (key -> text) for each kind of result and environment."""
     if gathered is None:
         return []
-    times = Counter((each["what"], each["environment"]) for each in gathered["results"])
+    times = Counter((result["what"], result["environment"]) for result in gathered["results"])
     return [
         {
             "what": f"{KINDS[what]} ({count} records)" if count > 1 else KINDS[what],
@@ -135,18 +144,18 @@ def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
     if not judged:
         return {}
     rows = []
-    for each in judged:
+    for result in judged:
         sides = [
-            (sentences.number(each.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
-            for side in (each.printed, each.measured)
+            (sentences.number(result.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
+            for side in (result.printed, result.measured)
         ]
-        rows.append({"claim": each.claim, "sides": sides, "note": each.measured.note})
+        rows.append({"claim": result.claim, "sides": sides, "note": result.measured.note})
     return {
         "summary": sentences.summary(judged),
         "doubtful": sentences.doubtful(judged),
         "rows": rows,
         "meanings": claims.MEANINGS,
-        "notes": {each.claim.id: each.claim.note for each in judged if each.claim.note},
+        "notes": {result.claim.id: result.claim.note for result in judged if result.claim.note},
         "rules": sentences.RULES,
     }
 
@@ -156,7 +165,7 @@ def _with_code(text: str) -> Any:
     from markupsafe import Markup, escape
 
     pieces = re.split("`([^`]+)`", text)
-    marked = (Markup("<code>{}</code>").format(each) if odd % 2 else escape(each) for odd, each in enumerate(pieces))
+    marked = (Markup("<code>{}</code>").format(piece) if odd % 2 else escape(piece) for odd, piece in enumerate(pieces))
     return Markup("").join(marked)
 
 

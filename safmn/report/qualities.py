@@ -24,7 +24,7 @@ class Qualities:
 
     def __init__(self, study: Study, results: Results, networks: Mapping[str, Network]) -> None:
         self.study, self.results, self.networks = study, results, networks
-        self.benchmarks = {each.id: each for each in benchmarks(study)}
+        self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(study)}
 
     def fill(self, cell: Cell) -> Cell:
         """Return the cell with what was measured, or with the reason why nothing was."""
@@ -66,9 +66,9 @@ class Qualities:
         """Test sets that the study lacks, since they are given on application only: id -> how to get them."""
         roots, folders = self.study.roots, self.study.data.folders
         return {
-            each.id: f"{each.name} is not available: {sources.DATASETS[each.name].obtain}"
-            for each in self.benchmarks.values()
-            if not sources.can_be_expected(each.selection, roots, folders)
+            benchmark.id: f"{benchmark.name} is not available: {sources.DATASETS[benchmark.name].obtain}"
+            for benchmark in self.benchmarks.values()
+            if not sources.can_be_expected(benchmark.selection, roots, folders)
         }
 
     def _unevaluated(self, cell: Cell) -> str:
@@ -163,15 +163,15 @@ class Qualities:
 
     def _departing_weights(self, cell: Cell) -> str:
         """Say why the authors' file is not the one behind the published value; "" if their source does not say so."""
-        known = published_weights.find(cell.network, cell.scale)
-        if not known or not known.departs:
+        published_file = published_weights.find(cell.network, cell.scale)
+        if not published_file or not published_file.departs:
             return ""
         weights = evaluated.record(self.results, cell.network, cell.scale, PUBLISHED).get("weights")
         if not isinstance(weights, Mapping) or "file" not in weights:
-            return known.departs
-        is_authors = PurePath(str(weights["file"])).name == known.remote.name
+            return published_file.departs
+        is_authors = PurePath(str(weights["file"])).name == published_file.remote.name
         # Otherwise it is a file of the user's own.
-        return known.departs if is_authors or weights.get("sha256") == known.remote.sha256 else ""
+        return published_file.departs if is_authors or weights.get("sha256") == published_file.remote.sha256 else ""
 
     def _older_protocol(self, cell: Cell, benchmark: Benchmark, metric: str) -> Verdict | None:
         """Explain bicubic's row, made on Y itself by scripts that converted images of three channels only."""
@@ -199,7 +199,7 @@ class Qualities:
         """Return the published PSNR beside a published SSIM, "" where there is none."""
         place = (cell.table, cell.network, cell.scale, f"{benchmark.id}_psnr")
         row = published.of(self.networks[cell.network])
-        return next((each.printed for each in row if each.place == place), "")
+        return next((other.printed for other in row if other.place == place), "")
 
     def _authors_metric(self, cell: Cell, benchmark: Benchmark, metric: str) -> Verdict | None:
         """Explain a value by the authors' own metric on their own file, where that is not the usual metric."""

@@ -91,11 +91,11 @@ def _answer(study: Study, results: Results, benchmark: Benchmark, low: float, hi
     title, scale = benchmark_title(benchmark.id, study), ablation.scale_of(study)
     networks = (ablation.BASELINE, TRACKED, FROZEN)
     runs = {name: trained.collect(study, results, name, scale, benchmark) for name in networks}
-    unfit = [f"{name} is not measured" for name, each in runs.items() if not each.best]
-    unfit += [f"{name} collapsed" for name, each in runs.items() if each.collapses]
+    unfit = [f"{name} is not measured" for name, own in runs.items() if not own.best]
+    unfit += [f"{name} collapsed" for name, own in runs.items() if own.collapses]
     if unfit:
         return f"Undecidable on {title}: {', '.join(unfit)}."
-    baseline, *others = (each.by_image(ablation.METRIC) for each in runs.values())
+    baseline, *others = (own.by_image(ablation.METRIC) for own in runs.values())
     tracked, frozen = (statistics.difference(scores, baseline) for scores in others)
     if tracked is None or frozen is None:
         return f"Undecidable on {title}: the networks share no image."

@@ -76,8 +76,8 @@ def _line(result: Result) -> dict[str, Any]:
 def summary(results: Sequence[Result]) -> str:
     """Say how many claims have which verdict."""
     sides = {
-        "On the paper's own printed cells": (PRINTED_VERDICTS, Counter(each.printed.verdict for each in results)),
-        "On measured cells": (MEASURED_VERDICTS, Counter(each.measured.verdict for each in results)),
+        "On the paper's own printed cells": (PRINTED_VERDICTS, Counter(result.printed.verdict for result in results)),
+        "On measured cells": (MEASURED_VERDICTS, Counter(result.measured.verdict for result in results)),
     }
     sentences = [
         f"{where}: {', '.join(f'{word} {counts[word]}' for word in words if counts[word])}."
@@ -91,25 +91,26 @@ def markdown(results: Sequence[Result]) -> str:
     parts = ["# Claims of the paper's text", "", escape(summary(results))]
     for title, complaints in doubtful(results).items():
         parts += ["", f"## {title}: {len(complaints)}", ""]
-        parts += [f"- {escape(each)}" for each in complaints] or ["None."]
+        parts += [f"- {escape(complaint)}" for complaint in complaints] or ["None."]
     rows = [
         {
-            "Section": each.claim.section,
-            "Sentence": f"“{each.claim.quotation}”",
-            "Claim": each.claim.id,
-            "States": each.claim.reading,
-            "Printed": number(each.claim, each.printed),
-            "From the print": each.printed.verdict,
-            "Measured": number(each.claim, each.measured),
-            "From the measurement": each.measured.verdict + (f": {each.measured.note}" if each.measured.note else ""),
+            "Section": result.claim.section,
+            "Sentence": f"“{result.claim.quotation}”",
+            "Claim": result.claim.id,
+            "States": result.claim.reading,
+            "Printed": number(result.claim, result.printed),
+            "From the print": result.printed.verdict,
+            "Measured": number(result.claim, result.measured),
+            "From the measurement": result.measured.verdict
+            + (f": {result.measured.note}" if result.measured.note else ""),
         }
-        for each in results
+        for result in results
     ]
     table = pd.DataFrame(rows).map(escape).to_markdown(index=False, disable_numparse=True)
     parts += ["", "## All claims", "", table]
     parts += ["", "## How they are read", ""]
     parts += [f"- {word}: {escape(text)}." for word, text in MEANINGS.items()]
-    parts += [f"- {escape(f'{each.claim.id}: {each.claim.note}')}" for each in results if each.claim.note]
+    parts += [f"- {escape(f'{result.claim.id}: {result.claim.note}')}" for result in results if result.claim.note]
     parts += ["", escape(f"The cells and the arithmetic of each claim are in `claims.csv`. {RULES}")]
     return "\n".join(parts) + "\n"
 
@@ -117,9 +118,9 @@ def markdown(results: Sequence[Result]) -> str:
 def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the claims that do not follow from the paper's own cells: heading -> a sentence a claim."""
     complaints: dict[str, list[str]] = {title: [] for title in DOUBTFUL.values()}
-    for each in results:
-        if each.printed.verdict == claims.DOES_NOT_FOLLOW:
-            complaints[DOUBTFUL[each.claim.is_reading]].append(_complaint(each))
+    for result in results:
+        if result.printed.verdict == claims.DOES_NOT_FOLLOW:
+            complaints[DOUBTFUL[result.claim.is_reading]].append(_complaint(result))
     return complaints
 
 

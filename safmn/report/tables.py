@@ -209,7 +209,7 @@ class _Builder:
         self.rows = list(dict.fromkeys((cell.network, cell.scale) for cell in cells))
         order = {column: place for place, column in enumerate(HEADERS)}  # counts and costs first, as in the paper
         self.columns = sorted(
-            dict.fromkeys(cell.column for cell in cells), key=lambda each: order.get(each, len(order))
+            dict.fromkeys(cell.column for cell in cells), key=lambda column: order.get(column, len(order))
         )
         self.has_print = {cell.column for cell in cells if cell.published}
         self.shows_scale = number != 1 and len({scale for _, scale in self.rows}) > 1
@@ -227,8 +227,8 @@ class _Builder:
 
     def label(self, network: str) -> str:
         """Return the row's name in the paper; the network's title if the paper does not have it."""
-        known = self.networks.get(network)
-        return known.rows.get(self.number, known.title) if known else network
+        own = self.networks.get(network)
+        return own.rows.get(self.number, own.title) if own else network
 
     def group(self, network: str) -> str:
         """Return the paper's group of a row of Table 3, or of the row that it stands beside."""
@@ -293,7 +293,7 @@ class _Builder:
             "PSNR on Y [dB]": ("_psnr",),
             "SSIM on Y": ("_ssim",),
         }
-        parts = {title: [each for each in self.columns if each.endswith(ends)] for title, ends in endings.items()}
+        parts = {title: [column for column in self.columns if column.endswith(ends)] for title, ends in endings.items()}
         return [self.section(title, columns) for title, columns in parts.items() if columns]
 
     def section(self, title: str, columns: Sequence[str]) -> Section:
@@ -382,12 +382,12 @@ class _Builder:
 
     def to_baseline(self, comparisons: list[Comparison]) -> list[Section]:
         """Return each variant minus the baseline: published on the paper's datasets, measured on the study's."""
-        columns = [each for each in self.columns if each.endswith("_psnr") and each in self.has_print]
+        columns = [column for column in self.columns if column.endswith("_psnr") and column in self.has_print]
         scale = ablation.scale_of(self.study)
         headers = self.label_headers()
         headers += [(f"{self.header(column)} [dB]", "paper") for column in columns]
-        for each in comparisons:
-            name = f"{benchmark_title(each.benchmark.id, self.study)} [dB]"
+        for comparison in comparisons:
+            name = f"{benchmark_title(comparison.benchmark.id, self.study)} [dB]"
             headers += [(name, "measured"), (name, "95 % interval")]
         rows = []
         for network in (network for network, at in self.rows if network != ablation.BASELINE and at == scale):
@@ -395,8 +395,8 @@ class _Builder:
             for column in columns:
                 value = ablation.printed_difference(self.number, network, column)
                 row.append(BLANK if value is None else Entry(f"{value:+.2f}", float(value)))
-            for each in comparisons:
-                row += self.differences(each, network, scale)
+            for comparison in comparisons:
+                row += self.differences(comparison, network, scale)
             rows.append(row)
         return [Section("Difference to the baseline, PSNR", headers, rows)] if rows else []
 
@@ -409,8 +409,8 @@ class _Builder:
         star = COLLAPSE_MARK if cell and cell.collapsed else ""
         interval, intervals = difference.interval, {"images": difference.images, "seeds": difference.seeds}
         note = "; ".join(
-            f"over {name}: {_ends(each) or 'no interval'}" + (f" ({each.note})" if each.note else "")
-            for name, each in intervals.items()
+            f"over {name}: {_ends(own) or 'no interval'}" + (f" ({own.note})" if own.note else "")
+            for name, own in intervals.items()
         )
         reason = interval.note if interval.exists else f"no interval: {interval.note}"
         symbol = DECISIONS[difference.decision][difference.seeds.exists]
@@ -431,13 +431,13 @@ class _Builder:
             for column in self.columns:
                 if cell := self.cells.get((network, scale, column)):
                     line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
-            for each in comparisons:
-                if difference := each.differences.get(network):
-                    line |= _flat_difference(f"{each.benchmark.id} difference to baseline", difference)
+            for comparison in comparisons:
+                if difference := comparison.differences.get(network):
+                    line |= _flat_difference(f"{comparison.benchmark.id} difference to baseline", difference)
             if self.number == 2:
                 record = self.results.runtime(network) or {}
                 ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
-                times = {way: each["mean_ms"] for way, each in ways.items() if "mean_ms" in each}
+                times = {way: record["mean_ms"] for way, record in ways.items() if "mean_ms" in record}
                 line |= {f"runtime {way} [ms]": float(time) for way, time in times.items()}
             lines.append(line)
         return lines

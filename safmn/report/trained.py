@@ -129,17 +129,17 @@ def budget(study: Study, results: Results) -> str:
 
 def departures(study: Study, run: Run, record: Record) -> list[str]:
     """Return how a run departs from its study (it was trained with --iterations, for example), a phrase each."""
-    asked, done = study.specification(run), record.get("specification") or {}
-    if not done:
+    planned, actual = study.specification(run), record.get("specification") or {}
+    if not actual:
         return [f"no record says how seed {run.seed} was trained"]
     phrases = []
-    for key, value in asked["training"].items():
-        have = (done.get("training") or {}).get(key, value)
+    for key, value in planned["training"].items():
+        have = (actual.get("training") or {}).get(key, value)
         if have != value:
             phrases.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
     for use, what in (("train", "was trained"), ("validation", "chose its weights")):
-        if done.get(use, asked[use]) != asked[use]:
-            phrases.append(f"this run {what} on {', '.join(map(str, done[use]))}")
+        if actual.get(use, planned[use]) != planned[use]:
+            phrases.append(f"this run {what} on {', '.join(map(str, actual[use]))}")
     return phrases
 
 

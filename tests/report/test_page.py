@@ -181,7 +181,7 @@ def test_an_empty_study_is_a_page_too(tmp_path):
     html = render(fabricate.study(variants="all", networks="all"), tmp_path)
     text = "".join(read(html).text)
     assert "not counted yet" in text
-    assert "Nothing was made yet." in text
+    assert "There are no results yet." in text
 
 
 def test_claims_are_a_table_of_their_own(made):

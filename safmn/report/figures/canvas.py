@@ -87,6 +87,22 @@ def box(ax: Any, left: float, top: float, size: float, lw: float = 1.4, rim: flo
         ax.add_patch(Rectangle((left - 0.5, top - 0.5), size, size, fill=False, edgecolor=colour, lw=width))
 
 
+def log_axis(axis: Any) -> None:
+    """Set plain numbers at 1, 2 and 5 of each decade on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def empty(title: str, text: str) -> Any:
+    """Make a figure that says why there is none."""
+    figure, (ax,) = panels(1, title, wide=True)
+    say(ax, wrapped(text, 70))
+    return figure
+
+
 def say(ax: Any, text: str) -> None:
     """Write a text into a panel without data."""
     ax.set_xticks([])

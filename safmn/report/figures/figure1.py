@@ -36,10 +36,10 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
         column: `<dataset>_psnr`.
         which: "published" or "measured". A measured network without counts gets the published ones.
     """
-    known = {cell.place: cell for cell in cells if cell.table in tables and cell.scale == scale}
+    chosen = {cell.place: cell for cell in cells if cell.table in tables and cell.scale == scale}
     networks: dict[str, Point] = {}
-    for table, network in dict.fromkeys(place[:2] for place in known):
-        own = {name: known.get((table, network, scale, name)) for name in ("flops", column, "params")}
+    for table, network in dict.fromkeys(place[:2] for place in chosen):
+        own = {name: chosen.get((table, network, scale, name)) for name in ("flops", column, "params")}
         values = {name: _number(cell, which) for name, cell in own.items()}
         for name in ("flops", "params") if which == "measured" else ():
             values[name] = _number(own[name], "published") if values[name] is None else values[name]
@@ -51,7 +51,7 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
 
 def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
     """Draw the paper's Figure 1 (Set5, x2), and beside it another scale or test set of the study if it has no such."""
-    own = [each.id for each in benchmarks(study)]
+    own = [benchmark.id for benchmark in benchmarks(study)]
     scale = 2 if 2 in study.scales else study.scales[0]
     panels: list[tuple[str, int, tuple[int, ...]]] = [("set5", 2, (1,))]
     if own and (own[0], scale) != ("set5", 2):
@@ -65,8 +65,6 @@ def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
 def _trade_off_panel(
     ax: Any, study: Study, cells: Sequence[Cell], identity: str, scale: int, tables: tuple[int, ...]
 ) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     column = f"{identity}_psnr"
     name = benchmark_title(identity, study)
     ax.set_title(f"{name}, x{scale}")
@@ -85,9 +83,7 @@ def _trade_off_panel(
     if measured:  # the centre of each circle, which may overlap with others
         ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=9, marker="x", color="black", lw=0.8)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    canvas.log_axis(ax.xaxis)
     ax.margins(0.08)
     ax.set_xlabel("FLOPs [G], output 1280x720")
     ax.set_ylabel("PSNR on Y [dB]")

@@ -23,9 +23,7 @@ def attributions(inspections: Inspections) -> Any:
 
     networks, absent = inspections.alike(_place)
     if not networks:
-        figure, (ax,) = canvas.panels(1, "Figure 2", wide=True)
-        canvas.say(ax, canvas.wrapped("No attribution map yet. " + inspected.note(absent), 70))
-        return figure
+        return canvas.empty("Figure 2", "No attribution map yet. " + inspected.note(absent))
     columns = min(COLUMNS, len(networks) + 1)
     rows = math.ceil((len(networks) + 1) / columns)
     said = inspected.note(absent)
@@ -37,13 +35,13 @@ def attributions(inspections: Inspections) -> Any:
     places[0].set_title(f"LR x{inspections.scale}: {where}\nwindow marked", fontsize=7)
     shades = matplotlib.colormaps[SHADES].with_extremes(under="white", bad="white")
     bar = None
-    for ax, each in zip(places[1:], networks, strict=False):
-        bar = canvas.picture(ax, relative(each), cmap=shades, norm=LogNorm(10.0**-DECADES, 1))
+    for ax, network in zip(places[1:], networks, strict=False):
+        bar = canvas.picture(ax, relative(network), cmap=shades, norm=LogNorm(10.0**-DECADES, 1))
         _frame(ax)
         canvas.box(ax, *window, lw=0.7, rim=0)
-        index = each.numbers["attribution"]["diffusion_index"]
+        index = network.numbers["attribution"]["diffusion_index"]
         shown = "not defined" if index is None else f"{index:.2f}"
-        ax.set_title(f"{canvas.wrapped(each.title, 24)}\nDI {shown}", fontsize=7)
+        ax.set_title(f"{canvas.wrapped(network.title, 24)}\nDI {shown}", fontsize=7)
     label = f"contribution of an LR pixel, relative to the largest (white: below {10.0**-DECADES:g})"
     side: dict[str, Any] = {"location": "bottom", "aspect": 40, "shrink": 0.7, "pad": 0.02}
     figure.colorbar(bar, ax=places, **side, format="{x:g}").set_label(label, fontsize=7)
@@ -51,9 +49,9 @@ def attributions(inspections: Inspections) -> Any:
     return figure
 
 
-def relative(each: Inspected) -> NDArray[np.float64]:
+def relative(network: Inspected) -> NDArray[np.float64]:
     """Return the absolute map divided by its maximum, in [0, 1]."""
-    size: NDArray[np.float64] = np.abs(each.arrays["attribution"].astype(np.float64))
+    size: NDArray[np.float64] = np.abs(network.arrays["attribution"].astype(np.float64))
     return size / (size.max() or 1.0)
 
 
@@ -62,26 +60,26 @@ def rows(inspections: Inspections) -> list[list[Any]]:
     header = ["network", "weights", "scale", "image", "diffusion_index", "detector", "baseline", "completeness_gap"]
     networks, _ = inspections.alike(_place)
     lines = []
-    for each in networks:
-        numbers = each.numbers["attribution"]
+    for network in networks:
+        numbers = network.numbers["attribution"]
         image = f"{numbers['dataset']}/{numbers['image']}"
-        line = [each.subject.network, each.subject.weights, each.subject.scale, image]
+        line = [network.subject.network, network.subject.weights, network.subject.scale, image]
         lines.append(line + [numbers[key] for key in ("diffusion_index", "detector", "baseline", "gap")])
     return [header, *lines]
 
 
-def _place(each: Inspected) -> Any:
+def _place(network: Inspected) -> Any:
     """Return what must be equal for two maps to be compared."""
-    numbers = each.numbers["attribution"]
-    settings = each.numbers.get("settings")
+    numbers = network.numbers["attribution"]
+    settings = network.numbers.get("settings")
     return settings, *(numbers.get(key) for key in ("dataset", "image", "window", "patch_at"))
 
 
-def _scene(each: Inspected, scale: int) -> tuple[NDArray[Any], tuple[float, float, float], str]:
+def _scene(network: Inspected, scale: int) -> tuple[NDArray[Any], tuple[float, float, float], str]:
     """Return the LR image, the window (left, top, size) in its pixels, and the image's name."""
-    numbers = each.numbers["attribution"]
+    numbers = network.numbers["attribution"]
     left, top, size = (numbers["window"][key] / scale for key in ("left", "top", "size"))
-    return each.arrays["attribution_lr"], (left, top, size), str(numbers["image"])
+    return network.arrays["attribution_lr"], (left, top, size), str(numbers["image"])
 
 
 def _frame(ax: Any) -> None:

@@ -25,10 +25,8 @@ def features(inspections: Inspections) -> Any:
     """Draw the baseline's features, or those of the first network with a SAFM if the baseline is missing."""
     chosen = _chosen(inspections)
     if chosen is None:
-        figure, (ax,) = canvas.panels(1, "Figure 5", wide=True)
         reason = inspected.note(inspections.absent) or "None of the networks has a SAFM."
-        canvas.say(ax, canvas.wrapped(f"No features of a SAFM yet. {reason}", 70))
-        return figure
+        return canvas.empty("Figure 5", f"No features of a SAFM yet. {reason}")
     numbers = chosen.numbers["features"]
     lr = chosen.arrays["features_lr"]
     tall = min(1.6, max(0.5, lr.shape[0] / lr.shape[1]))
@@ -60,5 +58,5 @@ def limits(image: NDArray[Any]) -> tuple[float, float]:
 
 
 def _chosen(inspections: Inspections) -> Inspected | None:
-    able = [each for each in inspections.available if each.numbers["features"] is not None]
-    return next((each for each in able if each.subject.network == PREFERRED), able[0] if able else None)
+    able = [network for network in inspections.available if network.numbers["features"] is not None]
+    return next((network for network in able if network.subject.network == PREFERRED), able[0] if able else None)

@@ -22,9 +22,7 @@ def crops(inspections: Inspections) -> Any:
     networks, absent = inspections.alike(_place)
     scenes = networks[0].numbers["crops"] if networks else []
     if not scenes:
-        figure, (ax,) = canvas.panels(1, "Figure 6", wide=True)
-        canvas.say(ax, canvas.wrapped("No crops yet. " + inspected.note(absent), 70))
-        return figure
+        return canvas.empty("Figure 6", "No crops yet. " + inspected.note(absent))
     columns = min(COLUMNS, math.ceil((len(networks) + 1) / 2))  # two lines are as high as the whole image beside them
     lines = math.ceil((len(networks) + 1) / columns)
     high = max(2, lines)  # rows of the grid that a scene takes, the overview's two at least
@@ -40,7 +38,8 @@ def crops(inspections: Inspections) -> Any:
         _overview(figure.add_subplot(grid[top : top + 2, :2]), networks[0], number, scene, inspections.scale)
         shown = [("HR", networks[0].arrays[f"crop{number}_hr"], "")]
         shown += [
-            (each.title, each.arrays[f"crop{number}_sr"], decibels(each.numbers["crops"][number])) for each in networks
+            (network.title, network.arrays[f"crop{number}_sr"], decibels(network.numbers["crops"][number]))
+            for network in networks
         ]
         start = top + (high - lines) // 2
         for place, (title, image, figures) in enumerate(shown):
@@ -62,10 +61,10 @@ def rows(inspections: Inspections) -> list[list[Any]]:
     header = ["network", "weights", "scale", "image", "left", "top", "size", "psnr_image", "psnr_crop"]
     networks, _ = inspections.alike(_place)
     lines = []
-    for each in networks:
-        for crop in each.numbers["crops"]:
+    for network in networks:
+        for crop in network.numbers["crops"]:
             image = f"{crop['dataset']}/{crop['image']}"
-            line = [each.subject.network, each.subject.weights, each.subject.scale, image]
+            line = [network.subject.network, network.subject.weights, network.subject.scale, image]
             lines.append(line + [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")])
     return [header, *lines]
 
@@ -75,15 +74,15 @@ def reduced_by(overview: NDArray[Any], height: int, width: int) -> int:
     return max(height, width) // int(max(overview.shape[:2]))
 
 
-def _overview(ax: Any, each: Inspected, number: int, scene: dict[str, Any], scale: int) -> None:
-    image = each.arrays[f"crop{number}_overview"]
+def _overview(ax: Any, network: Inspected, number: int, scene: dict[str, Any], scale: int) -> None:
+    image = network.arrays[f"crop{number}_overview"]
     factor = reduced_by(image, scene["hr_height"], scene["hr_width"])
     canvas.picture(ax, image)
     canvas.box(ax, *(scene[key] / factor for key in ("left", "top", "size")))
     ax.set_title(f"{scene['dataset']}/{scene['image']}, x{scale}", fontsize=7)
 
 
-def _place(each: Inspected) -> Any:
+def _place(network: Inspected) -> Any:
     """Return what must be equal for crops to be compared."""
     keys = ("dataset", "image", "left", "top", "size")
-    return [[crop.get(key) for key in keys] for crop in each.numbers["crops"]]
+    return [[crop.get(key) for key in keys] for crop in network.numbers["crops"]]

@@ -59,8 +59,6 @@ def curves(study: Study, results: Results, scale: int) -> Any:
 
 
 def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: str, legend: bool = True) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     end = 0.0
     for number, run in enumerate(runs):
         xs, ys = column(results.history(run), "l1_loss")
@@ -81,9 +79,7 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
     if xs:
         ax.plot(xs, smooth(ys), label="authors' log (DF2K, batch 64)", **_authors(xs))
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    canvas.log_axis(ax.yaxis)
     ax.set_xlabel("iteration")
     ax.set_ylabel("L1 loss")
     if legend:
@@ -104,7 +100,7 @@ def smooth(values: list[float]) -> list[float]:
     """Compute the running mean over a fiftieth of the curve, at least 1 and at most 50 points, as in Figure 7."""
     window = min(50, max(1, len(values) // 50))
     shown = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
-    return [math.fsum(each) / len(each) for each in shown]
+    return [math.fsum(part) / len(part) for part in shown]
 
 
 def _look(number: int, run: Run) -> dict[str, Any]:
@@ -120,5 +116,5 @@ def _authors(xs: list[float]) -> dict[str, Any]:
 
 
 def _run_label(run: Run, runs: list[Run]) -> str:
-    several = sum(each.variant == run.variant for each in runs) > 1
+    several = sum(other.variant == run.variant for other in runs) > 1
     return f"{run.variant}, seed {run.seed}" if several else run.variant
