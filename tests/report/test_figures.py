@@ -4,6 +4,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from safmn.files import write_text
@@ -95,12 +96,9 @@ def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
     assert "collapsed at 77" in drawn["figure7"]
     # The authors validated at 5,000 first; these runs end at 100.
     assert "authors' first validation is later" in drawn["curves_x4"]
-    log = figure7.read_curve(NUMBERS / "training_log_x4.csv")
-    xs, ys = figure7.column(log, "l1_loss", 300)
-    assert xs == [100, 200, 300]
-    assert ys[0] == 4.3399e-02
-    later = figure7.column(figure7.read_curve(NUMBERS / "validation_log_x2.csv"), "div2k_val_psnr_rgb", 10_000)
-    assert later[0] == [5000, 10_000]
+    log = figure7.read_curve(NUMBERS / "training_log_x4.csv", "l1_loss").loc[:300]
+    assert list(log.index) == [100, 200, 300]
+    assert log.iloc[0] == 4.3399e-02
 
 
 def test_missing_inputs_are_said(tmp_path):
@@ -119,7 +117,7 @@ def test_a_study_that_trains_nothing_has_no_curves(tmp_path):
 def test_a_damaged_history_is_none(tmp_path):
     study = fabricate.study()
     write_text(tmp_path / "training" / "safmn" / "x4_seed0" / "history.csv", "iteration,l1_loss\n1,x\n")
-    assert Results(tmp_path).history(study.runs("safmn")[0]) == []
+    assert Results(tmp_path).curve(study.runs("safmn")[0], "l1_loss").empty
 
 
 def test_the_same_input_gives_the_same_file(measured, drawn):
@@ -130,10 +128,10 @@ def test_the_same_input_gives_the_same_file(measured, drawn):
 
 
 def test_smoothing_is_a_running_mean():
-    values = np.random.default_rng(0).normal(size=200).tolist()  # a window of 4
+    values = np.random.default_rng(0).normal(size=200)  # a window of 4
     expected = [np.mean(values[max(0, place - 3) : place + 1]) for place in range(200)]
-    assert figure7.smooth(values) == pytest.approx(expected)
-    assert figure7.smooth([3.0, 5.0]) == [3.0, 5.0]
+    assert list(figure7.smooth(pd.Series(values))) == pytest.approx(expected)
+    assert list(figure7.smooth(pd.Series([3.0, 5.0]))) == [3.0, 5.0]
 
 
 # --- Figures 2, 5 and 6 ----------------------------------------------------------------------------------------------
