@@ -16,7 +16,7 @@ min_version("9.19")
 container: os.environ.get("SAFMN_CONTAINER", "safmn.sif")
 
 
-# A study is a whole: another one given by --configfile replaces this default instead of being merged into it.
+# A study is complete in itself: one that --configfile names replaces this default, and is not merged into it.
 if "name" not in config:
 
     configfile: f"{workflow.current_basedir}/config/mini.yaml"
@@ -40,13 +40,13 @@ rule all:
         rules.tables.output,
 
 
-# From here until `tables` has run, nothing says that the tables are those of a finished study.
+# Remove the mark of a finished study; the rule `tables` sets it again.
 onstart:
     jobs.begin()
 
 
 onsuccess:
-    # A single target, such as one variant, leaves no page.
+    # There is no page after a single target, such as one variant.
     if os.path.exists(jobs.at(layout.PAGE)):
         print(
             f"Tables: {jobs.at('tables')}/   page to read: {jobs.at(layout.PAGE)}",
@@ -55,5 +55,5 @@ onsuccess:
 
 
 onerror:
-    # One failed variant does not keep the others from the tables; its cells say why they are missing.
+    # Render the tables without what failed; its cells give the reason.
     shell(f"python -m safmn tables --study {STUDY}")

@@ -24,7 +24,7 @@ class Progress:
     `progress(done, total)` reports on the task that has its name; `progress.task(name)` adds another one.
 
     Args:
-        name: what is done, such as "evaluating imdn".
+        name: what is done, such as "evaluating imdn"; "" if there are only added tasks.
         unit: what is counted, such as "images"; shown with the rate.
         interval: seconds between two lines in a log.
     """
@@ -45,6 +45,7 @@ class Progress:
 
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[state]}"))
             self.bars = Bars(*columns, console=Console(stderr=True), transient=True)
+        self._task = self.task(self.name) if self.name else None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,10 +53,9 @@ class Progress:
             self.bars.stop()
 
     def __call__(self, done: float, total: float | None, note: str = "") -> None:
-        """Report on the one task; arguments as for `Task`."""
-        if self._task is None:
-            self._task = self.task(self.name)
-        self._task(done, total, note)
+        """Report on the task that has the progress's name; arguments as for `Task`."""
+        if self._task is not None:
+            self._task(done, total, note)
 
     def task(self, name: str, start: float = 0) -> "Task":
         """Add a task, of which `start` was done before; a number with a fraction is shown with one digit of it."""

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from safmn.commands import studies
+from safmn.commands import output, studies
 
 HELP = """Write a study with everything that is needed to understand and repeat it as an RO-Crate (Workflow Run Crate
 0.5): the workflow and its code, the study, the variants, tables, figures, report, histories, and the provenance of
@@ -33,8 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the archive and print a summary."""
-    import json
-
     from safmn.archive import study as archive
     from safmn.progress import Progress
 
@@ -42,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     with Progress(f"archiving {study.name}", "files") as progress:
         summary = archive.write(study, folder, args.out, args.weights, args.author, progress)
     summary |= {"out": str(args.out)}
-    print(json.dumps(summary, indent=2, ensure_ascii=False)) if args.json else _print(summary)
+    output.print_json(summary) if args.json else _print(summary)
 
 
 def _print(summary: dict[str, Any]) -> None:

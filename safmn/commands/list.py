@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from safmn.commands import output
+
 HELP = (
     "List every network that can be built by name: the variants in ablations/, then the published networks, with the "
     "rows of the paper's tables that they reproduce, their scales and their parameters (K, at each scale)."
@@ -20,10 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Build each network at each of its scales, to count its parameters, and print the list."""
-    import json
     from math import prod
-
-    from tabulate import tabulate
 
     from safmn import networks
     from safmn.cost import complexity
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
             }
         )
     if args.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        output.print_json(rows)
         return
     lines = [
         [
@@ -59,5 +58,4 @@ def run(args: argparse.Namespace) -> None:
         ]
         for row in rows
     ]
-    headers = ["name", "title", "rows of the paper", "scales", "params [K]"]
-    print(tabulate(lines, headers, tablefmt="simple", disable_numparse=True))
+    output.print_table(["name", "title", "rows of the paper", "scales", "params [K]"], lines)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from safmn.commands import studies
+from safmn.commands import output, studies
 
 HELP = """Show how far a study is, run by run: done, collapsed (a result), running, interrupted (will resume from its
 saved state), failed (with the first line of the reason), stale (specification, code or data changed; it will be
@@ -27,8 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the status of the study."""
-    import json
-
     from safmn.planning import status
     from safmn.progress import Progress
 
@@ -36,55 +34,48 @@ def run(args: argparse.Namespace) -> None:
     with Progress(f"looking at {study.name}", "runs") as progress:
         record = status.look(study, folder, progress)
     if args.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        output.print_json(record)
     else:
         _print(record)
 
 
 def _print(record: dict[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from safmn.planning.screen import console
     from safmn.planning.wallclock import spoken, with_days
 
-    screen = console()
-    table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} in {record['folder']}", title_justify="left")
-    table.add_column("run", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for heading in ("iterations", "spent", "expected"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("from")
-    table.add_column("remarks", overflow="fold")
-    for each in record["runs"]:
-        remaining = each["remaining_seconds"]
-        table.add_row(
-            each["folder"],
-            each["state"],
-            f"{each['iteration']:,} of {each['iterations']:,}",
-            spoken(each["seconds"]) if each["seconds"] else "",
-            "?" if remaining is None else spoken(remaining) if remaining else "",
-            each["remaining_from"],
-            "; ".join(each["remarks"]),
+    rows = []
+    for run in record["runs"]:
+        remaining = run["remaining_seconds"]
+        rows.append(
+            (
+                run["folder"],
+                run["state"],
+                f"{run['iteration']:,} of {run['iterations']:,}",
+                spoken(run["seconds"]) if run["seconds"] else "",
+                "?" if remaining is None else spoken(remaining) if remaining else "",
+                run["remaining_from"],
+                "; ".join(run["remarks"]),
+            )
         )
+    print(f"{record['study']} in {record['folder']}")
     totals = record["totals"]
-    if record["runs"]:
-        screen.print(table)
+    if rows:
+        headers = ("run", "state", "iterations", "spent", "expected", "from", "remarks")
+        output.print_table(headers, rows, right=headers[2:5])
         counts = ", ".join(f"{count} {state}" for state, count in totals["states"].items())
-        screen.print(f"{totals['runs']} runs: {counts}; {totals['iteration']:,} of {totals['iterations']:,} iterations")
+        print(f"{totals['runs']} runs: {counts}; {totals['iteration']:,} of {totals['iterations']:,} iterations")
         unknown, side = totals["remaining_unknown_runs"], totals["side_by_side"]
         text = f"Device-hours of training: {totals['seconds'] / 3600:,.2f} spent"
         if totals["remaining_seconds"]:
             text += f", {totals['remaining_seconds'] / 3600:,.2f} expected, which is "
             text += with_days(totals["remaining_wall_clock_seconds"]) + f" with {side} run{'s' * (side > 1)} at a time"
         if unknown:
-            text += f"; what {unknown} run{'s' * (unknown > 1)} will take is not known: `safmn plan` tells"
-        screen.print(text)
+            text += f"; the time of {unknown} run{'s' * (unknown > 1)} is unknown: `safmn plan` predicts it"
+        print(text)
     else:
-        screen.print(f"{record['study']} trains nothing")
-    stages = ", ".join(f"{stage} {there} of {count}" for stage, (there, count) in record["stages"].items())
-    screen.print(f"Files of the other stages: {stages}")
+        print(f"{record['study']} trains nothing")
+    stages = ", ".join(f"{stage} {present} of {count}" for stage, (present, count) in record["stages"].items())
+    print(f"Files of the other stages: {stages}")
     if record["plan"]:
-        screen.print(f"Expected from {record['plan']['file']}, which was measured on {record['plan']['device']}")
+        print(f"Expected from {record['plan']['file']}, which was measured on {record['plan']['device']}")
     for remark in record["remarks"]:
-        screen.print(f"Note: {remark}")
+        print(f"Note: {remark}")

@@ -28,13 +28,13 @@ MIN_ROW_POSITIONS = 4096
 # --- When a fast form is used ----------------------------------------------------------------------------------------
 
 
-def hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
     """Return whether a forward or backward hook is registered on `module`, or on all modules."""
     forwards = module._forward_hooks or module._forward_pre_hooks
     return bool(forwards or module._backward_hooks or module._backward_pre_hooks or _has_any_global_hook())
 
 
-def unseen(module: nn.Module, x: Tensor) -> bool:
+def unobserved(module: nn.Module, x: Tensor) -> bool:
     """Return whether no trace, compiler, counter or hook observes `module` on x, N x C x H x W.
 
     Only then may it use a fast form.
@@ -45,7 +45,7 @@ def unseen(module: nn.Module, x: Tensor) -> bool:
         or not isinstance(x, Tensor)  # the stand-in of a symbolic trace
         or x.dim() != 4
         or torch._C._len_torch_dispatch_stack()
-        or hooked(module)
+        or is_hooked(module)
     )
 
 
@@ -88,7 +88,7 @@ class FastLayerNorm2d(LayerNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise N x C x H x W over C."""
-        if not unseen(self, x):
+        if not unobserved(self, x):
             return super().forward(x)
         if not in_training(self, x):
             return fused_layer_norm(self, x)
@@ -101,7 +101,7 @@ class FastConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve N x C x H x W, or C x H x W, as `nn.Conv2d` does."""
-        if not (unseen(self, x) and x.is_cpu and self.is_simple()):
+        if not (unobserved(self, x) and x.is_cpu and self.is_simple()):
             return super().forward(x)
         rows, back = by_rows(x) if self.is_pointwise() else (x, unchanged)
         if in_training(self, rows):
@@ -126,7 +126,7 @@ class FastPixelShuffle(nn.PixelShuffle):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N x C s^2 x H x W to N x C x sH x sW."""
-        last = unseen(self, x) and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        last = unobserved(self, x) and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         if not (last and x.is_cpu):
             return super().forward(x)
         images, channels, height, width = x.shape
@@ -141,12 +141,17 @@ class FastSAFM(SAFM):
     def forward(self, x: Tensor) -> Tensor:
         """Modulate N x dim x H x W by Eq. (1)-(3)."""
         levels = len(self.mfr)
-        if unseen(self, x) and x.is_cpu and levels > 1 and all(side % 2 ** (levels - 1) == 0 for side in x.shape[-2:]):
+        if (
+            unobserved(self, x)
+            and x.is_cpu
+            and levels > 1
+            and all(side % 2 ** (levels - 1) == 0 for side in x.shape[-2:])
+        ):
             if not torch.is_grad_enabled() and self.pool is max_pool:
                 return self._with_maxima_of_maxima(x)
             # Instead of calling `aggr`, an unobserved 1x1 convolution.
             aggr = self.aggr
-            if type(aggr) is FastConv2d and aggr.is_pointwise() and in_training(aggr, x) and not hooked(aggr):
+            if type(aggr) is FastConv2d and aggr.is_pointwise() and in_training(aggr, x) and not is_hooked(aggr):
                 return self._with_aggregation_by_level(x)
         return super().forward(x)
 
@@ -180,7 +185,7 @@ _PLAIN = {replaced: written for table in (FAST, FUSED) for written, replaced in 
 
 def accelerate(network: nn.Module) -> nn.Module:
     """Give the modules of `network` their fast classes, in place; return it."""
-    return _lay_over(network, FAST)
+    return _replace_classes(network, FAST)
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -188,15 +193,15 @@ def fuse(network: nn.Module) -> nn.Module:
 
     For measuring a network as it is trained on a GPU. fvcore counts the kernel as 5 FLOPs an element, the formula as 0.
     """
-    return _lay_over(network, FUSED)
+    return _replace_classes(network, FUSED)
 
 
 def plain(network: nn.Module) -> nn.Module:
     """Give the modules of `network` their original classes back, in place; return it."""
-    return _lay_over(network, {})
+    return _replace_classes(network, {})
 
 
-def _lay_over(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> nn.Module:
+def _replace_classes(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> nn.Module:
     for module in network.modules():
         written = _PLAIN.get(type(module), type(module))
         module.__class__ = classes.get(written, written)

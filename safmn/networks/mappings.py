@@ -348,13 +348,13 @@ def _without_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain if len(plain) == len(tensors) else dict(tensors)
 
 
-def _cleaned(tensors: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Remove counters that are not in `known`, and markers; return the rest and the variants that markers name."""
+def _cleaned(tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Remove counters that are not in `base`, and markers; return the rest and the variants that markers name."""
     return marker.taken_off(
         {
             key: tensor
             for key, tensor in tensors.items()
-            if key in known or tensor.numel() != 1 or key.rsplit(".", 1)[-1] not in COUNTERS
+            if key in base or tensor.numel() != 1 or key.rsplit(".", 1)[-1] not in COUNTERS
         }
     )
 

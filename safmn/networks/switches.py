@@ -128,20 +128,22 @@ def removed(*_: object) -> None:
     """Return None: the branch is left out, and its normalisation too."""
 
 
-def custom(path: str, switch: str, known: Iterable[str]) -> Callable[..., nn.Module]:
+def custom(path: str, switch: str, choices: Iterable[str]) -> Callable[..., nn.Module]:
     """Return a function that builds the user's class as Class(dim) and ignores further arguments.
 
     Args:
         path: "package.module:Class".
         switch: the switch that names it, for messages.
-        known: the other values of the switch.
+        choices: the other values of the switch.
 
     Raises:
         UserError: the class cannot be imported or is no `nn.Module`.
     """
     module_name, separator, class_name = path.partition(":")
     if not separator:
-        raise UserError(f"{switch}: {path!r} is not known; choose one of {', '.join(known)} or 'package.module:Class'")
+        raise UserError(
+            f"{switch}: {path!r} is not known; choose one of {', '.join(choices)} or 'package.module:Class'"
+        )
     try:
         custom_class = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

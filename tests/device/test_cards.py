@@ -69,37 +69,32 @@ def test_where_there_is_no_driver_nobody_asks_torch(monkeypatch: pytest.MonkeyPa
     assert lease.visible_devices() == {}
 
 
+A, B = "GPU-0abc0000-1111", "GPU-1abc0000-1111"
+PART = "MIG-GPU-0abc0000-1111/7/0"
+
+
 @pytest.mark.parametrize(
     ("preset", "expected"),
     [
-        (None, ["GPU-0abc0000-1111", "GPU-1abc0000-1111"]),
-        ("1", ["1"]),
-        ("GPU-1abc,0", ["GPU-1abc", "0"]),
-        ("GPU-", []),  # the beginning of both
-        ("GPU-9", []),
-        ("MIG-GPU-0abc0000-1111/7/0", ["MIG-GPU-0abc0000-1111/7/0"]),
-        ("NoDevFiles", []),
-        ("void", []),
-        ("all", []),
-        ("0,none,1", ["0"]),
+        (None, {A: A, B: B}),
+        ("1", {"1": B}),
+        ("GPU-1abc,0", {"GPU-1abc": B, "0": A}),
+        (B, {B: B}),
+        ("GPU-", {}),  # the beginning of both
+        ("GPU-9", {}),
+        (PART, {PART: PART}),
+        *((word, {}) for word in ("", "-1", "NoDevFiles", "void", "all")),
+        *((f"0,{word},1", {"0": A}) for word in ("none", "-1", "7")),
     ],
 )
 def test_names_are_read_as_the_driver_reads_them(
-    preset: str | None, expected: list[str], cards: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    preset: str | None, expected: dict[str, str], cards: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Name -> card: an index, a UUID and the beginning of a UUID may be the same one."""
     cards(2)
     if preset is not None:
         monkeypatch.setenv(lease.VISIBLE, preset)
-    assert list(lease.visible_devices()) == expected
-
-
-def test_the_beginning_of_a_uuid_and_an_index_are_the_same_card(
-    cards: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cards(2)
-    for name in ("GPU-1abc", "1", "GPU-1abc0000-1111"):
-        monkeypatch.setenv(lease.VISIBLE, name)
-        assert lease.visible_devices() == {name: "GPU-1abc0000-1111"}
+    assert lease.visible_devices() == expected
 
 
 def test_a_driver_of_two_versions_is_a_device_that_cannot_be_used(cards: Callable[..., None]) -> None:

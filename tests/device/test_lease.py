@@ -181,28 +181,6 @@ def test_an_index_and_a_uuid_of_the_same_card_exclude_each_other(monkeypatch: py
     finish(job)
 
 
-@pytest.mark.parametrize(
-    ("preset", "expected"),
-    [
-        (None, {"GPU-aa": "GPU-aa", "GPU-bb": "GPU-bb"}),
-        ("1", {"1": "GPU-bb"}),
-        ("GPU-bb,0", {"GPU-bb": "GPU-bb", "0": "GPU-aa"}),
-        ("MIG-x", {"MIG-x": "MIG-x"}),
-        ("", {}),
-        ("-1", {}),
-        ("0,-1,1", {"0": "GPU-aa"}),
-        ("0,7,1", {"0": "GPU-aa"}),
-    ],
-)
-def test_a_preset_choice_of_devices_is_respected(
-    preset: str | None, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease, "_installed", lambda: {"0": "GPU-aa", "1": "GPU-bb"})
-    if preset is not None:
-        monkeypatch.setenv(lease.VISIBLE, preset)
-    assert lease.visible_devices() == expected
-
-
 def test_without_a_device_there_is_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_installed", dict)
     with lease.hold() as device:

@@ -5,77 +5,24 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safmn import networks
 from safmn.errors import UserError
 from safmn.networks import marker, variants, weights
+from safmn.networks.safmn import SAFMN
 
 ALIKE = ["no_fm", "avg_pool", "nearest_pool", "gelu_none", "gelu_sigmoid"]
 """The paper's variants with the baseline's keys and shapes and another computation."""
 
 
-class Norm(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, square = x.mean(1, keepdim=True), x.pow(2).mean(1, keepdim=True)
-        normed = (x - mean) / (square - mean.pow(2) + 1e-6).sqrt()
-        return self.weight.view(1, -1, 1, 1) * normed + self.bias.view(1, -1, 1, 1)
-
-
-class Modulation(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.mfr = nn.ModuleList([nn.Conv2d(dim // 4, dim // 4, 3, 1, 1, groups=dim // 4) for _ in range(4)])
-        self.aggr = nn.Conv2d(dim, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, parts = x.shape[-2:], []
-        for level, group in enumerate(x.chunk(4, 1)):
-            small = F.adaptive_max_pool2d(group, (size[0] // 2**level, size[1] // 2**level))
-            parts.append(F.interpolate(self.mfr[level](small), size=size, mode="nearest"))
-        return F.gelu(self.aggr(torch.cat(parts, 1))) * x
-
-
-class Mixer(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.ccm = nn.Sequential(nn.Conv2d(dim, 2 * dim, 3, 1, 1), nn.GELU(), nn.Conv2d(2 * dim, dim, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.ccm(x)
-
-
-class Block(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2, self.safm, self.ccm = Norm(dim), Norm(dim), Modulation(dim), Mixer(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.safm(self.norm1(x)) + x
-        return self.ccm(self.norm2(x)) + x
-
-
-class Others(nn.Module):
+def others(state: dict[str, Tensor]) -> nn.Module:
     """SAFMN as other tools have it: the published keys, width, depth and scale taken from the file's shapes."""
-
-    def __init__(self, state: dict[str, Tensor]) -> None:
-        super().__init__()
-        dim = state["to_feat.weight"].shape[0]
-        scale = int((state["to_img.0.weight"].shape[0] / 3) ** 0.5)
-        blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("feats."))
-        self.to_feat = nn.Conv2d(3, dim, 3, 1, 1)
-        self.feats = nn.Sequential(*[Block(dim) for _ in range(blocks)])
-        self.to_img = nn.Sequential(nn.Conv2d(dim, 3 * scale**2, 3, 1, 1), nn.PixelShuffle(scale))
-        self.load_state_dict(state, strict=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.to_feat(x)
-        return self.to_img(self.feats(x) + x)
+    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("feats."))
+    scale = int((len(state["to_img.0.weight"]) / 3) ** 0.5)
+    network = SAFMN(scale, dim=len(state["to_feat.weight"]), n_blocks=blocks)
+    network.load_state_dict(state, strict=True)
+    return network
 
 
 def saved(folder: Path, name: str, scale: int = 4) -> tuple[nn.Module, Path]:
@@ -117,7 +64,7 @@ def test_what_other_tools_compute_right_they_open(tmp_path: Path, name: str, sca
     network, path = saved(tmp_path, name, scale)
     state = safetensors.torch.load_file(path)
     assert set(state) == set(network.state_dict())
-    assert differ(Others(state), network) < 1e-4
+    assert differ(others(state), network) < 1e-4
 
 
 @pytest.mark.parametrize("name", ALIKE)
@@ -125,11 +72,11 @@ def test_what_they_would_compute_wrong_they_refuse(tmp_path: Path, name: str) ->
     network, path = saved(tmp_path, name)
     state = safetensors.torch.load_file(path)
     with pytest.raises(RuntimeError, match=rf"Unexpected key.*this_is_not_safmn_but\.{name}"):
-        Others(state)
+        others(state)
     # Without the marker they would take it, and give another picture.
     plain, marks = marker.taken_off(state)
     assert marks == (name,)
-    assert differ(Others(plain), network) > 0.01
+    assert differ(others(plain), network) > 0.01
 
 
 def test_every_variant_is_marked_or_refused_or_computed_alike(tmp_path: Path) -> None:
@@ -139,7 +86,7 @@ def test_every_variant_is_marked_or_refused_or_computed_alike(tmp_path: Path) ->
         state = safetensors.torch.load_file(path)
         marked += [name] if set(state) - set(network.state_dict()) else []
         try:
-            other = Others(state)
+            other = others(state)
         except (RuntimeError, KeyError):
             continue
         assert differ(other, network) < 1e-4, name

@@ -112,6 +112,8 @@ def quality(module: nn.Module, folder: Path, scale: int) -> tuple[float, float]:
         ("IMDN_x2.pth", "imdn", 2, 38.00, 0.9605, 5e-3),
         ("IMDN_x4.pth", "imdn", 4, 32.21, 0.8948, 5e-3),
         ("PANx4_DF2K.pth", "pan", 4, 32.13, 0.8948, 5e-3),
+        ("carn_m.pth", "carn_m", 2, 37.53, None, 0.3),
+        ("carn_m.pth", "carn_m", 3, 33.99, None, 0.3),
         ("carn_m.pth", "carn_m", 4, 31.92, None, 0.3),
     ],
 )

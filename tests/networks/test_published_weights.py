@@ -90,19 +90,3 @@ def test_at_hand_looks_for_the_authors_name_then_for_the_projects(tmp_path):
     assert [at_hand("carn_m", scale, tmp_path) for scale in (2, 3, 4)] == [tmp_path / "carn_m.pth"] * 3
     (tmp_path / "lapar_a_x3.pth").write_bytes(b"")
     assert at_hand("lapar_a", 3, str(tmp_path)) == tmp_path / "lapar_a_x3.pth"
-
-
-@pytest.mark.parametrize(
-    ("network", "scale", "name"),
-    [
-        ("safmn", 4, "SAFMN_DF2K_x4.pth"),
-        ("imdn", 3, "IMDN_x3.pth"),
-        ("pan", 2, "PANx2_DF2K.pth"),
-        ("carn", 3, "carn.pth"),
-        ("edsr_baseline", 4, "edsr_baseline_x4-6b446fab.pt"),
-        ("smsr", 2, "SMSR_x2_model_1000.pt"),
-    ],
-)
-def test_local_names(tmp_path, network, scale, name):
-    (tmp_path / name).write_bytes(b"")
-    assert at_hand(network, scale, tmp_path) == tmp_path / name

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from safmn import networks
 from safmn.errors import UserError
 from safmn.networks import weights
-from safmn.networks.bicubic import Bicubic
 
 # A small network, since the files matter here.
 NAME, SCALE = "espcn", 2
@@ -116,29 +115,9 @@ def test_the_random_state_of_the_caller_is_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-PUBLISHED = [
-    ("IMDN_x2.pth", "imdn", 2),
-    ("IMDN_x4.pth", "imdn", 4),
-    ("PANx4_DF2K.pth", "pan", 4),
-    ("carn_m.pth", "carn_m", 2),
-    ("carn_m.pth", "carn_m", 3),
-    ("carn_m.pth", "carn_m", 4),
-]
-
-
-@pytest.mark.parametrize(("file", "name", "scale"), PUBLISHED)
-@torch.no_grad()
-def test_published_weights_enlarge(checkpoints: Path, file: str, name: str, scale: int) -> None:
-    """A trained network stays near the bicubic enlargement of a smooth picture; a wrong range or mean does not."""
-    module = networks.load_weights(checkpoints / file, name, scale)
-    rows, columns = torch.meshgrid(torch.linspace(0, 3, 24), torch.linspace(0, 3, 20), indexing="ij")
-    image = torch.stack([0.5 + 0.4 * rows.sin(), 0.5 + 0.4 * columns.cos(), 0.3 + 0.1 * rows])[None]
-    rim = slice(4 * scale, -4 * scale)
-    difference = (module(image) - Bicubic(scale)(image))[..., rim, rim]
-    assert difference.abs().max() < 0.02
-
-
-@pytest.mark.parametrize(("file", "name", "scale"), PUBLISHED[:3])
+@pytest.mark.parametrize(
+    ("file", "name", "scale"), [("IMDN_x2.pth", "imdn", 2), ("IMDN_x4.pth", "imdn", 4), ("PANx4_DF2K.pth", "pan", 4)]
+)
 def test_published_weights_are_recognised_when_asked_for_as_something_else(
     checkpoints: Path, file: str, name: str, scale: int
 ) -> None:

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import MICRO, ROOT
 
 
 @pytest.fixture
@@ -54,46 +54,17 @@ def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakema
         assert any(name.endswith("report.html") for name in archive.namelist())
         assert any(name.endswith("table3.md") for name in archive.namelist())
 
-    # What was trained is not trained again when a table is lost or the study is described differently.
+    # What was trained is not trained again when a table is lost.
     (results / "tables/table3.md").unlink()
-    study = micro(description="In other words")
     told = snakemake("--dry-run", "--configfile", study)
     assert "tables" in told.stdout
-    assert "rule train" not in told.stdout
     assert "Train" not in told.stdout
 
     # Another learning rate is another result, of every variant.
-    changed = micro(training=yaml_training(learning_rate=0.0005))
+    changed = micro(training=MICRO["training"] | {"learning_rate": 0.0005})
     told = snakemake("--dry-run", "--configfile", changed)
     assert "Train safmn" in told.stdout
     assert "Train no_fm" in told.stdout
-
-
-def yaml_training(**changes):
-    from tests.workflow.conftest import MICRO
-
-    return MICRO["training"] | changes
-
-
-def test_a_variant_of_ones_own_is_a_file(snakemake, micro, ablations, tmp_path):
-    """The README's example: a YAML file and a class beside it."""
-    (ablations / "my_mixers.py").write_text(
-        "from torch import nn\n\n\n"
-        "class Gated(nn.Module):\n"
-        "    def __init__(self, dim):\n"
-        "        super().__init__()\n"
-        "        self.value = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)\n"
-        "        self.gate = nn.Conv2d(dim, dim, 1)\n\n"
-        "    def forward(self, x):\n"
-        "        return self.value(x) * self.gate(x).sigmoid()\n"
-    )
-    (ablations / "gated.yaml").write_text(
-        'title: "SAFM → gated convolution"\ndescription: "A gate."\nnetwork:\n  mixer: my_mixers:Gated\n'
-    )
-    study = micro(variants=["gated"])
-    told = snakemake("train_gated", "--configfile", study, SAFMN_ABLATIONS=str(ablations))
-    assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
-    assert (tmp_path / "results/micro/training/gated/x4_seed0/best.safetensors").exists()
 
 
 def test_a_failed_variant_does_not_keep_the_others_from_the_tables(snakemake, micro, ablations, tmp_path):

@@ -1,4 +1,4 @@
-"""A mixer of our own: takes the place of SAFM, Eq. (1)-(3) of the paper."""
+"""Our mixer, which replaces SAFM, Eq. (1)-(3) of the paper."""
 
 from torch import Tensor, nn
 
@@ -16,4 +16,5 @@ class Gated(nn.Module):
         self.gate = nn.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map N x dim x H x W to the same shape."""
         return self.value(x) * self.gate(x).sigmoid()
