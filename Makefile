@@ -58,4 +58,4 @@ bench: $(READY)  ## measure the speed beside the reference way
 
 clean:  ## remove the environment, the site and the results of studies
 	rm -rf $(VENV) .snakemake site
-	find results -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	git clean -d --force -X --quiet results  # what is committed of studies stays

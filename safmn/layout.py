@@ -12,6 +12,7 @@ CELLS = "cells.csv"
 PAGE = "report.html"
 PROVENANCE = "provenance.json"
 PLAN = "plan.json"
+OVERVIEW = "overview"  # stem of the page over all studies, beside their folders
 
 DATA, COMPLEXITY = "data", "cost/complexity"
 INDEX, PIXELS, MANIFEST = "index.json", "pixels.u8", "manifest.json"  # of a packed dataset

@@ -33,7 +33,7 @@ from safmn import networks
 from safmn.cost import memory
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 
 REFERENCE = "safmn"
 AT = "at "  # begins the lines in which a timing process names the contestant that it works on
@@ -89,7 +89,7 @@ def _compiled(network: nn.Module, sample: Tensor) -> Forward:
     try:
         forward(sample)
     except Exception as error:  # a missing compiler raises many types of errors, and the other modes can still be timed
-        raise Unavailable(f"torch.compile failed: {first_line(error)}") from error
+        raise Unavailable(f"torch.compile failed: {as_line(error)}") from error
     return forward
 
 
@@ -347,18 +347,13 @@ def _failure(key: str, error: Exception, device: description.Device, height: int
     """
     if is_out_of_memory(error):
         requested = {"height": height, "width": width}
-        return {"status": "out of memory", "requested_lr": requested, "message": first_line(error)}
+        return {"status": "out of memory", "requested_lr": requested, "message": as_line(error)}
     if key == f"{REFERENCE}/eager" or isinstance(error, UserError):
         raise error
-    reason = f"{type(error).__name__}: {first_line(error)}"
+    reason = as_line(error)
     if device.kind == "cuda":
         raise Failed(key, reason) from error
     return {"status": "unavailable", "reason": reason}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 300 characters; its type where there is no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ the iteration alone, not on what was drawn before.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,37 +22,18 @@ Places = tuple[Integers, Integers, Integers]
 """Image, row and column (LR pixels) of each patch of a batch."""
 
 
-class Kind(Protocol):
-    """A kind of draw."""
+class Area:
+    """All positions of a patch in all images are equally likely.
 
-    what: str
-    """What an image must not be smaller than, for messages."""
-    instead: str
-    """What to do about an image that is; `{least}` stands for its smallest side."""
+    Args:
+        shapes: LR height and width of each image, none below `side`.
+        patch: side of a patch in LR pixels.
+        scale: HR size / LR size.
+        seed: of the draw.
+    """
 
-    def __init__(self, shapes: Shapes, patch: int, scale: int, seed: int) -> None:
-        """Set up the draw.
-
-        Args:
-            shapes: LR height and width of each image, none below `side`.
-            patch: side of a patch in LR pixels.
-            scale: HR size / LR size.
-            seed: of the draw.
-        """
-
-    @staticmethod
-    def side(patch: int, scale: int) -> int:
-        """Return the smallest side in pixels of an LR image that can be drawn from."""
-
-    def places(self, iteration: int, words: Words) -> Places:
-        """Return the places of an iteration's batch, from one random 64-bit word for each patch."""
-
-
-class Area(Kind):
-    """Every position of a patch in every image is equally likely."""
-
-    what = "an HR patch"
-    instead = "use LR patches of at most {least}"
+    what = "an HR patch"  # an image must not be smaller than that
+    instead = "use LR patches of at most {least}"  # advice if it is; its smallest side is filled in
 
     def __init__(self, shapes: Shapes, patch: int, scale: int, seed: int) -> None:
         rows, self._columns = (np.array(sides, np.int64) - patch + 1 for sides in zip(*shapes, strict=True))
@@ -62,11 +42,11 @@ class Area(Kind):
 
     @staticmethod
     def side(patch: int, scale: int) -> int:
-        """Return the side of a patch."""
+        """Return the smallest side of an LR image that can be drawn from, in pixels."""
         return patch
 
     def places(self, iteration: int, words: Words) -> Places:
-        """Return places that depend on the words alone."""
+        """Return the places of a batch, from one random 64-bit word for each patch."""
         # A remainder favours small values by less than positions / 2**64: 1 part in 10**10 on all of DF2K.
         position = (words % np.uint64(self._end[-1])).astype(np.int64)
         image = np.searchsorted(self._end, position, side="right")
@@ -74,13 +54,13 @@ class Area(Kind):
         return image, position // self._columns[image], position % self._columns[image]
 
 
-class Subimages(Kind):
+class Subimages:
     """One patch from each of a shuffled list of overlapping sub-images, as the authors' trainer (BasicSR) draws.
 
     Images are cut into squares of 480 HR pixels with a step of 240, and one more at the end of a row or column that is
     not covered: 139,995 from DF2K. A round is all of them ten times, shuffled. Batches take them in turn, without
     replacement; all places of a patch in its sub-image are equally likely. Places near the edges of an image are
-    therefore rarer than in its middle.
+    therefore rarer than in its middle. Arguments and methods are those of `Area`.
     """
 
     what = "a sub-image"
@@ -103,7 +83,7 @@ class Subimages(Kind):
 
     @staticmethod
     def side(patch: int, scale: int) -> int:
-        """Return the side of a sub-image; raise UserError where a patch is larger."""
+        """Return the side of a sub-image in LR pixels; raise UserError where a patch is larger."""
         side = HR_SIDE // scale
         if patch > side:
             raise UserError(
@@ -139,4 +119,4 @@ def starts(length: int, side: int, step: int) -> list[int]:
     return regular if regular[-1] + side == length else [*regular, length - side]
 
 
-DRAWS: dict[str, type[Kind]] = {"area": Area, "subimages": Subimages}
+DRAWS: dict[str, type[Area | Subimages]] = {"area": Area, "subimages": Subimages}

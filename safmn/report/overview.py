@@ -4,6 +4,7 @@ Reads `cells.csv` and `study.json` of finished or half-finished studies and comp
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.report import cells as cell_files
 from safmn.study import Study
+
+log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("overview.html")
 FORMS = ("md", "html", "csv")
@@ -105,6 +108,26 @@ def choose(sources: Sequence[Source]) -> list[Evidence]:
     return [_best(place, label, sources) for place, label in rows.items()]
 
 
+def elsewhere(folder: Path, cells: Iterable[Cell]) -> list[Evidence]:
+    """Return what the studies beside a study's folder know of the published cells that it has no number for.
+
+    A neighbour that cannot be read is left out with a warning.
+
+    Args:
+        folder: `results/<study>`.
+        cells: the cells of this study.
+    """
+    sources = []
+    for neighbour in sorted(folder.resolve().parent.glob(f"*/{layout.CELLS}")):
+        if neighbour.parent != folder.resolve():
+            try:
+                sources.append(read(neighbour.parent))
+            except UserError as error:
+                log.warning("left out: %s", error)
+    missing = {cell.place for cell in cells if cell.published and cell.is_missing}
+    return [each for each in choose(sources) if each.cell.place in missing and not each.cell.is_missing]
+
+
 def _best(place: tuple[int, str, int, str], label: str, sources: Sequence[Source]) -> Evidence:
     candidates = [(source, source.cells[place]) for source in sources if place in source.cells]
     source, cell = min(candidates, key=lambda pair: _rank(*pair))
@@ -128,9 +151,11 @@ def _budget(study: Study) -> tuple[str, int]:
     if study.training is None:
         return "", 0
     training = study.training
-    iterations, batch, patch = training.iterations, training.batch, training.patch
-    text = f"{iterations:,} iterations of {batch} patches of {patch}x{patch} on {', '.join(study.data.train)}"
-    return text, iterations * batch * patch**2
+    text = (
+        f"{training.iterations:,} iterations of {training.batch} patches of {training.patch}x{training.patch} on "
+        f"{', '.join(study.data.train)}"
+    )
+    return text, training.iterations * training.batch * training.patch**2
 
 
 # --- What is written --------------------------------------------------------------------------------------------------
@@ -151,8 +176,8 @@ def table(evidence: Iterable[Evidence]) -> pd.DataFrame:
     """Return one line a published cell: the columns of `cells.csv`, then `study` and `budget`."""
     lines = []
     for each in evidence:
-        line = {column: getattr(each.cell, field.name) for column, field in cell_files.FIELDS.items()}
-        lines.append(line | {"note": each.note, "study": each.study, "budget": each.budget})
+        columns = {column: getattr(each.cell, field.name) for column, field in cell_files.FIELDS.items()}
+        lines.append(columns | {"note": each.note, "study": each.study, "budget": each.budget})
     return pd.DataFrame(lines, dtype=object)
 
 
@@ -164,7 +189,7 @@ def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     parts += [counts(evidence).to_markdown(), "", "## Studies", ""]
     parts += [f"- **{escape(source.name)}**: {escape(_described(source))}" for source in sources]
     for number in published.TABLES:
-        lines = [_line(each) for each in evidence if each.cell.table == number and not each.cell.is_missing]
+        lines = [line(each) for each in evidence if each.cell.table == number and not each.cell.is_missing]
         parts += ["", f"## Table {number}", ""]
         parts += [pd.DataFrame(lines).map(escape).to_markdown(index=False, disable_numparse=True)] if lines else []
         missing = sum(each.cell.table == number and each.cell.is_missing for each in evidence)
@@ -180,7 +205,7 @@ def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     tables = {
         number: {
-            "lines": [(_line(each), each.cell.verdict) for each in own if not each.cell.is_missing],
+            "lines": [(line(each), each.cell.verdict) for each in own if not each.cell.is_missing],
             "missing": sum(each.cell.is_missing for each in own),
         }
         for number in published.TABLES
@@ -226,7 +251,7 @@ def _described(source: Source) -> str:
     return source.description.rstrip(".") + "." + budget
 
 
-def _line(evidence: Evidence) -> dict[str, str]:
+def line(evidence: Evidence) -> dict[str, str]:
     """Return one line of the tables that people read, as text."""
     cell = evidence.cell
     interval = "" if cell.interval is None else f" [{cell.low:.3f}, {cell.high:.3f}]"

@@ -17,6 +17,7 @@ from safmn.files import write_text
 from safmn.paper import claims, published, verdicts
 from safmn.paper.cell import Cell
 from safmn.report import figures, origins, rendering, sentences, tables
+from safmn.report import overview as other_studies
 from safmn.report.tables import Table
 from safmn.study import Study
 
@@ -81,6 +82,8 @@ def html(
         tables=rendered,
         summary=tables.summary(cells),
         overview=overview(cells),
+        elsewhere=_elsewhere(folder, cells),
+        has_overview=(folder.parent / f"{layout.OVERVIEW}.html").is_file(),
         verdicts=verdicts.VERDICTS,
         symbols=tables.SYMBOLS,
         meanings=tables.MEANINGS,
@@ -99,6 +102,12 @@ def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
     printed = [cell for cell in cells if cell.published]
     parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
     return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
+
+
+def _elsewhere(folder: Path, cells: Sequence[Cell]) -> list[tuple[int, dict[str, str], str]]:
+    """Return (table, line, verdict) of each published cell that another study beside this one has a number for."""
+    evidence = other_studies.elsewhere(folder, cells)
+    return [(each.cell.table, other_studies.line(each), each.cell.verdict) for each in evidence]
 
 
 def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks
 from safmn.cost import memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks.acceleration import FusedLayerNorm2d
 from safmn.networks.safmn import LayerNorm2d
 from safmn.paper import NUMBERS
@@ -389,7 +389,7 @@ def test_running_out_of_memory_is_a_result(error: Exception, watched: Callable[[
     found = memory.measure("espcn", 4, 16, 24, device=device)
     assert found["status"] == "out of memory"
     assert found["requested_lr"] == {"height": 16, "width": 24}
-    assert found["message"] == str(error).splitlines()[0]
+    assert found["message"] == as_line(error)
     assert found["predicted"] > 0
     assert device.calls[-1] == "empty"
 

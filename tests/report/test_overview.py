@@ -121,3 +121,17 @@ def test_own_rows_of_a_user_do_not_count(tmp_path):
         [*found, Cell(3, "mine", 4, "params", measured=1.0, verdict=verdicts.NOT_COMPARABLE)], folder / "cells.csv"
     )
     assert "mine" not in {each.cell.network for each in overview.choose([overview.read(folder)])}
+
+
+def test_the_page_shows_what_only_a_neighbour_has_measured(tmp_path):
+    here = make(tmp_path, "here")
+    make(tmp_path, "neighbour", number(verdicts.NOT_COMPARABLE))
+    broken = make(tmp_path, "broken")
+    (broken / "cells.csv").write_text("no cells")
+    (evidence,) = overview.elsewhere(here, cells.read(here / "cells.csv"))
+    assert (evidence.cell.place, evidence.study) == (PLACE, "neighbour")
+    assert cli.main(["tables", "--study", str(here / "study.json"), "--results", str(here)]) == 0
+    page = (here / "report.html").read_text()
+    assert "Measured in other studies, not in this one: 1" in page
+    assert "<td>neighbour</td>" in page
+    assert not overview.elsewhere(tmp_path / "neighbour", [evidence.cell])

@@ -1,5 +1,6 @@
 # Report: joins all results with the paper's numbers. Works with an unfinished study, too.
 
+from glob import glob
 
 FIGURES = ["figure1", "figure2", "figure5", "figure6", "figure7"]
 if study.training:
@@ -78,3 +79,23 @@ rule tables:
         "Render the tables, figures and the page."
     shell:
         "python -m safmn tables --study {params.study:q} > {log:q} 2>&1"
+
+
+# Over all studies whose cells lie beside this one's; not part of a study, so `snakemake overview` asks for it.
+rule overview:
+    input:
+        sorted({jobs.at(layout.CELLS), *glob(f"results/*/{layout.CELLS}")}),
+    output:
+        expand(f"results/{layout.OVERVIEW}.{{form}}", form=["md", "html", "csv"]),
+    log:
+        jobs.at(layout.log("overview")),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        folders=lambda wildcards, input: [os.path.dirname(file) for file in input],
+        stem=subpath(output[0], strip_suffix=".md"),
+    message:
+        "Render the best evidence of all studies on each published cell."
+    shell:
+        "python -m safmn overview {params.folders:q} --out {params.stem:q} > {log:q} 2>&1"

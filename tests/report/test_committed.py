@@ -1,0 +1,51 @@
+"""What is committed of real studies: the tables follow from the numbers beside them, and nobody's images are there."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from safmn import cli
+from safmn.paths import ROOT
+
+
+def committed() -> list[str]:
+    """The files below `results/` that git tracks."""
+    listed = subprocess.run(["git", "ls-files", "-z", "results"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [name for name in listed.stdout.split("\0") if name.count("/") > 1]
+
+
+STUDIES = sorted({name.split("/")[1] for name in committed()})
+MAX_BYTES = 20_000_000
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_tables_rendered_again_have_the_same_bytes(study, tmp_path, capsys):
+    folder = tmp_path / study
+    for name in committed():
+        if name.startswith(f"results/{study}/"):
+            target = tmp_path / name.removeprefix("results/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    rendered = ["cells.csv", *(f"tables/{file.name}" for file in sorted((folder / "tables").iterdir()))]
+    assert len(rendered) == 1 + 5 * 3 + 2
+    before = {name: (folder / name).read_bytes() for name in rendered}
+    for name in rendered:
+        (folder / name).unlink()
+    assert cli.main(["tables", "--study", str(folder / "study.json"), "--results", str(folder)]) == 0
+    differing = [name for name in rendered if (folder / name).read_bytes() != before[name]]
+    assert not differing, "rendered differently now: run scripts/publish on results/<study> and commit what it writes"
+
+
+def test_no_pixels_of_others_and_not_too_much_are_committed():
+    files = committed()
+    suffixes = {name.rpartition(".")[2] for name in files}
+    assert suffixes <= {"csv", "md", "tex", "json", "html", "svg", "png", "txt", "safetensors"}
+    assert not [name for name in files if "/inspection/" in name or ("/data/" in name and not name.endswith(".json"))]
+    weights = [name for name in files if name.endswith(".safetensors")]
+    assert all("/training/safmn/" in name and (ROOT / name).stat().st_size < 1_500_000 for name in weights)
+    for name in files:
+        text = (ROOT / name).read_bytes()
+        assert not [path for path in (str(ROOT), str(ROOT.parent), str(Path.home())) if path.encode() in text], name
+    assert sum((ROOT / name).stat().st_size for name in files) < MAX_BYTES
