@@ -135,7 +135,6 @@ def _count(args: argparse.Namespace, infos: list[Network], keys: dict[str, str],
 
 
 def _is_counted(folder: Path | None, network: Network, key: str) -> bool:
-
     try:
         content = read_json(folder / f"{network.name}.json") if folder else {}
     except UserError:
