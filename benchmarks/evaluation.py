@@ -7,7 +7,7 @@ form that the device is fast with, metrics for the whole batch in float64 on the
 
 Both run by turns, twenty images at a time; the ratio is the median over the turns. The figures must agree first. Each
 has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
-(safmn/allocator.py), the usual one with the C library's default. `--together`: both in one process with the default.
+(safmn/device/allocator.py), the usual one with the C library's default. `--together`: both in one process.
 
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100 --network imdn --device cuda

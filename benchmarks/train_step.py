@@ -3,10 +3,10 @@
 The reference is written after its documentation and public code: LayerNorm step by step, channels first, two FFTs
 whose parts are stacked, Adam without fusion, the average tensor by tensor, `.item()` on every loss, and a worker that
 decodes a PNG pair a sample and converts it to float before cropping. Both start from the same weights. First they
-get the same batches, and their losses must agree; then they are timed, in blocks by turns, so that a drifting clock or a
-busy neighbour hits both alike. Each has a process of its own, since the allocator is part of the implementation: ours runs with the
-allocator that the DAG gives its jobs (safmn/allocator.py), the reference with the C library's default. `--together`
-times both in one process with the default.
+get the same batches, and their losses must agree; then they are timed, in blocks by turns, so that a drifting clock or
+a busy neighbour hits both alike. Each has a process of its own, since the allocator is part of the implementation: ours
+runs with the settings of the workflow's jobs (safmn/device/allocator.py), the reference with the C library's default.
+`--together` times both in one process with the default.
 
     python benchmarks/train_step.py                    # 8 patches of 64x64 at x4, CPU or CUDA
     python benchmarks/train_step.py --batch 64 --blocks 20
