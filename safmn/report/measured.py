@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
+
 from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
@@ -161,9 +164,9 @@ class Results:
         """Return a run's run.json."""
         return self.json(f"{_folder(run)}/{layout.RUN}")
 
-    def history(self, run: Run) -> list[dict[str, float]]:
-        """Return the rows of a run's history.csv; none where there is no usable file."""
-        return read_curve(self.folder / _folder(run) / layout.HISTORY)
+    def curve(self, run: Run, column: str) -> pd.Series:
+        """Return a column of a run's history.csv over iterations; empty where there is no usable file."""
+        return read_curve(self.folder / _folder(run) / layout.HISTORY, column)
 
     def unpacked(self, dataset: str, scale: int) -> str:
         """Say why a dataset is not packed, from the log of its download or packing; "" where no log says so."""
@@ -299,13 +302,13 @@ def first_line(file: Path) -> str:
     return next((line[:500] for line in _lines(file) if line), "")
 
 
-def read_curve(file: Path) -> list[dict[str, float]]:
-    """Read a CSV of numbers, one mapping a row without the empty fields; none where the file is not usable."""
+def read_curve(file: Path, column: str) -> pd.Series:
+    """Read a column of a CSV over `iteration`, finite values only; empty where the file is not usable."""
     try:
-        with open(file, encoding="utf-8", newline="") as handle:
-            return [{key: float(text) for key, text in line.items() if key and text} for line in csv.DictReader(handle)]
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError):
-        return []
+        curve = pd.read_csv(file, index_col="iteration", dtype=float, float_precision="round_trip")[column]
+    except (OSError, KeyError, ValueError):
+        return pd.Series(dtype=float)
+    return curve[np.isfinite(curve)]
 
 
 def _folder(run: Run) -> str:
