@@ -22,9 +22,10 @@ from safmn.report import counts
 HELP = (
     "Counts parameters (K), FLOPs (G, one multiply-add is one) and activations (M, elements that convolutions and "
     "linear layers put out) by the paper's convention: fvcore, eval mode, one LR image whose enlargement is 1280x720 "
-    "pixels. Beside each stand the cells that the paper prints for it, and a verdict: exact, rounding (equal at the "
-    "print's precision), explained (another way of counting, computed here, gives the print) or contradicted. What has "
-    "a cost but no rule (a Fourier transform, a library's own kernel) is named in a warning; >= marks the lower bound."
+    "pixels. Beside each stand the paper's cells for it, and a verdict: exact, rounding (equal at the published "
+    "precision), explained (another way of counting, computed here, gives the published value) or contradicted. What "
+    "has a cost but no rule (a Fourier transform, a library's own kernel) is named in a warning; >= marks the lower "
+    "bound."
 )
 EXAMPLES = """examples:
   safmn complexity safmn                               the baseline at x4

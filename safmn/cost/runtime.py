@@ -258,19 +258,10 @@ def run_interleaved(
     failed: Mapping[str, str] = MappingProxyType({}),
     at: Callable[[str], None] = lambda key: None,
 ) -> dict[str, Record]:
-    """Run the interleaved protocol in this process.
+    """Run the interleaved protocol in this process; arguments as for `measure`.
 
-    Args:
-        names: the networks.
-        scale: 2, 3 or 4.
-        images: how many are timed.
-        rounds: in how many rounds the contestants take turns.
-        modes: keys of MODES; "eager" is always timed.
-        height: LR pixels.
-        width: LR pixels.
-        device: where; the present one by default.
-        failed: "network/mode" -> reason, of what failed in an earlier process and is left out.
-        at: is called with each "network/mode" that begins, so that it is known where a process died.
+    `failed` is "network/mode" -> reason, of what failed in an earlier process and is left out. `at` is called with each
+    "network/mode" that begins, so that it is known where a process died.
 
     Returns:
         "network/mode" -> record: `status` "timed" with the figures of `summary`, `warm_up` and the comparison with
@@ -324,7 +315,8 @@ def run_habit(
 ) -> Record:
     """Run the field's habit in this process: one pass over the images, first passes included, and the mean.
 
-    The device is synchronised nevertheless: otherwise the time would be that of the launches.
+    Arguments as for `run_interleaved`. The device is synchronised nevertheless: otherwise the time would be that of the
+    launches.
     """
     device = device or description.present()
     networks.info(name)
