@@ -431,7 +431,7 @@ def test_read_only_disk(workshop, tmp_path, capsys, small_disk):
     for name in ("done", "new"):
         status, said = safmn(capsys, *workshop.arguments(place / name, study=study))
         assert status == 2
-        assert re.fullmatch(r"safmn train: cannot write .*/state: Read-only file system; .*\n", said)
+        assert re.fullmatch(r"safmn train: cannot write .*/state(/lock)?: Read-only file system; .*\n", said)
     assert contents(place / "done") == before
 
 
