@@ -6,13 +6,13 @@ of the code that decides a result is a parameter of its rule: an edited loss ret
 The rule in four sentences:
 
 1. From a class or function, all names that it mentions are followed to the classes, functions and constants of the
-   project and of the user, and from these to the next; the statements that act when a module is imported count, too.
+   project, and from these to the next; the statements that act when a module is imported count, too.
 2. Python, torch and installed packages do not count, since their versions are recorded beside each result; the only
-   exception is an installed package whose layers a network uses.
+   exception is an installed package whose layers a network uses. What counts is where a name is imported from.
 3. Of a table in a network's module that is looked up by a switch, `NORMS[norm]`, only the entry of the switch's value
    counts. There, a variable with the name of a switch must have the value of that switch.
-4. Of a user's module, the data files beside it count that its strings may name; where its code finds names by text
-   (`globals`, `eval`, `import_module`), the whole module counts.
+4. A user's module counts as a whole, with the user's modules that it imports, and with the modules and the data files
+   beside it that its strings may name.
 
 In case of doubt code counts: too much costs a training, too little gives a wrong number. Code is read, never imported.
 """
@@ -30,7 +30,6 @@ from safmn.errors import UserError
 from safmn.syntax import ON_IMPORT, WHOLE, Library, Mentions, Module, Piece
 
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # "package.module:Class"
-_LOOKUPS_BY_TEXT = {"globals", "vars", "eval", "exec", "__subclasses__", "import_module", "__import__"}
 _LISTINGS = {"iterdir", "listdir", "scandir", "walk", "glob", "rglob"}  # of the files in a folder
 _CODE = (".py", ".pyc")  # followed as code
 _VARIANTS = (".yaml", ".yml")  # counted only if a string names them
@@ -133,14 +132,16 @@ class Walk:
     def _follow(self, pieces: Iterable[Piece]) -> None:
         waiting = list(pieces)
         while waiting:
-            piece = waiting.pop()
+            module, name = waiting.pop()
+            piece = Piece(module, WHOLE if self._is_users(module) else name)
             if piece in self._done:
                 continue
             self._done.add(piece)
             if self._counts(piece):
-                waiting.append(Piece(piece.module, ON_IMPORT))
+                waiting.append(Piece(module, ON_IMPORT))
                 waiting += self._uses(piece)
-                waiting += self._skipped.pop(_top(piece.module), set())
+                waiting += self._imported(module) if piece.name in (ON_IMPORT, WHOLE) else ()
+                waiting += self._skipped.pop(_top(module), set())
 
     def _counts(self, piece: Piece) -> bool:
         module = piece.module
@@ -160,28 +161,46 @@ class Walk:
         module, name = piece
         entries = self._chosen(piece)
         if entries is None:
-            self.pieces[f"{module.name}.{name}"] = _text(module, name)
             mentions = _mentions(module, name)
+            self.pieces[f"{module.name}.{name}"] = _text(module, name)
         else:
             mentions = Mentions()
             for key, value in entries.items():
                 self.pieces[f"{module.name}.{name}[{key!r}]"] = syntax.text(value)
                 mentions.add(value, module.package)
+        firsts = {path.partition(".")[0] for path in mentions.paths}
+        imports = {first: [*module.imports.get(first, ()), *mentions.imports.get(first, ())] for first in firsts}
+        if any(imports.values()):
+            self.pieces[f"{module.name}.{name} imports"] = repr(sorted(item for item in imports.items() if item[1]))
         used = [use for path in mentions.paths for use in self._library.targets(path, module, mentions.imports)]
+        used += [Piece(other, WHOLE) for other, table in used if module is not other and self._is_table(other, table)]
         return used + self._uses_by_text(module, mentions) if self._is_users(module) else used
+
+    def _imported(self, module: Module) -> list[Piece]:
+        """Return what acts when a module is imported: in its packages, and in the modules that a user's imports.
+
+        Not in those that the project's imports, of which nearly all would count for each network.
+        """
+        loaded = {module.name, *(module.loads if self._is_users(module) else ())}
+        names = {name.rsplit(".", up)[0] for name in loaded for up in range(name.count(".") + 1)}
+        others = (self._library.module(name) for name in names if self._library.is_own(name))
+        return [Piece(other, ON_IMPORT) for other in others if other]
 
     # --- Switches ---
 
     def _chosen(self, piece: Piece) -> dict[Any, ast.expr] | None:
         """Return the entries of a table that the switches choose; None if they look up no such table."""
         module, name = piece
-        if module is not self._root or name not in module.lookups:
+        if not self._is_table(module, name):
             return None
         keys = module.lookups[name]
         if any(not _names(key) <= self._switches.keys() for key in keys):
             return None
         values = [_value(key, self._switches) for key in keys]
         return {value: module.tables[name][value] for value in values if value in module.tables[name]}
+
+    def _is_table(self, module: Module, name: str) -> bool:
+        return module is self._root and name in module.lookups
 
     def _check_values(self, module: Module, switches: Mapping[str, Any]) -> None:
         for switch, value in switches.items():
@@ -215,7 +234,7 @@ class Walk:
     # --- Strings in a user's code: modules, classes and files that they name ---
 
     def _is_users(self, module: Module) -> bool:
-        return _top(module) != syntax.PROJECT and _top(module) not in self._packages
+        return _top(module) != syntax.PROJECT and self._library.is_own(module.name)
 
     def _uses_by_text(self, module: Module, mentions: Mentions) -> list[Piece]:
         calls = {path.rpartition(".")[2] for path in mentions.paths}
@@ -224,19 +243,16 @@ class Walk:
             self._add_files(mentions.texts, place, everything=not calls.isdisjoint(_LISTINGS))
         used = []
         for text in mentions.texts:
-            if _CLASS.fullmatch(text):
-                module_name, _, name = text.partition(":")
-                other = self._library.module(module_name) if self._library.is_own(module_name) else None
-                used += self._library.targets(name, other, {}) if other else []
-        if not calls.isdisjoint(_LOOKUPS_BY_TEXT):
-            used.append(Piece(module, WHOLE))
-            others = [self._library.module(text) for text in mentions.texts if self._library.is_own(text)]
-            used += [Piece(other, WHOLE) for other in others if other]
+            module_name, _, name = text.partition(":")
+            other = self._library.module(module_name) if self._library.is_own(module_name) else None
+            if other:
+                used += self._library.targets(name, other, {}) if name else [Piece(other, WHOLE)]
         return used
 
     def _add_files(self, texts: Collection[str], folder: Path, everything: bool = False) -> None:
         """Add the data files that texts may name in a folder: by the end of a name, by path, or by a folder's path.
 
+        "*" in a text stands for anything. At its beginning, it may stand for the folder itself.
         A file counts by name and content: the same study in another place is the same.
         """
         beside = [file for file in folder.iterdir() if file.is_file()]
@@ -245,10 +261,14 @@ class Walk:
             path = text.strip("/")
             if not path.strip("./") or not text.isprintable() or len(text.encode()) > _MAX_NAME:
                 continue
-            end = path.rpartition("/")[2].lstrip("*")
+            end = path.rpartition("/")[2].rpartition("*")[2]
             files |= {file for file in beside if "." in end and file.name.endswith(end)}
             places = [folder / path]
-            if "/" in text:
+            if "/" in text and "*" in text:
+                inner = path.lstrip("*/").partition("*")[0].rpartition("/")[0]
+                found = (folder / inner).rglob("*") if inner else folder.glob(path)
+                files |= {file for file in found if file.is_file()}
+            elif "/" in text:
                 files |= {file for file in places[0].rglob("*") if file.is_file()} if places[0].is_dir() else set()
                 places += [Path(text), Path.cwd() / path, folder.parent / path]
             files |= {file for file in places if file.is_file()}
@@ -276,7 +296,7 @@ def _top(module: Module) -> str:
 
 def _defaults(module: Module, name: str) -> dict[str, Any]:
     """Return the defaults of a function's or a constructor's arguments, if they are literals."""
-    (definition,) = module.pieces[name]
+    definition = next((node for node in reversed(module.pieces[name]) if syntax.is_definition(node)), None)
     body = definition.body if isinstance(definition, ast.ClassDef) else [definition]
     functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name in ("__init__", name)]
     defaults: dict[str, Any] = {}

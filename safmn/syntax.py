@@ -6,11 +6,12 @@ A piece is what the statements at the top of a module say about one name: a clas
 import ast
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ PROJECT = "safmn"
 WHOLE = "*"
 """The piece that is a whole module."""
 ON_IMPORT = ""
-"""The piece of the statements at the top of a module that define no name: they act when it is imported."""
+"""The piece of the statements at the top of a module that act when it is imported. Some define names, too."""
 _ANNOTATIONS = ("annotation", "returns", "type_params")
-_NO_MEANING = (*_ANNOTATIONS, "ctx", "kind", "type_comment")
+_NO_MEANING = ("ctx", "kind", "type_comment")
 _EMPTY = ("None", "[]")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 Imports = dict[str, list[tuple[str, str | None]]]
@@ -84,14 +87,28 @@ class Module:
     @cached_property
     def pieces(self) -> dict[str, list[ast.stmt]]:
         """Name -> the statements at the top that define it; further the pieces WHOLE and ON_IMPORT."""
-        pieces: dict[str, list[ast.stmt]] = {WHOLE: self.tree.body, ON_IMPORT: []}
+        statements = [node for node in self.tree.body if not _is_for_tools(node)]
+        pieces: dict[str, list[ast.stmt]] = {WHOLE: statements, ON_IMPORT: []}
         for node in self.tree.body:
-            names = _defined_by(node)
-            if not names and not isinstance(node, ast.Import | ast.ImportFrom) and not _is_for_tools(node):
-                names = {ON_IMPORT}
-            for name in names:
+            for name in _defined_by(node):
                 pieces.setdefault(name, []).append(node)
+        own = {*pieces, *(name for name, origins in self.imports.items() if _top(origins[0][0]) == PROJECT)}
+        for node in statements:
+            acts = _top(self.name) == PROJECT and _acts(node, own)
+            if acts or not (_defined_by(node) or isinstance(node, ast.Import | ast.ImportFrom)):
+                pieces[ON_IMPORT].append(node)
         return pieces
+
+    @cached_property
+    def loads(self) -> set[str]:
+        """The modules that it imports: `a.b` for `import a.b`; both `a` and `a.b` for `from a import b`."""
+        nodes = [node for statement in self.pieces[WHOLE] for node in ast.walk(statement)]
+        origins = [*chain(*_imports(nodes, self.package).values())]
+        return {
+            *(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
+            *(origin for origin, _ in origins),
+            *(f"{origin}.{name}" for origin, name in origins if name),
+        }
 
     @cached_property
     def imports(self) -> Imports:
@@ -120,11 +137,26 @@ class Module:
 
     @cached_property
     def lookups(self) -> dict[str, list[ast.expr]]:
-        """Name of a table -> the keys that the module looks up in it."""
+        """Name of a table -> the keys that the module looks up in it; the name itself where all entries may be used.
+
+        `key in table` and `table.keys()` use no entry.
+        """
         lookups: dict[str, list[ast.expr]] = {}
-        for node in ast.walk(self.tree):
+        harmless: set[ast.AST] = set()
+        others: list[ast.Name] = []
+        for node in ast.walk(self.tree):  # a parent before its children
             if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in self.tables:
                 lookups.setdefault(node.value.id, []).append(node.slice)
+                harmless.add(node.value)
+            elif isinstance(node, ast.Attribute) and node.attr == "keys":
+                harmless.add(node.value)
+            elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+                harmless.add(node.comparators[0])
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node not in harmless:
+                others.append(node)
+        for node in others:
+            if node.id in self.tables:
+                lookups.setdefault(node.id, []).append(node)
         return lookups
 
 
@@ -204,7 +236,7 @@ class Library:
         pieces = [Piece(module, name)] if name in module.pieces else []
         for origin, attribute in module.imports.get(name, ()):
             pieces += self._imported(origin, attribute, seen)
-        for origin, _ in () if pieces else module.imports.get(WHOLE, ()):
+        for origin, _ in module.imports.get(WHOLE, ()):
             pieces += self._imported(origin, name, seen)
         return pieces
 
@@ -282,7 +314,7 @@ def _top(module: str) -> str:
 
 def is_definition(node: ast.AST) -> bool:
     """Whether it is a class or a function with a name."""
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    return isinstance(node, _DEFINITIONS)
 
 
 def does_nothing(node: ast.AST) -> bool:
@@ -301,16 +333,21 @@ def dotted(node: ast.AST | None) -> str | None:
     return None
 
 
-def text(node: Any) -> str:
-    """Write out a syntax tree, or a list of them, without positions, docstrings, annotations and empty fields.
+def text(node: Any, annotations: bool = False) -> str:
+    """Write out a syntax tree, or a list of them, without positions, docstrings and empty fields.
+
+    Annotations are left out except where a decorator or a base class may read them, as in a dataclass.
 
     Not ast.dump, whose output differs between versions of Python: a new interpreter should not retrain a study.
     """
     if isinstance(node, list):
-        return f"[{','.join(text(item) for item in node if not does_nothing(item))}]"
+        return f"[{','.join(text(item, annotations) for item in node if not does_nothing(item))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = [(name, text(value)) for name, value in ast.iter_fields(node) if name not in _NO_MEANING]
+    if isinstance(node, _DEFINITIONS):
+        annotations = bool(node.decorator_list or getattr(node, "bases", None) or getattr(node, "keywords", None))
+    without = _NO_MEANING if annotations else (*_NO_MEANING, *_ANNOTATIONS)
+    fields = [(name, text(value, annotations)) for name, value in ast.iter_fields(node) if name not in without]
     return f"{type(node).__name__}({','.join(f'{name}={value}' for name, value in fields if value not in _EMPTY)})"
 
 
@@ -332,23 +369,42 @@ def _defined_by(statement: ast.stmt) -> set[str]:
     """Return the names that a statement at the top of a module defines."""
     nodes = list(_outside_definitions(statement))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return names | {
-        node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
+    return names | {node.name for node in nodes if isinstance(node, _DEFINITIONS)}
+
+
+def _acts(statement: ast.stmt, own: set[str]) -> bool:
+    """Whether a statement at the top may do more on import than define names; `own` are names of the project."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return False
+    if isinstance(statement, _DEFINITIONS):
+        callers: list[ast.AST] = [*statement.decorator_list]
+    elif isinstance(statement, _ASSIGNMENTS):
+        nodes = list(ast.walk(statement))
+        if any(isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store) for node in nodes):
+            return True
+        callers = [node.func for node in nodes if isinstance(node, ast.Call)]
+    else:
+        return True
+    return any(isinstance(node, ast.Name) and node.id in own for caller in callers for node in ast.walk(caller))
 
 
 def _is_for_tools(statement: ast.stmt) -> bool:
     """Whether it does nothing when the module is imported: `if TYPE_CHECKING:`, `if __name__ == "__main__":`."""
     if not isinstance(statement, ast.If):
         return does_nothing(statement)
-    names = {node.id for node in ast.walk(statement.test) if isinstance(node, ast.Name)}
-    return not names.isdisjoint({"TYPE_CHECKING", "__name__"})
+    test = ast.unparse(statement.test)
+    return not statement.orelse and test in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def _string(node: ast.AST) -> str:
-    """Return the string that an expression writes out, or the end of the path that it joins, "/a/k.csv"; else ""."""
+    """Return the string that an expression writes out, or the end of the path that it joins, "/a/k.csv"; else "".
+
+    A value that is formatted into it is "*".
+    """
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_string(part) or "*" for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and (end := _string(node.right)):
         return f"{_string(node.left)}/{end}"
     if isinstance(node, ast.Call) and len(node.args) > 1:  # os.path.join(folder, "a", "k.csv")
@@ -356,7 +412,7 @@ def _string(node: ast.AST) -> str:
     return ""
 
 
-def _imports(nodes: Iterator[ast.AST], package: str) -> Imports:
+def _imports(nodes: Iterable[ast.AST], package: str) -> Imports:
     imports: Imports = {}
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom):

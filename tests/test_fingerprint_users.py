@@ -61,6 +61,9 @@ DATA = {
     "by a default": ("np.loadtxt(file)", "d.csv", True),
     "by a formatted name": ('np.loadtxt(HERE / f"k{dim}.csv")', "k36.csv", True),
     "by a sum": ('np.loadtxt(str(dim) + ".csv")', "36.csv", True),
+    "by a formatted path": ('open(f"{Path(__file__).parent}/data/t_{dim}.csv")', "data/t_36.csv", True),
+    "by a formatted path beside it": ('open(f"{HERE}/t_{dim}.csv")', "t_36.csv", True),
+    "by a formatted folder": ('open(f"data_{dim}/t.csv")', "data_36/t.csv", True),
     "by a list of all": ("os.listdir(Path(__file__).parent)", "k.csv", True),
     "a slash": ('"a/b".split("/")', "c/k.csv", False),
     "another file": ('np.loadtxt(HERE / "k.csv")', "l.csv", False),
@@ -86,20 +89,13 @@ CODE = {
     "a constant with a name": ({"mine.py": mine("np.loadtxt(FILE)", top='FILE = "k.csv"'), "k.csv": "2"}, True),
     "read on import": ({"mine.py": mine(top='K = float(open("k.txt").read())', result="K * x"), "k.txt": "2"}, True),
     "read in another module": (
-        {"mine.py": mine(top="from other import K"), "other.py": 'K = open("k.txt").read()\n', "k.txt": "2"},
-        False,  # nothing mentions K
-    ),
-    "read in another module that is used": (
-        {
-            "mine.py": mine(top="from other import K", result="K * x"),
-            "other.py": 'K = open("k.txt").read()\n',
-            "k.txt": "2",
-        },
+        {"mine.py": mine(top="import other"), "other.py": 'K = open("k.txt").read()\n', "k.txt": "2"},
         True,
     ),
     "named in a docstring": ({"mine.py": mine().replace("Module):", 'Module):\n    """k.csv"""'), "k.csv": "2"}, False),
     "another name for a function": ({"mine.py": mine(top=TWO + "\nK = two\n", result="K(x)")}, True),
-    "a name looked up by text": ({"mine.py": mine('globals()["t" + "wo"]', top=TWO)}, True),
+    "a name looked up by text": ({"mine.py": mine('getattr(sys.modules[__name__], "t" + "wo")', top=TWO)}, True),
+    "a module looked up by text": ({"mine.py": mine('sys.modules["other"].two'), "other.py": TWO}, True),
     "a module looked into by text": (
         {"mine.py": mine('getattr(other, "t" + "wo")', top="import other"), "other.py": TWO},
         True,
@@ -138,7 +134,31 @@ CODE = {
         },
         False,
     ),
-    "another function": ({"mine.py": mine(result="other.one(x)", top="import other"), "other.py": TWO}, False),
+    "another function": ({"mine.py": mine(result="other.one(x)", top="import other"), "other.py": TWO}, True),
+    "a module imported for what it does": ({"mine.py": mine(top="import other"), "other.py": "torch.set(2)\n"}, True),
+    "its package": (
+        {"mine.py": mine(top="import pack.two"), "pack/two.py": TWO, "pack/__init__.py": "torch.set(2)\n"},
+        True,
+    ),
+    "a module imported for what it does in a function": (
+        {"mine.py": mine(top="def two():\n    import pack.two"), "pack/__init__.py": "", "pack/two.py": TWO},
+        True,
+    ),
+    "a subclass that registers itself": (
+        {
+            "mine.py": mine("other.Base.known[-1]()", top="import other"),
+            "other.py": """
+class Base:
+    known = []
+    def __init_subclass__(cls):
+        Base.known.append(cls)
+
+class Two(Base):
+    K = 2
+""",
+        },
+        True,
+    ),
     "a class by its path": ({"mine.py": mine('"other:Two"'), "other.py": "class Two:\n    K = 2\n"}, True),
     "an entry of a table that is not chosen": (  # a user's code is not evaluated: all that it mentions counts
         {"mine.py": mine('TABLE["one"]', top=TWO + "\nTABLE = {'one': one, 'two': two}\n")},

@@ -258,12 +258,12 @@ class SAFMN(nn.Module):
         modulation: bool = True,
     ) -> None:
         super().__init__()
-        make_norm = NORMS[norm] if norm in NORMS else switches.custom(norm, "norm", NORMS)
-        make_mixer = MIXERS[mixer] if mixer in MIXERS else switches.custom(mixer, "mixer", MIXERS)
+        make_norm = NORMS[norm] if norm in NORMS else switches.custom(norm, "norm", NORMS.keys())
+        make_mixer = MIXERS[mixer] if mixer in MIXERS else switches.custom(mixer, "mixer", MIXERS.keys())
         make_channel_mixer = (
             CHANNEL_MIXERS[channel_mixer]
             if channel_mixer in CHANNEL_MIXERS
-            else switches.custom(channel_mixer, "channel_mixer", CHANNEL_MIXERS)
+            else switches.custom(channel_mixer, "channel_mixer", CHANNEL_MIXERS.keys())
         )
         make_block = BLOCKS[mixer != "none", channel_mixer != "none"]
 
