@@ -22,6 +22,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +142,19 @@ class Walk:
                 waiting.append(Piece(module, ON_IMPORT))
                 waiting += self._uses(piece)
                 waiting += self._imported(module) if piece.name in (ON_IMPORT, WHOLE) else ()
-                waiting += self._skipped.pop(_top(module), set())
+                waiting += self._skipped.pop(syntax.top(module.name), set())
 
     def _counts(self, piece: Piece) -> bool:
         module = piece.module
         if module.name in self._apart:
             return False
-        if self._library.is_own(module.name) or _top(module) in self._packages:
+        if self._library.is_own(module.name) or syntax.top(module.name) in self._packages:
             return True
         if not module.uses_torch:
-            self._skipped.setdefault(_top(module), set()).add(piece)
+            self._skipped.setdefault(syntax.top(module.name), set()).add(piece)
             self._done.discard(piece)
             return False
-        self._packages.add(_top(module))
+        self._packages.add(syntax.top(module.name))
         return True
 
     def _uses(self, piece: Piece) -> list[Piece]:
@@ -161,8 +162,8 @@ class Walk:
         module, name = piece
         entries = self._chosen(piece)
         if entries is None:
-            mentions = _mentions(module, name)
             self.pieces[f"{module.name}.{name}"] = _text(module, name)
+            mentions = _mentions(module, name)
         else:
             mentions = Mentions()
             for key, value in entries.items():
@@ -181,7 +182,8 @@ class Walk:
 
         Not in those that the project's imports, of which nearly all would count for each network.
         """
-        loaded = {module.name, *(module.loads if self._is_users(module) else ())}
+        imports = _mentions(module, WHOLE).imports if self._is_users(module) else {}
+        loaded = {module.name, *(f"{origin}.{name}" for origins in imports.values() for origin, name in origins)}
         names = {name.rsplit(".", up)[0] for name in loaded for up in range(name.count(".") + 1)}
         others = (self._library.module(name) for name in names if self._library.is_own(name))
         return [Piece(other, ON_IMPORT) for other in others if other]
@@ -228,13 +230,13 @@ class Walk:
         if not (pieces or is_dynamic or name in module.imports):
             raise UserError(f"{problem}: {module.file} has no {name}")
         if not self._library.is_own(module_name):
-            self._packages.add(_top(module))
+            self._packages.add(syntax.top(module.name))
         return pieces or [Piece(module, WHOLE)]
 
     # --- Strings in a user's code: modules, classes and files that they name ---
 
     def _is_users(self, module: Module) -> bool:
-        return _top(module) != syntax.PROJECT and self._library.is_own(module.name)
+        return syntax.top(module.name) != syntax.PROJECT and self._library.is_own(module.name)
 
     def _uses_by_text(self, module: Module, mentions: Mentions) -> list[Piece]:
         calls = {path.rpartition(".")[2] for path in mentions.paths}
@@ -259,15 +261,15 @@ class Walk:
         files = {file for file in beside if everything and file.suffix not in _VARIANTS}
         for text in texts:
             path = text.strip("/")
-            if not path.strip("./") or not text.isprintable() or len(text.encode()) > _MAX_NAME:
+            if not path.strip("*./") or not text.isprintable() or len(text.encode()) > _MAX_NAME:
                 continue
             end = path.rpartition("/")[2].rpartition("*")[2]
             files |= {file for file in beside if "." in end and file.name.endswith(end)}
             places = [folder / path]
             if "/" in text and "*" in text:
                 inner = path.lstrip("*/").partition("*")[0].rpartition("/")[0]
-                found = (folder / inner).rglob("*") if inner else folder.glob(path)
-                files |= {file for file in found if file.is_file()}
+                places += [folder / found for found in glob(path, root_dir=folder, recursive=True)]
+                places += (folder / inner).rglob("*") if inner.strip("./") else ()
             elif "/" in text:
                 files |= {file for file in places[0].rglob("*") if file.is_file()} if places[0].is_dir() else set()
                 places += [Path(text), Path.cwd() / path, folder.parent / path]
@@ -290,13 +292,9 @@ def _mentions(module: Module, name: str) -> Mentions:
     return mentions
 
 
-def _top(module: Module) -> str:
-    return module.name.partition(".")[0]
-
-
 def _defaults(module: Module, name: str) -> dict[str, Any]:
     """Return the defaults of a function's or a constructor's arguments, if they are literals."""
-    definition = next((node for node in reversed(module.pieces[name]) if syntax.is_definition(node)), None)
+    definition = next((node for node in reversed(module.pieces[name]) if isinstance(node, syntax.DEFINITIONS)), None)
     body = definition.body if isinstance(definition, ast.ClassDef) else [definition]
     functions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name in ("__init__", name)]
     defaults: dict[str, Any] = {}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +22,13 @@ ON_IMPORT = ""
 _ANNOTATIONS = ("annotation", "returns", "type_params")
 _NO_MEANING = ("ctx", "kind", "type_comment")
 _EMPTY = ("None", "[]")
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 Imports = dict[str, list[tuple[str, str | None]]]
 """Name -> (module, attribute or None for the module itself); several where conditions decide.
 
-The modules of `from module import *` are under "*".
+The modules of `from module import *` are under "*", and `a.b` of `import a.b` also under "a.b".
 """
 
 
@@ -92,23 +90,10 @@ class Module:
         for node in self.tree.body:
             for name in _defined_by(node):
                 pieces.setdefault(name, []).append(node)
-        own = {*pieces, *(name for name, origins in self.imports.items() if _top(origins[0][0]) == PROJECT)}
-        for node in statements:
-            acts = _top(self.name) == PROJECT and _acts(node, own)
-            if acts or not (_defined_by(node) or isinstance(node, ast.Import | ast.ImportFrom)):
-                pieces[ON_IMPORT].append(node)
+        own = {name for name, origins in self.imports.items() if top(origins[0][0]) == PROJECT}
+        own |= pieces.keys() if top(self.name) == PROJECT else set()
+        pieces[ON_IMPORT] = [node for node in statements if _acts(node, own)]
         return pieces
-
-    @cached_property
-    def loads(self) -> set[str]:
-        """The modules that it imports: `a.b` for `import a.b`; both `a` and `a.b` for `from a import b`."""
-        nodes = [node for statement in self.pieces[WHOLE] for node in ast.walk(statement)]
-        origins = [*chain(*_imports(nodes, self.package).values())]
-        return {
-            *(alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names),
-            *(origin for origin, _ in origins),
-            *(f"{origin}.{name}" for origin, name in origins if name),
-        }
 
     @cached_property
     def imports(self) -> Imports:
@@ -119,7 +104,7 @@ class Module:
     def uses_torch(self) -> bool:
         """Whether it imports torch anywhere, so that it may define layers."""
         imports = _imports(ast.walk(self.tree), self.package)
-        return any(_top(origin) == "torch" for origins in imports.values() for origin, _ in origins)
+        return any(top(origin) == "torch" for origins in imports.values() for origin, _ in origins)
 
     @cached_property
     def tables(self) -> dict[str, dict[Any, ast.expr]]:
@@ -142,21 +127,16 @@ class Module:
         `key in table` and `table.keys()` use no entry.
         """
         lookups: dict[str, list[ast.expr]] = {}
-        harmless: set[ast.AST] = set()
-        others: list[ast.Name] = []
+        keys: dict[ast.AST, list[ast.expr]] = {}  # of the use of a table
         for node in ast.walk(self.tree):  # a parent before its children
-            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in self.tables:
-                lookups.setdefault(node.value.id, []).append(node.slice)
-                harmless.add(node.value)
+            if isinstance(node, ast.Subscript):
+                keys[node.value] = [node.slice]
             elif isinstance(node, ast.Attribute) and node.attr == "keys":
-                harmless.add(node.value)
+                keys[node.value] = []
             elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
-                harmless.add(node.comparators[0])
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node not in harmless:
-                others.append(node)
-        for node in others:
-            if node.id in self.tables:
-                lookups.setdefault(node.id, []).append(node)
+                keys[node.comparators[0]] = []
+            elif isinstance(node, ast.Name) and node.id in self.tables and isinstance(node.ctx, ast.Load):
+                lookups.setdefault(node.id, []).extend(keys.get(node, [node]))
         return lookups
 
 
@@ -196,9 +176,9 @@ class Library:
 
     def is_own(self, name: str) -> bool:
         """Whether a module is the project's or the user's own: neither installed nor a part of Python."""
-        if _top(name) == PROJECT:
+        if top(name) == PROJECT:
             return True
-        file = None if is_fixed(name) else self.file(_top(name)) or self.file(name)
+        file = None if is_fixed(name) else self.file(top(name)) or self.file(name)
         return file is not None and not _is_installed(file)
 
     def file(self, name: str) -> Path | None:
@@ -227,7 +207,7 @@ class Library:
         if piece.name != WHOLE:
             return [piece]
         pieces = self._in_module(module, name) or self._imported(f"{module.name}.{name}", None)
-        return pieces or ([] if _top(module.name) == PROJECT else [piece])  # such as `module.__dict__`
+        return pieces or ([] if top(module.name) == PROJECT else [piece])  # such as `module.__dict__`
 
     def _in_module(self, module: Module, name: str, seen: frozenset[tuple[str, str]] = frozenset()) -> list[Piece]:
         if (module.name, name) in seen:
@@ -253,7 +233,7 @@ class Library:
         return pieces or (self._imported(f"{origin}.{attribute}", None) if module.is_package else [])
 
     def _find(self, name: str) -> Path | None:
-        if _top(name) == PROJECT:
+        if top(name) == PROJECT:
             stem = Path(__file__).resolve().parent.joinpath(*name.split(".")[1:])
             files = (stem / "__init__.py", stem.parent / f"{stem.name}.py")
             return next((file for file in files if file.is_file()), None)
@@ -280,7 +260,7 @@ class Library:
 
 def is_fixed(module: str) -> bool:
     """Whether a module is Python's or torch's: their versions are recorded instead of their code."""
-    return _top(module) == "torch" or _top(module) in sys.stdlib_module_names
+    return top(module) == "torch" or top(module) in sys.stdlib_module_names
 
 
 def version(file: Path) -> tuple[int, int]:
@@ -305,16 +285,12 @@ def _is_installed(file: Path) -> bool:
     return path.is_relative_to(_STANDARD_LIBRARY) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
 
 
-def _top(module: str) -> str:
+def top(module: str) -> str:
+    """Return the first part of a dotted name."""
     return module.partition(".")[0]
 
 
 # --- Syntax trees ----------------------------------------------------------------------------------------------------
-
-
-def is_definition(node: ast.AST) -> bool:
-    """Whether it is a class or a function with a name."""
-    return isinstance(node, _DEFINITIONS)
 
 
 def does_nothing(node: ast.AST) -> bool:
@@ -344,7 +320,7 @@ def text(node: Any, annotations: bool = False) -> str:
         return f"[{','.join(text(item, annotations) for item in node if not does_nothing(item))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, _DEFINITIONS):
+    if isinstance(node, DEFINITIONS):
         annotations = bool(node.decorator_list or getattr(node, "bases", None) or getattr(node, "keywords", None))
     without = _NO_MEANING if annotations else (*_NO_MEANING, *_ANNOTATIONS)
     fields = [(name, text(value, annotations)) for name, value in ast.iter_fields(node) if name not in without]
@@ -360,7 +336,7 @@ def _children(node: ast.AST, without: tuple[str, ...] = ()) -> Iterator[ast.AST]
 def _outside_definitions(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes of a tree, without those inside functions and classes."""
     yield node
-    if not is_definition(node):
+    if not isinstance(node, DEFINITIONS):
         for child in _children(node):
             yield from _outside_definitions(child)
 
@@ -369,23 +345,21 @@ def _defined_by(statement: ast.stmt) -> set[str]:
     """Return the names that a statement at the top of a module defines."""
     nodes = list(_outside_definitions(statement))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return names | {node.name for node in nodes if isinstance(node, _DEFINITIONS)}
+    return names | {node.name for node in nodes if isinstance(node, DEFINITIONS)}
 
 
 def _acts(statement: ast.stmt, own: set[str]) -> bool:
     """Whether a statement at the top may do more on import than define names; `own` are names of the project."""
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return False
-    if isinstance(statement, _DEFINITIONS):
-        callers: list[ast.AST] = [*statement.decorator_list]
-    elif isinstance(statement, _ASSIGNMENTS):
+    if isinstance(statement, DEFINITIONS):
+        called: list[ast.expr] = statement.decorator_list
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
         nodes = list(ast.walk(statement))
         if any(isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store) for node in nodes):
             return True
-        callers = [node.func for node in nodes if isinstance(node, ast.Call)]
+        called = [node.func for node in nodes if isinstance(node, ast.Call)]
     else:
-        return True
-    return any(isinstance(node, ast.Name) and node.id in own for caller in callers for node in ast.walk(caller))
+        return not isinstance(statement, ast.Import | ast.ImportFrom)
+    return any(isinstance(node, ast.Name) and node.id in own for part in called for node in ast.walk(part))
 
 
 def _is_for_tools(statement: ast.stmt) -> bool:
@@ -423,8 +397,10 @@ def _imports(nodes: Iterable[ast.AST], package: str) -> Imports:
 def _add_import(imports: Imports, node: ast.Import | ast.ImportFrom, package: str) -> None:
     if isinstance(node, ast.Import):
         for alias in node.names:
-            name = alias.asname or _top(alias.name)
+            name = alias.asname or top(alias.name)
             imports.setdefault(name, []).append((alias.name if alias.asname else name, None))
+            if name != alias.name:
+                imports.setdefault(alias.name, []).append((alias.name, None))
         return
     origin = node.module or ""
     if node.level:

@@ -83,7 +83,8 @@ CASES: dict[str, tuple[dict[str, str], bool]] = {
 def test_what_counts(tmp_path, monkeypatch, case):
     files, counts = CASES[case]
     monkeypatch.setattr(syntax, "__file__", str(tmp_path / "syntax.py"))
-    for name, text in {"__init__.py": "", **files}.items():
+    (tmp_path / "__init__.py").touch()
+    for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     before = fingerprint.network("safmn.net:Net", {})
