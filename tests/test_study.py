@@ -1,6 +1,7 @@
 """Studies and variants: what is accepted, what each mistake is answered with, and what a run's specification holds."""
 
 import copy
+import datetime
 import itertools
 import json
 import os
@@ -179,7 +180,7 @@ def test_a_pipe(tmp_path):
         ("name", "mini\n", ("name", "mini\\n")),
         ("name", 3, ("name", "string")),
         ("nam", "x", ("nam",)),
-        ("scales", [], ("scales",)),
+        ("scales", [], ("scales: should have at least 1 item, not 0",)),
         ("scales", [5], ("scales.0",)),
         ("scales", [4, 4.0], ("scales",)),
         ("scales", [True], ("scales.0",)),
@@ -217,6 +218,10 @@ def test_a_pipe(tmp_path):
         ("training.learning_rate", 1e-6, ("training", "minimum_learning_rate", "above learning_rate")),
         ("training.betas", [0.9, 1], ("training.betas.1",)),
         ("training.betas", [0.9], ("training.betas",)),
+        ("training.betas", [0.9, 0.9, 0.9], ("training.betas: should have at most 2 items, not 3",)),
+        ("name", datetime.date(2024, 1, 1), ("name: datetime.date(2024, 1, 1) is neither text nor a number: put it",)),
+        ("description", {"a set"}, ("description: {'a set'} is neither",)),
+        ("data.root", b"x", ("data.root: b'x' is neither",)),
         ("training.ema", 1, ("training.ema",)),
         ("training.precision", "fp16", ("training.precision",)),
         ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
@@ -393,7 +398,7 @@ def test_overrides_of_snakemake():
         "seeds": 3,
     }
     before = copy.deepcopy(config)
-    study = Study.from_snakemake(config, ["a.yaml", "b.yaml"])
+    study = Study.from_snakemake(config, ["a.yaml", "b.yaml"], {})
     assert config == before
     assert study.data.root == "/data"
     assert (study.training.iterations, study.training.validate_every) == (20, 20)
@@ -401,6 +406,13 @@ def test_overrides_of_snakemake():
     assert study.networks == []
     assert study.scales == (2, 4)
     assert study.seeds == (3,)
+
+
+@pytest.mark.parametrize("given", [{"iterations": 20}, {"training": {"iterations": 20}}])
+def test_fewer_iterations_are_validated_at_their_end(given):
+    training = MINIMAL["training"] | given.get("training", {})
+    study = Study.from_snakemake(MINIMAL | given | {"training": training}, [], given)
+    assert (study.training.iterations, study.training.validate_every) == (20, 20)
 
 
 @pytest.mark.parametrize(
@@ -415,12 +427,13 @@ def test_overrides_of_snakemake():
         ({"when": {1, 2}}, "plain data"),
         ({"training": 3, "iterations": 5}, "training"),
         ({"data": [], "data_root": "x"}, "data"),
+        ({"training": MINIMAL["training"] | {"validate_every": 101}, "data_root": "x"}, "above iterations"),
     ],
     ids=itertools.count(),
 )
 def test_overrides_that_are_refused(changes, words):
     with pytest.raises(UserError, match=words) as caught:
-        Study.from_snakemake({**MINIMAL, **changes}, ["a.yaml"])
+        Study.from_snakemake({**MINIMAL, **changes}, ["a.yaml"], {})
     assert str(caught.value).startswith("a.yaml: ")
 
 

@@ -22,7 +22,9 @@ from safmn.study import Study
 try:
     paths.enter_project(workflow.main_snakefile)
     study = Study.from_snakemake(
-        config, workflow.overwrite_configfiles or workflow.configfiles
+        config,
+        workflow.overwrite_configfiles or workflow.configfiles,
+        workflow.config_settings.config,
     )
     jobs = Jobs(study)
 except UserError as error:
