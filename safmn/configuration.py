@@ -118,11 +118,11 @@ def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -
     try:
         return model.model_validate_json(json.dumps(plain))
     except ValidationError as error:
-        problems = [(_path(problem, plain), _problem(problem)) for problem in error.errors(include_url=False)]
+        problems = [(_path(problem, plain), problem) for problem in error.errors(include_url=False)]
     # The deepest one: of the alternatives that a key has, it belongs to the one that was meant.
     deepest = max((path for path, _ in problems), key=len)
-    reasons = dict.fromkeys(reason for path, reason in problems if path == deepest)
-    raise _wrong(where, (*filter(None, [key]), *deepest), " or ".join(reasons))
+    reasons = _reasons([problem for path, problem in problems if path == deepest])
+    raise _wrong(where, (*filter(None, [key]), *deepest), reasons)
 
 
 def as_plain(section: Section, only_given: bool = False) -> dict[str, Any]:
@@ -142,16 +142,21 @@ def _path(problem: ErrorDetails, content: Any) -> tuple[str | int, ...]:
     return (*path, problem["loc"][-1]) if problem["type"] == "missing" else tuple(path)
 
 
-def _problem(problem: ErrorDetails) -> str:
-    if problem["type"] == "missing":
+def _reasons(problems: list[ErrorDetails]) -> str:
+    """Return what is wrong with one value, of which each of several alternatives was tried."""
+    first = problems[0]
+    if first["type"] == "missing":
         return "is required"
-    if problem["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden":
         return "is not a known key; config/README.md lists them"
-    said = re.sub("^(Value error, |Input |String )", "", problem["msg"])
-    if problem["type"] == "value_error":
-        return said
-    value = repr(problem["input"])
-    return f"{said}, not {value if len(value) < 100 else value[:100] + '...'}"
+    for problem in problems:
+        if problem["type"] == "value_error":  # of our own validators, which name the value
+            return problem["msg"].removeprefix("Value error, ")
+    reasons = (re.sub("^(Input|String) should ", "", problem["msg"]) for problem in problems)
+    text = f"should {' or '.join(reasons)}".replace(" or be ", " or ")
+    text = text.replace("a valid array", "a list").replace("an object", "a mapping of keys to values")
+    value = repr(first["input"])
+    return f"{text}, not {value if len(value) < 100 else value[:100] + '...'}"
 
 
 def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError:

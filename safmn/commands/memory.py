@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
-
     settings: dict[str, Any] = {
         "scale": args.scale,
         "height": args.height,
@@ -90,8 +89,8 @@ def _training(args: argparse.Namespace, name: str) -> dict[str, Any]:
         data = {"train": ["DIV2K"], "validation": ["DIV2K_val"], "test": []}
         content = {"name": "paper", "description": "", "scales": [4], "seeds": [0], "data": data, "training": paper}
         settings = Study.from_content(content, "safmn memory").specification(Run(name, args.scale, 0))["training"]
-    given = {key: getattr(args, key) for key in ("batch", "patch")}
-    return {**settings, **{key: value for key, value in given.items() if value is not None}}
+    chosen = {key: value for key in ("batch", "patch") if (value := getattr(args, key)) is not None}
+    return {**settings, **chosen}
 
 
 def _print(record: dict[str, Any]) -> None:

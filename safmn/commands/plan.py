@@ -1,7 +1,10 @@
 """`safmn plan`: hours, memory and disk that a study needs."""
 
 import argparse
+import textwrap
 from typing import Any
+
+from safmn.commands import output
 
 HELP = """Estimate the hours, memory and disk that a study needs, from a short calibration on this device: real
 training steps, a validation and an evaluation of each network (variants that share a network share the measurement).
@@ -39,7 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Calibrate, write and print the plan."""
-    import json
     import math
     from pathlib import Path
 
@@ -65,67 +67,60 @@ def run(args: argparse.Namespace) -> None:
     out = Path(args.out) if args.out else study.results / layout.PLAN
     write_json(out, record)
     if args.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        output.print_json(record)
     else:
         _print(record)
         print(f"written: {out}")
 
 
 def _print(record: dict[str, Any]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from safmn.planning.screen import console
     from safmn.planning.wallclock import spoken, with_days
 
-    screen = console()
-    provenance, totals, disk = record["provenance"], record["totals"], record["disk"]
-    where = provenance.get("gpu") or f"CPU ({provenance['cpu']}, {provenance['threads']} threads a job)"
+    totals = record["totals"]
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for each in record["runs"]:
-        runs.setdefault((each["variant"], each["scale"]), []).append(each)
-    if record["networks"]:
-        table = Table(box=box.SIMPLE_HEAD, title=f"{record['study']} on {where}", title_justify="left")
-        table.add_column("network", overflow="fold", min_width=17)
-        right = "scale|runs|a step|IQR|patches timed|training|validation|evaluation|in all|memory MiB"
-        for heading in right.split("|"):
-            table.add_column(heading, justify="right", no_wrap=True)
+    for run in record["runs"]:
+        runs.setdefault((run["variant"], run["scale"]), []).append(run)
+    rows = []
     for network in record["networks"]:
         step = network["step"]
-        members = [each for name in network["variants"] for each in runs[name, network["scale"]]]
-        one = members[0]
+        members = [run for name in network["variants"] for run in runs[name, network["scale"]]]
         fits = "  TOO LARGE" if network["fits_memory"] is False else ""
-        table.add_row(
-            ", ".join(network["variants"]),
-            f"x{network['scale']}",
-            str(network["runs"]),
-            spoken(step["seconds"]),
-            f"{100 * step['timing']['spread']:.0f} %",
-            f"{step['measured_batch']} of {step['batch']}",
-            *(spoken(one[f"{part}_seconds"]) for part in ("training", "validation", "evaluation")),
-            spoken(sum(each["seconds"] for each in members)),
-            f"{network['memory']['peak'] / 2**20:,.0f}{fits}",
+        rows.append(
+            (
+                textwrap.fill(", ".join(network["variants"]), 40),
+                f"x{network['scale']}",
+                str(network["runs"]),
+                spoken(step["seconds"]),
+                f"{100 * step['timing']['spread']:.0f} %",
+                f"{step['measured_batch']} of {step['batch']}",
+                *(spoken(members[0][f"{part}_seconds"]) for part in ("training", "validation", "evaluation")),
+                spoken(sum(run["seconds"] for run in members)),
+                f"{network['memory']['peak'] / 2**20:,.0f}{fits}",
+            )
         )
-    if record["networks"]:
-        screen.print(table)
+    print(f"{record['study']} on {output.device_name(record['provenance'])}")
+    if rows:
+        times = ("training", "validation", "evaluation", "in all")
+        right = ("scale", "runs", "a step", "IQR", "patches timed", *times, "memory MiB")
+        output.print_table(("network", *right), rows, right=right)
         parts = {"training": "training", "validation": "validation", "evaluation": "evaluation", "start": "starting"}
         hours = ", ".join(f"{word} {totals[f'{part}_seconds'] / 3600:,.2f}" for part, word in parts.items())
-        screen.print(
+        print(
             f"In all: {totals['runs']} runs, {totals['iterations']:,} iterations, "
             f"{totals['seconds'] / 3600:,.2f} device-hours ({hours}); the longest run "
             f"{with_days(totals['longest_run_seconds'])}"
         )
         count = totals["wall_clock_devices"]
-        screen.print(
+        print(
             f"Wall-clock on {count} such device{'s' * (count > 1)} with one job each: "
             f"{with_days(totals['wall_clock_seconds'])}"
         )
     else:
-        screen.print(f"{record['study']} trains nothing")
-    screen.print(f"Disk: {_disk(disk)}")
+        print(f"{record['study']} trains nothing")
+    print(f"Disk: {_disk(record['disk'])}")
     for title in ("measured", "assumed"):
         if record[title]:
-            screen.print(f"{title.capitalize()}: {'; '.join(record[title])}.")
+            print(f"{title.capitalize()}: {'; '.join(record[title])}.")
 
 
 def _disk(disk: dict[str, Any]) -> str:

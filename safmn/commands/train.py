@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, signals: _Signals) -> int:
     """Train; keep the reason of a failure in the run's folder."""
     from safmn import layout
-    from safmn.errors import UserError
+    from safmn.errors import UserError, as_line
     from safmn.files import write_text
 
     failure = args.out / layout.FAILURE
@@ -99,9 +99,8 @@ def _run(args: argparse.Namespace, signals: _Signals) -> int:
         status = _train(args, signals)
     except Exception as error:
         # For the tables, which say why a cell is missing. Snakemake deletes a failed job's outputs, but not this file.
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(UserError):
-            write_text(failure, reason.encode(errors="backslashreplace").decode() + "\n")
+            write_text(failure, f"{as_line(error)}\n")
         raise
     with contextlib.suppress(OSError):
         failure.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from safmn import networks
 from safmn.cost import rules
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
 CONVENTION = (
@@ -49,8 +49,6 @@ class Operation:
 
     Attributes:
         kind: torch's name, such as "aten::convolution".
-        module: path of the module that it runs in.
-        input: shape of its first tensor.
         output: shape of its result.
         weight: shape of a convolution's weight; else None.
         bias: whether it is a convolution with a bias.
@@ -60,8 +58,6 @@ class Operation:
     """
 
     kind: str
-    module: str
-    input: tuple[int, ...]
     output: tuple[int, ...]
     weight: tuple[int, ...] | None
     bias: bool
@@ -78,7 +74,6 @@ class Trace:
         network: the network's name.
         scale: its scale.
         input: shape of the input, 1 x C x H x W.
-        training: whether it ran in train mode.
         parameters: name -> shape of every parameter that the paper counts.
         operations: the counted ones, in order.
         uncounted: kind -> calls of what has a cost but no rule. It counts 0, so the totals are lower bounds.
@@ -89,7 +84,6 @@ class Trace:
     network: str
     scale: int
     input: tuple[int, ...]
-    training: bool
     parameters: dict[str, tuple[int, ...]]
     operations: tuple[Operation, ...]
     uncounted: dict[str, int]
@@ -209,7 +203,6 @@ def trace(
         network=name,
         scale=scale,
         input=shape,
-        training=training,
         parameters=counted,
         operations=tuple(recorder.operations),
         uncounted=dict(sorted(recorder.uncounted.items())),
@@ -316,13 +309,10 @@ class _Recorder(TorchDispatchMode):
 
     def _count(self, kind: str, flops: int, activations: int, arguments: dict[str, Any], output: Any) -> None:
         out = next(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
-        image = next((value for value in arguments.values() if isinstance(value, Tensor)), out)
         convolution = "transposed" in arguments
         self.operations.append(
             Operation(
                 kind=kind,
-                module=self.module,
-                input=tuple(image.shape),
                 output=tuple(out.shape),
                 weight=tuple(arguments["weight"].shape) if convolution else None,
                 bias=convolution and arguments["bias"] is not None,
@@ -373,8 +363,7 @@ def _reason(error: Exception, module: str) -> str:
         if _is_network_code(frame.f_code.co_filename)
     ]
     place = _place(module, lines[-1] if lines else None)
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{place}: {type(error).__name__}" + (f": {text}" if text else "")
+    return f"{place}: {as_line(error)}"
 
 
 def _is_network_code(file: str) -> bool:

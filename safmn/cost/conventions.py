@@ -24,15 +24,7 @@ from safmn.paper.published import PrintedCell as Cell
 
 @dataclass(frozen=True)
 class Alternative:
-    """The result of another way of counting.
-
-    Attributes:
-        value: the number, not scaled.
-        sentence: what was counted or printed differently.
-        rule: how value and published value are compared, see `verdicts.count`.
-        low: lower bound, for the rule "between".
-        high: upper bound, for the rule "between".
-    """
+    """Another way's number (not scaled), what it counts differently, and the rule and bounds of `verdicts.count`."""
 
     value: int
     sentence: str
@@ -77,11 +69,11 @@ def convention(column: str, *rows: tuple[int, str] | tuple[int, str, int]) -> Ca
 
 def explanations(traced: Trace, cell: Cell) -> list[dict[str, Any]]:
     """Return the other ways of counting one cell as plain data: `convention`, `value`, `sentence`, `rule`, bounds."""
-    covering = [convention for convention in CONVENTIONS if convention.covers(cell)]
     return [
-        {"convention": each.name}
-        | {key: value for key, value in asdict(each.compute(traced, cell)).items() if value is not None}
-        for each in covering
+        {"convention": way.name}
+        | {key: value for key, value in asdict(way.compute(traced, cell)).items() if value is not None}
+        for way in CONVENTIONS
+        if way.covers(cell)
     ]
 
 
@@ -97,8 +89,8 @@ def alternatives(traced: Trace, cells: Iterable[Cell]) -> dict[str, list[dict[st
         plain = verdicts.count(cell.printed, cell.unit, getattr(traced, cell.column))
         if plain.verdict == verdicts.CONTRADICTED:
             known = by_column.setdefault(cell.column, [])
-            known += [each for each in explanations(traced, cell) if each not in known]
-    return {column: found for column, found in by_column.items() if found}
+            known += [way for way in explanations(traced, cell) if way not in known]
+    return {column: ways for column, ways in by_column.items() if ways}
 
 
 # --- Counted differently ---------------------------------------------------------------------------------------------
@@ -116,7 +108,7 @@ def batch_norm_in_train_mode(traced: Trace, cell: Cell) -> Alternative:
 @convention("flops", (3, "AdaptiveMaxPool → AdaptiveAvgPool"))
 def average_pooling_not_counted(traced: Trace, cell: Cell) -> Alternative:
     """Count average pooling as 0, as fvcore does with max pooling."""
-    pooling = sum(each.flops for each in traced.operations if each.kind == "aten::adaptive_avg_pool2d")
+    pooling = sum(call.flops for call in traced.operations if call.kind == "aten::adaptive_avg_pool2d")
     text, value = _as_fvcore_prints(traced.flops - pooling)
     return Alternative(value, f"inferred: without the {pooling:,} FLOPs of average pooling fvcore prints {text}")
 
@@ -172,7 +164,7 @@ def weight_network_with_biases(traced: Trace, cell: Cell) -> Alternative:
 
     The filter bank, the only convolution without a bias, and the final mix are left out.
     """
-    value = sum(each.flops + prod(each.output) for each in traced.operations if each.bias)
+    value = sum(call.flops + prod(call.output) for call in traced.operations if call.bias)
     return Alternative(
         value, "inferred: the weight network only, without the filter bank, and one operation for each bias"
     )
@@ -202,7 +194,7 @@ def sparse(traced: Trace, cell: Cell) -> Alternative:
     return Alternative(
         value,
         f"sparse inference depends on the image: {low / 1e9:.2f} G with everything masked to {high / 1e9:.2f} G dense; "
-        f"the print is where {density:.0%} of the maskable work is done (not checked with the authors' masks)",
+        f"the published value has {density:.0%} of the maskable work done (not checked with the authors' masks)",
         rule="between",
         low=low,
         high=high,
@@ -211,8 +203,8 @@ def sparse(traced: Trace, cell: Cell) -> Alternative:
 
 def _flops_with_transposed_at_output(traced: Trace) -> int:
     return sum(
-        prod(each.weight) * each.output[0] * prod(each.output[2:]) if each.transposed and each.weight else each.flops
-        for each in traced.operations
+        prod(call.weight) * call.output[0] * prod(call.output[2:]) if call.transposed and call.weight else call.flops
+        for call in traced.operations
     )
 
 
@@ -225,7 +217,7 @@ def as_fvcore_prints(traced: Trace, cell: Cell) -> Alternative:
     """Round the text of fvcore's own table, which has at most three decimals and giga from 100 mega on."""
     text, value = _as_fvcore_prints(getattr(traced, cell.column))
     return Alternative(
-        value, f"{_shown(traced, cell)} is {text} in fvcore's own table, which the print rounds once more"
+        value, f"{_shown(traced, cell)} is {text} in fvcore's own table, which the paper rounds once more"
     )
 
 
@@ -259,7 +251,7 @@ def truncated(traced: Trace, cell: Cell) -> Alternative:
 @convention("activations", (4, "6"))
 def between_neighbours(traced: Trace, cell: Cell) -> Alternative:
     """Interpolate N = 6 from the table's own N = 4 and N = 8: activations are affine in the number of blocks."""
-    beside = {each.label: Decimal(each.printed) for each in published.printed(4) if each.column == cell.column}
+    beside = {row.label: Decimal(row.printed) for row in published.printed(4) if row.column == cell.column}
     half_way = (beside["4"] + beside["8"]) / 2
     return Alternative(
         int(half_way * UNITS[cell.unit]),

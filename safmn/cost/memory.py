@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from safmn import networks
 from safmn.device import description as devices
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks import acceleration
 from safmn.networks.safmn import LayerNorm2d
 from safmn.training.step import TrainStep
@@ -169,7 +169,7 @@ def measure(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        message = (str(error).splitlines() or [type(error).__name__])[0]
+        message = as_line(error)
     else:
         difference = 100.0 * (parts["peak"] - predicted) / predicted
         verdict = {"difference_percent": round(difference, 2), "flagged": abs(difference) > MAX_DIFFERENCE}

@@ -23,7 +23,7 @@ from safmn import networks
 from safmn.cost import memory, runtime
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks import ranges
 
 TITLES = {
@@ -81,7 +81,7 @@ def measure(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = runtime.first_line(error)
+        reason = as_line(error)
         raise UserError(f"out of memory with an LR image of {width}x{height} ({reason}): give a smaller one") from error
     whole = spent.pop(WHOLE)
     # A profiler without CUPTI, or without the right to use it, sees the host alone.

@@ -30,33 +30,33 @@ Rule = Callable[[dict[str, Any], Tensor], tuple[int, int]]
 
 def _product(operand: str, inner: Callable[[torch.Size], int] = lambda shape: shape[-1]) -> Rule:
     """Count, for each element of the output, as many products as `inner` returns for the operand's shape."""
-    return lambda given, out: (out.numel() * inner(given[operand].shape), out.numel())
+    return lambda args, out: (out.numel() * inner(args[operand].shape), out.numel())
 
 
 def _each(flops: int) -> Rule:
     """Count so many FLOPs for each element of the output, and no activations."""
-    return lambda given, out: (flops * out.numel(), 0)
+    return lambda args, out: (flops * out.numel(), 0)
 
 
 def _norm(with_weight: int, without: int) -> Rule:
-    return lambda given, out: (out.numel() * (without if given.get("weight") is None else with_weight), 0)
+    return lambda args, out: (out.numel() * (without if args.get("weight") is None else with_weight), 0)
 
 
-def _batch_norm(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
-    return (_norm(5, 4) if given.get("training") else _norm(2, 1))(given, out)
+def _batch_norm(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
+    return (_norm(5, 4) if args.get("training") else _norm(2, 1))(args, out)
 
 
-def _convolution(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+def _convolution(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
     """Count every weight once at each position: of the output, or of the input of a transposed convolution."""
-    image = given["input"]
-    positions = (image if given["transposed"] else out).shape[2:]
-    return image.shape[0] * given["weight"].numel() * prod(positions), out.numel()
+    image = args["input"]
+    positions = (image if args["transposed"] else out).shape[2:]
+    return image.shape[0] * args["weight"].numel() * prod(positions), out.numel()
 
 
-def _einsum(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+def _einsum(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
     """Count half of what numpy's best order of contractions costs, as fvcore does, but not rounded to four digits."""
-    shapes = [tensor.shape for tensor in given["tensors"]]
-    terms, result = _terms(given["equation"].replace(" ", ""), list(map(len, shapes)))
+    shapes = [tensor.shape for tensor in args["tensors"]]
+    terms, result = _terms(args["equation"].replace(" ", ""), list(map(len, shapes)))
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
         for letter, size in zip(term, shape, strict=True):
@@ -88,23 +88,23 @@ def _terms(equation: str, dimensions: list[int]) -> tuple[list[str], str]:
     return terms, result.replace("...", longest)
 
 
-def _bilinear(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+def _bilinear(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
     """Count every weight once for each pair of vectors, as fvcore counts linear layers."""
-    return given["input1"].shape[:-1].numel() * given["weight"].numel(), out.numel()
+    return args["input1"].shape[:-1].numel() * args["weight"].numel(), out.numel()
 
 
-def _attention(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+def _attention(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
     """Count N x L x S x E for the weights and N x L x S x Ev for the mix; a mask, causal or not, saves nothing."""
-    keys, rows = given["key"].shape[-2], out.shape[:-1].numel()
-    return rows * keys * (given["query"].shape[-1] + out.shape[-1]), rows * (keys + out.shape[-1])
+    keys, rows = args["key"].shape[-2], out.shape[:-1].numel()
+    return rows * keys * (args["query"].shape[-1] + out.shape[-1]), rows * (keys + out.shape[-1])
 
 
-def _recurrent(given: dict[str, Any], out: Tensor) -> tuple[int, int]:
+def _recurrent(args: dict[str, Any], out: Tensor) -> tuple[int, int]:
     """Count each weight once at every step of every sequence, as in the linear layers of the cells."""
-    sequence = given.get("input", given.get("data"))
+    sequence = args.get("input", args.get("data"))
     assert sequence is not None  # the schemas of torch's recurrent layers have one of the two
     steps = sequence.shape[:-1].numel()
-    weights = [tensor.shape for tensor in given["params"] if tensor.dim() == 2]
+    weights = [tensor.shape for tensor in args["params"] if tensor.dim() == 2]
     return steps * sum(map(prod, weights)), steps * sum(shape[0] for shape in weights)
 
 
@@ -142,7 +142,7 @@ RULES: dict[str, Rule] = {
     "group_norm": _norm(5, 4),
     "native_group_norm": _norm(5, 4),
     "instance_norm": _norm(5, 4),
-    "adaptive_avg_pool2d": lambda given, out: (given["self"].numel(), 0),
+    "adaptive_avg_pool2d": lambda args, out: (args["self"].numel(), 0),
     **dict.fromkeys(["grid_sampler", "grid_sampler_2d", "grid_sampler_3d"], _each(4)),
     **dict.fromkeys([f"upsample_nearest{n}d" for n in (1, 2, 3)], _each(1)),
     **dict.fromkeys([f"_upsample_nearest_exact{n}d" for n in (1, 2, 3)], _each(1)),
@@ -222,8 +222,8 @@ def count(
     if name in RULES:
         schema = getattr(function, "_schema", None)
         names = [argument.name for argument in schema.arguments] if schema else ("query", "key", "value")
-        given = dict(zip(names, arguments, strict=False)) | keywords
-        return *RULES[name](given, out), given
+        named = dict(zip(names, arguments, strict=False)) | keywords
+        return *RULES[name](named, out), named
     other = flop_registry[getattr(function, "overloadpacket", function)]
     return other(*arguments, **keywords, out_val=output) // 2, out.numel(), {}
 

@@ -33,7 +33,7 @@ from safmn import networks
 from safmn.cost import memory
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 
 REFERENCE = "safmn"
 AT = "at "  # begins the lines in which a timing process names the contestant that it works on
@@ -89,7 +89,7 @@ def _compiled(network: nn.Module, sample: Tensor) -> Forward:
     try:
         forward(sample)
     except Exception as error:  # a missing compiler raises many types of errors, and the other modes can still be timed
-        raise Unavailable(f"torch.compile failed: {first_line(error)}") from error
+        raise Unavailable(f"torch.compile failed: {as_line(error)}") from error
     return forward
 
 
@@ -258,19 +258,10 @@ def run_interleaved(
     failed: Mapping[str, str] = MappingProxyType({}),
     at: Callable[[str], None] = lambda key: None,
 ) -> dict[str, Record]:
-    """Run the interleaved protocol in this process.
+    """Run the interleaved protocol in this process; arguments as for `measure`.
 
-    Args:
-        names: the networks.
-        scale: 2, 3 or 4.
-        images: how many are timed.
-        rounds: in how many rounds the contestants take turns.
-        modes: keys of MODES; "eager" is always timed.
-        height: LR pixels.
-        width: LR pixels.
-        device: where; the present one by default.
-        failed: "network/mode" -> reason, of what failed in an earlier process and is left out.
-        at: is called with each "network/mode" that begins, so that it is known where a process died.
+    `failed` is "network/mode" -> reason, of what failed in an earlier process and is left out. `at` is called with each
+    "network/mode" that begins, so that it is known where a process died.
 
     Returns:
         "network/mode" -> record: `status` "timed" with the figures of `summary`, `warm_up` and the comparison with
@@ -324,7 +315,8 @@ def run_habit(
 ) -> Record:
     """Run the field's habit in this process: one pass over the images, first passes included, and the mean.
 
-    The device is synchronised nevertheless: otherwise the time would be that of the launches.
+    Arguments as for `run_interleaved`. The device is synchronised nevertheless: otherwise the time would be that of the
+    launches.
     """
     device = device or description.present()
     networks.info(name)
@@ -347,18 +339,13 @@ def _failure(key: str, error: Exception, device: description.Device, height: int
     """
     if is_out_of_memory(error):
         requested = {"height": height, "width": width}
-        return {"status": "out of memory", "requested_lr": requested, "message": first_line(error)}
+        return {"status": "out of memory", "requested_lr": requested, "message": as_line(error)}
     if key == f"{REFERENCE}/eager" or isinstance(error, UserError):
         raise error
-    reason = f"{type(error).__name__}: {first_line(error)}"
+    reason = as_line(error)
     if device.kind == "cuda":
         raise Failed(key, reason) from error
     return {"status": "unavailable", "reason": reason}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, at most 300 characters; its type where there is no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------

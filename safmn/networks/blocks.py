@@ -10,6 +10,8 @@ from safmn.errors import UserError
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB of DIV2K's 800 training images in [0, 1], which EDSR and its descendants subtract."""
 
+RGB_RANGE = 255.0
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -24,31 +26,30 @@ def check_side(image: Tensor, minimum: int, network: str) -> None:
 
 
 class RangeShift(nn.Module):
-    """The value range that EDSR's descendants compute in: [0, `rgb_range`] minus the mean colour of DIV2K.
+    """The value range that EDSR's descendants compute in: [0, 255] minus the mean colour of DIV2K.
 
     Plain arithmetic with a buffer: neither parameters nor operations that fvcore counts, as in the paper's counts.
     """
 
     mean: Tensor
 
-    def __init__(self, rgb_range: float = 255.0, mean: tuple[float, float, float] = DIV2K_MEAN) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.rgb_range = rgb_range
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(3, 1, 1))
 
     def enter(self, image: Tensor) -> Tensor:
         """Map N x 3 x H x W in [0, 1] to the network's range."""
-        return (image - self.mean) * self.rgb_range
+        return (image - self.mean) * RGB_RANGE
 
     def leave(self, image: Tensor) -> Tensor:
         """Map N x 3 x H x W in the network's range to [0, 1], not clamped."""
-        return image / self.rgb_range + self.mean
+        return image / RGB_RANGE + self.mean
 
 
-def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: float = 255.0) -> dict[str, Tensor]:
+def shift_from_convolutions(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Replace the authors' 1x1 convolutions `sub_mean` and `add_mean` by the buffer `{prefix}.mean` of a RangeShift.
 
-    The bias of `sub_mean` is minus the mean in units of `rgb_range`. A state without it gets DIV2K's mean; one that has
+    The bias of `sub_mean` is minus the mean in units of 0-255. A state without it gets DIV2K's mean; one that has
     the buffer already keeps it.
 
     Raises:
@@ -59,8 +60,8 @@ def shift_from_convolutions(state: dict[str, Tensor], prefix: str, rgb_range: fl
     biases = [state.pop(f"{side}_mean.bias", None) for side in ("sub", "add")]
     if any(w is not None and not torch.allclose(w.flatten().float(), torch.eye(3).flatten()) for w in weights):
         raise UserError("sub_mean.weight or add_mean.weight is not the identity: only a shift of the mean is supported")
-    mean = torch.tensor(DIV2K_MEAN) if biases[0] is None else -biases[0].float() / rgb_range
-    if biases[1] is not None and not torch.allclose(biases[1].float() / rgb_range, mean, atol=1e-4):
+    mean = torch.tensor(DIV2K_MEAN) if biases[0] is None else -biases[0].float() / RGB_RANGE
+    if biases[1] is not None and not torch.allclose(biases[1].float() / RGB_RANGE, mean, atol=1e-4):
         raise UserError("sub_mean.bias and add_mean.bias are not opposite: only a shift of the mean is supported")
     state.setdefault(f"{prefix}.mean", mean.view(3, 1, 1))
     return state

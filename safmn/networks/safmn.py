@@ -4,6 +4,8 @@ Sun et al., "Spatially-Adaptive Feature Modulation for Efficient Image Super-Res
 The baseline's parameters have the authors' names (`to_feat`, `feats.N.norm1`, `feats.N.safm.mfr`, `feats.N.safm.aggr`,
 `feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`): other tools open the files of this project, and the authors' files load.
 Faster forms of these modules for a CPU are in `safmn.networks.acceleration`.
+
+A table is looked up by a variable with the name and value of a switch of `SAFMN`: `safmn.fingerprint` relies on that.
 """
 
 from collections.abc import Callable

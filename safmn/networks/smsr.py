@@ -98,11 +98,6 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
-def kernel_sizes(module: nn.Module) -> list[int]:
-    """Return how many numbers each convolution kernel in `module` has."""
-    return [parameter.numel() for parameter in module.parameters() if parameter.ndim == 4]
-
-
 class SparseMaskBody(nn.Module):
     """Four 3x3 convolutions under a channel mask and a spatial mask, and a 1x1 convolution of all their outputs.
 
@@ -194,17 +189,6 @@ class SparseMaskBody(nn.Module):
             1, -1, 1, 1
         )
         return everywhere + pixels.scatter(sparse_kernel.flatten(1) @ torch.cat(sparse_outputs))
-
-    def multiply_adds(self, pixels: int, important: int) -> int:
-        """Return the multiply-adds of `sparse_form` if `important` of `pixels` pixels are important."""
-        total, dense_before, sparse_before = 0, CHANNELS, 0
-        for sparse in self.sparse_channels().sum(1).tolist():
-            dense = CHANNELS - sparse
-            total += 9 * dense_before * dense * pixels
-            total += 9 * (dense_before * sparse + sparse_before * CHANNELS) * important
-            dense_before, sparse_before = dense, sparse
-        sparse = int(self.sparse_channels().sum())
-        return total + CHANNELS * ((CHANNELS * LAYERS - sparse) * pixels + sparse * important)
 
 
 class SparseMaskModule(nn.Module):
@@ -298,26 +282,6 @@ class SMSR(nn.Module):
     def counted_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that #Params of Table 1 counts: all but the channel masks."""
         return (parameter for key, parameter in self.named_parameters() if not key.endswith("ch_mask"))
-
-    @torch.no_grad()
-    def sparse_multiply_adds(self, x: Tensor) -> int:
-        """Return the multiply-adds of the sparse form for an input, N x 3 x H x W: Table 1's #FLOPs of SMSR are such.
-
-        Convolutions only, those of the masks included; a transposed convolution at input resolution, as fvcore counts.
-        """
-        batch, _, height, width = x.shape
-        pixels = batch * height * width
-        quarter_pixels = batch * (height // 2) * (width // 2)
-        training = self.training
-        spatial_masks = self.eval().forward_with_masks(x)[1]
-        self.train(training)
-        total = pixels * sum(sum(kernel_sizes(part)) for part in (self.head, self.collect, self.tail))
-        for module, spatial in zip(children(self.body, SparseMaskModule), spatial_masks, strict=True):
-            first, second, up = kernel_sizes(module.spa_mask)
-            total += first * pixels + (second + up) * quarter_pixels
-            total += batch * sum(kernel_sizes(module.ca))
-            total += module.body.multiply_adds(pixels, int(spatial.sum()))
-        return total
 
     @staticmethod
     def convert_published(state: dict[str, Tensor], scale: int) -> dict[str, Tensor]:

@@ -6,22 +6,11 @@ Equal to the numpy definition to 1e-6 dB and 1e-8 SSIM.
 import torch
 from torch import Tensor
 
-from safmn.quality.colour import luma_batch
 from safmn.quality.metrics import C1, C2, PEAK, WINDOW, check_sizes, gaussian_taps
 
 
-def psnr_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Compute PSNR on Y in dB of two N x 3 x H x W batches in [0, 255]: N values, float64, inf where equal."""
-    return psnr_planes(luma_batch(sr), luma_batch(hr), border)
-
-
-def ssim_y(sr: Tensor, hr: Tensor, border: int) -> Tensor:
-    """Compute SSIM on Y of two N x 3 x H x W batches with values in [0, 255]: N values, float64."""
-    return ssim_planes(luma_batch(sr), luma_batch(hr), border)
-
-
 def psnr_planes(first: Tensor, second: Tensor, border: int = 0) -> Tensor:
-    """Compute PSNR in dB of each image of two batches N x ... x H x W, values in [0, 255]: N values, float64."""
+    """Compute PSNR in dB of each image of two N x ... x H x W batches in [0, 255]: N float64 values, inf if equal."""
     first, second = _crop(first, second, border, 1)
     error = (first - second).square_().flatten(1).mean(1)
     return 10.0 * torch.log10(PEAK**2 / error)

@@ -1,13 +1,13 @@
 """Why does my number differ from the published one? The same network measured under one deviation at a time.
 
-The deviations are those seen in public code. Each is an entry of SWITCHES, which changes fields of a Recipe. To add one
-is to add an entry and, if it needs a new value, a function to the table of that field.
+The deviations are those seen in public code. Each is an entry of SWITCHES: a Recipe that differs from the protocol. To
+add one is to add an entry.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -29,129 +29,6 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a cell is measured. The defaults are the protocol; the other values are the keys of a table below."""
-
-    lr: str = "files"  # LOW_RESOLUTION
-    crop: str = "lr"  # CROPS
-    weights: str = "given"  # or another file
-    ensemble: bool = False  # mean over the eight flips and rotations
-    rounding: str = "round"  # ROUNDINGS, of SR
-    plane: str = "y"  # PLANES
-    ssim_plane: str = ""  # PLANES, where SSIM is measured on another one
-    grey: str = "converted"  # or "as it is": an image of a single-channel file is measured in 0 to 255, not as Y
-    border: tuple[int, int] = (1, 0)  # (a, b): a x scale + b pixels are cropped
-    average: str = "images"  # or "error": PSNR of the mean squared error of all images
-    ssim: str = "gaussian"  # SSIMS
-    legacy: bool = False  # the older protocol on Y, see `safmn.quality.evaluation`
-
-
-@dataclass(frozen=True)
-class Switch:
-    """One deviation from the protocol.
-
-    Attributes:
-        name: short, unique.
-        what: what is done, and by whom.
-        change: fields of Recipe and their values.
-        metrics: the metrics that it can change.
-        channels: the networks that it applies to, by what they take.
-        grey_files: it changes something only where the benchmark has single-channel files.
-    """
-
-    name: str
-    what: str
-    change: Mapping[str, Any]
-    metrics: tuple[str, ...] = ("psnr", "ssim")
-    channels: tuple[str, ...] = ("RGB", "Y")
-    grey_files: bool = False
-
-
-SWITCHES = (
-    Switch("rgb", "RGB instead of Y (SSIM: mean of the three channels)", {"plane": "rgb"}, channels=("RGB",)),
-    Switch(
-        "y-opencv", "Y of OpenCV or Pillow, 0 to 255, instead of MATLAB's", {"plane": "y_opencv"}, channels=("RGB",)
-    ),
-    Switch("y-uint8", "Y of SR and HR rounded to uint8 before measuring", {"plane": "y_uint8"}),
-    Switch("lr-matlab", "LR made from HR by MATLAB's bicubic, not the LR files", {"lr": "matlab"}),
-    Switch("lr-matlab-clamped", "as lr-matlab, the border clamped instead of mirrored", {"lr": "matlab_clamped"}),
-    Switch("lr-matlab-once", "as lr-matlab, rounded once instead of after each pass", {"lr": "matlab_once"}),
-    Switch("lr-opencv", "LR by OpenCV's INTER_CUBIC, not antialiased", {"lr": "opencv"}),
-    Switch("lr-opencv-area", "LR by OpenCV's INTER_AREA", {"lr": "opencv_area"}),
-    Switch("lr-pillow", "LR by Pillow's BICUBIC", {"lr": "pillow"}),
-    Switch("border-0", "no border cropped", {"border": (0, 0)}),
-    Switch("border-scale+6", "scale + 6 pixels cropped, as EDSR does on DIV2K", {"border": (1, 6)}),
-    Switch("modcrop-12", "HR cropped to a multiple of 12 for all scales, LR made from it", {"crop": "twelve"}),
-    Switch("modcrop-none", "HR not cropped: LR of the next larger size made from it, SR cut to HR", {"crop": "none"}),
-    Switch("modcrop-centre", "HR cropped on all sides, not at the bottom and right", {"crop": "centre"}),
-    Switch("truncate", "SR truncated to uint8 instead of rounded", {"rounding": "truncate"}),
-    Switch("float", "SR clamped, but not rounded to uint8", {"rounding": "float"}),
-    Switch("ensemble", "self-ensemble over eight flips and rotations (+)", {"ensemble": True}),
-    Switch("mean-error", "PSNR of the mean squared error of all images", {"average": "error"}, metrics=("psnr",)),
-    Switch(
-        "ssim-uniform", "uniform 7x7 window, sample covariance (scikit-image's default)", {"ssim": "uniform"}, ("ssim",)
-    ),
-    Switch("ssim-padded", "window also over the padded border (MATLAB's ssim)", {"ssim": "padded"}, ("ssim",)),
-    Switch(
-        "ssim-reduced", "images above 384 pixels reduced first (the authors' ssim.m)", {"ssim": "reduced"}, ("ssim",)
-    ),
-    Switch("ssim-range", "constants for values in [0, 1] on values in [0, 255]", {"ssim": "range_1"}, ("ssim",)),
-    Switch(
-        "grey-as-it-is",
-        "single-channel files measured as they are, 0 to 255, not as Y (scripts that convert three channels alone)",
-        {"grey": "as it is"},
-        grey_files=True,
-    ),
-    Switch(
-        "smsr",
-        "SMSR's code: LR cropped to even sides, SSIM on a Y divided by 255 instead of 256",
-        {"crop": "even", "plane": "y_smsr_psnr", "ssim_plane": "y_smsr_ssim"},
-        channels=("RGB",),
-    ),
-    Switch(
-        "legacy",
-        "the older protocol: Y rounded to uint8, reduced and enlarged; single-channel files as they are",
-        {"legacy": True, "grey": "as it is"},
-        channels=("Y",),
-    ),
-    Switch(
-        "legacy-converted",
-        "as legacy, but single-channel files converted to Y like the others",
-        {"legacy": True},
-        channels=("Y",),
-        grey_files=True,
-    ),
-)
-
-
-# --- The fields of a recipe ------------------------------------------------------------------------------------------
-
-LOW_RESOLUTION: dict[str, Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]] = {
-    "matlab": bicubic.downscale,
-    "matlab_clamped": lambda hr, scale: bicubic.downscale(hr, scale, "clamped"),
-    "matlab_once": lambda hr, scale: resampling.matlab_once(hr, 1 / scale),
-    "opencv": resampling.opencv,
-    "opencv_area": resampling.opencv_area,
-    "pillow": resampling.pillow,
-}
-
-ROUNDINGS: dict[str, Callable[[Array], Array]] = {
-    "round": lambda sr: np.round(np.clip(sr, 0, 255)).astype(np.uint8),
-    "truncate": lambda sr: np.clip(sr, 0, 255).astype(np.uint8),
-    "float": lambda sr: np.clip(sr, 0, 255),
-}
-
-PLANES: dict[str, Callable[[Array], Array]] = {
-    "y": colour.luma,
-    "y_uint8": colour.luma_uint8,
-    "y_opencv": lambda image: cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YCrCb)[..., 0],
-    "y_smsr_psnr": lambda image: authors.smsr_luma(image, 256.0),
-    "y_smsr_ssim": lambda image: authors.smsr_luma(image, 255.0),
-    "rgb": lambda image: image,
-}
-
-
-@dataclass(frozen=True)
 class Source:
     """One image of a benchmark as its files are.
 
@@ -168,6 +45,9 @@ class Source:
     hr: NDArray[np.uint8]
     channels: int = 3
     doubt: str = ""
+
+
+# --- Deviations ------------------------------------------------------------------------------------------------------
 
 
 def _crop_lr(source: Source, scale: int) -> tuple[Array, Array]:
@@ -195,13 +75,8 @@ def _crop_even(source: Source, scale: int) -> tuple[Array, Array]:
     return lr, source.hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
 
 
-CROPS: dict[str, Callable[[Source, int], tuple[Array, Array]]] = {
-    "lr": _crop_lr,
-    "even": _crop_even,
-    "centre": _crop_centre,
-    "twelve": _crop_twelve,
-    "none": _crop_none,
-}
+def _rounded(sr: Array) -> Array:
+    return np.round(np.clip(sr, 0, 255)).astype(np.uint8)
 
 
 def _ssim_uniform(first: Array, second: Array) -> float:
@@ -235,14 +110,137 @@ def _ssim_reduced(first: Array, second: Array) -> float:
     return metrics.ssim_plane(first, second)
 
 
-SSIMS: dict[str, Callable[[Array, Array], float]] = {
-    "gaussian": metrics.ssim_plane,
-    "uniform": _ssim_uniform,
-    "padded": _ssim_padded,
-    "reduced": _ssim_reduced,
-    # Constants 255 times too small, which is the same as an image scaled up by 255.
-    "range_1": lambda first, second: metrics.ssim_plane(first * 255.0, second * 255.0),
-}
+def _ssim_range(first: Array, second: Array) -> float:
+    """Use constants 255 times too small, which is the same as an image scaled up by 255."""
+    return metrics.ssim_plane(first * 255.0, second * 255.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a cell is measured; the defaults are the protocol."""
+
+    reduce: Callable[[NDArray[np.uint8], int], Array] | None = None  # makes LR from HR; None: the LR files
+    crop: Callable[[Source, int], tuple[Array, Array]] = _crop_lr  # returns LR and HR
+    weights: str = "given"  # or another file
+    ensemble: bool = False  # mean over the eight flips and rotations
+    rounding: Callable[[Array], Array] = _rounded  # of SR
+    plane: Callable[[Array], Array] = colour.luma  # what is compared
+    ssim_plane: Callable[[Array], Array] | None = None  # where SSIM is measured on another one
+    grey_as_it_is: bool = False  # an image of a single-channel file is measured in 0 to 255, not as Y
+    border: tuple[int, int] = (1, 0)  # (a, b): a x scale + b pixels are cropped
+    mean_error: bool = False  # PSNR of the mean squared error of all images, not the mean of PSNR
+    ssim: Callable[[Array, Array], float] = metrics.ssim_plane
+    legacy: bool = False  # the older protocol on Y, see `safmn.quality.evaluation`
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One deviation from the protocol.
+
+    Attributes:
+        name: short, unique.
+        what: what is done, and by whom.
+        recipe: the protocol with this deviation.
+        metrics: the metrics that it can change.
+        channels: the networks that it applies to, by what they take.
+        grey_files: it changes something only where the benchmark has single-channel files.
+    """
+
+    name: str
+    what: str
+    recipe: Recipe
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    channels: tuple[str, ...] = ("RGB", "Y")
+    grey_files: bool = False
+
+
+SWITCHES = (
+    Switch(
+        "rgb",
+        "RGB instead of Y (SSIM: mean of the three channels)",
+        Recipe(plane=lambda image: image),
+        channels=("RGB",),
+    ),
+    Switch(
+        "y-opencv",
+        "Y of OpenCV or Pillow, 0 to 255, instead of MATLAB's",
+        Recipe(plane=lambda image: cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2YCrCb)[..., 0]),
+        channels=("RGB",),
+    ),
+    Switch("y-uint8", "Y of SR and HR rounded to uint8 before measuring", Recipe(plane=colour.luma_uint8)),
+    Switch("lr-matlab", "LR made from HR by MATLAB's bicubic, not the LR files", Recipe(reduce=bicubic.downscale)),
+    Switch(
+        "lr-matlab-clamped",
+        "as lr-matlab, the border clamped instead of mirrored",
+        Recipe(reduce=lambda hr, scale: bicubic.downscale(hr, scale, "clamped")),
+    ),
+    Switch(
+        "lr-matlab-once",
+        "as lr-matlab, rounded once instead of after each pass",
+        Recipe(reduce=lambda hr, scale: resampling.matlab_once(hr, 1 / scale)),
+    ),
+    Switch("lr-opencv", "LR by OpenCV's INTER_CUBIC, not antialiased", Recipe(reduce=resampling.opencv)),
+    Switch("lr-opencv-area", "LR by OpenCV's INTER_AREA", Recipe(reduce=resampling.opencv_area)),
+    Switch("lr-pillow", "LR by Pillow's BICUBIC", Recipe(reduce=resampling.pillow)),
+    Switch("border-0", "no border cropped", Recipe(border=(0, 0))),
+    Switch("border-scale+6", "scale + 6 pixels cropped, as EDSR does on DIV2K", Recipe(border=(1, 6))),
+    Switch("modcrop-12", "HR cropped to a multiple of 12 for all scales, LR made from it", Recipe(crop=_crop_twelve)),
+    Switch(
+        "modcrop-none", "HR not cropped: LR of the next larger size made from it, SR cut to HR", Recipe(crop=_crop_none)
+    ),
+    Switch("modcrop-centre", "HR cropped on all sides, not at the bottom and right", Recipe(crop=_crop_centre)),
+    Switch(
+        "truncate",
+        "SR truncated to uint8 instead of rounded",
+        Recipe(rounding=lambda sr: np.clip(sr, 0, 255).astype(np.uint8)),
+    ),
+    Switch("float", "SR clamped, but not rounded to uint8", Recipe(rounding=lambda sr: np.clip(sr, 0, 255))),
+    Switch("ensemble", "self-ensemble over eight flips and rotations (+)", Recipe(ensemble=True)),
+    Switch("mean-error", "PSNR of the mean squared error of all images", Recipe(mean_error=True), metrics=("psnr",)),
+    Switch(
+        "ssim-uniform",
+        "uniform 7x7 window, sample covariance (scikit-image's default)",
+        Recipe(ssim=_ssim_uniform),
+        ("ssim",),
+    ),
+    Switch("ssim-padded", "window also over the padded border (MATLAB's ssim)", Recipe(ssim=_ssim_padded), ("ssim",)),
+    Switch(
+        "ssim-reduced",
+        "images above 384 pixels reduced first (the authors' ssim.m)",
+        Recipe(ssim=_ssim_reduced),
+        ("ssim",),
+    ),
+    Switch("ssim-range", "constants for values in [0, 1] on values in [0, 255]", Recipe(ssim=_ssim_range), ("ssim",)),
+    Switch(
+        "grey-as-it-is",
+        "single-channel files measured as they are, 0 to 255, not as Y (scripts that convert three channels alone)",
+        Recipe(grey_as_it_is=True),
+        grey_files=True,
+    ),
+    Switch(
+        "smsr",
+        "SMSR's code: LR cropped to even sides, SSIM on a Y divided by 255 instead of 256",
+        Recipe(
+            crop=_crop_even,
+            plane=lambda image: authors.smsr_luma(image, 256.0),
+            ssim_plane=lambda image: authors.smsr_luma(image, 255.0),
+        ),
+        channels=("RGB",),
+    ),
+    Switch(
+        "legacy",
+        "the older protocol: Y rounded to uint8, reduced and enlarged; single-channel files as they are",
+        Recipe(legacy=True, grey_as_it_is=True),
+        channels=("Y",),
+    ),
+    Switch(
+        "legacy-converted",
+        "as legacy, but single-channel files converted to Y like the others",
+        Recipe(legacy=True),
+        channels=("Y",),
+        grey_files=True,
+    ),
+)
 
 
 # --- Measuring -------------------------------------------------------------------------------------------------------
@@ -256,12 +254,12 @@ class Figures:
     ssim: list[float] = field(default_factory=list)
     obstacle: str = ""
 
-    def mean(self, metric: str, average: str = "images") -> float | None:
+    def mean(self, metric: str, mean_error: bool = False) -> float | None:
         """Return the cell: the mean over images, or the PSNR of the images' mean squared error."""
         values: list[float] = getattr(self, metric)
         if self.obstacle or not values:
             return None
-        if average == "error":
+        if mean_error:
             errors = [metrics.PEAK**2 / 10 ** (value / 10) for value in values]
             return metrics.psnr_of_error(math.fsum(errors) / len(errors))
         return math.fsum(values) / len(values)
@@ -282,9 +280,7 @@ class Measurement:
         kinds = {channels, "Y"} if bicubic else {channels}
         applicable = [switch for switch in SWITCHES if kinds & set(switch.channels)]
         self.switches = (*applicable, *_weight_switches(networks))
-        self.recipes = {"standard": Recipe()} | {
-            switch.name: replace(Recipe(), **switch.change) for switch in self.switches
-        }
+        self.recipes = {"standard": Recipe()} | {switch.name: switch.recipe for switch in self.switches}
         self.figures = {name: Figures() for name in self.recipes}
         self.grey_files = False
 
@@ -309,15 +305,15 @@ class Measurement:
     def _measure(self, source: Source, recipe: Recipe, enlarged: dict[Any, Array]) -> tuple[float, float]:
         if recipe.legacy:
             network = None if self.bicubic else self.networks["given"]
-            convert = recipe.grey == "converted"
+            convert = not recipe.grey_as_it_is
             score = evaluation.evaluate(
                 network, _One(source), self.scale, channels="Y", protocol="legacy", convert_grey=convert
             )
             return score.psnr, score.ssim
-        lr, hr = CROPS[recipe.crop](source, self.scale)
-        if recipe.lr != "files":
-            lr = LOW_RESOLUTION[recipe.lr](hr, self.scale)
-        as_it_is = recipe.grey == "as it is" and source.channels == 1
+        lr, hr = recipe.crop(source, self.scale)
+        if recipe.reduce is not None:
+            lr = recipe.reduce(hr, self.scale)
+        as_it_is = recipe.grey_as_it_is and source.channels == 1
         # A network of colour Y then gets the grey values in place of Y.
         plane = lr[..., 0] if as_it_is else colour.luma(lr)
         planes = plane[None] if self.channels == "Y" else lr.transpose(2, 0, 1)
@@ -325,22 +321,21 @@ class Measurement:
         key = (recipe.weights, recipe.ensemble, planes.shape, hashlib.sha256(planes.tobytes()).digest())
         if key not in enlarged:
             enlarged[key] = _enlarge(self.networks[recipe.weights], planes, recipe.ensemble)
-        sr = ROUNDINGS[recipe.rounding](enlarged[key][: hr.shape[0], : hr.shape[1]])
+        sr = recipe.rounding(enlarged[key][: hr.shape[0], : hr.shape[1]])
         border = recipe.border[0] * self.scale + recipe.border[1]
 
-        def compared(kind: str) -> list[Array]:
-            both = _grey_planes(sr, hr) if as_it_is else _planes(sr, hr, kind)
+        def compared(plane: Callable[[Array], Array]) -> list[Array]:
+            both = _grey_planes(sr, hr) if as_it_is else _planes(sr, hr, plane)
             return [_inside(image, border) for image in both]
 
         first, second = compared(recipe.plane)
         metrics.check_sizes(first.shape[:2], second.shape[:2], 0, metrics.WINDOW)
         psnr = metrics.psnr_plane(first, second)
-        if recipe.ssim_plane:
+        if recipe.ssim_plane is not None:
             first, second = compared(recipe.ssim_plane)
-        ssim = SSIMS[recipe.ssim]
         if first.ndim == 3:
-            return psnr, float(np.mean([ssim(first[..., c], second[..., c]) for c in range(3)]))
-        return psnr, ssim(first, second)
+            return psnr, float(np.mean([recipe.ssim(first[..., c], second[..., c]) for c in range(3)]))
+        return psnr, recipe.ssim(first, second)
 
     def explain(self, published: str, metric: str = "psnr") -> "Explanation":
         """Compare a published number, as printed, with the cell under each switch; `metric` is "psnr" or "ssim"."""
@@ -353,7 +348,7 @@ class Measurement:
             if metric not in switch.metrics or (switch.grey_files and not self.grey_files):
                 continue
             figures = self.figures[switch.name]
-            value = figures.mean(metric, self.recipes[switch.name].average)
+            value = figures.mean(metric, switch.recipe.mean_error)
             rows.append(Row(switch.name, switch.what, value, figures.obstacle))
 
         def distance(row: Row) -> tuple[float, float]:
@@ -383,7 +378,7 @@ class Explanation:
         published: as printed.
         metric: "psnr" (dB) or "ssim".
         number: the printed number.
-        tolerance: half a unit of its last digit: two numbers within it are equal in print.
+        tolerance: half a unit of its last digit: two numbers within it are equal as published.
         standard: the cell under the protocol.
         rows: the cell under each switch.
     """
@@ -426,7 +421,7 @@ def _weight_switches(names: Iterable[str]) -> tuple[Switch, ...]:
     others = [name for name in names if name != "given"]
     short = [Path(name).name for name in others]
     return tuple(
-        Switch(f"weights {brief if short.count(brief) == 1 else name}", f"weights {name} instead", {"weights": name})
+        Switch(f"weights {brief if short.count(brief) == 1 else name}", f"weights {name} instead", Recipe(weights=name))
         for brief, name in zip(short, others, strict=True)
     )
 
@@ -506,11 +501,11 @@ def _grey_planes(sr: Array, hr: Array) -> tuple[Array, Array]:
     return (sr if sr.ndim == 2 else sr.astype(np.float64).mean(2)), hr[..., 0]
 
 
-def _planes(sr: Array, hr: Array, kind: str) -> tuple[Array, Array]:
+def _planes(sr: Array, hr: Array, plane: Callable[[Array], Array]) -> tuple[Array, Array]:
     """Return the planes that are compared. SR of a Y network is a plane already; it can only be rounded."""
     if sr.ndim == 2:
-        return (colour.round_uint8(sr) if kind == "y_uint8" else sr), PLANES[kind](hr)
-    return PLANES[kind](sr), PLANES[kind](hr)
+        return (colour.round_uint8(sr) if plane is colour.luma_uint8 else sr), plane(hr)
+    return plane(sr), plane(hr)
 
 
 def _inside(plane: Array, border: int) -> NDArray[np.float64]:

@@ -10,10 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
+
 from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
-from safmn.errors import one_line
+from safmn.errors import as_line, one_line
 from safmn.study import Run, Study
 
 METRICS = ("psnr", "ssim")
@@ -138,7 +141,7 @@ class Results:
         except FileNotFoundError:
             return Absent()
         except (OSError, ValueError, RecursionError) as error:
-            return Absent(f"{self.shown(file)} is damaged ({_short(error)}): delete it and make it again")
+            return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and make it again")
         if not isinstance(content, dict) or not content:
             return Absent(f"{self.shown(file)} does not hold what it should: delete it and make it again")
         return content
@@ -152,7 +155,7 @@ class Results:
         except FileNotFoundError:
             return Absent()
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-            return Absent(f"{self.shown(file)} is damaged ({_short(error)}): delete it and evaluate again")
+            return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and evaluate again")
         return Scores(rows) if rows else Absent(f"{self.shown(file)} is empty: delete it and evaluate again")
 
     # --- training ---
@@ -161,9 +164,9 @@ class Results:
         """Return a run's run.json."""
         return self.json(f"{_folder(run)}/{layout.RUN}")
 
-    def history(self, run: Run) -> list[dict[str, float]]:
-        """Return the rows of a run's history.csv; none where there is no usable file."""
-        return read_curve(self.folder / _folder(run) / layout.HISTORY)
+    def curve(self, run: Run, column: str) -> pd.Series:
+        """Return a column of a run's history.csv over iterations; empty where there is no usable file."""
+        return read_curve(self.folder / _folder(run) / layout.HISTORY, column)
 
     def unpacked(self, dataset: str, scale: int) -> str:
         """Say why a dataset is not packed, from the log of its download or packing; "" where no log says so."""
@@ -269,7 +272,7 @@ class Results:
             return pick(document) or Absent()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             shown = self.shown(self.folder / path)
-            return Absent(f"{shown} lacks a number ({_short(error)}): delete it and make it again")
+            return Absent(f"{shown} lacks a number ({as_line(error)}): delete it and make it again")
 
     # --- messages ---
 
@@ -299,13 +302,13 @@ def first_line(file: Path) -> str:
     return next((line[:500] for line in _lines(file) if line), "")
 
 
-def read_curve(file: Path) -> list[dict[str, float]]:
-    """Read a CSV of numbers, one mapping a row without the empty fields; none where the file is not usable."""
+def read_curve(file: Path, column: str) -> pd.Series:
+    """Read a column of a CSV over `iteration`, finite values only; empty where the file is not usable."""
     try:
-        with open(file, encoding="utf-8", newline="") as handle:
-            return [{key: float(text) for key, text in line.items() if key and text} for line in csv.DictReader(handle)]
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError):
-        return []
+        curve = pd.read_csv(file, index_col="iteration", dtype=float, float_precision="round_trip")[column]
+    except (OSError, KeyError, ValueError):
+        return pd.Series(dtype=float)
+    return curve[np.isfinite(curve)]
 
 
 def _folder(run: Run) -> str:
@@ -327,8 +330,3 @@ def _lines(file: Path) -> list[str]:
         return [one_line(line) for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return []
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())[:100]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

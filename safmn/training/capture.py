@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from safmn.device.memory import is_out_of_memory
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.schema import RunSettings
 from safmn.training.step import TrainStep
 
@@ -79,9 +79,8 @@ class CapturedStep:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError(
-                f"the training step cannot be recorded as a CUDA graph ({reason}): set run.cuda_graph: false, which "
-                "changes no result, and run the same command"
+                f"the training step cannot be recorded as a CUDA graph ({as_line(error)}): set run.cuda_graph: false, "
+                "which changes no result, and run the same command"
             ) from error
         return graph

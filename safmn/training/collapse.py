@@ -63,7 +63,7 @@ class CollapseWatch:
         return Collapse(int(self._first[0]), reason, *self._first[1:])
 
     @property
-    def sound(self) -> bool:
+    def healthy(self) -> bool:
         """Whether there is no sign of a collapse: neither level nor current loss is far above the lowest level."""
         now = list(self._recent)[-RECENT:]
         return self._above == 0 and (not now or median(now) <= FACTOR * self._lowest)

@@ -24,7 +24,7 @@ class Kept:
         pending: (L1, frequency, gradient norm) of each iteration whose losses are still on the device.
         unwritten: the same for iterations that were read but are not in the history yet.
         best: iteration, validation PSNR in dB (None before the first) and averaged weights of the best validation.
-        sound: iteration and weights, averaged and raw, of the last check without a sign of a collapse.
+        healthy: iteration and weights, averaged and raw, of the last check without a sign of a collapse.
         collapse: None as long as there is none.
         sessions: one record for each process that worked on the run.
     """
@@ -38,7 +38,7 @@ class Kept:
         self.unwritten: list[list[float]] = []
         average, raw = self.weights()
         self.best: dict[str, Any] = {"iteration": 0, "psnr": None, "weights": average}
-        self.sound: dict[str, Any] = {"iteration": 0, "weights": average, "raw": raw}
+        self.healthy: dict[str, Any] = {"iteration": 0, "weights": average, "raw": raw}
         self.collapse: Collapse | None = None
         self.sessions: list[dict[str, Any]] = []
 
@@ -48,18 +48,18 @@ class Kept:
 
     def keep(self, average: Weights, raw: Weights, psnr: float | None) -> None:
         """Keep the current weights as valid if nothing points to a collapse, and as best if their PSNR is the best."""
-        if not self.watch.sound:
+        if not self.watch.healthy:
             return
-        self.sound = {"iteration": self.iteration, "weights": average, "raw": raw}
+        self.healthy = {"iteration": self.iteration, "weights": average, "raw": raw}
         if psnr is not None and validation.is_best(psnr, self.best["psnr"]):
             self.best = {"iteration": self.iteration, "psnr": psnr, "weights": average}
 
     def final(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the run leaves as `best` and as `last`; after a collapse, `last` is from before it."""
         average, raw = self.weights()
-        last = self.sound if self.collapse else {"iteration": self.iteration, "weights": average, "raw": raw}
+        last = self.healthy if self.collapse else {"iteration": self.iteration, "weights": average, "raw": raw}
         # The run collapsed before the first validation, or showed signs of a collapse at each.
-        best = self.best if self.best["psnr"] is not None else {"psnr": None, **self.sound}
+        best = self.best if self.best["psnr"] is not None else {"psnr": None, **self.healthy}
         return best, last
 
     def state(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Kept:
             "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 3),
             "unwritten": self.unwritten,
             "best": self.best,
-            "sound": self.sound,
+            "healthy": self.healthy,
             "collapse": self.collapse.record() if self.collapse else None,
             "sessions": self.sessions,
         }
@@ -87,7 +87,7 @@ class Kept:
         self.pending = list(state["pending"].to(self.step.device))
         self.unwritten = state["unwritten"]
         self.best = state["best"]
-        self.sound = state["sound"]
+        self.healthy = state["healthy"]
         self.collapse = Collapse(**state["collapse"]) if state["collapse"] else None
         self.sessions = state["sessions"]
 

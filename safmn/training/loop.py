@@ -207,9 +207,8 @@ def train(
             try:
                 training.kept.restore(iteration, state)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
                 raise UserError(
-                    f"{states.folder} has a state that does not fit ({reason}): start anew with --restart"
+                    f"{states.folder} has a state that does not fit ({as_line(error)}): start anew with --restart"
                 ) from error
             _log.info("%s: resuming from iteration %d of %d", out, iteration, training.total)
         with stop_signals(time_limit) as should_stop:

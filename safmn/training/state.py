@@ -20,7 +20,7 @@ from safmn.files import atomic
 LOCK, OWNER = "lock", "owner"  # files in the folder: the lock, and its holder as "PROCESS on MACHINE"
 PATIENCE = 2.0  # seconds to wait for the lock: `safmn status` tries it for a moment
 GENERATIONS = 2
-FORMAT = 2  # of the content; a state of another format is set aside, like one of another run
+FORMAT = 3  # of the content; a state of another format is set aside, like one of another run
 DIGEST = hashlib.sha256().digest_size
 
 

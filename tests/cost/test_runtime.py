@@ -196,7 +196,7 @@ def test_a_compiler_that_is_missing_is_a_reason(
     toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
     monkeypatch.setattr(torch, "compile", lambda network: broken)
     record = run(["safmn"], device, modes=["compiled"])["safmn/compiled"]
-    assert record == {"status": "unavailable", "reason": "torch.compile failed: capture failed"}
+    assert record == {"status": "unavailable", "reason": "torch.compile failed: RuntimeError: capture failed"}
 
 
 class Failing(nn.Module):
@@ -237,7 +237,7 @@ def test_running_out_of_memory_costs_one_network_not_the_run(
         if name == "no room for images":
             assert "allocate" in record["message"]
         else:
-            assert record["message"] == "Tried to allocate 9.00 GiB."
+            assert record["message"] == "OutOfMemoryError: Tried to allocate 9.00 GiB."
     assert found["safmn/eager"]["status"] == "timed"
     for name in ("at once", "no room for images"):
         assert runtime.run_habit(name, 4, 2, 8, 8, device)["status"] == "out of memory"

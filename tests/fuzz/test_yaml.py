@@ -74,7 +74,7 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
 
 @st.composite
 def edited(draw: st.DrawFn, originals: list[dict]) -> Any:
-    """A sound configuration in which one to three things are replaced, taken away or added."""
+    """A valid configuration in which one to three things are replaced, taken away or added."""
     content = copy.deepcopy(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from(places(content) or [("name",)]))
@@ -99,7 +99,7 @@ def edited(draw: st.DrawFn, originals: list[dict]) -> Any:
 
 @st.composite
 def scribbled(draw: st.DrawFn, originals: list[dict]) -> str:
-    """The text of a sound configuration with pieces put in, cut out and doubled."""
+    """The text of a valid configuration with pieces put in, cut out and doubled."""
     text = yaml.safe_dump(draw(st.sampled_from(originals)), allow_unicode=True, sort_keys=False)
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(text)))

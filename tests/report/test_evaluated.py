@@ -28,18 +28,20 @@ def found(folder, study, network: str, column: str, scale: int = 4, table: int =
 # --- Counts ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
-    study = fabricate.study()
-    fabricate.complexity(tmp_path, "safmn", 239_520, 13_550_000_000, 76_700_160)
-    before = {each.place: each for each in cells.collect(study, tmp_path)}
-    file = tmp_path / "cost/complexity/safmn.json"
+def recounted(folder, **changes: Any) -> dict:
+    """The cells by place after `changes` of the baseline's record at x4."""
+    fabricate.complexity(folder, "safmn", 239_520, 13_550_000_000, 76_700_160)
+    file = folder / "cost/complexity/safmn.json"
     record = read_json(file)
-    record["scales"]["4"] |= {
-        "lower_bound": True,
-        "uncounted": [{"operation": "aten::fft_rfft2", "calls": 3}, {"operation": "mine::conv", "calls": 1}],
-    }
+    record["scales"]["4"] |= changes
     write_json(file, record)
-    after = {each.place: each for each in cells.collect(study, tmp_path)}
+    return {each.place: each for each in cells.collect(fabricate.study(), folder)}
+
+
+def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
+    before = recounted(tmp_path)
+    uncounted = [{"operation": "aten::fft_rfft2", "calls": 3}, {"operation": "mine::conv", "calls": 1}]
+    after = recounted(tmp_path, lower_bound=True, uncounted=uncounted)
     for place, each in after.items():
         assert (each.verdict, each.measured) == (before[place].verdict, before[place].measured)
     flops, params = after[3, "safmn", 4, "flops"], after[3, "safmn", 4, "params"]
@@ -47,7 +49,7 @@ def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
     assert after[3, "safmn", 4, "activations"].origin == "counted (lower bound)"
     assert "aten::fft_rfft2 (3 calls), mine::conv (1 calls) could not be counted" in flops.note
     assert params.note == ""
-    table = tables.build_all(study, tmp_path, list(after.values()))[2]
+    table = tables.build_all(fabricate.study(), tmp_path, list(after.values()))[2]
     shown = entry(section(table, "Complexity"), "-", "#FLOPs [G]", "measured")
     assert shown.text == "≥ 13.550"
     assert "fft_rfft2" in table.footnotes[shown.footnote - 1]
@@ -55,13 +57,9 @@ def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
 
 
 def test_a_count_of_one_random_image_says_so(tmp_path):
-    fabricate.complexity(tmp_path, "safmn", 239_520, 13_550_000_000, 76_700_160)
-    file = tmp_path / "cost/complexity/safmn.json"
-    record = read_json(file)
-    record["scales"]["4"]["value_reads"] = ["mine.py, line 3"]
-    write_json(file, record)
-    assert "one random image" in found(tmp_path, fabricate.study(), "safmn", "flops").note
-    assert "one random image" not in found(tmp_path, fabricate.study(), "safmn", "params").note
+    found = recounted(tmp_path, value_reads=["mine.py, line 3"])
+    assert "one random image" in found[3, "safmn", 4, "flops"].note
+    assert "one random image" not in found[3, "safmn", 4, "params"].note
 
 
 # --- LR, weights, warnings -------------------------------------------------------------------------------------------

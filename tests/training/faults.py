@@ -37,7 +37,7 @@ def main(arguments: list[str], variants: str, fault: tuple[str, int] | None) -> 
     sys.exit(cli.main(arguments))
 
 
-PLACE: list[Path] = []  # the folder in which a process that pauses says so, and is told to go on
+PLACE: list[Path] = []  # the folder in which a process that pauses says so, and is told to continue
 
 
 def kill() -> None:
@@ -119,7 +119,7 @@ def _jumping_clock(number: int) -> None:
 
 
 def _pause(number: int) -> None:
-    """Waits before step `number` until it is told to go on."""
+    """Waits before step `number` until it is told to continue."""
     original, calls, place = TrainStep.__call__, 0, PLACE[0]
 
     def wrapper(self: TrainStep, *args: Any) -> Any:

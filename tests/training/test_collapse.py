@@ -87,7 +87,7 @@ def test_a_spike_is_none():
     losses[1000:1030] = [50.0] * 30
     found, watch = watched(losses)
     assert found is None
-    assert watch.sound
+    assert watch.healthy
 
 
 def test_a_recovery_is_none():
@@ -96,18 +96,18 @@ def test_a_recovery_is_none():
     losses[1000:1150] = [1.0] * 150
     found, watch = watched(losses[:1100])
     assert found is None
-    assert not watch.sound
+    assert not watch.healthy
     found, watch = watched(losses[1100:], watch=watch, start=1100)
     assert found is None
-    assert watch.sound
+    assert watch.healthy
 
 
-def test_not_sound_as_soon_as_the_present_is_bad():
-    """Weights are kept as the last sound ones; after twenty bad iterations they no longer are."""
+def test_not_healthy_as_soon_as_the_loss_is_high():
+    """Weights are kept as the last healthy ones; after twenty bad iterations they no longer are."""
     _, watch = watched(decaying(1000))
-    assert watch.sound
+    assert watch.healthy
     watched([2.0] * 20, watch=watch, start=1000)
-    assert not watch.sound
+    assert not watch.healthy
 
 
 @pytest.mark.parametrize("cut", [1, 99, 950, 1075, 1149, 1249])
@@ -144,8 +144,8 @@ def test_not_a_number_ends_the_run_as_a_result(workshop, tmp_path):
     assert record["collapse"]["gradient_norm"] is None
     assert record["best"]["iteration"] in range(10, 70, 10)
     assert record["last"]["iteration"] == 60
-    sound = workshop.train(tmp_path / "sound", "tiny", iterations=200)
-    assert sound["outcome"] == "finished"
+    finished = workshop.train(tmp_path / "finished", "tiny", iterations=200)
+    assert finished["outcome"] == "finished"
 
 
 def test_the_command_takes_a_collapse_for_a_result(workshop, tmp_path, capsys):
@@ -157,7 +157,7 @@ def test_the_command_takes_a_collapse_for_a_result(workshop, tmp_path, capsys):
 
 
 def test_a_high_learning_rate_ends_as_a_result(workshop, tmp_path):
-    """1e3 instead of 1e-3: the loss is finite, but huge. Nothing after the start was sound, so that is what is left."""
+    """1e3 instead of 1e-3: the loss is finite, but huge. No later weights are healthy, so the initial ones remain."""
     record = workshop.train(tmp_path / "run", iterations=400, learning_rate=1e3)
     check_files(tmp_path / "run", record)
     assert record["collapse"]["iteration"] < 20

@@ -128,7 +128,7 @@ def test_a_damaged_state_costs_iterations_not_bits(workshop, tmp_path, monkeypat
 
 @pytest.mark.parametrize(("network", "number"), [("tiny", 205), ("explosive", 62)])
 def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, network, number):
-    """Found out at the same iteration, and ended with the same sound weights, though another process saw them."""
+    """Found out at the same iteration, and ended with the same healthy weights, though another process saw them."""
     changes = {"iterations": 300, "learning_rate": 1e3 if network == "tiny" else 1e-3, "run": {"save_every": 0}}
     straight = workshop.train(tmp_path / "straight", network, **changes)
     assert straight["outcome"] == "collapsed"

@@ -45,7 +45,7 @@ def safmn(capsys, *arguments) -> tuple[int, str]:
     ids=["TERM", "INT", "USR1"],
 )
 def test_told_to_stop(workshop, tmp_path, number, status):
-    """Saves, says so with its status, and the same command goes on where it stopped."""
+    """Saves, says so with its status, and the same command resumes there."""
     out = tmp_path / "run"
     arguments = workshop.arguments(out, study=workshop.study(tmp_path / "study.yaml"))
     process = workshop.child(arguments, ("pause before step", 15))
@@ -389,7 +389,7 @@ def small_disk(tmp_path):
 
 
 def test_full_disk(workshop, tmp_path, capsys, small_disk):
-    """Two states fit, a third does not while the first two are there. Given room, the run goes on and loses nothing."""
+    """Two states fit, a third does not while the first two are there. Given room, the run resumes and loses nothing."""
     place, remount = small_disk
     workshop.train(tmp_path / "straight")
     study = workshop.study(tmp_path / "study.yaml", run={"save_every": 0})
@@ -431,7 +431,7 @@ def test_read_only_disk(workshop, tmp_path, capsys, small_disk):
     for name in ("done", "new"):
         status, said = safmn(capsys, *workshop.arguments(place / name, study=study))
         assert status == 2
-        assert re.fullmatch(r"safmn train: cannot write .*/state: Read-only file system; .*\n", said)
+        assert re.fullmatch(r"safmn train: cannot write .*/state(/lock)?: Read-only file system; .*\n", said)
     assert contents(place / "done") == before
 
 

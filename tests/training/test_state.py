@@ -38,7 +38,7 @@ def file(folder, iteration):
     return folder / f"iteration-{iteration:09d}.state"
 
 
-def sound(folder, key=KEY):
+def loaded(folder, key=KEY):
     """What a new process would load: (iteration, remarks); checks the content."""
     iteration, found, remarks = StateFolder(folder, key).load()
     if iteration:
@@ -69,11 +69,11 @@ def test_two_generations_are_kept(tmp_path):
         "iteration-000000020.state",
         "iteration-000000030.state",
     ]
-    assert sound(tmp_path) == (30, [])
+    assert loaded(tmp_path) == (30, [])
 
 
 def test_nothing_there(tmp_path):
-    assert sound(tmp_path / "never") == (0, [])
+    assert loaded(tmp_path / "never") == (0, [])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -82,19 +82,19 @@ def test_a_damaged_newest_falls_back(tmp_path, damage):
     newest = file(tmp_path, 30)
     damaged = DAMAGES[damage](newest.read_bytes())
     newest.write_bytes(damaged)
-    iteration, (remark,) = sound(tmp_path)
+    iteration, (remark,) = loaded(tmp_path)
     assert iteration == 20
     assert "iteration-000000030.state is damaged" in remark
     # Kept for whoever wants to look at it, and out of the way: the next start says nothing.
     assert newest.with_suffix(".damaged").read_bytes() == damaged
-    assert sound(tmp_path) == (20, [])
+    assert loaded(tmp_path) == (20, [])
 
 
 def test_both_damaged_starts_anew(tmp_path):
     filled(tmp_path)
     for iteration in (20, 30):
         file(tmp_path, iteration).write_bytes(b"PK\3\4 not a state")
-    iteration, remarks = sound(tmp_path)
+    iteration, remarks = loaded(tmp_path)
     assert iteration == 0
     assert len(remarks) == 2
     assert len(list(tmp_path.glob("*.damaged"))) == 2
@@ -114,14 +114,14 @@ def test_any_flipped_bit_is_noticed(tmp_path):
 
 
 def test_going_on_after_a_fall_back(tmp_path):
-    """The next saves take the damaged one's place, and there are two sound generations again."""
+    """The next saves take the damaged one's place, and there are two valid generations again."""
     filled(tmp_path)
     file(tmp_path, 30).write_bytes(b"")
-    sound(tmp_path)
+    loaded(tmp_path)
     filled(tmp_path, (25, 30))
-    assert sound(tmp_path) == (30, [])
+    assert loaded(tmp_path) == (30, [])
     file(tmp_path, 30).write_bytes(b"")
-    assert sound(tmp_path)[0] == 25
+    assert loaded(tmp_path)[0] == 25
 
 
 def test_an_unreadable_file_counts_as_damaged(tmp_path):
@@ -129,7 +129,7 @@ def test_an_unreadable_file_counts_as_damaged(tmp_path):
     newest = file(tmp_path, 30)
     newest.unlink()
     newest.mkdir()
-    assert sound(tmp_path)[0] == 20
+    assert loaded(tmp_path)[0] == 20
 
 
 # --- another run's state ---
@@ -139,7 +139,7 @@ def test_another_key_is_set_aside(tmp_path):
     folder = tmp_path / "state"
     filled(folder)
     before = {path.name: path.read_bytes() for path in folder.glob("iteration-*")}
-    iteration, (remark,) = sound(folder, "b" * 64)
+    iteration, (remark,) = loaded(folder, "b" * 64)
     assert iteration == 0
     assert "state-set-aside-1" in remark
     assert "another specification, code or data" in remark
@@ -152,7 +152,7 @@ def test_setting_aside_again_overwrites_nothing(tmp_path):
     folder = tmp_path / "state"
     for number in range(1, 4):
         filled(folder, (number,), key=str(number))
-        sound(folder, "other")
+        loaded(folder, "other")
     found = {path.name: [each.name for each in path.iterdir()] for path in tmp_path.glob("state-set-aside-*")}
     assert found == {f"state-set-aside-{n}": [f"iteration-{n:09d}.state"] for n in (1, 2, 3)}
 
@@ -166,7 +166,7 @@ def test_another_format_is_set_aside(tmp_path, monkeypatch):
     folder = tmp_path / "state"
     filled(folder)
     monkeypatch.setattr(state, "FORMAT", state.FORMAT + 1)
-    assert sound(folder)[0] == 0
+    assert loaded(folder)[0] == 0
     assert (tmp_path / "state-set-aside-1").is_dir()
 
 
@@ -176,7 +176,7 @@ def test_set_aside_that_was_killed_half_way_is_finished(tmp_path):
     aside = tmp_path / "state-set-aside-1"
     aside.mkdir()
     file(folder, 20).rename(aside / file(folder, 20).name)
-    assert sound(folder, "other")[0] == 0
+    assert loaded(folder, "other")[0] == 0
     kept = [path.name for path in tmp_path.glob("state-set-aside-*/*")]
     assert sorted(kept) == ["iteration-000000020.state", "iteration-000000030.state"]
 
@@ -252,10 +252,10 @@ def test_any_bytes(tmp_path_factory, data, sign):
     file(folder, 20).write_bytes(signed(data) if sign else data)
     if sign:
         with pytest.raises(UserError) as caught:
-            sound(folder)
+            loaded(folder)
         assert "\n" not in str(caught.value)
     else:
-        assert sound(folder)[0] == 10
+        assert loaded(folder)[0] == 10
     assert file(folder, 10).exists()
 
 
@@ -334,7 +334,7 @@ def test_temporary_files_of_a_kill_are_removed(tmp_path):
     filled(tmp_path)
     stray = tmp_path / ".iteration-000000040.abcd1234.state"
     stray.write_bytes(b"half")
-    assert sound(tmp_path) == (30, [])
+    assert loaded(tmp_path) == (30, [])
     assert not stray.exists()
 
 

@@ -138,7 +138,7 @@ def test_an_average_that_lags_by_one_iteration_would_be_noticed(ema):
     assert (found - late).abs().max() > 1e-7
 
 
-# --- going on on another device ---
+# --- resuming on another device ---
 
 
 def test_a_state_goes_on_by_the_rules_of_the_device_that_is_there():

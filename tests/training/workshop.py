@@ -111,7 +111,7 @@ class Complex(nn.Module):
 
 
 class Pausing(nn.Module):
-    """In training pass PAUSE_AT of this process it says in PAUSE_IN that it is there, and waits to be told to go on."""
+    """In training pass PAUSE_AT of this process, makes a file in PAUSE_IN and waits for another one."""
 
     def __init__(self, dim):
         super().__init__()

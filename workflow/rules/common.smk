@@ -13,7 +13,7 @@ if os.path.isdir(os.path.join(HOUSE, "safmn")):
 
 from safmn import layout, networks, paths
 from safmn.device import allocator, lease
-from safmn.errors import UserError, one_line
+from safmn.errors import UserError, as_line
 from safmn.files import digest
 from safmn.networks import variants
 from safmn.planning.jobs import Jobs, weights_option
@@ -26,7 +26,7 @@ try:
     )
     jobs = Jobs(study)
 except UserError as error:
-    raise WorkflowError(one_line(str(error))) from None
+    raise WorkflowError(as_line(error)) from None
 
 # `python -m safmn` in a rule runs this checkout, with Snakemake's Python or, with --sdm conda, the environment's.
 paths.reach_from_child_processes()
@@ -68,4 +68,4 @@ def training_fingerprint(wildcards):
             wildcards.network, int(wildcards.scale), int(wildcards.seed)
         )
     except UserError as error:
-        raise WorkflowError(one_line(str(error))) from None
+        raise WorkflowError(as_line(error)) from None

@@ -1,13 +1,14 @@
 """Figure 7: loss with and without normalisation. Also the curves of every run, with the authors' own logs."""
 
-import math
 from typing import Any
+
+import pandas as pd
 
 from safmn.paper import NUMBERS
 from safmn.report import ablation
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES
-from safmn.report.measured import Absent, Results, read_curve
+from safmn.report.measured import Results, read_curve
 from safmn.study import Run, Study
 
 NORMALISATION = (  # panel -> variants
@@ -39,17 +40,16 @@ def curves(study: Study, results: Results, scale: int) -> Any:
     ax.set_title(f"Validation PSNR on RGB, x{scale}")
     end = 0.0
     for number, run in enumerate(runs):
-        xs, ys = column(results.history(run), "validation_psnr_rgb")
-        if xs:
-            end = max(end, xs[-1])
-            ax.plot(xs, ys, marker=".", ms=3, label=_run_label(run, runs), **_look(number, run))
+        curve = results.curve(run, "validation_psnr_rgb")
+        if len(curve):
+            end = max(end, curve.index[-1])
+            ax.plot(curve, marker=".", ms=3, label=_run_label(run, runs), **_look(number, run))
     if not end:
         canvas.say(ax, "No run has been validated yet")
         return figure
-    xs, ys = column(read_curve(NUMBERS / f"validation_log_x{scale}.csv"), "div2k_val_psnr_rgb", end)
-    if xs:
-        label = "authors' log, DIV2K_val (other images)"
-        ax.plot(xs, ys, label=label, **_authors(xs))
+    curve = read_curve(NUMBERS / f"validation_log_x{scale}.csv", "div2k_val_psnr_rgb").loc[:end]
+    if len(curve):
+        ax.plot(curve, label="authors' log, DIV2K_val (other images)", **_authors(len(curve)))
     else:
         ax.text(0.02, 0.02, "authors' first validation is later", transform=ax.transAxes, fontsize=7)
     ax.set_xlabel("iteration")
@@ -61,23 +61,23 @@ def curves(study: Study, results: Results, scale: int) -> Any:
 def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: str, legend: bool = True) -> None:
     end = 0.0
     for number, run in enumerate(runs):
-        xs, ys = column(results.history(run), "l1_loss")
-        if not xs:
+        curve = smooth(results.curve(run, "l1_loss"))
+        if curve.empty:
             continue
-        end = max(end, xs[-1])
+        end = max(end, curve.index[-1])
         look = _look(number, run)
-        ax.plot(xs, smooth(ys), label=_run_label(run, runs), **look)
-        record = results.record(run)
-        if not isinstance(record, Absent) and record.get("outcome") == "collapsed":
-            ax.plot(xs[-1], smooth(ys)[-1], marker="X", ms=7, color=look["color"])
+        ax.plot(curve, label=_run_label(run, runs), **look)
+        record = results.record(run) or {}
+        if record.get("outcome") == "collapsed":
+            ax.plot(curve.iloc[-1:], marker="X", ms=7, color=look["color"])
             at = (record.get("collapse") or {}).get("iteration", "?")
-            ax.annotate(f"collapsed at {at}", (xs[-1], smooth(ys)[-1]), fontsize=6)
+            ax.annotate(f"collapsed at {at}", (curve.index[-1], curve.iloc[-1]), fontsize=6)
     if not end:
         canvas.say(ax, f"No history yet of {what}:\ntrain them first")
         return
-    xs, ys = column(read_curve(NUMBERS / f"training_log_x{scale}.csv"), "l1_loss", end)
-    if xs:
-        ax.plot(xs, smooth(ys), label="authors' log (DF2K, batch 64)", **_authors(xs))
+    curve = smooth(read_curve(NUMBERS / f"training_log_x{scale}.csv", "l1_loss").loc[:end])
+    if len(curve):
+        ax.plot(curve, label="authors' log (DF2K, batch 64)", **_authors(len(curve)))
     ax.set_yscale("log")
     canvas.log_axis(ax.yaxis)
     ax.set_xlabel("iteration")
@@ -86,21 +86,9 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
         ax.legend(fontsize=6)
 
 
-def column(rows: list[dict[str, float]], name: str, end: float = math.inf) -> tuple[list[float], list[float]]:
-    """Return iterations and finite values of a column, up to iteration `end`."""
-    pairs = [
-        (row["iteration"], row[name])
-        for row in rows
-        if "iteration" in row and math.isfinite(row.get(name, math.nan)) and row["iteration"] <= end
-    ]
-    return [x for x, _ in pairs], [y for _, y in pairs]
-
-
-def smooth(values: list[float]) -> list[float]:
+def smooth(curve: pd.Series) -> pd.Series:
     """Compute the running mean over a fiftieth of the curve, at least 1 and at most 50 points, as in Figure 7."""
-    window = min(50, max(1, len(values) // 50))
-    shown = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
-    return [math.fsum(part) / len(part) for part in shown]
+    return curve.rolling(min(50, max(1, len(curve) // 50)), min_periods=1).mean()
 
 
 def _look(number: int, run: Run) -> dict[str, Any]:
@@ -110,9 +98,9 @@ def _look(number: int, run: Run) -> dict[str, Any]:
     return {"color": palette[number % len(palette)], "linestyle": LINES[number // len(palette) % len(LINES)], "lw": 1.0}
 
 
-def _authors(xs: list[float]) -> dict[str, Any]:
+def _authors(points: int) -> dict[str, Any]:
     """Return the look of the authors' line, or of points where there are too few for a line."""
-    return {"color": AUTHORS, "lw": 2.2, "alpha": 0.6, "marker": "D" if len(xs) < 4 else "", "zorder": 4}
+    return {"color": AUTHORS, "lw": 2.2, "alpha": 0.6, "marker": "D" if points < 4 else "", "zorder": 4}
 
 
 def _run_label(run: Run, runs: list[Run]) -> str:
