@@ -1,4 +1,4 @@
-"""What large studies cost besides their computing: CPU time and memory by the number of variants, scales and seeds.
+"""Measure the overhead of large studies: CPU time and memory by the number of variants, scales and seeds.
 
 parse, dry run,  of Snakemake, on a throw-away study with no results: the worst case, since every job is to be done;
 one target       a dry run for one training run of it, which is about what a job on a cluster does before it begins
@@ -12,7 +12,7 @@ machine may be busy; the load is printed beside it.
     python benchmarks/dag.py                                 parse and dry run of 24, 240 and 1000 variants
     python benchmarks/dag.py 1000x1x4 --what "dry run"       1000 variants, one scale, four seeds
     python benchmarks/dag.py 1000 --what tables status archive
-    python benchmarks/dag.py config/mini.yaml --what "dry run" "nothing to do"       a study that is there
+    python benchmarks/dag.py config/mini.yaml --what "dry run" "nothing to do"       an existing study
 """
 
 import argparse
@@ -39,7 +39,7 @@ DEPTHS = 25  # blocks of 1 to 25, after which the width changes
 
 @dataclass(frozen=True)
 class Figures:
-    """One way of looking at one study: jobs of its DAG, seconds, bytes."""
+    """One measurement of one study: jobs of its DAG, seconds, bytes."""
 
     what: str
     study: str
@@ -52,7 +52,7 @@ class Figures:
 
 
 def make(folder: Path, variants: int, scales: int, seeds: int) -> Path:
-    """Writes `variants` variants and a study of them; returns the study's file."""
+    """Write `variants` variants and a study of them; return the study's file."""
     ablations = folder / "ablations"
     shutil.copytree(ROOT / "ablations", ablations)  # the baseline is what others are compared with
     names = []
@@ -79,7 +79,7 @@ def make(folder: Path, variants: int, scales: int, seeds: int) -> Path:
 
 
 def make_up(file: Path) -> None:
-    """Results of every run, as the stages would leave them, in `results/made` below the present folder."""
+    """Write made-up results of every run, as the stages would, in `results/made` below the present folder."""
     from safmn.study import Study
     from tests.report import fabricate
 
@@ -94,7 +94,7 @@ def make_up(file: Path) -> None:
 
 
 def finish(command: list[str | Path], folder: Path, environment: dict[str, str]) -> None:
-    """Makes every output of a study, empty, and has Snakemake write down that its job was done as it is now."""
+    """Create every output of a study, empty, and let Snakemake record that its job is up to date."""
 
     def snakemake(*words: str) -> str:
         told = subprocess.run([*command, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -118,7 +118,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def look(what: str, study: str, extra: list[str]) -> Figures:
-    """Runs one command once on a study, which is made for it unless it is a file. `what` is one of LOOKS."""
+    """Run one command once on a study, which is created unless it is a file. `what` is one of LOOKS."""
     numbers = [] if study.endswith(".yaml") else [int(word) for word in study.split("x")]
     variants, scales, seeds = (*numbers, 1, 1, 1)[:3]
     with tempfile.TemporaryDirectory(prefix="safmn-dag-") as name:
@@ -167,7 +167,7 @@ def look(what: str, study: str, extra: list[str]) -> Figures:
 
 
 def main() -> None:
-    """Prints a line a study, or JSON."""
+    """Print a line a study, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "studies",

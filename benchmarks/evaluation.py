@@ -1,4 +1,4 @@
-"""How fast is evaluation, against the way it is usually done?
+"""Compare the speed of evaluation with the usual implementation.
 
 The usual way, as public trainers validate: image by image, both PNG files decoded, converted to float and back, the
 network as its authors wrote it (LayerNorm by hand), then PSNR and SSIM by numpy and OpenCV on one core, each making its
@@ -7,7 +7,7 @@ form that the device is fast with, metrics for the whole batch in float64 on the
 
 Both run by turns, twenty images at a time; the ratio is the median over the turns. The figures must agree first. Each
 has a process of its own, since memory is part of the way: ours runs with the allocator that the DAG gives its jobs
-(safmn/allocator.py), the usual one with the C library's default. `--together`: both in one process with the default.
+(safmn/device/allocator.py), the usual one with the C library's default. `--together`: both in one process.
 
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100
     python benchmarks/evaluation.py --data $SAFMN_DATASETS/B100 --network imdn --device cuda
@@ -40,7 +40,7 @@ Figures = list[tuple[float, float]]  # PSNR in dB and SSIM of each image
 
 
 def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) -> Figures:
-    """(PSNR, SSIM) of each pair, read from its files."""
+    """Return (PSNR, SSIM) of each pair, read from its files."""
     device = evaluation.device_of(network)
     figures = []
     for pair in found:
@@ -55,7 +55,7 @@ def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) ->
 
 
 def usual_metrics(sr: np.ndarray, hr: np.ndarray, border: int) -> tuple[float, float]:
-    """PSNR and SSIM of two uint8 BGR images, each making its own Y."""
+    """Return PSNR and SSIM of two uint8 BGR images; each metric computes its own Y."""
     first, second = usual_luma(sr, border), usual_luma(hr, border)
     psnr = 10 * np.log10(255.0**2 / np.mean((first - second) ** 2))
     first, second = usual_luma(sr, border), usual_luma(hr, border)
@@ -80,7 +80,7 @@ def usual_luma(image: np.ndarray, border: int) -> np.ndarray:
 
 
 class Way:
-    """A way of evaluating: everything it needs, made from what was asked for.
+    """An implementation of evaluation with its images and its network.
 
     Args:
         folder: where the images were packed.
@@ -103,11 +103,11 @@ class Way:
         ]
 
     def evaluation(self, part: slice) -> tuple[float, Figures]:
-        """Seconds of evaluating these images, and (PSNR, SSIM) of each."""
+        """Return the seconds of evaluating these images, and (PSNR, SSIM) of each."""
         return timed(lambda: self.evaluate(part))
 
     def metrics(self, part: slice) -> tuple[float, Figures]:
-        """The same of the metrics alone, on bicubic SR: the whole with a network that costs nothing."""
+        """Return the same for the metrics alone, on bicubic SR, as if the network cost nothing."""
         return timed(lambda: self.measure(part))
 
     def evaluate(self, part: slice) -> Figures:
@@ -133,7 +133,7 @@ class Usual(Way):
 
 
 class Ours(Way):
-    """As this project does it."""
+    """The implementation of this project."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         super().__init__(folder, args)
@@ -161,7 +161,7 @@ def timed(work: Callable[[], Figures]) -> tuple[float, Figures]:
 
 
 def in_turns(ways: dict[str, turns.Apart | turns.Here], what: str, images: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds an image of each way on each twenty images, one way straight after the other; the order turns round.
+    """Return the seconds an image of each way on each twenty images; the ways take turns, and their order alternates.
 
     The first twenty are the warm-up, and show that both give the same figures.
     """
@@ -221,7 +221,7 @@ def main() -> None:
 
 
 def check(first: Figures, second: Figures) -> None:
-    """Both ways must give the same figures: a value rounded the other way in SR moves the fourth decimal at most."""
+    """Exit unless both ways agree: a value of SR that is rounded the other way moves the fourth decimal at most."""
     difference = np.abs(np.array(first) - np.array(second)).max(0)
     if difference[0] > 1e-3 or difference[1] > 1e-4:
         raise SystemExit(f"the two ways differ by {difference[0]:.2g} dB and {difference[1]:.2g} SSIM")

@@ -1,12 +1,12 @@
-"""Seconds a training step: the reference trainer's way of doing it beside this project's, in one process.
+"""Compare the seconds of a training step between the reference trainer's implementation and this project's.
 
-The reference is written down from what it does (docs and public code): the LayerNorm by hand, channels first, two FFTs
+The reference is written after its documentation and public code: LayerNorm step by step, channels first, two FFTs
 whose parts are stacked, Adam without fusion, the average tensor by tensor, `.item()` on every loss, and a worker that
-decodes a PNG pair a sample and converts it to float before cropping. Both start from the same weights. First they are
-fed the same batches and must follow the same losses; then they are timed, in blocks by turns, so that a drifting clock
-or a busy neighbour hits both alike. Each has a process of its own, since memory is part of the way: ours runs with the
-allocator that the DAG gives its jobs (safmn/allocator.py), the reference with the C library's default. `--together`
-times both in one process with the default.
+decodes a PNG pair a sample and converts it to float before cropping. Both start from the same weights. First they
+get the same batches, and their losses must agree; then they are timed, in blocks by turns, so that a drifting clock or
+a busy neighbour hits both alike. Each has a process of its own, since the allocator is part of the implementation: ours
+runs with the settings of the workflow's jobs (safmn/device/allocator.py), the reference with the C library's default.
+`--together` times both in one process with the default.
 
     python benchmarks/train_step.py                    # 8 patches of 64x64 at x4, CPU or CUDA
     python benchmarks/train_step.py --batch 64 --blocks 20
@@ -50,7 +50,7 @@ SETTINGS = {
 
 
 class ReferenceStep:
-    """One iteration as the reference trainer does it."""
+    """One iteration of the reference trainer."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.network = network.to(device).train()
@@ -62,7 +62,7 @@ class ReferenceStep:
         self.device = device
 
     def __call__(self, lr: Tensor, hr: Tensor) -> tuple[float, float]:
-        """Learns from float32 N x 3 x H x W batches in [0, 1]; the two weighted losses."""
+        """Train on float32 N x 3 x H x W batches in [0, 1]; return the two weighted losses."""
         lr, hr = lr.to(self.device), hr.to(self.device)
         self.optimiser.zero_grad()
         sr = self.network(lr)
@@ -81,7 +81,7 @@ class ReferenceStep:
 
 
 def decode_batch(files: list[tuple[str, str]], batch: int, patch: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the reference's worker does: decode a pair a sample, convert all of it to float, then crop, flip, rotate."""
+    """Draw a sample as the reference's worker: decode a pair, convert all of it to float, then crop, flip, rotate."""
     draw = random.Random(seed)
     lrs, hrs = [], []
     for _ in range(batch):
@@ -103,7 +103,7 @@ def decode_batch(files: list[tuple[str, str]], batch: int, patch: int, seed: int
 
 
 def sub_images(pairs: packed.PackedPairs, folder: Path, side: int = 480) -> list[tuple[str, str]]:
-    """PNG pairs cut as the authors cut theirs: HR 480x480, step 240."""
+    """Cut PNG pairs as the authors cut theirs: HR 480x480, step 240."""
     files = []
     for index, name in enumerate(pairs.names):
         hr, lr = pairs.hr(index), pairs.lr(index)
@@ -123,7 +123,7 @@ def sub_images(pairs: packed.PackedPairs, folder: Path, side: int = 480) -> list
 def follow(
     first: Callable[[int, Tensor, Tensor], float], second: Callable[[int, Tensor, Tensor], float], batches: list
 ) -> float:
-    """The largest relative difference of the total loss when both learn from the same batches."""
+    """Return the largest relative difference of the total loss when both learn from the same batches."""
     worst = 0.0
     for iteration, (lr, hr) in enumerate(batches):
         expected, got = first(iteration, lr, hr), second(iteration, lr, hr)
@@ -132,7 +132,7 @@ def follow(
 
 
 def learns_the_same(network: nn.Module, sampler: PatchSampler, steps: int, device: torch.device) -> bool:
-    """Prints how far the losses of the two lie apart, and whether that is more than rounding explains.
+    """Print the difference of the two losses, and whether rounding explains it.
 
     In float64 the two must agree. In float32 they part after some steps whatever is done: the gradient of an L1 loss is
     a sign, Adam's first steps are signs too, and a difference in the last bit turns one of them. How fast, the control
@@ -164,7 +164,7 @@ def learns_the_same(network: nn.Module, sampler: PatchSampler, steps: int, devic
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of `work`, to the end of what it gave the device."""
+    """Return the seconds of `work`, the device's work included."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -175,7 +175,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def convolutions_alone(network: nn.Module, lr: Tensor, device: torch.device, repeats: int = 10) -> float:
-    """Seconds that the network's convolutions take forwards and backwards, each timed alone, in our layout.
+    """Return the seconds of the network's convolutions, forward and backward, each timed alone, in our layout.
 
     SAFM's 1x1 convolution, which our step does level by level, at full resolution. But for it and the gradients of
     biases both ways convolve alike: this is nearly a floor of the step.
@@ -210,7 +210,7 @@ def convolutions_alone(network: nn.Module, lr: Tensor, device: torch.device, rep
 
 
 def prepare(args: argparse.Namespace) -> torch.device:
-    """Threads and precision as asked; the device that is there."""
+    """Set threads and precision; return the available device."""
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -218,13 +218,13 @@ def prepare(args: argparse.Namespace) -> torch.device:
 
 
 def initial() -> nn.Module:
-    """The weights that both start from."""
+    """Return the weights that both start from."""
     torch.manual_seed(0)
     return networks.build("safmn", SCALE)
 
 
 class Way:
-    """A way of training that goes on by blocks of `args.steps` steps."""
+    """An implementation of training that runs in blocks of `args.steps` steps."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         self.args = args
@@ -232,14 +232,14 @@ class Way:
         self.done = 0
 
     def block(self) -> float:
-        """Seconds of a block."""
+        """Return the seconds of a block."""
         return timed(self.steps, self.device)
 
     def steps(self) -> None:
         raise NotImplementedError
 
     def memory(self) -> float:
-        """The most memory that this process has had, in GiB."""
+        """Return the peak memory of this process in GiB."""
         return turns.most_memory()
 
     def close(self) -> None:
@@ -247,7 +247,7 @@ class Way:
 
 
 class ReferenceWay(Way):
-    """As the reference trainer does it, a worker decoding the next batch meanwhile."""
+    """The reference trainer; a worker decodes the next batch meanwhile."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         super().__init__(folder, args)
@@ -274,7 +274,7 @@ class ReferenceWay(Way):
 
 
 class OurWay(Way):
-    """As this project does it, batches drawn from a packed dataset."""
+    """The implementation of this project, with batches from a packed dataset."""
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         super().__init__(folder, args)

@@ -1,7 +1,7 @@
-"""Ways of doing the same that work by turns, each in a process of its own or all in one.
+"""Run several implementations of the same work in turns, each in a process of its own or all in one.
 
-What else the machine does then falls on both alike. A process each, because how memory is got is part of a way: it is
-settled when a process starts.
+Turns make other load on the machine hit all alike. Each has its own process, because the allocator is part of an
+implementation, and a process chooses it when it starts.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from unittest import mock
 from safmn.device import allocator
 
 DEFAULT = ""
-"""The C library's own way of getting memory."""
+"""The C library's default allocator settings."""
 TUNED = allocator.GLIBC_TUNABLES
-"""The way of the jobs that the DAG starts."""
+"""The allocator settings of the jobs that the workflow starts."""
 
 
 class Apart:
-    """Something made in a process of its own, which waits while nothing is asked of it.
+    """An object in a process of its own, which waits between calls.
 
     Args:
-        make: called there with `arguments`; must be importable.
-        memory: how that process gets memory, which the C library reads when it starts.
+        make: creates the object there from `arguments`; must be importable.
+        memory: the allocator settings of that process.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any, memory: str) -> None:
@@ -37,12 +37,12 @@ class Apart:
         other.close()
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        """What the method of that name returns there."""
+        """Call a method of the object and return its result."""
         self.connection.send((method, arguments))
         return self.connection.recv()
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self.connection.close()
         self.process.join()
 
@@ -65,11 +65,11 @@ class Here:
 def opened(
     ways: Mapping[str, tuple[Callable[..., Any], str]], together: bool, *arguments: Any
 ) -> Iterator[dict[str, Apart | Here]]:
-    """Everything in `ways` made from the same arguments, and closed in the end.
+    """Create the objects of all `ways` from the same arguments; close them at the end.
 
     Args:
-        ways: name -> what makes it, and how its process gets memory: `DEFAULT` or `TUNED`.
-        together: all in this process, with the memory that it has.
+        ways: name -> what creates it, and the allocator settings of its process: `DEFAULT` or `TUNED`.
+        together: all in this process, with its allocator.
     """
     with contextlib.ExitStack() as stack:
         made: dict[str, Apart | Here] = {}
@@ -80,7 +80,7 @@ def opened(
 
 
 def most_memory() -> float:
-    """The most memory that this process has had, in GiB."""
+    """Return the peak memory of this process in GiB."""
     # Not resource.getrusage: that counts what the process was before it became this program, its parent's copy.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20  # KiB
@@ -91,6 +91,6 @@ def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple) -
         while True:
             try:
                 method, given = connection.recv()
-            except EOFError:  # nobody asks any more
+            except EOFError:  # the parent closed the connection
                 return
             connection.send(here.ask(method, *given))

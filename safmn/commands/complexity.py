@@ -40,7 +40,7 @@ units:
 """
 
 COLUMNS = {"params": "K", "flops": "G", "activations": "M"}
-HEADERS = ("network", "scale", "figure", "counted", "exactly", "printed", "where", "verdict")
+HEADERS = ("network", "scale", "figure", "counted", "exactly", "published", "where", "verdict")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def _count(args: argparse.Namespace, infos: list[Network], keys: dict[str, str],
         for text in (text for record in own for text in warnings(record)):
             output.warn("complexity", text)
         notes += [
-            f"{network.name}, {cell}, printed {cell.printed} {cell.unit}, {verdict.verdict}: {verdict.note}"
+            f"{network.name}, {cell}, published {cell.printed} {cell.unit}, {verdict.verdict}: {verdict.note}"
             for cell, verdict in judged
             if verdict.note
         ]
@@ -128,14 +128,13 @@ def _count(args: argparse.Namespace, infos: list[Network], keys: dict[str, str],
     if args.json and records:
         output.print_json(records[0] if len(records) == 1 else records)
     else:
-        output.print_table(HEADERS, lines, right=("counted", "exactly", "printed"))
+        output.print_table(HEADERS, lines, right=("counted", "exactly", "published"))
         for note in notes:
             print(note)
     return failures + ([str(counts.refusal(contradictions))] if contradictions else [])
 
 
 def _is_counted(folder: Path | None, network: Network, key: str) -> bool:
-
     try:
         content = read_json(folder / f"{network.name}.json") if folder else {}
     except UserError:
@@ -180,7 +179,7 @@ def _lines(records: list[dict[str, Any]], judged: list[tuple[PrintedCell, Verdic
                 [f"{cell.printed} {cell.unit}", f"Table {cell.table}, {cell.label}", verdict.verdict]
                 for cell, verdict in judged
                 if (cell.scale, cell.column) == (record["scale"], column)
-            ] or [["", "not printed", ""]]
+            ] or [["", "not published", ""]]
             for cell in cells:
                 lines.append(head + cell)
                 head = [""] * len(head)

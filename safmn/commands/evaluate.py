@@ -65,7 +65,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-
     if args.out and len(args.out) != len(args.data):
         raise UserError(f"{len(args.data)} --data but {len(args.out)} --out: give one --out for each --data, or none")
     if len(set(args.out)) < len(args.out):
@@ -185,7 +184,6 @@ class Result:
 def _record(
     args: argparse.Namespace, choice: Choice | None, results: list[Result], begun: Begun, kind: str
 ) -> dict[str, Any]:
-
     weights = None
     if choice is not None:
         weights = {"file": shown(args.weights), "sha256": of_file(args.weights)} | choice.record

@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _explain(args: argparse.Namespace) -> None:
-
     if args.network is None and args.weights is None:
         raise UserError("neither WEIGHTS nor --network is given: say what is to be explained")
     explain.parse_printed(args.published)  # before anything slow

@@ -61,7 +61,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-
     begun = provenance.begin()
     network, choice, device = options.load_network(args, args.network)
     opened = [scenes.open_scene(*_scene(words, args.scale), args.crop) for words in args.scene]

@@ -52,7 +52,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
-
     settings: dict[str, Any] = {
         "scale": args.scale,
         "height": args.height,

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from safmn import networks
 from safmn.cost import rules
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
 CONVENTION = (
@@ -363,8 +363,7 @@ def _reason(error: Exception, module: str) -> str:
         if _is_network_code(frame.f_code.co_filename)
     ]
     place = _place(module, lines[-1] if lines else None)
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{place}: {type(error).__name__}" + (f": {text}" if text else "")
+    return f"{place}: {as_line(error)}"
 
 
 def _is_network_code(file: str) -> bool:

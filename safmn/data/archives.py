@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from safmn.data.download import Watch
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.files import atomic, check_space
 
 CHUNK = 2**20
@@ -188,8 +188,7 @@ def _one_message(archive: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadArchive(f"{archive} is damaged or cut short ({reason}): download or copy it again") from error
+        raise BadArchive(f"{archive} is damaged or cut short ({as_line(error)}): download or copy it again") from error
     except OSError as error:
         raise UserError(f"{archive} cannot be read ({error.strerror or error}): check the path") from error
 

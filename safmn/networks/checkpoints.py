@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks import formats
 
 # Packages whose objects training programs keep beside the weights: settings, paths, times, numbers. They are not needed
@@ -92,8 +92,7 @@ def read(path: Path | str, limit: int) -> Checkpoint:
     except UserError as error:
         raise UserError(f"{shown(path)} {error}") from error
     except Exception as error:  # damaged bytes make both readers raise almost anything, from KeyError to MemoryError
-        lines = str(error).strip().splitlines()
-        reason = shown(": ".join([type(error).__name__, *lines[:1]]))
+        reason = as_line(error)
         raise UserError(f"{shown(path)} is damaged or cut short ({reason}): fetch or copy it again") from error
     return Checkpoint(containers, [shown(key) for key in content] if isinstance(content, Mapping) else [], metadata)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from safmn import paths
 from safmn.configuration import check, read_yaml, yaml_files
-from safmn.errors import UserError
+from safmn.errors import UserError, one_line
 from safmn.networks.registry import Network, published_networks
 from safmn.paper import NUMBERS
 from safmn.schema import VariantFile
@@ -68,7 +68,7 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{file}: the network cannot be built: {reason}") from error
 
 

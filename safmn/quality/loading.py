@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from safmn import networks
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.networks import weights as weight_files
 from safmn.networks.weights import Choice
 
@@ -29,8 +29,9 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} cannot be used ({reason}): choose cpu, or cuda where there is one") from error
+        raise UserError(
+            f"device {name!r} cannot be used ({as_line(error)}): choose cpu, or cuda where there is one"
+        ) from error
     return device
 
 

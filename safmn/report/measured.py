@@ -16,7 +16,7 @@ import pandas as pd
 from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
-from safmn.errors import one_line
+from safmn.errors import as_line, one_line
 from safmn.study import Run, Study
 
 METRICS = ("psnr", "ssim")
@@ -141,7 +141,7 @@ class Results:
         except FileNotFoundError:
             return Absent()
         except (OSError, ValueError, RecursionError) as error:
-            return Absent(f"{self.shown(file)} is damaged ({_short(error)}): delete it and make it again")
+            return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and make it again")
         if not isinstance(content, dict) or not content:
             return Absent(f"{self.shown(file)} does not hold what it should: delete it and make it again")
         return content
@@ -155,7 +155,7 @@ class Results:
         except FileNotFoundError:
             return Absent()
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-            return Absent(f"{self.shown(file)} is damaged ({_short(error)}): delete it and evaluate again")
+            return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and evaluate again")
         return Scores(rows) if rows else Absent(f"{self.shown(file)} is empty: delete it and evaluate again")
 
     # --- training ---
@@ -272,7 +272,7 @@ class Results:
             return pick(document) or Absent()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             shown = self.shown(self.folder / path)
-            return Absent(f"{shown} lacks a number ({_short(error)}): delete it and make it again")
+            return Absent(f"{shown} lacks a number ({as_line(error)}): delete it and make it again")
 
     # --- messages ---
 
@@ -330,8 +330,3 @@ def _lines(file: Path) -> list[str]:
         return [one_line(line) for line in file.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return []
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())[:100]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -17,7 +17,11 @@ from safmn.errors import UserError
 from safmn.files import write_text
 from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
+from safmn.paper.published import Place
 from safmn.report import cells as cell_files
+from safmn.report.rendering import escape_markdown as escape
+from safmn.report.sentences import printed_networks
+from safmn.report.tables import MEANINGS
 from safmn.study import Study
 
 log = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ class Source:
     description: str
     budget: str
     pixels: int
-    cells: dict[tuple[int, str, int, str], Cell]
+    cells: dict[Place, Cell]
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ def choose(sources: Sequence[Source]) -> list[Evidence]:
     studies decide differently, `contradicted` is shown, so that no agreement hides a contradiction. Between equals the
     larger training budget, then the larger number of seeds, then the order of `sources` decides.
     """
-    names = [name for source in sources for _, name, _, _ in source.cells]
-    rows = {place: label for place, label in _labels().items() if place[1] in set(names)}
+    filled = {place for source in sources for place in source.cells}
+    rows = {place: label for place, label in _labels().items() if place in filled}
     return [_best(place, label, sources) for place, label in rows.items()]
 
 
@@ -117,21 +121,27 @@ def elsewhere(folder: Path, cells: Iterable[Cell]) -> list[Evidence]:
         folder: `results/<study>`.
         cells: the cells of this study.
     """
-    sources = []
-    for neighbour in sorted(folder.resolve().parent.glob(f"*/{layout.CELLS}")):
-        if neighbour.parent != folder.resolve():
-            try:
-                sources.append(read(neighbour.parent))
-            except UserError as error:
-                log.warning("left out: %s", error)
+    folder = folder.resolve()
+    files = sorted(folder.parent.glob(f"*/{layout.CELLS}"))
+    sources = _readable([file.parent for file in files if file.parent != folder])
     missing = {cell.place for cell in cells if cell.published and cell.is_missing}
     return [each for each in choose(sources) if each.cell.place in missing and not each.cell.is_missing]
 
 
-def _best(place: tuple[int, str, int, str], label: str, sources: Sequence[Source]) -> Evidence:
+def _readable(folders: Iterable[Path | str]) -> list[Source]:
+    sources = []
+    for folder in folders:
+        try:
+            sources.append(read(folder))
+        except UserError as error:
+            log.warning("left out: %s", error)
+    return sources
+
+
+def _best(place: Place, label: str, sources: Sequence[Source]) -> Evidence:
     candidates = [(source, source.cells[place]) for source in sources if place in source.cells]
     source, cell = min(candidates, key=lambda pair: _rank(*pair))
-    others = {other.name: found.verdict for other, found in candidates if other is not source and not found.is_missing}
+    others = {other.name: its.verdict for other, its in candidates if other is not source and not its.is_missing}
     return Evidence(label, cell, None if cell.is_missing else source, others)
 
 
@@ -140,10 +150,8 @@ def _rank(source: Source, cell: Cell) -> tuple[int, bool, int, int]:
     return place, cell.verdict != verdicts.CONTRADICTED, -source.pixels if cell.seeds else 0, -cell.seeds
 
 
-def _labels() -> dict[tuple[int, str, int, str], str]:
-    """Place of every published cell -> its row's label, in the paper's order."""
-    from safmn.report.sentences import printed_networks
-
+def _labels() -> dict[Place, str]:
+    """Return the row's label of every published cell, in the paper's order."""
     return {cell.place: cell.label for cell in published.cells(printed_networks())}
 
 
@@ -183,8 +191,6 @@ def table(evidence: Iterable[Evidence]) -> pd.DataFrame:
 
 def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     """Return the overview as GitHub's Markdown."""
-    from safmn.report.rendering import escape_markdown as escape
-
     parts = ["# What is known about the paper's numbers", "", escape(summary(evidence)), ""]
     parts += [counts(evidence).to_markdown(), "", "## Studies", ""]
     parts += [f"- **{escape(source.name)}**: {escape(_described(source))}" for source in sources]
@@ -216,20 +222,28 @@ def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
         counts=counts(evidence),
         sources=[(source.name, _described(source)) for source in sources],
         tables=tables,
-        meanings=_meanings(),
+        meanings=MEANINGS,
     )
 
 
 def summary(evidence: Iterable[Evidence]) -> str:
     """Return the counts as one sentence."""
     number = Counter(each.cell.verdict for each in evidence)
-    said = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts.VERDICTS if number[verdict])
-    return f"{sum(number.values())} published cells: {said}."
+    words = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts.VERDICTS if number[verdict])
+    return f"{sum(number.values())} published cells: {words}."
 
 
 def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
-    """Write `<stem>.md`, `<stem>.html` and `<stem>.csv` over the studies in `folders`, and return the evidence."""
-    sources = [read(folder) for folder in folders]
+    """Write `<stem>.md`, `<stem>.html` and `<stem>.csv` over the studies in `folders`, and return the evidence.
+
+    A folder that cannot be read is left out with a warning.
+
+    Raises:
+        UserError: no folder can be read, or two hold studies of one name.
+    """
+    sources = _readable(folders)
+    if not sources:
+        raise UserError("none of the folders holds the cells of a study: run one first, `snakemake --cores all`")
     names = Counter(source.name for source in sources)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
@@ -268,9 +282,3 @@ def line(evidence: Evidence) -> dict[str, str]:
         "device": cell.device,
         "seeds": str(cell.seeds or ""),
     }
-
-
-def _meanings() -> dict[str, str]:
-    from safmn.report.tables import MEANINGS
-
-    return MEANINGS

@@ -1,10 +1,11 @@
-"""Memory: predicted against the print, against counts by hand and against torch's own profiler; measured in order."""
+"""Memory: predicted against published values, counts by hand and the profiler of torch; measured in order."""
 
 import contextlib
 import csv
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 import torch
@@ -283,58 +284,23 @@ def test_nonsense_is_refused(ask: Callable, message: str) -> None:
 # --- Measurement -----------------------------------------------------------------------------------------------------
 
 
-class FakeCuda:
-    """Counts like an allocator whose peak, until it is reset, is the one of some earlier and larger work."""
-
-    kind = "cuda"
-    torch_device = torch.device("cpu")
-
-    def __init__(self, peak_of_pass: int) -> None:
-        self.calls: list[str] = []
-        self.stale = 10**12
-        self.peak_of_pass = peak_of_pass
-        self.running = False
-
-    def synchronise(self) -> None:
-        self.calls.append("synchronise")
-        self.running = False
-
-    def reset_peak(self) -> None:
-        assert not self.running, "the peak was reset while the device was at work"
-        self.calls.append("reset_peak")
-        self.stale = 0
-
-    def run(self, *_: object) -> None:
-        self.calls.append("pass")
-        self.running = True
-
-    def allocated(self) -> int:
-        steps = {0: 0, 1: 5_000, 2: 6_000}  # before anything, weights, input
-        self.calls.append("allocated")
-        return steps[self.calls.count("allocated") - 1]
-
-    def peak(self) -> int:
-        assert not self.running, "the peak was read while the device was at work"
-        self.calls.append("peak")
-        return max(self.stale, self.peak_of_pass)
-
-    def empty(self) -> None:
-        self.calls.append("empty")
-
-
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeCuda]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Mock]:
     """A fake device that hears of every pass of the network measured on it."""
 
-    def watch(peak_of_pass: int) -> FakeCuda:
-        device = FakeCuda(peak_of_pass)
+    def watch(peak: int) -> Mock:
+        device = Mock(kind="cuda", torch_device=torch.device("cpu"))
+        device.allocated.side_effect = [0, 5_000, 6_000]  # before anything, with weights, with the input
+        device.peak.return_value = peak
         build = networks.build
+
+        def note_pass(module: nn.Module, args: tuple[Tensor]) -> None:
+            if args[0].device.type != "meta":
+                device.run()
 
         def watched_build(name: str, scale: int) -> nn.Module:
             network = build(name, scale)
-            network.register_forward_pre_hook(
-                lambda module, args: device.run() if args[0].device.type != "meta" else None
-            )
+            network.register_forward_pre_hook(note_pass)
             return network
 
         monkeypatch.setattr(networks, "build", watched_build)
@@ -343,36 +309,25 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeCuda]:
     return watch
 
 
-def test_the_peak_is_reset_before_and_read_after_the_device_is_done(watched: Callable[[int], FakeCuda]) -> None:
+def test_the_peak_is_reset_before_and_read_after_the_device_is_done(watched: Callable[[int], Mock]) -> None:
     device = watched(600_000)
     found = memory.measure("espcn", 4, 16, 16, device=device)
     assert found["status"] == "measured"
     assert found["peak"] == 600_000
     assert (found["weights"], found["input"], found["activations"]) == (5_000, 1_000, 594_000)
-    one_pass = ["synchronise", "reset_peak", "pass", "synchronise", "peak"]
-    text = " ".join(device.calls)
-    assert text.count(" ".join(one_pass)) == device.calls.count("pass") == 2
+    calls = " ".join(name for name, *_ in device.method_calls)
+    assert calls.count("synchronise reset_peak run synchronise peak") == calls.count("run") == 2
 
 
 @pytest.mark.parametrize(("factor", "flagged"), [(1.0, False), (1.09, False), (1.11, True), (0.89, True)])
 def test_a_difference_above_ten_percent_is_flagged(
-    factor: float, flagged: bool, watched: Callable[[int], FakeCuda]
+    factor: float, flagged: bool, watched: Callable[[int], Mock]
 ) -> None:
     predicted = memory.predict("espcn", 4, 16, 16)
     found = memory.measure("espcn", 4, 16, 16, device=watched(round(predicted * factor)))
     assert found["predicted"] == predicted
     assert found["flagged"] is flagged
     assert found["difference_percent"] == pytest.approx(100 * (factor - 1), abs=0.1)
-
-
-def failing(device: FakeCuda, error: Exception) -> FakeCuda:
-    """The device, on which every pass ends in an error."""
-
-    def fail() -> None:
-        raise error
-
-    device.run = fail
-    return device
 
 
 @pytest.mark.parametrize(
@@ -384,18 +339,20 @@ def failing(device: FakeCuda, error: Exception) -> FakeCuda:
     ],
     ids=str,
 )
-def test_running_out_of_memory_is_a_result(error: Exception, watched: Callable[[int], FakeCuda]) -> None:
-    device = failing(watched(1), error)
+def test_running_out_of_memory_is_a_result(error: Exception, watched: Callable[[int], Mock]) -> None:
+    device = watched(1)
+    device.run.side_effect = error
     found = memory.measure("espcn", 4, 16, 24, device=device)
     assert found["status"] == "out of memory"
     assert found["requested_lr"] == {"height": 16, "width": 24}
     assert found["message"] == as_line(error)
     assert found["predicted"] > 0
-    assert device.calls[-1] == "empty"
+    assert device.method_calls[-1] == call.empty()
 
 
-def test_another_error_while_measuring_is_none(watched: Callable[[int], FakeCuda]) -> None:
-    device = failing(watched(1), RuntimeError("CUDA error: an illegal memory access was encountered"))
+def test_another_error_while_measuring_is_none(watched: Callable[[int], Mock]) -> None:
+    device = watched(1)
+    device.run.side_effect = RuntimeError("CUDA error: an illegal memory access was encountered")
     with pytest.raises(RuntimeError, match="illegal memory access"):
         memory.measure("espcn", 4, 16, 24, device=device)
 
