@@ -192,7 +192,7 @@ def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
             raise _wrong(where, path, "is not a number that can be computed with")
         return int(value) if value == int(value) else value
     if value is not None and not isinstance(value, bool | str):  # YAML has dates, sets and bytes, too
-        raise _wrong(where, path, f"{value!r} is neither text nor a number: put it in quotes")
+        raise _wrong(where, path, f"{str(value)[:100]} is neither text nor a number: put it in quotes")
     return value
 
 

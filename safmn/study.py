@@ -88,16 +88,11 @@ class Study(StudyFile):
         return cls.from_content(_overridden(read_yaml(file), overrides), file)
 
     @classmethod
-    def from_snakemake(cls, config: Mapping[str, Any], files: Iterable[Any], given: Mapping[str, Any]) -> Self:
+    def from_snakemake(cls, config: Mapping[str, Any], files: Iterable[Any]) -> Self:
         """Validate the study in Snakemake's `config`, after the overrides that `--config` may give.
 
         Beside the words of `OVERRIDES`, `variants`, `networks`, `scales` and `seeds` may be words with commas, and
         `extra_seeds=none` removes them. Other keys are given as in the file.
-
-        Args:
-            config: the study's file, updated with `given`.
-            files: where it comes from, for messages.
-            given: what `--config` gives, alone.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
@@ -105,9 +100,6 @@ class Study(StudyFile):
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{where}: holds something that is not plain data: {error}") from error
         content = _overridden(content, {word: content.pop(word, None) for word in OVERRIDES})
-        training = given.get("training")
-        if isinstance(training, dict) and "iterations" in training:
-            _limit_validate_every(content)
         for key in ("variants", "networks"):
             if isinstance(content.get(key), str) and content[key] != "all":
                 content[key] = [name for name in content[key].split(",") if name]
@@ -348,17 +340,11 @@ def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:
             if key in ("root", "download"):  # a folder's name may be a number
                 value = None if (key, value) == ("download", "none") else str(value)
             content[section][key] = value
-    if "iterations" in given:
-        _limit_validate_every(content)
-    return content
-
-
-def _limit_validate_every(content: dict[str, Any]) -> None:
-    """Lower `validate_every` to the iterations, which were overridden."""
     training = content.get("training")
     keys = ("iterations", "validate_every")
-    if isinstance(training, dict) and all(isinstance(training.get(key), int) for key in keys):
+    if "iterations" in given and isinstance(training, dict) and all(isinstance(training.get(key), int) for key in keys):
         training["validate_every"] = max(1, min(training["validate_every"], training["iterations"]))
+    return content
 
 
 def _in_order_of(given: Any, filled: Any) -> Any:

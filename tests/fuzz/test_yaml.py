@@ -199,7 +199,7 @@ def test_what_snakemake_may_hand_over(examples):
 
     @tried(examples, st.sampled_from(STUDIES), st.dictionaries(st.one_of(keys, texts), values, max_size=3))
     def check(study, changes):
-        found = answered(lambda: Study.from_snakemake(study | changes, ["study.yaml"], changes), "study.yaml")
+        found = answered(lambda: Study.from_snakemake(study | changes, ["study.yaml"]), "study.yaml")
         if found is not None:
             usable(found)
 

@@ -67,7 +67,10 @@ def test_the_papers_study_can_be_planned_without_its_data(snakemake):
         ({"traning": {}}, ("micro.yaml", "traning")),
         ({"data": {"train": ["photographs["], "validation": ["x"], "test": []}}, ("micro.yaml", "data.train", "[")),
         ({"training": {"iterations": 4, "batch": 0, "patch": 16, "validate_every": 4}}, ("training.batch", "0")),
-        ({"training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 5}}, ("validate_every", "iterations")),
+        (
+            {"training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 5}},
+            ("validate_every", "iterations"),
+        ),
         ({"name": "../outside"}, ("micro.yaml", "name")),
     ],
 )
@@ -114,12 +117,6 @@ def test_reading_the_rules_waits_for_neither_torch_nor_matplotlib(snakemake, mic
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.stderr.splitlines() if "|" in line}
     assert {"snakemake", "safmn", "yaml"} <= imported
     assert not {"torch", "matplotlib", "scipy"} & imported
-
-
-@pytest.mark.parametrize("fewer", ["iterations=2", "training={iterations: 2}"])
-def test_fewer_iterations_on_the_command_line(snakemake, micro, fewer):
-    told = snakemake("--dry-run", "--configfile", micro(), "--config", fewer)
-    assert told.returncode == 0, told.stderr
 
 
 def test_another_study_replaces_the_default_one(snakemake, micro):

@@ -22,9 +22,7 @@ from safmn.study import Study
 try:
     paths.enter_project(workflow.main_snakefile)
     study = Study.from_snakemake(
-        config,
-        workflow.overwrite_configfiles or workflow.configfiles,
-        workflow.config_settings.config,
+        config, workflow.overwrite_configfiles or workflow.configfiles
     )
     jobs = Jobs(study)
 except UserError as error:
