@@ -58,4 +58,4 @@ bench: $(READY)  ## measure the speed beside the reference way
 
 clean:  ## remove the environment, the site and the results of studies
 	rm -rf $(VENV) .snakemake site
-	git clean -d --force -X --quiet results  # what is committed of studies stays
+	git clean -d --force -X --quiet results || rm -rf results/*  # in a checkout, committed studies stay

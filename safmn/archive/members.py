@@ -8,6 +8,7 @@ from typing import Any
 from safmn import layout, paths, provenance
 from safmn.configuration import check
 from safmn.files import write_json, write_text
+from safmn.report import page
 from safmn.report.provenance import Provenance
 from safmn.study import Study
 
@@ -73,7 +74,8 @@ def members(
         if member.file.suffix not in TEXT:
             return member
         text = member.file.read_text(encoding="utf-8", errors="replace")
-        cleaned = redact(text)
+        own = page.without_other_studies(text) if member.file == folder / layout.PAGE else text
+        cleaned = redact(own)
         if cleaned == text:
             return member
         write_text(scratch / member.name, cleaned)

@@ -6,9 +6,7 @@ from typing import Any
 
 from safmn import networks, provenance
 from safmn.commands import output
-from safmn.cost.complexity import warnings
 from safmn.cost.identity import of_counts
-from safmn.device.description import describe
 from safmn.errors import UserError, one_line
 from safmn.files import read_json, write_json
 from safmn.networks.registry import Network
@@ -17,7 +15,6 @@ from safmn.paper import verdicts
 from safmn.paper.published import PrintedCell
 from safmn.paper.verdicts import Verdict
 from safmn.provenance import Begun
-from safmn.report import counts
 
 HELP = (
     "Counts parameters (K), FLOPs (G, one multiply-add is one) and activations (M, elements that convolutions and "
@@ -95,6 +92,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _count(args: argparse.Namespace, infos: list[Network], keys: dict[str, str], begun: Begun) -> list[str]:
     """Count, print and write; return what failed or contradicts the paper."""
+    from safmn.cost.complexity import warnings
+    from safmn.report import counts
+
     records: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     notes: list[str] = []
@@ -144,6 +144,8 @@ def _is_counted(folder: Path | None, network: Network, key: str) -> bool:
 
 def _document(name: str, records: list[dict[str, Any]], begun: Begun) -> dict[str, Any]:
     """Return what `--out` writes: the scales of one network, with what they have in common once, and provenance."""
+    from safmn.device.description import describe
+
     variant = discover().get(name)
     common = ("network", "scale", "versions", "convention")
     return {

@@ -3,21 +3,21 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.data import packed
 from safmn.data.packed import FolderPairs, PackedPairs, describe_lr
 from safmn.device import lease
-from safmn.device.description import describe
 from safmn.errors import UserError
 from safmn.files import write_json
-from safmn.networks.weights import Choice
 from safmn.progress import Progress
 from safmn.provenance import Begun, of_file, seed_of, shown
-from safmn.quality import authors, evaluation
-from safmn.quality.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from safmn.networks.weights import Choice
+    from safmn.quality.evaluation import Evaluation
 
 HELP = "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr, border of `scale` pixels cropped, image by image and mean."
 EXAMPLES = """\
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from safmn.quality import authors, evaluation
+
     if args.out and len(args.out) != len(args.data):
         raise UserError(f"{len(args.data)} --data but {len(args.out)} --out: give one --out for each --data, or none")
     if len(set(args.out)) < len(args.out):
@@ -121,10 +123,10 @@ class Result:
     data: str
     pairs: PackedPairs | FolderPairs
     out: str | None
-    scores: Evaluation
+    scores: "Evaluation"
     legacy: bool
-    converted: Evaluation | None = None
-    authors: Evaluation | None = None
+    converted: "Evaluation | None" = None
+    authors: "Evaluation | None" = None
 
     @property
     def name(self) -> str:
@@ -182,8 +184,11 @@ class Result:
 
 
 def _record(
-    args: argparse.Namespace, choice: Choice | None, results: list[Result], begun: Begun, kind: str
+    args: argparse.Namespace, choice: "Choice | None", results: list[Result], begun: Begun, kind: str
 ) -> dict[str, Any]:
+    from safmn.device.description import describe
+    from safmn.quality import authors
+
     weights = None
     if choice is not None:
         weights = {"file": shown(args.weights), "sha256": of_file(args.weights)} | choice.record

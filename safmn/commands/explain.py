@@ -3,19 +3,17 @@
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safmn import networks
 from safmn.commands import options, output
 from safmn.data import packed
 from safmn.device import lease
-from safmn.device.description import describe
 from safmn.errors import UserError
-from safmn.networks import mappings
 from safmn.progress import Progress
-from safmn.quality import explain
-from safmn.quality.explain import Explanation
-from safmn.quality.loading import network_of
+
+if TYPE_CHECKING:
+    from safmn.quality.explain import Explanation
 
 HELP = "Measures a cell under one deviation from the protocol at a time: which closes the gap to a published number?"
 EXAMPLES = """\
@@ -49,6 +47,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _explain(args: argparse.Namespace) -> None:
+    from safmn.device.description import describe
+    from safmn.networks import mappings
+    from safmn.quality import explain
+    from safmn.quality.loading import network_of
+
     if args.network is None and args.weights is None:
         raise UserError("neither WEIGHTS nor --network is given: say what is to be explained")
     explain.parse_printed(args.published)  # before anything slow
@@ -93,7 +96,7 @@ def siblings(weights: str | None) -> list[str]:
     return [str(path) for path in beside if path.is_file()]
 
 
-def _print(explanation: Explanation, title: str) -> None:
+def _print(explanation: "Explanation", title: str) -> None:
     unit, digits = (" dB", 4) if explanation.metric == "psnr" else ("", 5)
 
     def cells(name: str, value: float | None, what: str) -> list[str]:
@@ -113,7 +116,7 @@ def _print(explanation: Explanation, title: str) -> None:
     print(explanation.verdict)
 
 
-def _record(explanation: Explanation) -> dict[str, Any]:
+def _record(explanation: "Explanation") -> dict[str, Any]:
     def number(value: float | None) -> float | None:
         return value if value is not None and math.isfinite(value) else None
 

@@ -7,9 +7,7 @@ from typing import Any
 from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.device import lease
-from safmn.device.description import describe
 from safmn.errors import UserError
-from safmn.inspection import record, scenes
 
 HELP = """Looks into one network with its weights: the local attribution map and diffusion index of a window (Figure 2),
 the features inside one SAFM (Figure 5), and its picture of each scene with PSNR (Figure 6)."""
@@ -61,6 +59,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
+    from safmn.device.description import describe
+    from safmn.inspection import record, scenes
+
     begun = provenance.begin()
     network, choice, device = options.load_network(args, args.network)
     opened = [scenes.open_scene(*_scene(words, args.scale), args.crop) for words in args.scene]

@@ -4,12 +4,8 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
-import torch
-
 from safmn import provenance
 from safmn.commands import options, output
-from safmn.cost import memory
-from safmn.device import description as device
 from safmn.device import lease
 from safmn.study import Run, Study
 
@@ -52,6 +48,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
+    import torch
+
+    from safmn.cost import memory
+    from safmn.device import description as device
+
     settings: dict[str, Any] = {
         "scale": args.scale,
         "height": args.height,

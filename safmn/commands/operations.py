@@ -5,7 +5,6 @@ from typing import Any
 
 from safmn import provenance
 from safmn.commands import options, output
-from safmn.cost import operations
 from safmn.device import lease
 
 HELP = """Time of LayerNorm, channel splitting, adaptive max pooling, nearest interpolation, element-wise product and
@@ -36,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Profile and print."""
+    from safmn.cost import operations
+
     begun = provenance.begin()
     with lease.alone(args.device):
         record = operations.measure(

@@ -1,12 +1,13 @@
 """Options that several commands share, and what they stand for: a network with its weights, on a device."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-from safmn.networks.weights import Choice
-from safmn.quality import loading
+    from safmn.networks.weights import Choice
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool, weights: str = "--weights") -> None:
@@ -42,7 +43,7 @@ def add_measurement(parser: argparse.ArgumentParser, device: str = "default: cud
 
 def load_network(
     args: argparse.Namespace, name: str, weights: str | None = None
-) -> tuple[nn.Module, Choice | None, torch.device]:
+) -> "tuple[nn.Module, Choice | None, torch.device]":
     """Load the network `name` as the options of `add_network` say.
 
     Args:
@@ -53,6 +54,8 @@ def load_network(
     Returns:
         The network on its device, in eval mode; which weights of the file it has (None without a file); the device.
     """
+    from safmn.quality import loading
+
     device = loading.choose_device(args.device)
     chosen = (args.weights, args.which) if weights is None else (weights, None)
     network, choice = loading.load_network(name, args.scale, *chosen)

@@ -29,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Choose the evidence, write the three files, print the counts."""
     from safmn.report import overview
 
-    # `results/*` also names the overview's own files.
-    folders = [folder for folder in args.folders if folder.is_dir() or not folder.name.startswith(args.out.name)]
+    folders = [folder for folder in args.folders if not folder.is_file()]  # `results/*` names this command's files, too
     evidence = overview.write(folders, args.out)
     if args.json:
         print(overview.as_json(evidence))

@@ -3,11 +3,8 @@
 import argparse
 from typing import Any
 
-import torch
-
 from safmn import provenance
 from safmn.commands import options, output
-from safmn.cost import runtime
 from safmn.device import lease
 from safmn.errors import UserError
 
@@ -41,6 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Time and print."""
+    import torch
+
+    from safmn.cost import runtime
+
     if args.threads is not None:
         if args.threads < 1:
             raise UserError(f"--threads {args.threads}: give at least 1")

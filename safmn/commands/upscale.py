@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from safmn import networks
 from safmn.commands import options, output
 from safmn.data import bicubic, layouts, photo
-from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.progress import Progress
-from safmn.quality import evaluation, tiling
-from safmn.quality.loading import network_of
 
 HELP = "Enlarges one picture, or every picture of a folder, with a trained network."
 EXAMPLES = """\
@@ -52,6 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Enlarge each picture and write it."""
+    from safmn.device.memory import is_out_of_memory
+    from safmn.quality import evaluation, tiling
+    from safmn.quality.loading import network_of
+
     jobs = plan(Path(args.input), Path(args.output))
     if args.network is None and args.weights is None:
         raise UserError("neither --weights nor --network is given: say what is to enlarge the pictures")

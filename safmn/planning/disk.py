@@ -1,6 +1,5 @@
 """Bytes that a study writes: packed datasets, and states, weights, history and scalars of each run."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +18,6 @@ from safmn.training.history import COLUMNS
 from safmn.training.kept import Kept
 from safmn.training.step import TrainStep
 
-SAMPLE = 1000  # rows of a history from which longer ones are extrapolated
 SCALAR = 55  # bytes of one value in a TensorBoard event file
 
 
@@ -36,32 +34,23 @@ def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str
     step(0, *patches)  # creates the optimiser's moments
     kept = Kept(step)
     kept.best["weights"], _ = kept.weights()  # a copy of its own
-    empty = len(_state(kept))
-    rows = history_rows(settings, run_settings)
-    sample = min(rows, SAMPLE)
-    validations = math.ceil(settings["iterations"] / settings["validate_every"])
-    for row in range(sample):
-        psnr = 100 / 3 if row % max(1, rows // validations) == 0 else None
+    for iteration in logged(settings, run_settings):
+        validated = iteration % settings["validate_every"] == 0 or iteration == settings["iterations"]
         values = dict.fromkeys(COLUMNS[1:-1], 0.1 / 3)
-        kept.history.add(iteration=settings["iterations"], **values, validation_psnr_rgb=psnr)
+        kept.history.add(iteration=iteration, **values, validation_psnr_rgb=100 / 3 if validated else None)
+    scalars = sum(value is not None for row in kept.history.rows for value in row[1:])
     return {
-        "states": state.GENERATIONS * (empty + (len(_state(kept)) - empty) * rows // sample),
+        "states": state.GENERATIONS * len(state.serialised("0" * 64, 0, _zeros(kept.state()))),
         "weights": sum(len(safetensors.torch.save(_zeros(each))) for each in (*kept.weights(), kept.best["weights"])),
-        "history": len(kept.history.text()) * rows // sample,
-        "scalars": (rows * (len(COLUMNS) - 2) + validations) * SCALAR,
+        "history": len(kept.history.text()),
+        "scalars": scalars * SCALAR,
     }
 
 
-def history_rows(settings: dict[str, Any], run_settings: RunSettings) -> int:
-    """Return the lines of a run's history: one every `log_every` iterations, one at each validation."""
-    total: int = settings["iterations"]
-    log, validate = run_settings.log_every, settings["validate_every"]
-    due: int = total // log + total // validate - total // math.lcm(log, validate)
-    return due + (total % log != 0 and total % validate != 0)
-
-
-def _state(kept: Kept) -> bytes:
-    return state.serialised("0" * 64, 0, _zeros(kept.state()))
+def logged(settings: dict[str, Any], run_settings: RunSettings) -> list[int]:
+    """Return the iterations with a line in a run's history: every `log_every`, each validation, and the last."""
+    total, every = settings["iterations"], (run_settings.log_every, settings["validate_every"])
+    return sorted({total}.union(*(range(step, total + 1, step) for step in every)))
 
 
 def _zeros(value: Any) -> Any:
@@ -82,7 +71,6 @@ def packed(study: Study, sizes: Sizes) -> list[dict[str, Any]]:
                 "bytes": size.bytes if size.shapes else None,
                 "present": (study.results / layout.packed(name, scale) / layout.PIXELS).exists(),
                 "origin": size.origin,
-                "remark": size.remark,
             }
         )
     return datasets

@@ -25,7 +25,7 @@ _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
     "safmn.quality.evaluation:evaluate",
     "safmn.quality.evaluation:convert_grey",
-    "safmn.quality.authors:_smsr",
+    "safmn.quality.authors:*",
     "safmn.commands.evaluate:Result",
 )
 _EVALUATING = (*_METRICS, _READING, _FAST)

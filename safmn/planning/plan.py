@@ -1,6 +1,7 @@
 """Hours, memory and disk that a study needs, from a short calibration of each of its networks."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -43,43 +44,23 @@ def make(
         seconds for each HR pixel), `runs` (one for each training run), `totals`, `disk`, `measured` and `assumed`
         (sentences), `provenance`, `settings`.
     """
-    sizes = Sizes(study)
-    groups = alike(study)
-    total = 3 * len(groups) + bool(groups)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, total)
-
+    sizes, groups = Sizes(study), alike(study)
+    total = len(groups) + 1
     on_progress(0, total)
     networks: list[dict[str, Any]] = []
-    start = 0.0
-    provenance = describe(device.kind)
-    if groups:
-        specifications = [study.specification(group[0]) for group in groups]
-        peaks = []
-        for specification in specifications:
-            peaks.append(
-                memory.predict_training(specification["network"], specification["scale"], specification["training"])
-            )
-            advance()
-        with as_in_training(device.torch_device, specifications[0]["training"]):
-            provenance = describe(device.kind)  # with the threads, precision and kernels of training
-            for group, specification, peak in zip(groups, specifications, peaks, strict=True):
-                networks.append(_calibrate(study, group, specification, device, budget, peak, sizes))
-                advance()
-        for network, specification in zip(networks, specifications, strict=True):
-            network["evaluation_seconds_per_pixel"] = calibration.evaluating(specification, device, budget / 4)
-            advance()
-        start = calibration.starting(device)
-        advance()
+    for group in groups:
+        networks.append(_calibrate(study, group, device, budget, sizes))
+        on_progress(len(networks), total)
+    start = calibration.starting(device) if groups else 0.0
+    on_progress(total, total)
+    training = study.training and as_plain(study.training)
+    with as_in_training(device.torch_device, training) if training else nullcontext():
+        provenance = describe(device.kind)  # with the threads, precision and kernels of training
     network_of = {run: network for group, network in zip(groups, networks, strict=True) for run in group}
     runs = [_run(study, run, network_of[run], start, sizes) for run in study.runs()]
     record = {
         "study": study.name,
-        "training": study.training and as_plain(study.training),
+        "training": training,
         "provenance": provenance,
         "settings": {
             "device": device.kind,
@@ -113,24 +94,20 @@ def alike(study: Study) -> list[list[Run]]:
     return list(groups.values())
 
 
-def _calibrate(
-    study: Study,
-    group: list[Run],
-    specification: dict[str, Any],
-    device: Device,
-    budget: float,
-    needs: dict[str, Any],
-    sizes: Sizes,
-) -> dict[str, Any]:
-    """Measure step and validation of one network, of which a step needs `needs["peak"]` bytes."""
-    scale, peak = group[0].scale, needs["peak"]
+def _calibrate(study: Study, group: list[Run], device: Device, budget: float, sizes: Sizes) -> dict[str, Any]:
+    """Predict the memory of one network, and measure its step, validation and evaluation."""
+    specification = study.specification(group[0])
+    network, scale, settings = (specification[key] for key in ("network", "scale", "training"))
+    needs = memory.predict_training(network, scale, settings)
     images = sum(size.bytes for size in sizes.selections("train", scale))
     resident = fits = None
     if device.kind == "cuda":
         resident = 2 * images <= calibration.free_memory(device)  # as the sampler decides
         room = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        fits = study.run.jobs_per_device * (peak + (images if resident else 0)) <= room
-    step = calibration.step(specification, study.run, device, budget / 2, peak, resident)
+        fits = study.run.jobs_per_device * (needs["peak"] + (images if resident else 0)) <= room
+    with as_in_training(device.torch_device, settings):
+        step = calibration.step(specification, study.run, device, budget / 2, needs["peak"], resident)
+        validation = calibration.validating(specification, device, budget / 4)
     return {
         "variants": list(dict.fromkeys(run.variant for run in group)),
         "scale": scale,
@@ -140,7 +117,8 @@ def _calibrate(
         "memory": needs,
         "fits_memory": fits,
         "bytes_a_run": disk.of_run(specification, study.run),
-        "validation_seconds_per_pixel": calibration.validating(specification, device, budget / 4),
+        "validation_seconds_per_pixel": validation,
+        "evaluation_seconds_per_pixel": calibration.evaluating(specification, device, budget / 4),
     }
 
 

@@ -32,12 +32,10 @@ class Size:
     Attributes:
         shapes: (LR, HR) pixels of each image.
         origin: "packed", "headers" (of its files), "facts" (about an absent dataset) or "unknown".
-        remark: why the images could not be read; "" if they could.
     """
 
     shapes: list[tuple[int, int]]
     origin: str
-    remark: str = ""
 
     @property
     def hr_pixels(self) -> int:
@@ -67,7 +65,7 @@ class Sizes:
         """Return the size of a selection such as "BSDS200[10:]"."""
         name, part = sources.parse_selection(text)
         whole = self.dataset(name, scale)
-        return Size(whole.shapes[part], whole.origin, whole.remark)
+        return Size(whole.shapes[part], whole.origin)
 
     def selections(self, use: Literal["train", "validation", "test"], scale: int) -> list[Size]:
         """Return the sizes of `data.train`, `data.validation` or `data.test`."""
@@ -86,11 +84,11 @@ class Sizes:
         try:
             located = sources.locate(name, study.roots, study.data.folders).pairs(scale)
             return Size([_of_pair(pair, scale) for pair in located], "headers")
-        except UserError as error:
+        except UserError:
             known = sources.DATASETS.get(name)
             if known is None or name not in TYPICAL:
-                return Size([], "unknown", str(error))
-            return Size([(TYPICAL[name] // scale**2, TYPICAL[name])] * known.images, "facts", str(error))
+                return Size([], "unknown")
+            return Size([(TYPICAL[name] // scale**2, TYPICAL[name])] * known.images, "facts")
 
 
 def _of_pair(pair: pairs.Pair, scale: int) -> tuple[int, int]:

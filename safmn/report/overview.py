@@ -107,8 +107,8 @@ def choose(sources: Sequence[Source]) -> list[Evidence]:
     studies decide differently, `contradicted` is shown, so that no agreement hides a contradiction. Between equals the
     larger training budget, then the larger number of seeds, then the order of `sources` decides.
     """
-    names = [name for source in sources for _, name, _, _ in source.cells]
-    rows = {place: label for place, label in _labels().items() if place[1] in set(names)}
+    filled = {place for source in sources for place in source.cells}
+    rows = {place: label for place, label in _labels().items() if place in filled}
     return [_best(place, label, sources) for place, label in rows.items()]
 
 
@@ -121,15 +121,21 @@ def elsewhere(folder: Path, cells: Iterable[Cell]) -> list[Evidence]:
         folder: `results/<study>`.
         cells: the cells of this study.
     """
-    sources = []
-    for neighbour in sorted(folder.resolve().parent.glob(f"*/{layout.CELLS}")):
-        if neighbour.parent != folder.resolve():
-            try:
-                sources.append(read(neighbour.parent))
-            except UserError as error:
-                log.warning("left out: %s", error)
+    folder = folder.resolve()
+    files = sorted(folder.parent.glob(f"*/{layout.CELLS}"))
+    sources = _readable([file.parent for file in files if file.parent != folder])
     missing = {cell.place for cell in cells if cell.published and cell.is_missing}
     return [each for each in choose(sources) if each.cell.place in missing and not each.cell.is_missing]
+
+
+def _readable(folders: Iterable[Path | str]) -> list[Source]:
+    sources = []
+    for folder in folders:
+        try:
+            sources.append(read(folder))
+        except UserError as error:
+            log.warning("left out: %s", error)
+    return sources
 
 
 def _best(place: Place, label: str, sources: Sequence[Source]) -> Evidence:
@@ -228,8 +234,16 @@ def summary(evidence: Iterable[Evidence]) -> str:
 
 
 def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
-    """Write `<stem>.md`, `<stem>.html` and `<stem>.csv` over the studies in `folders`, and return the evidence."""
-    sources = [read(folder) for folder in folders]
+    """Write `<stem>.md`, `<stem>.html` and `<stem>.csv` over the studies in `folders`, and return the evidence.
+
+    A folder that cannot be read is left out with a warning.
+
+    Raises:
+        UserError: no folder can be read, or two hold studies of one name.
+    """
+    sources = _readable(folders)
+    if not sources:
+        raise UserError("none of the folders holds the cells of a study: run one first, `snakemake --cores all`")
     names = Counter(source.name for source in sources)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:

@@ -104,6 +104,11 @@ def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
     return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
 
 
+def without_other_studies(text: str) -> str:
+    """Return a page without the numbers of other studies, so that it depends on its own study alone."""
+    return re.sub(r"\s*<!-- other studies -->.*?<!-- end of other studies -->", "", text, flags=re.DOTALL)
+
+
 def _elsewhere(folder: Path, cells: Sequence[Cell]) -> list[tuple[int, dict[str, str], str]]:
     """Return (table, line, verdict) of each published cell that another study beside this one has a number for."""
     evidence = other_studies.elsewhere(folder, cells)

@@ -58,3 +58,24 @@ def test_lint_runs_the_contracts():
     lint = (ROOT / "Makefile").read_text().split("\nlint:")[1].split("\n\n")[0]
     assert "/lint-imports" in lint
     assert "make lint" in (ROOT / ".ci/run").read_text()
+
+
+# Prints the command after which a library is first in sys.modules. argparse exits after --help and after a mistake.
+WAITING = """
+import contextlib, io, sys
+from safmn.cli import COMMANDS, main
+heavy = {"torch", "matplotlib", "scipy"}
+for command in [*COMMANDS, "no_such_command"]:
+    for option in ("--help", "--no-such-option"):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.suppress(SystemExit):
+                main([command, option])
+        for library in heavy & set(sys.modules):
+            print(command, option, library)
+            heavy.remove(library)
+"""
+
+
+def test_help_and_usage_errors_wait_for_no_large_library():
+    told = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert told.stdout == ""

@@ -12,6 +12,7 @@ from safmn.paper import verdicts
 from safmn.paper.cell import PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paths import ROOT
 from safmn.report import cells, overview
+from safmn.report import page as page_file
 from safmn.study import Study
 
 PLACE = (1, "safmn", 4, "set5_psnr")
@@ -104,14 +105,25 @@ def test_counts_agree_with_counting(tmp_path):
     assert frame.loc["All", "cells"] == len(evidence) == frame.loc["All"].drop("cells").sum()
 
 
-def test_a_folder_without_cells_and_two_of_one_name_are_refused(tmp_path):
+def test_a_folder_without_cells_is_left_out_and_two_of_one_name_are_refused(tmp_path, caplog):
     folder = make(tmp_path, "one")
     with pytest.raises(UserError, match="study named one"):
         overview.write([folder, folder], tmp_path / "overview")
-    (folder / "cells.csv").unlink()
-    with pytest.raises(UserError, match=r"no cells\.csv: run the study"):
-        overview.read(folder)
-    assert not list(tmp_path.glob("overview*"))
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    assert len(overview.write([folder, unfinished], tmp_path / "overview")) == 746
+    assert "unfinished has no cells.csv: run the study" in caplog.text
+    with pytest.raises(UserError, match="none of the folders"):
+        overview.write([unfinished], tmp_path / "other")
+    assert not list(tmp_path.glob("other*"))
+
+
+def test_a_study_of_an_earlier_version_may_lack_cells(tmp_path):
+    whole, older = make(tmp_path, "whole"), make(tmp_path, "older")
+    listed = [cell for cell in cells.read(older / "cells.csv") if cell.place != PLACE]
+    cells.write(listed, older / "cells.csv")
+    assert len(overview.choose([overview.read(older)])) == 745
+    assert len(overview.choose([overview.read(older), overview.read(whole)])) == 746
 
 
 def test_own_rows_of_a_user_do_not_count(tmp_path):
@@ -134,4 +146,5 @@ def test_the_page_shows_what_only_a_neighbour_has_measured(tmp_path):
     page = (here / "report.html").read_text()
     assert "Measured in other studies, not in this one: 1" in page
     assert "<td>neighbour</td>" in page
+    assert "neighbour" not in page_file.without_other_studies(page)
     assert not overview.elsewhere(tmp_path / "neighbour", [evidence.cell])
