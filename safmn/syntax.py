@@ -21,6 +21,7 @@ ON_IMPORT = ""
 """The piece of the statements at the top of a module that act when it is imported. Some define names, too."""
 _ANNOTATIONS = ("annotation", "returns", "type_params")
 _NO_MEANING = ("ctx", "kind", "type_comment")
+_NO_EFFECT = (*_NO_MEANING, *_ANNOTATIONS)
 _EMPTY = ("None", "[]")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
@@ -53,7 +54,8 @@ class Mentions:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             _add_import(self.imports, node, package)
         elif not does_nothing(node):
-            self.texts |= {_string(node)} - {""}
+            if string := _string(node):
+                self.texts.add(string)
             for child in _children(node, _ANNOTATIONS):
                 self.add(child, package)
 
@@ -280,6 +282,7 @@ def _read(name: str, file: Path, *_: int) -> Module | str:
         return f"{file} cannot be read ({error})"
 
 
+@cache
 def _is_installed(file: Path) -> bool:
     path = file.resolve()
     return path.is_relative_to(_STANDARD_LIBRARY) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
@@ -322,14 +325,15 @@ def text(node: Any, annotations: bool = False) -> str:
         return repr(node)
     if isinstance(node, DEFINITIONS):
         annotations = bool(node.decorator_list or getattr(node, "bases", None) or getattr(node, "keywords", None))
-    without = _NO_MEANING if annotations else (*_NO_MEANING, *_ANNOTATIONS)
-    fields = [(name, text(value, annotations)) for name, value in ast.iter_fields(node) if name not in without]
+    without = _NO_MEANING if annotations else _NO_EFFECT
+    values = [(name, value) for name, value in ast.iter_fields(node) if value is not None and name not in without]
+    fields = [(name, text(value, annotations)) for name, value in values]
     return f"{type(node).__name__}({','.join(f'{name}={value}' for name, value in fields if value not in _EMPTY)})"
 
 
 def _children(node: ast.AST, without: tuple[str, ...] = ()) -> Iterator[ast.AST]:
     for name, value in ast.iter_fields(node):
-        if name not in without:
+        if name not in without and isinstance(value, ast.AST | list):
             yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, ast.AST))
 
 
