@@ -326,7 +326,7 @@ def text(node: Any, annotations: bool = False) -> str:
     if isinstance(node, DEFINITIONS):
         annotations = bool(node.decorator_list or getattr(node, "bases", None) or getattr(node, "keywords", None))
     without = _NO_MEANING if annotations else _NO_EFFECT
-    values = [(name, value) for name, value in ast.iter_fields(node) if value is not None and name not in without]
+    values = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name not in without]
     fields = [(name, text(value, annotations)) for name, value in values]
     return f"{type(node).__name__}({','.join(f'{name}={value}' for name, value in fields if value not in _EMPTY)})"
 
