@@ -74,6 +74,7 @@ def _run(arguments: list[str]) -> int:
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; only the command that is called has its own arguments."""
     parser = argparse.ArgumentParser(prog="safmn", description=(__doc__ or "").splitlines()[0])
+    _add_amount(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -88,12 +89,20 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        amount = subparser.add_mutually_exclusive_group()
-        amount.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes, only warnings")
-        amount.add_argument("-v", "--verbose", action="store_true", help="more notes; of a mistake, where it happened")
+        _add_amount(subparser, default=argparse.SUPPRESS)  # keeps what stands before the command
         module.configure(subparser)
         subparser.set_defaults(run=module.run)
     return parser
+
+
+def _add_amount(parser: argparse.ArgumentParser, default: bool | str) -> None:
+    """Add the options for how much is printed on stderr."""
+    amount = parser.add_mutually_exclusive_group()
+    for short, name, about in (
+        ("-q", "--quiet", "no progress and no notes, only warnings"),
+        ("-v", "--verbose", "more notes; of a mistake, where it happened"),
+    ):
+        amount.add_argument(short, name, action="store_true", default=default, help=about)
 
 
 class _Stderr(logging.Handler):

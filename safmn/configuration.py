@@ -149,6 +149,8 @@ def _reasons(problems: list[ErrorDetails]) -> str:
         return "is required"
     if first["type"] == "extra_forbidden":
         return "is not a known key; config/README.md lists them"
+    if first["type"] in ("too_short", "too_long"):  # "Tuple should have at least 1 item after validation, not 0"
+        return first["msg"].partition(" ")[2].replace(" after validation", "")
     for problem in problems:
         if problem["type"] == "value_error":  # of our own validators, which name the value
             return problem["msg"].removeprefix("Value error, ")
@@ -189,6 +191,8 @@ def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
         if not abs(value) < MAX_NUMBER:  # nor is NaN
             raise _wrong(where, path, "is not a number that can be computed with")
         return int(value) if value == int(value) else value
+    if value is not None and not isinstance(value, bool | str):  # YAML has dates, sets and bytes, too
+        raise _wrong(where, path, f"{str(value)[:100]} is neither text nor a number: put it in quotes")
     return value
 
 

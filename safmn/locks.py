@@ -3,6 +3,7 @@
 The system frees a lock when its holder dies, `kill -9` included. Lock files stay where they are.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from safmn.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
 
 POLL = 0.2  # seconds between two looks at a lock that somebody else holds
 
@@ -60,11 +64,18 @@ def hold(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None
 
 
 def is_held(path: Path) -> bool:
-    """Say whether somebody holds the lock on a file now; False if the file may only be read.
+    """Say whether somebody holds the lock on a file now; False if the file cannot be read.
 
     A free lock is taken for less than a millisecond, so whoever wants it should wait a moment before giving up.
     """
     if not path.exists():
+        return False
+    if sys.platform != "win32":  # as filelock does it, but without the right to write
+        try:
+            with open(path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed when the file is closed
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
         return False
     try:
         lock = acquire(path, 0)

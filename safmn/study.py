@@ -344,7 +344,7 @@ def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:
             content[section][key] = value
     training = content.get("training")
     keys = ("iterations", "validate_every")
-    if isinstance(training, dict) and all(isinstance(training.get(key), int) for key in keys):
+    if "iterations" in given and isinstance(training, dict) and all(isinstance(training.get(key), int) for key in keys):
         training["validate_every"] = max(1, min(training["validate_every"], training["iterations"]))
     return content
 

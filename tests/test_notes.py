@@ -20,8 +20,9 @@ def test_quiet_and_verbose(monkeypatch, capsys, options, lines):
         log.warning("warning")
 
     monkeypatch.setattr("safmn.commands.list.run", run)
-    assert main(["list", *options]) == 0
-    assert capsys.readouterr().err.splitlines() == lines
+    for arguments in (["list", *options], [*options, "list"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().err.splitlines() == lines
     logging.getLogger("safmn").info("the command has ended")
     assert capsys.readouterr().err == ""
 

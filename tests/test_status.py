@@ -339,14 +339,16 @@ def test_looking_turns_no_run_away_that_starts_at_that_moment(place):
     assert snapshot(place).keys() == before.keys()
 
 
-def test_looking_at_what_somebody_else_owns(place, monkeypatch):
-    """In a folder that may only be read, a lock cannot be tried: nothing runs there as far as can be seen."""
+def test_looking_at_what_somebody_else_owns(holding, monkeypatch):
+    """In a folder that may only be read, a lock cannot be taken, but seen."""
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    unfinish(4)
     monkeypatch.setattr(locks, "FileLock", refuse)
+    assert of(look())["state"] == "running"
+    holding.kill()
+    holding.wait()
     assert of(look())["state"] == "interrupted"
 
 
@@ -358,6 +360,9 @@ def test_running_on_another_machine(place):
     found = of(look())
     assert found["state"] == "running"
     assert re.search(r"process 41 on node-7\.cluster, last sign \d+ s ago", found["remarks"][0])
+    (RUN / "failure.txt").write_text("the disk was full\n")  # it has ended
+    assert of(look())["state"] == "failed"
+    (RUN / "failure.txt").unlink()
     for file in (RUN / "state").iterdir():
         os.utime(file, (time.time() - 3600,) * 2)
     assert of(look())["state"] == "interrupted"

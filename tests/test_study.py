@@ -1,6 +1,7 @@
 """Studies and variants: what is accepted, what each mistake is answered with, and what a run's specification holds."""
 
 import copy
+import datetime
 import itertools
 import json
 import os
@@ -179,7 +180,7 @@ def test_a_pipe(tmp_path):
         ("name", "mini\n", ("name", "mini\\n")),
         ("name", 3, ("name", "string")),
         ("nam", "x", ("nam",)),
-        ("scales", [], ("scales",)),
+        ("scales", [], ("scales: should have at least 1 item, not 0",)),
         ("scales", [5], ("scales.0",)),
         ("scales", [4, 4.0], ("scales",)),
         ("scales", [True], ("scales.0",)),
@@ -217,6 +218,10 @@ def test_a_pipe(tmp_path):
         ("training.learning_rate", 1e-6, ("training", "minimum_learning_rate", "above learning_rate")),
         ("training.betas", [0.9, 1], ("training.betas.1",)),
         ("training.betas", [0.9], ("training.betas",)),
+        ("training.betas", [0.9, 0.9, 0.9], ("training.betas: should have at most 2 items, not 3",)),
+        ("name", datetime.date(2024, 1, 1), ("name: 2024-01-01 is neither text nor a number: put it",)),
+        ("description", {"a set"}, ("description: {'a set'} is neither",)),
+        ("data.root", b"x", ("data.root: b'x' is neither",)),
         ("training.ema", 1, ("training.ema",)),
         ("training.precision", "fp16", ("training.precision",)),
         ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
@@ -415,6 +420,7 @@ def test_overrides_of_snakemake():
         ({"when": {1, 2}}, "plain data"),
         ({"training": 3, "iterations": 5}, "training"),
         ({"data": [], "data_root": "x"}, "data"),
+        ({"training": MINIMAL["training"] | {"validate_every": 101}, "data_root": "x"}, "above iterations"),
     ],
     ids=itertools.count(),
 )

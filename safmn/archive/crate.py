@@ -232,7 +232,7 @@ def _run(
     )
     times = {"startTime": start, "endTime": end}
     run = _entity(crate, "#run", "CreateAction", name=f"The study {study.name}, run", **times)
-    run["description"] = f"{about} {_what_is_missing(missing)}"
+    run["description"] = about
     run["instrument"] = workflow
     run["object"] = [*entities["study"], *variants, *data]
     run["result"] = entities["result"]

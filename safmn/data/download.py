@@ -1,8 +1,8 @@
 """Download one file with curl: resumed where it was cut off, verified, and under its final name only when complete.
 
 An incomplete file is called `<name>.part`. Checksums that nobody published are recorded in `checksums.json` of the
-folder when first seen, and compared later. A file without a published checksum is always downloaded in one piece:
-nothing would tell whether two pieces are of the same version.
+folder when first seen, and compared later. A file without a published checksum is resumed only if the server still
+sends the same ETag, Last-Modified and size as at first, which `.<name>.version` keeps; else it is downloaded anew.
 """
 
 import datetime
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import Literal
 
 from safmn.data.remote import Remote
 from safmn.errors import UserError
@@ -156,6 +157,7 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.part = self.final.with_name(f"{self.final.name}.part")
+        self.version = self.final.with_name(f".{self.final.name}.version")  # of the part, without a published checksum
 
     def check_existing(self) -> None:
         """Verify the file that has the final name; it is never changed."""
@@ -178,7 +180,7 @@ class _Job:
             else:
                 self._finish()
                 return
-        kept = _length(self.part) if self.remote.has_checksum else self._discard()
+        kept = _length(self.part) if self._can_resume() else self._discard()
         hint = f"; {megabytes(kept)} are kept in {self.part}, a repeat resumes there" if kept else ""
         raise Unavailable(f"cannot download {self.remote.name} ({'; '.join(reasons)}){hint}: try later or elsewhere")
 
@@ -216,7 +218,7 @@ class _Job:
     def _connect(self, url: str) -> None:
         """Run curl once; it appends to the part."""
         have = _length(self.part)
-        if not self.remote.has_checksum or (self.remote.size is not None and have > self.remote.size):
+        if not self._can_resume() or (self.remote.size is not None and have > self.remote.size):
             have = self._discard()
         if have and have == self.remote.size:
             return  # only the verification is missing
@@ -226,22 +228,24 @@ class _Job:
             assert isinstance(curl.stdout, io.FileIO)
             assert curl.stderr is not None
             try:
-                problem = self._receive(curl.stdout, have)
-                while curl.stdout.read(CHUNK):
-                    pass  # the body of an answer that is not the file
+                outcome = self._receive(curl.stdout, url, have)
             except BaseException:
                 curl.kill()
                 raise
+            if outcome in ("complete", "other"):
+                curl.kill()  # the body, of any length, is not needed
             message = curl.stderr.read().decode(errors="replace").strip().partition(") ")[2]
-        if curl.returncode == CANNOT_RESUME and have:
+        if outcome == "complete":
+            return
+        if outcome == "other" or (curl.returncode == CANNOT_RESUME and have):
             self._discard()
             self._connect(url)
         elif curl.returncode in FINAL:
             raise _Refused(message)
         elif curl.returncode:
             raise _Transient(message or f"curl ended with status {curl.returncode}")
-        elif problem:
-            raise _Refused(problem)
+        elif outcome == "nothing":
+            raise _Refused("no answer")
 
     def _command(self, url: str, have: int) -> list[str]:
         """Return the call of curl that writes headers and the body from byte `have` on to its output."""
@@ -255,33 +259,56 @@ class _Job:
             command += ["--continue-at", str(have)]
         return [*command, "--url", url]
 
-    def _receive(self, stream: io.FileIO, have: int) -> str:
+    def _receive(self, stream: io.FileIO, url: str, have: int) -> Literal["appended", "complete", "other", "nothing"]:
         """Check the headers that curl passes on, and append the body to the part.
 
         Returns:
-            Why nothing was received, unless curl has a better explanation; "" if something was.
+            "appended"; "complete" if the part has all bytes already; "other" if it cannot be resumed, but downloaded
+            anew; "nothing" if there is no answer, which curl's exit status explains.
         """
         self._await(stream, have, self.remote.size)
         version, status, headers = _read_headers(stream)
-        if status == 416 and have:
-            return ""  # the part is complete or wrong, which the verification tells
+        length = _number(headers.get("content-length"))
+        if status == 416 and have:  # the part is complete or wrong, which the verification tells
+            return "complete" if self.remote.has_checksum else "other"
+        if status == 200 and have:  # a server without ranges
+            is_same = self.remote.has_checksum or self._recorded() == _version(url, headers, length)
+            return "complete" if length == have and is_same else "other"
+        if not status or (300 <= status < 400 and headers.get("location")):
+            return "nothing"
         if status in TRANSIENT:
             raise _Transient(f"HTTP {status}", _number(headers.get("retry-after")) or 0)
-        if status not in (200, 206) or (status == 200 and have):
-            return f"HTTP {status}" if status else "no answer"
+        if status not in (200, 206):
+            raise _Refused(f"HTTP {status}")
         if headers.get("content-type", "").lower().startswith("text/html"):
             raise _Refused("sends a web page instead of the file")
-        length = _number(headers.get("content-length"))
         total = self.remote.size if length is None else have + length
         if not have and self.remote.size not in (None, total):
             raise _Refused(f"offers {total:,} bytes instead of {self.remote.size:,}")
         if total is None and version.startswith("HTTP/1") and "transfer-encoding" not in headers:
             raise _Refused("does not say how long the file is, so that a cut one could not be told from a whole one")
+        if have and not self.remote.has_checksum and self._recorded() != _version(url, headers, total):
+            return "other"
         check_space(self.final.parent, (total or 0) - have, self.remote.name)
+        if not self.remote.has_checksum and not have:
+            self._record(_version(url, headers, total))
         self._append(stream, have, total)
         if total is not None and _length(self.part) < total:
             raise _Transient(f"ends after {_length(self.part):,} of {total:,} bytes")
-        return ""
+        return "appended"
+
+    def _can_resume(self) -> bool:
+        return self.remote.has_checksum or self._recorded() != ""
+
+    def _recorded(self) -> str:
+        """Return the version that the part is of; "" if that is unknown."""
+        return self.version.read_text(encoding="utf-8", errors="replace") if self.version.is_file() else ""
+
+    def _record(self, version: str) -> None:
+        try:
+            self.version.write_text(version, encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def _append(self, stream: io.FileIO, done: int, total: int | None) -> None:
         limit = self.remote.limit if total is None else total
@@ -331,6 +358,7 @@ class _Job:
             with open(self.part, "rb+") as file:
                 os.fsync(file.fileno())
             self.part.replace(self.final)
+            self.version.unlink(missing_ok=True)
             sync_folder(self.final.parent)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -344,6 +372,7 @@ class _Job:
     def _discard(self) -> int:
         """Remove the part; return its length from now on, 0."""
         self.part.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
         return 0
 
 
@@ -358,7 +387,7 @@ def _read_headers(stream: io.FileIO) -> tuple[str, int, Message]:
         while (line := stream.readline().decode("latin-1")).startswith("HTTP/"):
             version, code = line.split()[:2]
             status, headers = int(code), http.client.parse_headers(stream)
-            if status >= 200 and not (300 <= status < 400 and "location" in headers):
+            if status >= 200 and not (300 <= status < 400 and headers.get("location")):
                 break
     except (ValueError, http.client.HTTPException) as error:
         raise _Refused(f"sends headers that cannot be read ({error})") from error
@@ -368,6 +397,12 @@ def _read_headers(stream: io.FileIO) -> tuple[str, int, Message]:
 def _number(text: str | None) -> int | None:
     """Read the number of a header; None where it is missing or none."""
     return int(text) if text and text.isdecimal() and len(text) < 19 else None
+
+
+def _version(url: str, headers: Message, total: int | None) -> str:
+    """Return what tells one version of a file from another, as one line; "" if the server sends nothing that does."""
+    marks = [headers.get("etag", ""), headers.get("last-modified", "")]
+    return " ".join([url, *marks, str(total)]) if any(marks) else ""
 
 
 def _compare_with_record(final: Path, sha256: str, url: str | None) -> None:

@@ -160,7 +160,10 @@ def _holder(state: Path, save_every: float) -> str:
     if locks.is_held(state / states.LOCK):
         return owner
     # Not every file system shows the locks of other machines.
-    silent = time.time() - max(map(_time, state.iterdir()))
+    last_sign = max(map(_time, state.iterdir()))
+    if any(_time(state.parent / end) >= last_sign for end in (layout.RUN, layout.FAILURE)):
+        return ""
+    silent = time.time() - last_sign
     is_elsewhere = owner.partition(" on ")[2] not in ("", socket.gethostname())
     return (
         f"{owner}, last sign {silent:.0f} s ago" if is_elsewhere and silent < max(MAX_SILENCE, 2 * save_every) else ""

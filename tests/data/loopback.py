@@ -17,7 +17,7 @@ class Answer:
     """How one request is answered; the default is what a good server does.
 
     Attributes:
-        status: sent instead of the file.
+        status: sent instead of the file, with `data` as the body.
         headers: sent besides.
         data: other content than the file's.
         ranges: whether Range is understood.
@@ -113,16 +113,27 @@ class _Handler(BaseHTTPRequestHandler):
         data = answer.data if answer.data is not None else site.files.get(path)
         if answer.status is not None or data is None:
             self.send_response(answer.status or 404)
-            self.send_header("Content-Length", "0")
+            data = b"" if answer.status is None else answer.data or b""
+            self.send_header("Content-Length", str(len(data)))
             for name, value in answer.headers:
                 self.send_header(name, value)
             self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self._send_body(answer, data)
             return
         with contextlib.suppress(ConnectionError):  # the client may have seen enough
             self._send(answer, data)
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def _send_body(self, answer: Answer, body: bytes) -> None:
+        for place in range(0, len(body), PIECE):
+            piece = body[place : place + PIECE]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
+            if answer.pause:
+                self.wfile.flush()
+                time.sleep(answer.pause)
 
     def _send(self, answer: Answer, data: bytes) -> None:
         start, wanted = 0, self.headers.get("Range")
@@ -150,12 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         end = len(body) if answer.cut is None else min(answer.cut, len(body))
-        for place in range(0, end, PIECE):
-            piece = body[place : min(place + PIECE, end)]
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
-            if answer.pause:
-                self.wfile.flush()
-                time.sleep(answer.pause)
+        self._send_body(answer, body[:end])
         if end < len(body) or answer.length not in (None, -1):
             self.wfile.flush()
             time.sleep(answer.stall)

@@ -192,6 +192,14 @@ def test_other_codes_are_final(site, tmp_path, code):
     assert len(site.log) == 1
 
 
+def test_the_body_of_a_refused_answer_is_not_waited_for(site, tmp_path):
+    site.always[PATH] = Answer(status=404, data=DATA, pause=1.0)  # 37 s
+    start = time.monotonic()
+    with pytest.raises(Unavailable, match="HTTP 404"):
+        fetch(remote(site), tmp_path)
+    assert time.monotonic() - start < 15
+
+
 def test_waits_grow_to_a_limit_and_heed_retry_after(site, tmp_path, monkeypatch):
     site.answers[PATH] = [Answer(status=500)] * 4 + [Answer(status=503, headers=(("Retry-After", "7"),))]
     site.answers[PATH] += [Answer(status=503, headers=(("Retry-After", "86400"),))]
@@ -273,6 +281,18 @@ def test_without_a_published_checksum_two_pieces_are_not_joined(site, tmp_path):
     assert visible(tmp_path) == []
 
 
+def test_without_a_published_checksum_pieces_of_one_version_are_joined(site, tmp_path):
+    first, second = ((("ETag", tag),) for tag in ('"1"', '"2"'))
+    site.answers[PATH] = [Answer(cut=100_000, headers=first), Answer(status=404)]
+    with pytest.raises(Unavailable, match="a repeat resumes there"):
+        fetch(unpublished(site), tmp_path)
+    site.answers[PATH] = [Answer(cut=50_000, headers=first), Answer(data=OTHER, headers=second)]
+    site.always[PATH] = Answer(data=OTHER, headers=second)
+    assert fetch(unpublished(site), tmp_path).read_bytes() == OTHER
+    assert site.requests(PATH) == [None, "bytes=100000-", "bytes=100000-", "bytes=150000-", None]
+    assert sorted(file.name for file in tmp_path.iterdir() if "version" in file.name) == []
+
+
 def test_a_part_answer_from_another_place_is_not_appended(site, tmp_path):
     site.answers[PATH] = [Answer(cut=100_000), Answer(shift=-10)]
     assert fetch(remote(site), tmp_path).read_bytes() == DATA
@@ -285,9 +305,11 @@ def test_a_part_of_somebody_else(site, tmp_path):
     assert site.requests(PATH) == ["bytes=1234-", None]
 
 
+@pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("length", [300_000, 300_001, 400_000])
 @pytest.mark.parametrize("size", [None, len(DATA)])
-def test_a_part_that_is_long_enough(site, tmp_path, length, size):
+def test_a_part_that_is_long_enough(site, tmp_path, length, size, ranges):
+    site.always[PATH] = Answer(ranges=ranges)
     (tmp_path / "net.bin.part").write_bytes((DATA + OTHER)[:length])
     assert fetch(remote(site, size=size, sha256=SHA), tmp_path).read_bytes() == DATA
     assert visible(tmp_path) == ["net.bin"]

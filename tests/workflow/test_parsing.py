@@ -67,6 +67,10 @@ def test_the_papers_study_can_be_planned_without_its_data(snakemake):
         ({"traning": {}}, ("micro.yaml", "traning")),
         ({"data": {"train": ["photographs["], "validation": ["x"], "test": []}}, ("micro.yaml", "data.train", "[")),
         ({"training": {"iterations": 4, "batch": 0, "patch": 16, "validate_every": 4}}, ("training.batch", "0")),
+        (
+            {"training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 5}},
+            ("validate_every", "iterations"),
+        ),
         ({"name": "../outside"}, ("micro.yaml", "name")),
     ],
 )
