@@ -185,8 +185,8 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
     for name in names:
         yield "complexity", layout.complexity(name), name, None, partial(_uncounted, results, name)
     untimed = study.efficiency.reason_untimed
-    for what, reason in ("memory", ""), ("runtime", untimed), ("operations", untimed):
-        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what, reason)
+    for what, why in ("memory", ""), ("runtime", untimed), ("operations", untimed):
+        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what, why)
 
 
 def _unevaluated(results: Results, file: str) -> str:
