@@ -199,6 +199,17 @@ class Efficiency(Section):
     )
     rounds: Count = Field(5, description="Rounds in which the networks take turns, so that a drifting clock hits all.")
     processes: Count = Field(3, description="Repetitions in fresh processes, for the spread between runs.")
+    cpu: bool = Field(
+        True,
+        exclude_if=lambda cpu: cpu,  # keeps the fingerprint that such studies had before
+        description="Whether Tables 2 and 5 are timed where there is no GPU; such times are never comparable with the "
+        "paper's.",
+    )
+
+    @property
+    def reason_untimed(self) -> str:
+        """Why times are missing that were not measured on a GPU; "" where a CPU is timed instead."""
+        return "" if self.cpu else "this study times networks on a GPU only (efficiency.cpu is false)"
 
 
 class Scene(Section):

@@ -25,7 +25,7 @@ OVERRIDES = {
     "weights_root": ("weights", "root"),
     "weights_download": ("weights", "download"),
     **{key: ("training", key) for key in ("iterations", "batch", "patch", "ema", "precision", "threads")},
-    **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes")},
+    **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
 
@@ -99,6 +99,8 @@ class Study(StudyFile):
             content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{where}: holds something that is not plain data: {error}") from error
+        if content.get("cpu") in ("true", "false"):  # `--config cpu=true` arrives as text
+            content["cpu"] = content["cpu"] == "true"
         content = _overridden(content, {word: content.pop(word, None) for word in OVERRIDES})
         for key in ("variants", "networks"):
             if isinstance(content.get(key), str) and content[key] != "all":
@@ -348,11 +350,11 @@ def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:
 
 
 def _in_order_of(given: Any, filled: Any) -> Any:
-    """Return `filled` with the keys of `given` first, in their order."""
+    """Return `filled`, the keys that `given` has too first, in its order."""
     if not isinstance(filled, dict) or not isinstance(given, dict):
         return filled
     given = {str(key): value for key, value in given.items()}
-    return {key: _in_order_of(given.get(key), filled[key]) for key in given | filled}
+    return {key: _in_order_of(given.get(key), filled[key]) for key in given | filled if key in filled}
 
 
 def _chosen(known: Iterable[str], names: str | tuple[str, ...]) -> list[str]:

@@ -337,6 +337,14 @@ def test_what_is_missing_is_named_with_the_reason(results):
     check(Provenance, record, "provenance.json")
 
 
+def test_times_are_missing_where_the_study_times_a_gpu_only(tmp_path):
+    record = origins.collect(fabricate.study(efficiency={"cpu": False}), Results(tmp_path))
+    reasons = {entry["what"]: entry["reason"] for entry in record["missing"]}
+    only = "this study times networks on a GPU only (efficiency.cpu is false)"
+    assert (reasons["runtime"], reasons["operations"]) == (only, only)
+    assert reasons["memory"] == "not measured yet: `snakemake`"
+
+
 def test_records_of_earlier_versions_say_what_they_lack(tmp_path):
     of_old = fabricate.study()
     fabricate.run(tmp_path, of_old, "safmn")

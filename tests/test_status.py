@@ -139,6 +139,14 @@ def test_one_done_and_one_not_started(place):
     assert record["remarks"] == []
 
 
+def test_times_that_only_a_gpu_would_measure_are_not_expected(place):
+    assert look()["stages"]["cost"] == [0, 6]
+    assert look(efficiency={"cpu": False})["stages"]["cost"] == [0, 4]
+    (place / "results/micro/cost").mkdir()
+    (place / "results/micro/cost/runtime.json").write_text("{}")
+    assert look(efficiency={"cpu": False})["stages"]["cost"] == [1, 5]
+
+
 def test_nothing_there_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = look()

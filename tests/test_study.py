@@ -430,6 +430,20 @@ def test_overrides_that_are_refused(changes, words):
     assert str(caught.value).startswith("a.yaml: ")
 
 
+@pytest.mark.parametrize("given", [{}, {"efficiency": {"cpu": True}}, {"cpu": "true"}, {"cpu": True}])
+def test_a_study_that_times_a_cpu_keeps_the_content_that_it_had(given):
+    study = Study.from_snakemake({**MINIMAL, **given}, ["a.yaml"])
+    assert study.content == Study.from_content(MINIMAL, "x").content
+    assert study.efficiency.reason_untimed == ""
+
+
+@pytest.mark.parametrize("given", [{"efficiency": {"cpu": False}}, {"cpu": "false"}, {"cpu": False}])
+def test_a_study_that_times_a_gpu_only_says_so(given):
+    study = Study.from_snakemake({**MINIMAL, **given}, ["a.yaml"])
+    assert study.content["efficiency"]["cpu"] is False
+    assert "efficiency.cpu is false" in study.efficiency.reason_untimed
+
+
 # --- variants ---
 
 

@@ -337,6 +337,9 @@ def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Return stage -> [files present, files in all]; training is told run by run."""
     tests = {parse_selection(text)[0] for text in study.data.test}
     names = dict.fromkeys([*study.variants, *study.networks])
+    times = [layout.cost("runtime"), layout.cost("operations")]
+    if study.efficiency.reason_untimed:  # only a GPU's are expected, and nothing tells here whether there is one
+        times = [file for file in times if (folder / file).is_file()]
     expected = {
         layout.DATA: [f"{layout.packed(*dataset)}/{layout.INDEX}" for dataset in study.packed_datasets()],
         "quality": [
@@ -345,7 +348,7 @@ def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
             for which in ("best", "last")
             for name in tests
         ],
-        "cost": [*map(layout.complexity, names), *map(layout.cost, ("memory", "runtime", "operations"))],
+        "cost": [*map(layout.complexity, names), layout.cost("memory"), *times],
         "tables": [layout.table(number, form) for number in range(1, 6) for form in layout.FORMS],
     }
     return {stage: [sum((folder / file).is_file() for file in files), len(files)] for stage, files in expected.items()}

@@ -47,11 +47,12 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
     networks, source = all_networks(), Results(results)
     chosen = {name: networks[name] for name in [*study.variants, *study.networks]}
     qualities = Qualities(study, source, chosen)
+    untimed = study.efficiency.reason_untimed or "not timed yet: `snakemake`"
     fill: dict[str, Callable[[Cell], Cell]] = {
         **dict.fromkeys(costs.COUNTS, partial(costs.count, results=source)),
-        **dict.fromkeys(published.OPERATIONS.values(), partial(costs.operation, results=source)),
+        **dict.fromkeys(published.OPERATIONS.values(), partial(costs.operation, results=source, reason=untimed)),
         "gpu_memory": partial(costs.memory, results=source),
-        "runtime": partial(costs.runtime, results=source),
+        "runtime": partial(costs.runtime, results=source, reason=untimed),
     }
     return [fill.get(place.column, qualities.fill)(Cell.blank(place)) for place in _places(study, chosen, qualities)]
 

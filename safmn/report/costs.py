@@ -56,11 +56,11 @@ def memory(cell: Cell, results: Results) -> Cell:
     return cell.filled(value, verdicts.cost(cell.published, value, **_other_size(record["settings"])), note, **facts)
 
 
-def runtime(cell: Cell, results: Results) -> Cell:
-    """Fill in the mean time of an image."""
+def runtime(cell: Cell, results: Results, reason: str) -> Cell:
+    """Fill in the mean time of an image; `reason` says why there may be no record."""
     record = results.runtime(cell.network)
     if isinstance(record, Absent):
-        return cell.missing(record.reason or "not timed yet: `snakemake`")
+        return cell.missing(record.reason or reason)
     if record["status"] != "timed":
         return cell.missing(untimed(record) or f"{record['status']}: no reason recorded")
     note = [f"mean of {record['settings'].get('images')} images, median {record['median_ms']:.2f} ms"]
@@ -74,12 +74,12 @@ def runtime(cell: Cell, results: Results) -> Cell:
     return _time(cell, record["mean_ms"], record, "; ".join(note))
 
 
-def operation(cell: Cell, results: Results) -> Cell:
-    """Fill in the time of one kind of operation in 50 images, Table 5."""
+def operation(cell: Cell, results: Results, reason: str) -> Cell:
+    """Fill in the time of one kind of operation in 50 images, Table 5; `reason` says why there may be none."""
     title = next(title for title, column in published.OPERATIONS.items() if column == cell.column)
     record = results.operation(title)
     if isinstance(record, Absent):
-        return cell.missing(record.reason or "not timed yet: `snakemake`")
+        return cell.missing(record.reason or reason)
     images = record["settings"].get("images")
     note = f"{record['share']:.1%} of the forward pass under the profiler"
     if images != PAPER_IMAGES:

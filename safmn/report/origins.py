@@ -184,8 +184,9 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
                     yield "evaluation", file, name, scale, partial(_unevaluated, results, file)
     for name in names:
         yield "complexity", layout.complexity(name), name, None, partial(_uncounted, results, name)
-    for what in ("memory", "runtime", "operations"):
-        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what)
+    untimed = study.efficiency.reason_untimed
+    for what, why in ("memory", ""), ("runtime", untimed), ("operations", untimed):
+        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what, why)
 
 
 def _unevaluated(results: Results, file: str) -> str:
@@ -204,5 +205,5 @@ def _uncounted(results: Results, name: str) -> str:
     return getattr(results.complexity(name, 4), "reason", "") or "not counted yet: `snakemake`"
 
 
-def _unmeasured(results: Results, what: str) -> str:
-    return results.complaint(what) or "not measured yet: `snakemake`"
+def _unmeasured(results: Results, what: str, reason: str) -> str:
+    return results.complaint(what) or reason or "not measured yet: `snakemake`"

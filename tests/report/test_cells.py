@@ -313,6 +313,17 @@ def test_out_of_memory_is_a_reason(tmp_path):
     assert found.note == "out of memory with an LR image of 320x180: CUDA out of memory"
 
 
+@pytest.mark.parametrize(("cpu", "reason"), [(True, "not timed yet"), (False, "times networks on a GPU only")])
+def test_why_there_are_no_times(tmp_path, cpu, reason):
+    study = fabricate.study(efficiency={"cpu": cpu})
+    for table, column in ((2, "runtime"), (5, "layernorm")):
+        found = cell(study, tmp_path, "safmn", column, table=table)
+        assert found.verdict == verdicts.MISSING
+        assert reason in found.note
+    fabricate.runtime(tmp_path, {"safmn": 10.9}, fabricate.GPU)
+    assert cell(study, tmp_path, "safmn", "runtime", table=2).verdict == verdicts.REPRODUCED
+
+
 def test_operations_of_ten_images_are_scaled_to_fifty(tmp_path):
     fabricate.operations(tmp_path, {"LayerNorm": 9.3}, images=10)
     found = cell(fabricate.study(), tmp_path, "safmn", "layernorm", table=5)

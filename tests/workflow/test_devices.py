@@ -51,6 +51,19 @@ def test_every_device_is_used(snakemake, micro, cards):
     assert re.search(r"Provided resources: gpu_share=\D*6\b", told.stdout + told.stderr), told.stdout + told.stderr
 
 
+TIMES = {"runtime", "operations"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "config", "timed"), [(0, [], set()), (0, ["--config", "cpu=true"], TIMES), (1, [], TIMES)]
+)
+def test_mini_is_timed_on_a_gpu_or_if_asked_to_time_a_cpu(snakemake, cards, devices, config, timed):
+    told = snakemake("--dry-run", "--quiet", "rules", *config, **cards(devices))
+    assert told.returncode == 0, told.stderr
+    jobs = set(re.findall(r"^(\w+) +\d+$", told.stdout, re.MULTILINE))
+    assert jobs & {"memory", *TIMES} == {"memory", *timed}
+
+
 def logs(study: Path) -> list[Path]:
     return list((study.parent / "results/micro/logs/train").glob("*.log"))
 

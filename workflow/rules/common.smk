@@ -45,9 +45,10 @@ STUDY = jobs.at(layout.STUDY)
 DEVICES = len(lease.visible_devices())
 GPU = study.run.jobs_per_device if DEVICES else 0
 GPU_TRAINING = 1 if DEVICES else 0
+CLUSTER = workflow.resource_settings.nodes is not None
 if (
     workflow.is_main_process
-    and workflow.resource_settings.nodes is None  # no cluster
+    and not CLUSTER
     and "gpu_share" not in workflow.global_resources
 ):
     # The number of jobs at once; `safmn.device.lease` chooses the device of each.

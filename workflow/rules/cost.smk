@@ -2,6 +2,12 @@
 
 # All cores on a CPU: a job beside it would be part of what is measured. (`workflow.cores` is unknown to --report.)
 TIMING_THREADS = 1 if GPU else os.cpu_count() or 1
+# Without a GPU, the study says whether a CPU is timed. On a cluster, the profile says which jobs get a GPU.
+TIMES = (
+    [jobs.at(layout.cost("runtime")), jobs.at(layout.cost("operations"))]
+    if study.efficiency.cpu or GPU or CLUSTER
+    else []
+)
 
 
 # One job for all networks, since a count takes less time than the start of a process. The networks' own files are not

@@ -12,8 +12,7 @@ rule tables:
         # Not `rules.memory.output`: Snakemake would hash the whole list of `quality` for each file in it.
         complexity=jobs.at(layout.cost("complexity")),
         memory=jobs.at(layout.cost("memory")),
-        runtime=jobs.at(layout.cost("runtime")),
-        operations=jobs.at(layout.cost("operations")),
+        times=TIMES,
         quality=[
             path
             for run in study.runs()
