@@ -1,11 +1,12 @@
-"""SAFMN: Eq. (1)-(4) and Figure 3 of its paper, with tables of what Tables 3 and 4 put in the place of each part.
+"""SAFMN: Eq. (1)-(4) and Figure 3 of its paper, with a dictionary for each part that Tables 3 and 4 replace.
 
 Sun et al., "Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution", ICCV 2023, Sections 3 and 5.
 The baseline's parameters have the authors' names (`to_feat`, `feats.N.norm1`, `feats.N.safm.mfr`, `feats.N.safm.aggr`,
 `feats.N.norm2`, `feats.N.ccm.ccm`, `to_img`): other tools open the files of this project, and the authors' files load.
 Faster forms of these modules for a CPU are in `safmn.networks.acceleration`.
 
-A table is looked up by a variable with the name and value of a switch of `SAFMN`: `safmn.fingerprint` relies on that.
+Each dictionary is indexed by a variable named like the switch, `POOLINGS[pooling]`: `safmn.fingerprint` finds the code
+that a variant uses by that name.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,9 @@ SMALLEST_SIDE = 2 ** (LEVELS - 1)
 
 
 class LayerNorm2d(nn.Module):
-    """Normalises each position of N x dim x H x W over its channels, then scales and shifts each channel.
+    """Normalise each position of N x dim x H x W over its channels, then scale and shift each channel.
 
-    Written out, as the authors do: the paper's #FLOPs and memory are those of these steps.
+    Separate operations as in the authors' code, not `F.layer_norm`: the paper's #FLOPs and memory count them.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:

@@ -28,10 +28,13 @@ TOLERANCE = {"psnr": 0.01, "ssim": 0.0002}
 """How far apart two evaluations of the same weights may be (dB; SSIM): devices and libraries sum in other orders."""
 
 RESOLUTION = {"psnr": 0.05, "ssim": 0.001}
-"""The paper's ablation discusses gaps of this size: an interval that reaches further to a side decides nothing."""
+"""Gaps of this size are discussed in the paper's ablation (dB; SSIM).
+
+An interval with a larger half-width does not decide, unless it misses the published value.
+"""
 
 OLDER_SSIM_REST = 0.001
-"""How far SSIM of the older protocol may be from the published value where its PSNR agrees: its code is unknown."""
+"""How far SSIM of the older protocol may be from the published value if PSNR agrees: that SSIM's code is not known."""
 
 AUTHORS_TOLERANCE = {"psnr": 0.02, "ssim": 0.0002}
 """How far a published value may be from what its authors' own metric gives for their own file."""
@@ -49,7 +52,7 @@ class Verdict:
 
 
 def not_comparable(reason: str) -> Verdict:
-    """Return the verdict on a number of another quantity than the paper's; `reason` says which."""
+    """Return the verdict on a number that measures something else than the paper's number; `reason` says what."""
     return Verdict(NOT_COMPARABLE, reason)
 
 
@@ -118,9 +121,9 @@ def training(
     """Decide about a network trained here, whose result depends on the seed.
 
     `not comparable`: other data, budget or protocol than the paper's, as `reason` says. `contradicted`: the interval
-    misses the published value by more than TOLERANCE. `reproduced`: it does not, and its half-width is at most
-    RESOLUTION, so that it would show a difference of the size that the paper discusses. `undecidable`: it is wider, or
-    a single run gives no interval.
+    misses the published value by more than TOLERANCE. `reproduced`: the published value lies in the
+    interval or within TOLERANCE of it, and the half-width is at most RESOLUTION, narrow enough to show the gaps that
+    the paper discusses. `undecidable`: the interval is wider, or a single run gives no interval.
 
     Args:
         printed: Published digits.

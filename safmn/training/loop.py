@@ -28,7 +28,7 @@ from safmn.training.step import TrainStep
 from safmn.training.stopping import Interrupted, stop_signals
 
 _log = logging.getLogger(__name__)
-LOOK_EVERY = 100  # maximum iterations between checks of the losses; fixed, since a collapse leaves a check's weights
+LOOK_EVERY = 100  # iterations; not a setting, since a collapsed run ends with the weights of its last good check
 WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY, layout.RUN, layout.FAILURE)
 
 
@@ -229,8 +229,8 @@ def train(
 def configure(device: torch.device, settings: dict[str, Any]) -> None:
     """Set what decides the bits of a result: threads, precision, deterministic kernels.
 
-    On CUDA, the backward pass of max pooling adds with atomics. Its regions do not overlap if 8 divides the patch, so
-    each sum has one term and the order does not matter.
+    On CUDA, the gradient of max pooling is summed in no fixed order. If the side of an LR patch is a multiple of 8, the
+    pooling regions do not overlap, so that there is nothing to sum and the result does not depend on the order.
     """
     torch.set_num_threads(settings["threads"])
     if settings["precision"] == "tf32" and device.type != "cuda":
@@ -260,5 +260,5 @@ def _check_disjoint(train: list[PackedPairs], validate: list[PackedPairs]) -> No
         for name, value in zip(packed.names, packed.sha256, strict=True):
             if value in seen:
                 raise UserError(
-                    f"data.validation: image {name} is in the training data too: take it out of one of them"
+                    f"data.validation: image {name} is in the training data too: remove it from one of them"
                 )
