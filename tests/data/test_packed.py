@@ -158,6 +158,7 @@ def test_odd_names_and_folders(tmp_path):
 
 def test_progress_appears_only_when_it_takes_long(root, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "safmn")
+    monkeypatch.setattr(progress, "PATIENCE", 2.0)
     packed.pack("own", root, 4, tmp_path / "store")
     assert caplog.text == ""
     clock = iter(range(0, 999, 3))

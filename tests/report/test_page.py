@@ -60,7 +60,7 @@ def read(html: str) -> Reader:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    tmp_path = tmp_path_factory.mktemp("made")
+    tmp_path = tmp_path_factory.mktemp("made") / "made"  # alone in its folder: a page shows its neighbours
     study = fabricate.study(
         description=BAD,
         data={"root": "/home/somebody/data", "train": ["T91"], "validation": ["BSDS200"], "test": ["Set5"]},
