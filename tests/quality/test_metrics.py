@@ -124,6 +124,13 @@ def test_bad_input(metric) -> None:
         metric(sr[..., 0], hr[..., 0], 2)
 
 
+def test_psnr_of_a_single_pixel() -> None:
+    grey = np.full((3, 3, 3), 100, np.uint8)
+    # Y of (r, g, b) is 16 + (65.481 r + 128.553 g + 24.966 b) / 255, so a step of one in grey is 219 / 255 in Y.
+    expected = 20 * np.log10(255 / (219 / 255))
+    assert psnr_y(grey, grey + np.uint8(1), 1) == pytest.approx(expected, abs=1e-9)
+
+
 def test_ssim_needs_a_whole_window() -> None:
     sr, hr = pair(2, 18, 30)
     assert ssim_y(sr, hr, 3) < 1
