@@ -187,7 +187,9 @@ def test_keys_and_values_of_other_sizes_and_shared_heads(counted):
         q, k, v = ones(2, 8, 30, 5, like=x), ones(2, 2, 11, 5, like=x), ones(2, 2, 11, 7, like=x)
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
-    assert counted(attend).flops == 2 * 8 * 30 * 11 * (5 + 7)
+    count = counted(attend)
+    assert count.flops == 2 * 8 * 30 * 11 * (5 + 7)
+    assert count.activations == 2 * 8 * 30 * (11 + 7)  # the weights and the result
 
 
 E, HEADS, INNER = 6, 2, 10
