@@ -127,6 +127,7 @@ def test_a_trap_is_named_from_its_number(name: str, measurement, imdn, pictures)
     number = trap_number(PSNR_TRAPS[name], imdn, pictures)
     explanation = measurement.explain(f"{number:.4f}")
     assert explanation.closing == (name,)
+    assert explanation.verdict == f"One switch closes the gap: {name}."
     assert explanation.rows[0].name == name
     assert name in explanation.verdict
     assert explanation.rows[0].value == pytest.approx(number, abs=2e-4)
