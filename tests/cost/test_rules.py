@@ -117,6 +117,11 @@ PRODUCTS = {  # of two matrices, vectors or more: (function, FLOPs, activations)
     "tensordot": (lambda x: torch.tensordot(x, ones(3, 7, like=x), dims=([1], [0])), 7 * 3 * L, 7 * L),
     "einsum": (lambda x: torch.einsum("nchw,cd->ndhw", x, ones(3, 7, like=x)), 7 * 3 * L, 7 * L),
     "einsum in words of its own": (lambda x: torch.einsum("...ij, ...jk", x, x.mT), 3 * H * W * H, 3 * H * H),
+    "einsum with two and one leading dimensions": (
+        lambda x: torch.einsum("...ij,...jk", ones(2, 3, 4, 5, like=x), ones(3, 5, 6, like=x)),
+        2 * 3 * 4 * 5 * 6,
+        2 * 3 * 4 * 6,
+    ),
     "multi_dot": (lambda x: torch.linalg.multi_dot([x[0, 0], x[0, 0].mT, x[0, 0]]), 2 * H * W * H, H * H + L),
     "vmap": (lambda x: torch.vmap(lambda row: row @ ones(3, 7, like=x))(tokens(x)), 7 * 3 * L, 7 * L),
 }
