@@ -271,7 +271,7 @@ def line(evidence: Evidence) -> dict[str, str]:
     interval = "" if cell.interval is None else f" [{cell.low:.3f}, {cell.high:.3f}]"
     digits = verdicts.decimals(cell.published) + 1  # so that a rounded value can be told from an equal one
     return {
-        "row": evidence.label,
+        "row": "Baseline" if evidence.label == "-" else evidence.label,
         "scale": f"x{cell.scale}",
         "quantity": cell.column,
         "published": cell.published,
