@@ -2,14 +2,12 @@
 
 import argparse
 import difflib
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
+from safmn.commands import output
 from safmn.data import catalogue, sources
 from safmn.data.catalogue import HR
 from safmn.data.download import checksums
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     facts = corrections(args.base_url, args.corrections)
     if args.list:
         entries = listing(facts)
-        print(json.dumps(entries, indent=2, ensure_ascii=False) if args.json else _table(entries))
+        output.print_json(entries) if args.json else _print_list(entries)
         return
     if args.to is None:
         raise UserError("--to is missing: give the folder for weights or datasets, or --list")
@@ -102,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     if args.record and not report["failed"]:
         _record(Path(args.record), report["datasets"], sorted(set(args.scale or (2, 3, 4))), Path(args.to))
     if args.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        output.print_json(report)
     else:
         _print(report)
     if report["failed"]:
@@ -282,7 +280,7 @@ def _print(report: dict[str, Any]) -> None:
         print(f"{entry['folder']}: {entry['images']} HR images of {entry['name']}, {lr}; other LR is made from HR")
 
 
-def _table(entries: list[dict[str, Any]]) -> str:
+def _print_list(entries: list[dict[str, Any]]) -> None:
     rows = []
     for entry in entries:
         if entry["file"] is None:
@@ -295,9 +293,9 @@ def _table(entries: list[dict[str, Any]]) -> str:
             [entry["name"], scales, entry["file"], size, *(entry[k] for k in ("checksum", "licence", "remark"))]
         )
     headers = ["name", "scales", "file", "MB", "checksum", "licence", "remark"]
-    table = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=("left",) * 3 + ("right",))
+    output.print_table(headers, rows, right=["MB"])
     reasons = [f"{entry['name']}: {entry['remark']}" for entry in entries if entry["file"] is None]
-    return table + "\n\n" + "\n".join(reasons)
+    print("\n" + "\n".join(reasons))
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -1,8 +1,8 @@
 """`safmn manifest`: print the hashes of packed data, or compare it with somebody else's."""
 
 import argparse
-import json
 
+from safmn.commands import output
 from safmn.data import manifest, packed
 from safmn.data.manifest import Manifest
 from safmn.errors import UserError
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             figures = {
                 name: {"digest": content.digest, "images": len(content.images)} for name, content in ours.items()
             }
-            print(json.dumps(figures, indent=2, ensure_ascii=False))
+            output.print_json(figures)
         else:
             for name, content in ours.items():
                 print(f"{content.digest}  {name}, {len(content.images)} images")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         report[name] = {"differences": differences, "remarks": remarks}
     if args.json:
         results = {name: {"same": same[name], **texts} for name, texts in report.items()}
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        output.print_json(results)
     else:
         for name, texts in report.items():
             details = "; ".join([*texts["differences"], *texts["remarks"]])

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from safmn.commands import output
+
 HELP = """Show for each published cell of the paper the best evidence that any study has, with its study, device, budget
 and verdict: OUT.md, OUT.html and OUT.csv. A comparable number comes before one that is not comparable, and a
 contradiction is never hidden by another study. Reads cells.csv and study.json of each folder; computes nothing anew."""
@@ -32,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     folders = [folder for folder in args.folders if not folder.is_file()]  # `results/*` names this command's files, too
     evidence = overview.write(folders, args.out)
     if args.json:
-        print(overview.as_json(evidence))
+        output.print_json(overview.for_json(evidence))
         return
     print(overview.counts(evidence).to_markdown())
     print(overview.summary(evidence))

@@ -1,9 +1,8 @@
 """`safmn tables`: the paper's tables with measured numbers beside the published ones."""
 
 import argparse
-from typing import Any
 
-from safmn.commands import studies
+from safmn.commands import output, studies
 
 HELP = """Render the paper's tables with a study's measured numbers: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
 figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
@@ -26,8 +25,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Join the study's results, write all files, print Table 3 or the cells."""
-    import json
-
     from safmn import layout
     from safmn.files import write_text
     from safmn.report import cells, figures, origins, page, rendering, sentences, tables
@@ -47,19 +44,12 @@ def run(args: argparse.Namespace) -> None:
         record = {
             "study": study.name,
             "summary": {f"table{table.number}": table.summary for table in rendered},
-            "cells": [{key: _plain(getattr(cell, each.name)) for key, each in cells.FIELDS.items()} for cell in joined],
+            "cells": [cells.for_json(cell) for cell in joined],
         }
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        output.print_json(record)
         return
     print(rendering.markdown(rendered[2]))
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
     print(f"Claims: {sentences.summary(judged)}")
     print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` for JSON, which has neither NaN nor an infinite PSNR."""
-    import math
-
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ A study of any state gives the same rows: a missing cell says why and what to do
 """
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -63,7 +64,20 @@ def write(cells: Iterable[Cell], file: Path | str) -> None:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(FIELDS)
         # None becomes an empty field, a float the shortest text that reads back as the same number.
-        writer.writerows([getattr(cell, field.name) for field in FIELDS.values()] for cell in cells)
+        writer.writerows(columns(cell).values() for cell in cells)
+
+
+def columns(cell: Cell) -> dict[str, Any]:
+    """Return a cell as the columns of `cells.csv`, in their order."""
+    return {column: getattr(cell, field.name) for column, field in FIELDS.items()}
+
+
+def for_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as `columns`, with None for NaN and an infinite PSNR, which JSON does not have."""
+    return {
+        column: None if isinstance(value, float) and not math.isfinite(value) else value
+        for column, value in columns(cell).items()
+    }
 
 
 def read(file: Path | str) -> list[Cell]:

@@ -3,12 +3,12 @@
 Reads `cells.csv` and `study.json` of finished or half-finished studies and computes nothing anew.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,15 +19,14 @@ from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.paper.published import Place
 from safmn.report import cells as cell_files
+from safmn.report import rendering, tables
 from safmn.report.rendering import escape_markdown as escape
 from safmn.report.sentences import printed_networks
-from safmn.report.tables import MEANINGS
 from safmn.study import Study
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("overview.html")
-FORMS = ("md", "html", "csv")
 OTHER_EVIDENCE = (verdicts.UNDECIDABLE, verdicts.NOT_COMPARABLE, verdicts.MISSING)
 """From better to worse; every other verdict decides the cell and comes before them."""
 
@@ -170,23 +169,15 @@ def _budget(study: Study) -> tuple[str, int]:
 
 
 def counts(evidence: Iterable[Evidence]) -> pd.DataFrame:
-    """Return how many cells have which verdict: a row a table and one for all, a column a verdict."""
-    evidence = list(evidence)
-    rows = {f"Table {number}": [each for each in evidence if each.cell.table == number] for number in published.TABLES}
-    frame = pd.DataFrame({name: Counter(each.cell.verdict for each in own) for name, own in rows.items()}).T
-    frame = frame.reindex(columns=list(verdicts.VERDICTS)).fillna(0).astype(int)
-    frame.loc["All"] = frame.sum()
+    """Return how many cells have which verdict: a row for each table and one for all, a column for each verdict."""
+    frame = pd.DataFrame(tables.counts_by_table(item.cell for item in evidence)).T.rename({"all": "All"})
     frame.insert(0, "cells", frame.sum(axis=1))
     return frame
 
 
 def table(evidence: Iterable[Evidence]) -> pd.DataFrame:
-    """Return one line a published cell: the columns of `cells.csv`, then `study` and `budget`."""
-    lines = []
-    for each in evidence:
-        columns = {column: getattr(each.cell, field.name) for column, field in cell_files.FIELDS.items()}
-        lines.append(columns | {"note": each.note, "study": each.study, "budget": each.budget})
-    return pd.DataFrame(lines, dtype=object)
+    """Return one line for each published cell: the columns of `cells.csv`, then `study` and `budget`."""
+    return pd.DataFrame([cell_files.columns(item.cell) | _source(item) for item in evidence], dtype=object)
 
 
 def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
@@ -206,10 +197,7 @@ def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
 
 def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     """Return the overview as one page that needs no other file and no network."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    tables = {
+    by_table = {
         number: {
             "lines": [(line(each), each.cell.verdict) for each in own if not each.cell.is_missing],
             "missing": sum(each.cell.is_missing for each in own),
@@ -217,19 +205,20 @@ def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
         for number in published.TABLES
         for own in [[each for each in evidence if each.cell.table == number]]
     }
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return rendering.html(
+        TEMPLATE,
         summary=summary(evidence),
         counts=counts(evidence),
         sources=[(source.name, _described(source)) for source in sources],
-        tables=tables,
-        meanings=MEANINGS,
+        tables=by_table,
+        meanings=tables.MEANINGS,
     )
 
 
 def summary(evidence: Iterable[Evidence]) -> str:
     """Return the counts as one sentence."""
-    number = Counter(each.cell.verdict for each in evidence)
-    words = ", ".join(f"{number[verdict]} {verdict}" for verdict in verdicts.VERDICTS if number[verdict])
+    number = tables.verdict_counts(item.cell for item in evidence)
+    words = ", ".join(f"{count} {verdict}" for verdict, count in number.items() if count)
     return f"{sum(number.values())} published cells: {words}."
 
 
@@ -255,9 +244,13 @@ def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
     return evidence
 
 
-def as_json(evidence: Iterable[Evidence]) -> str:
-    """Return the evidence as a JSON list, one object a cell; a number that is not finite is null."""
-    return json.dumps(json.loads(table(evidence).to_json(orient="records")), indent=2, ensure_ascii=False)
+def for_json(evidence: Iterable[Evidence]) -> list[dict[str, Any]]:
+    """Return one object for each published cell, for JSON: as `table`, with None for a number that is not finite."""
+    return [cell_files.for_json(item.cell) | _source(item) for item in evidence]
+
+
+def _source(evidence: Evidence) -> dict[str, str]:
+    return {"note": evidence.note, "study": evidence.study, "budget": evidence.budget}
 
 
 def _described(source: Source) -> str:

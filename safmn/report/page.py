@@ -14,7 +14,7 @@ from typing import Any
 
 from safmn import layout
 from safmn.files import write_text
-from safmn.paper import claims, published, verdicts
+from safmn.paper import claims, verdicts
 from safmn.paper.cell import Cell
 from safmn.report import figures, origins, rendering, sentences, tables
 from safmn.report import overview as other_studies
@@ -72,16 +72,12 @@ def html(
     judged: Sequence[claims.Result] = (),
 ) -> str:
     """Return the page as text; arguments as for `write`."""
-    import jinja2
-
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    environment.filters["code"] = _with_code
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return rendering.html(
+        TEMPLATE,
         study=study,
         tables=rendered,
         summary=tables.summary(cells),
-        overview=overview(cells),
+        overview=tables.counts_by_table(cells),
         elsewhere=_elsewhere(folder, cells),
         has_overview=(folder.parent / f"{layout.OVERVIEW}.html").is_file(),
         verdicts=verdicts.VERDICTS,
@@ -95,13 +91,6 @@ def html(
         provenance=provenance(origins.read(folder)),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
     )
-
-
-def overview(cells: Iterable[Cell]) -> list[tuple[str, dict[str, int]]]:
-    """Count published cells: ("Table 1", verdict -> cells) and so on, and ("all", ...)."""
-    printed = [cell for cell in cells if cell.published]
-    parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
-    return [(name, tables.verdict_counts(own)) for name, own in (parts | {"all": printed}).items()]
 
 
 def without_other_studies(text: str) -> str:
@@ -163,15 +152,6 @@ def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
         "notes": {result.claim.id: result.claim.note for result in judged if result.claim.note},
         "rules": sentences.RULES,
     }
-
-
-def _with_code(text: str) -> Any:
-    """Put the `commands` of a text into <code>, and escape everything."""
-    from markupsafe import Markup, escape
-
-    pieces = re.split("`([^`]+)`", text)
-    marked = (Markup("<code>{}</code>").format(piece) if odd % 2 else escape(piece) for odd, piece in enumerate(pieces))
-    return Markup("").join(marked)
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ import io
 import re
 import unicodedata
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -87,6 +89,29 @@ def latex(table: Table) -> str:
         parts += [r"\par\smallskip\begin{minipage}{\textwidth}\scriptsize", " ".join(notes), r"\end{minipage}"]
     parts.append(r"\end{table*}")
     return "\n".join(parts) + "\n"
+
+
+def html(template: Path, **values: Any) -> str:
+    """Fill in a template of a page; all text is escaped, and its filter `code` puts `commands` into <code>."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = _with_code
+    return environment.get_template(template.name).render(**values)
+
+
+def _with_code(text: str) -> Any:
+    """Put the `commands` of a text into <code>, and escape everything."""
+    from markupsafe import Markup, escape
+
+    pieces = re.split("`([^`]+)`", text)
+    marked = (Markup("<code>{}</code>").format(piece) if odd % 2 else escape(piece) for odd, piece in enumerate(pieces))
+    return Markup("").join(marked)
 
 
 def flat_csv(table: Table) -> str:

@@ -192,6 +192,13 @@ def summary(cells: Iterable[Cell]) -> str:
     return text
 
 
+def counts_by_table(cells: Iterable[Cell]) -> dict[str, dict[str, int]]:
+    """Count published cells: "Table 1" -> verdict -> cells and so on, and "all"."""
+    printed = [cell for cell in cells if cell.published]
+    parts = {f"Table {number}": [cell for cell in printed if cell.table == number] for number in published.TABLES}
+    return {name: verdict_counts(own) for name, own in (parts | {"all": printed}).items()}
+
+
 def verdict_counts(cells: Iterable[Cell]) -> dict[str, int]:
     """Count the cells of each verdict, in the order of VERDICTS."""
     counts = Counter(cell.verdict for cell in cells)

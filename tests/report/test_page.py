@@ -9,7 +9,7 @@ import pytest
 
 from safmn.files import write_text
 from safmn.paper import claims, verdicts
-from safmn.report import cells, figures, origins, page, sentences, tables
+from safmn.report import cells, figures, origins, page, rendering, sentences, tables
 from safmn.report.measured import Results
 from tests.report import fabricate
 
@@ -124,7 +124,7 @@ def test_others_text_stays_text(made):
 def test_verdicts_come_first_and_add_up(made):
     study, folder, html = made
     frame = cells.collect(study, folder)
-    overview = dict(page.overview(frame))
+    overview = tables.counts_by_table(frame)
     assert sum(overview["all"].values()) == sum(each.published != "" for each in frame)
     assert overview["Table 3"]["exact"] == 1
     assert list(overview["all"]) == list(verdicts.VERDICTS)
@@ -207,5 +207,5 @@ def test_every_verdict_of_a_claim_has_a_colour_and_a_symbol():
 
 
 def test_commands_in_notes_are_code_and_nothing_else_is():
-    assert str(page._with_code("run `snakemake train_a`: <b>")) == "run <code>snakemake train_a</code>: &lt;b&gt;"
-    assert str(page._with_code("`<i>` and `")) == "<code>&lt;i&gt;</code> and `"
+    assert str(rendering._with_code("run `snakemake train_a`: <b>")) == "run <code>snakemake train_a</code>: &lt;b&gt;"
+    assert str(rendering._with_code("`<i>` and `")) == "<code>&lt;i&gt;</code> and `"
