@@ -24,7 +24,7 @@ MAX_THREADS = 1024  # OpenMP accepts any number and then crashes
 
 
 def partial(model: type[Section], *keys: str) -> GetPydanticSchema:
-    """Annotate a dictionary as some keys of a section, each optional, without defaults, within the section's bounds."""
+    """Return the annotation of a dictionary with some keys of a section, each optional, with its type and bounds."""
     fields: dict[str, Any] = {
         name: (
             Annotated[

@@ -257,7 +257,7 @@ class Study(StudyFile):
             "training": self._content["training"] | (variant.training if variant else {}),
         }
 
-    # --- what no single key can say ---
+    # --- checks across several keys ---
 
     def _wrong(self, key: str, what: str) -> UserError:
         return UserError(f"{self.where}: {key}: {what}")

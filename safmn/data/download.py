@@ -286,7 +286,7 @@ class _Job:
         if not have and self.remote.size not in (None, total):
             raise _Refused(f"offers {total:,} bytes instead of {self.remote.size:,}")
         if total is None and version.startswith("HTTP/1") and "transfer-encoding" not in headers:
-            raise _Refused("does not say how long the file is, so that a cut one could not be told from a whole one")
+            raise _Refused("does not say how long the file is, so that an incomplete file could not be detected")
         if have and not self.remote.has_checksum and self._recorded() != _version(url, headers, total):
             return "other"
         check_space(self.final.parent, (total or 0) - have, self.remote.name)
@@ -400,7 +400,7 @@ def _number(text: str | None) -> int | None:
 
 
 def _version(url: str, headers: Message, total: int | None) -> str:
-    """Return what tells one version of a file from another, as one line; "" if the server sends nothing that does."""
+    """Return URL, ETag, Last-Modified and size (bytes) of a version as one line; "" if both headers are missing."""
     marks = [headers.get("etag", ""), headers.get("last-modified", "")]
     return " ".join([url, *marks, str(total)]) if any(marks) else ""
 

@@ -34,8 +34,8 @@ class Status:
         iteration: iterations done that count; of a running one, those of its newest state.
         seconds: spent by the sessions that led there.
         seconds_per_iteration: the run's own; None if it made no iteration.
-        remaining_seconds: expected until it is done; None if nothing tells.
-        remaining_from: what tells: "own rate", "plan", "other runs", or "".
+        remaining_seconds: expected until it is done; None if no rate is known.
+        remaining_from: the source of that rate: "own rate", "plan", "other runs", or "".
         remarks: further notes.
     """
 

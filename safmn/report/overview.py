@@ -38,8 +38,8 @@ class Source:
     Attributes:
         name: the study's name.
         description: the study's own sentence.
-        budget: what a run was trained with, "" where the study trains nothing.
-        pixels: LR pixels that a run is trained on; 0 where the study trains nothing.
+        budget: iterations, batch, LR patch and training images of a run, as text; "" where the study trains nothing.
+        pixels: iterations x batch x patch² of a run, in LR pixels; 0 where the study trains nothing.
         cells: place of a cell -> the cell.
     """
 
@@ -112,7 +112,7 @@ def choose(sources: Sequence[Source]) -> list[Evidence]:
 
 
 def elsewhere(folder: Path, cells: Iterable[Cell]) -> list[Evidence]:
-    """Return what the studies beside a study's folder know of the published cells that it has no number for.
+    """Return the evidence of the neighbouring studies on published cells that a study has not measured.
 
     A neighbour that cannot be read is left out with a warning.
 
@@ -236,7 +236,7 @@ def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
     names = Counter(source.name for source in sources)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
-        raise UserError(f"two of the folders hold a study named {repeated[0]}: name one of them")
+        raise UserError(f"two of the folders hold a study named {repeated[0]}: give only one of them")
     evidence = choose(sources)
     write_text(f"{stem}.md", markdown(sources, evidence))
     write_text(f"{stem}.html", html(sources, evidence))
