@@ -274,4 +274,5 @@ def line(evidence: Evidence) -> dict[str, str]:
         "study": evidence.study,
         "device": cell.device,
         "seeds": str(cell.seeds or ""),
+        "budget": evidence.budget,
     }
