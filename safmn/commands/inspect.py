@@ -31,7 +31,7 @@ MAX_SIGMA = 16  # LR pixels
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    options.add_network(parser, required=True)
+    options.add_network(parser)
     parser.add_argument(
         "--scene", required=True, action="append", nargs="+", metavar="DIR", help="DIR [IMAGE [X Y]], see below"
     )
@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Inspect the network, write and print."""
+    options.settle(args)
     for name, smallest in MIN.items():
         if getattr(args, name) < smallest:
             raise UserError(f"--{name} {getattr(args, name)} is too small: give at least {smallest}")

@@ -1,10 +1,9 @@
 """Every network that can be built by name: SAFMN's variants and the published networks of Tables 1 and 2."""
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 from safmn.networks import variants
 from safmn.networks.registry import Network, published_networks
 
@@ -31,9 +30,7 @@ def info(name: str) -> Network:
     variant = variants.discover().get(name)
     network = variant.network if variant else published_networks().get(name)
     if network is None:
-        near = difflib.get_close_matches(name, names(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "`safmn list` shows all"
-        raise UserError(f"there is no network {name!r}: {hint}")
+        raise UserError(f"there is no network {name!r}: {suggestion(name, names(), '`safmn list` shows all')}")
     return network
 
 
