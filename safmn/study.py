@@ -29,6 +29,8 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
+MAX_TIMED_POINTS = 64
+"""Up to as many points of sweeps are timed."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,20 @@ class Study(StudyFile):
     def counted(self) -> list[str]:
         """Names of all networks that stand in a table, each once."""
         return list(dict.fromkeys([*self.variants, *self.networks, *self.retrain]))
+
+    @cached_property
+    def timed(self) -> list[str]:
+        """Names of the networks whose memory and time are measured at x4: those of Table 2, and the user's own.
+
+        Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
+        """
+        table2 = [name for name in self.networks if 2 in networks.info(name).rows]
+        points = [name for names in self.sweeps.values() for name in names]
+        chosen = [name for name in self.variants if networks.info(name).is_own and name not in set(points)]
+        chosen += [name for name in self.networks if name in self._own_networks]
+        chosen += points if len(points) <= MAX_TIMED_POINTS else []
+        own = [name for name in chosen if 4 in networks.info(name).scales]
+        return list(dict.fromkeys(["safmn", *table2, *own]))
 
     @cached_property
     def sweeps(self) -> dict[str, list[str]]:

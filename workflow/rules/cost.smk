@@ -41,7 +41,7 @@ rule memory:
     resources:
         gpu_share=GPU,
     params:
-        networks=jobs.timed,
+        networks=study.timed,
         fingerprint=jobs.memory(),
     message:
         "Peak memory of inference at x4: predicted, and measured where there is a GPU."
@@ -61,12 +61,13 @@ rule runtime:
     resources:
         gpu_share=GPU,
     params:
-        networks=jobs.timed,
+        networks=study.timed,
         images=study.efficiency.images,
         # The other modes are for a GPU; on a CPU they would take hours, and no table shows them.
         modes=study.efficiency.modes if GPU else "eager",
         rounds=study.efficiency.rounds,
         processes=study.efficiency.processes,
+        **jobs.own_code(),
     message:
         "Time the networks of Table 2 in turn on the available device, which no other job may use meanwhile."
     shell:
