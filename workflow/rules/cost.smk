@@ -61,13 +61,13 @@ rule runtime:
     resources:
         gpu_share=GPU,
     params:
+        **jobs.own_code(),
         networks=study.timed,
         images=study.efficiency.images,
         # The other modes are for a GPU; on a CPU they would take hours, and no table shows them.
         modes=study.efficiency.modes if GPU else "eager",
         rounds=study.efficiency.rounds,
         processes=study.efficiency.processes,
-        **jobs.own_code(),
     message:
         "Time the networks of Table 2 in turn on the available device, which no other job may use meanwhile."
     shell:
