@@ -82,7 +82,7 @@ def _explain(args: argparse.Namespace) -> None:
             # The next pass is taken to last as long as those before it did on average.
             if number and args.budget is not None and spent * (number + 1) / number > args.budget:
                 left = [way for later in passes[number:] for way in later]
-                measurement.leave_out(left, f"not tried, since the budget of {args.budget:g} s was used up")
+                measurement.leave_out(left, f"the budget of {args.budget:g} s is used up")
                 break
             for done, read in enumerate(sources, start=number * len(sources) + 1):
                 source = read()

@@ -31,8 +31,9 @@ try:
     )
     jobs = Jobs(study)
     if workflow.is_main_process:
-        preflight.check_targets(sys.argv, study.variants if study.training else ())
+        preflight.check_targets(sys.argv, jobs.targets())
         preflight.check_data(study, sys.argv)
+        jobs.try_own_networks()
     screen = Screen(study)
 except UserError as error:
     raise WorkflowError(as_line(error)) from None
