@@ -355,6 +355,8 @@ class Study(StudyFile):
         ):
             for name in () if names == "all" else names:
                 if name not in known:
+                    if refused := variants.refusal(name):
+                        raise refused
                     hint = suggestion(name, known, "`safmn list` shows all")
                     raise self._wrong(key, f"{name!r} is not a known {kind}; {hint}")
 

@@ -39,6 +39,8 @@ def info(name: str) -> Network:
     if network is None and name in own.networks():
         network = own.networks()[name].network
     if network is None:
+        if refused := variants.refusal(name):
+            raise refused
         if points := variants.swept(found).get(name):
             raise UserError(f"{name} is a sweep of {len(points)} variants: name one of them, such as {points[0]}")
         raise UserError(f"there is no network {name!r}: {suggestion(name, names(), '`safmn list` shows all')}")
