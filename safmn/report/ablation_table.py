@@ -5,6 +5,7 @@ Of a study that trains nothing it has the published networks instead, and how fa
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from safmn.networks import all_networks, variants
@@ -20,6 +21,7 @@ from safmn.study import Study, differences_from_paper
 
 NAME = "ablation"
 BLOCKS = "Number of FMMs"  # the group of Table 4's rows
+RETRAINED = "Published networks"  # the group of those that the study trains itself
 SEVERITY = (  # of verdicts: the first that a row has is shown
     verdicts.CONTRADICTED,
     verdicts.UNDECIDABLE,
@@ -106,6 +108,7 @@ def variant_rows(study: Study) -> list[Row]:
         own = not networks[name].rows and not (name in known and known[name].beside)
         group = OWN if own else tables.group_of(name)
         rows.append((BLOCKS if group == OWN and not own else group, networks[name], scale))
+    rows += [(RETRAINED, replace(network, name=name), scale) for name, network in study.retrained.items()]
     return sorted(rows, key=lambda row: row[0] != OWN)
 
 

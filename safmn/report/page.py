@@ -135,14 +135,14 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         for key, value in environments[0].items()
         if all(other.get(key) == value for other in environments[1:])
     }
-    parts = [{"what": f"All {len(gathered['results'])} results", "facts": shared}]
     alike: dict[str, list[str]] = {}  # what differs, as text -> kinds of results
     differing = [{key: value for key, value in facts.items() if key not in shared} for facts in environments]
     times = Counter((result["what"], result["environment"]) for result in gathered["results"])
     for (what, place), count in times.items():
         alike.setdefault(json.dumps(differing[place]), []).append(f"{KINDS[what]} ({count})")
-    parts += [{"what": ", ".join(kinds), "facts": json.loads(text)} for text, kinds in alike.items() if text != "{}"]
-    return [{"what": part["what"], "facts": {k: str(v) for k, v in part["facts"].items()}} for part in parts]
+    parts = [(f"All {len(gathered['results'])} results", shared)]
+    parts += [(", ".join(kinds), json.loads(text)) for text, kinds in alike.items() if text != "{}"]
+    return [{"what": what, "facts": {key: str(value) for key, value in facts.items()}} for what, facts in parts]
 
 
 def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:

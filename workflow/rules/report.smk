@@ -7,6 +7,7 @@ NUMBERS = ["figure2", "figure6"]  # figures whose numbers are written, too
 if study.training:
     FIGURES += ["differences", "order", *(f"curves_x{scale}" for scale in study.scales)]
     NUMBERS += ["differences", "order"]
+SWEEPS = [f"sweep_{name}" for name in study.sweeps] if study.training else []
 
 
 rule tables:
@@ -59,7 +60,7 @@ rule tables:
                 category="Figures",
                 caption="../report/figure.rst",
             )
-            for name in FIGURES
+            for name in [*FIGURES, *SWEEPS]
             for form in layout.PICTURES
         ],
         figure_numbers=[
@@ -68,7 +69,7 @@ rule tables:
                 category="Figures",
                 caption="../report/figure.rst",
             )
-            for name in NUMBERS
+            for name in [*NUMBERS, *SWEEPS]
         ],
         page=report(
             jobs.at(layout.PAGE), category="Report", caption="../report/page.rst"

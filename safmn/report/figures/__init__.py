@@ -1,4 +1,4 @@
-"""Figures of a study, one module each: the paper's 1, 2, 5, 6 and 7, differences to the baseline, curves, order.
+"""Figures of a study, one module each: the paper's 1, 2, 5, 6 and 7, differences, order, curves, sweeps.
 
 Each is written as SVG and PNG, readable on a phone, in print and by colour-blind readers. Where the input is missing,
 the figure says so and why. Beside some, a CSV of the same name holds their numbers.
@@ -16,7 +16,7 @@ from safmn.files import write_text
 from safmn.paper.cell import Cell
 from safmn.report import ablation, inspected
 from safmn.report.ablation import Comparison
-from safmn.report.figures import canvas, curves, differences, figure1, figure2, figure5, figure6, figure7, order
+from safmn.report.figures import canvas, curves, differences, figure1, figure2, figure5, figure6, figure7, order, sweep
 from safmn.report.measured import Results
 from safmn.study import Study
 
@@ -67,6 +67,10 @@ def draw_all(
         numbers |= {"differences": differences.rows(study, compared), "order": order.rows(study, source, compared)}
         for scale in study.scales:
             drawings[f"curves_x{scale}"] = partial(curves.curves, study, source, scale)
+    swept = {name: sweep.collect(study, source, cells, name) for name in (study.sweeps if study.training else ())}
+    for name, points in swept.items():
+        drawings[f"sweep_{name}"] = partial(sweep.draw, study, points, name)
+    numbers |= {f"sweep_{name}": sweep.rows(study, points) for name, points in swept.items()}
     written = []
     for name, draw in drawings.items():
         with canvas.style():
@@ -80,6 +84,11 @@ def caption(name: str) -> str:
     """Return what a figure shows, by its file's name."""
     if name.startswith("curves_x"):
         return f"Training at {name.removeprefix('curves_')}: L1 loss and validation PSNR, the authors' logs beside it"
+    if name.startswith("sweep_"):
+        return (
+            f"The sweep {name.removeprefix('sweep_')}: PSNR over parameters, FLOPs and time, and the Pareto fronts. A "
+            "point's values are beside it, * marks weights from before a collapse"
+        )
     return CAPTIONS.get(name, name.replace("_", " "))
 
 

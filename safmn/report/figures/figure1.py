@@ -164,7 +164,8 @@ def _worth_a_name(published: list[Point], measured: list[Point], networks: Mappi
     apart = [p for p in published if p.name not in names or abs(p.psnr - names[p.name].psnr) > NEAR]
     if len(measured) > MAX_NAMED:
         return [*apart, *(point for point in measured if point is baseline)]
-    crowd, others = [], []
+    crowd: list[Point] = []
+    others: list[Point] = []
     for point in measured:
         is_variant = point.name not in networks or 1 not in networks[point.name].rows
         is_near = baseline is not None and abs(point.flops / baseline.flops - 1) < 0.1
