@@ -358,7 +358,9 @@ def _in_order_of(given: Any, filled: Any) -> Any:
 
 
 def _chosen(known: Iterable[str], names: str | tuple[str, ...]) -> list[str]:
-    return [name for name in known if names == "all" or name in names]
+    if names == "all":
+        return [name for name in known if networks.info(name).in_all]
+    return [name for name in known if name in names]
 
 
 def _variant(network: str) -> variants.Variant | None:

@@ -25,6 +25,7 @@ class Network:
         rows: the paper's row that the network stands for, table number -> row label as printed.
         reference: the paper that defines it.
         code: the class or function that is built, as "module:name".
+        in_all: whether a study's "all" takes it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Network:
     rows: dict[int, str] = field(default_factory=dict)
     reference: str = ""
     code: str = ""
+    in_all: bool = True
 
     @property
     def channels(self) -> int:
@@ -44,7 +46,7 @@ class Network:
 
 @cache
 def published_networks() -> dict[str, Network]:
-    """Read the networks of Tables 1 and 2 from `published_networks.csv`, a line each: name -> network."""
+    """Read `published_networks.csv`, a network a line: those of Tables 1 and 2, and the authors' later ones."""
     networks = {}
     with open(Path(__file__).with_name("published_networks.csv"), encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
@@ -58,6 +60,7 @@ def published_networks() -> dict[str, Network]:
                 {int(table): title for table in line["tables"].split()},
                 line["reference"],
                 code,
+                in_all=bool(line["tables"]),  # the others are of the authors' family: a study names them
             )
     return networks
 

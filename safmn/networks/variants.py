@@ -53,7 +53,7 @@ def load(file: Path) -> Variant:
     content = check(VariantFile, read_yaml(file), file)
     rows = {int(table): str(row) for table, row in content.rows.items()}
     factory = partial(_build, file, content.network)
-    network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE)
+    network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE, content.in_all)
     return Variant(network, content.network, content.training, content.description, file, content.beside)
 
 

@@ -109,6 +109,10 @@ def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -
         for cell in printed:
             if cell.table == table:
                 rows.setdefault((cell.label, cell.network, cell.scale), []).append(cell)
+        if table == 1:  # a network that the paper does not have stands below those of its scale
+            family = [name for name in study.networks if not chosen[name].rows]
+            rows |= {(chosen[name].title, name, scale): [] for name in family for scale in study.scales}
+            rows = dict(sorted(rows.items(), key=lambda item: item[0][2]))
         if table in OWN and table != 1:
             for label, name, _ in list(rows):
                 for scale in scales:
