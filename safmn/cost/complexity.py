@@ -185,7 +185,7 @@ def chosen_size(height: int | None, width: int | None) -> tuple[int, int] | None
     if height is None and width is None:
         return None
     if height is None or width is None or min(height, width) < 1:
-        raise UserError("height and width of the LR image are given together, in pixels, 1 or more")
+        raise UserError("give height and width of the LR image together, in pixels, 1 or more (or neither)")
     return height, width
 
 
