@@ -350,5 +350,5 @@ def test_other_sizes_and_programs_on_the_command_line(capsys) -> None:
     programs = json.loads(capsys.readouterr().out)["programs"]
     assert [program["program"] for program in programs] == ["fvcore", "thop", "ptflops", "NTIRE 2023", "NTIRE 2024"]
     assert all(sum(program["parts"].values()) == program["flops"] for program in programs)
-    assert cli.main(["complexity", "safmn", "--height", "32", "--width", "40", "--check"]) == 1
+    assert cli.main(["complexity", "safmn", "--height", "32", "--width", "40", "--check"]) != 0
     assert "leave out --height and --width" in capsys.readouterr().err
