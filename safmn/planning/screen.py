@@ -24,6 +24,7 @@ from safmn.study import Run, Study
 
 INTERVAL = 60.0  # seconds between two lines of progress
 ESTIMATE_LIMIT = 45.0  # seconds; an estimate that takes longer is not worth the wait
+MIN_ESTIMATED = 500  # iterations; fewer are done before an estimate is
 MAX_SHOWN = 4  # runs that one line names
 
 
@@ -54,7 +55,9 @@ class Screen(logging.Handler):
             cores: the number of cores that Snakemake may use here; None if jobs run on other machines.
         """
         self._runs = runs
-        self._say(f"{self._study.name}: {jobs} jobs{self._estimate(cores) if cores and runs else ''}")
+        iterations = sum(self._study.training_of(run.variant).iterations for run in runs)
+        estimate = self._estimate(cores) if cores and iterations >= MIN_ESTIMATED else ""
+        self._say(f"{self._study.name}: {jobs} jobs{estimate}")
         log.addHandler(self)
         atexit.register(self._end)
         for number in (signal.SIGINT, signal.SIGTERM):

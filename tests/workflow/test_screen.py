@@ -19,7 +19,7 @@ def lines(told):
 
 
 def test_an_estimate_before_and_the_tables_as_the_last_line(micro, snakemake):
-    told = snakemake("--configfile", micro())
+    told = snakemake("--configfile", micro(training=MICRO["training"] | {"iterations": 250}))
     assert told.returncode == 0, told.stdout + told.stderr
     estimate = next(line for line in lines(told) if line.startswith("micro: "))
     assert re.fullmatch(
