@@ -39,6 +39,7 @@ class Screen(logging.Handler):
         super().__init__()
         self._study = study
         self._runs: Sequence[Run] = ()
+        self._results = study.results
         self._failed: dict[str, str] = {}  # job -> reason
         self._stopped = False
         self._succeeded = False
@@ -55,6 +56,7 @@ class Screen(logging.Handler):
             cores: the number of cores that Snakemake may use here; None if jobs run on other machines.
         """
         self._runs = runs
+        self._results = self._study.results.absolute()  # Snakemake leaves the folder before the end
         iterations = sum(self._study.training_of(run.variant).iterations for run in runs)
         estimate = self._estimate(cores) if cores and iterations >= MIN_ESTIMATED else ""
         self._say(f"{self._study.name}: {jobs} jobs{estimate}")
@@ -150,7 +152,7 @@ class Screen(logging.Handler):
         return max((int(match[0]) for state in states if (match := re.search("[0-9]+", state.name))), default=0)
 
     def _folder(self, run: Run) -> Path:
-        return self._study.results / layout.run(run.variant, run.scale, run.seed)
+        return self._results / layout.run(run.variant, run.scale, run.seed)
 
     # --- at the end ---
 
@@ -164,7 +166,8 @@ class Screen(logging.Handler):
         page = self._study.results / layout.PAGE
         if self._succeeded:
             # There is no page after a single target, such as one variant.
-            return [f"Tables: {page.parent}/tables/   page to read: {page}"] if page.exists() else []
+            is_there = (self._results / layout.PAGE).exists()
+            return [f"Tables: {page.parent}/tables/   page to read: {page}"] if is_there else []
         if self._stopped:
             counts = {run: self._iteration(run) for run in self._runs if not self._is_done(run)}
             saved = [f"{run.folder} at iteration {count:,}" for run, count in counts.items() if count]

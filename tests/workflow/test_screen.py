@@ -74,7 +74,7 @@ def test_after_ctrl_c_the_last_line_says_where_it_was_saved(micro, tmp_path, tim
         (["train_no_mf"], "there is no target train_no_mf: did you mean train_no_fm"),
         (["--config", "iteration=3"], "--config: iteration: is not a known key; did you mean iterations"),
         (["--config", "iterations=few"], "--config: iterations: should be a valid integer, not 'few'"),
-        (["--config", "variants=no_mf"], "--config: variants: 'no_mf' is not a known variant; did you mean no_fm"),
+        (["--config", "variants=no_mf"], "--config: variants: 'no_mf' is not a known variant; did you mean no_mr, no_fm"),
         (["--config", "data_root=/no/where"], "micro.yaml: data.root: /no/where is not a folder; it should hold mine"),
         (["--config", "weights_root=/no/where"], "micro.yaml: weights.root: /no/where is not a folder"),
     ],
@@ -83,7 +83,7 @@ def test_a_mistake_ends_the_command_before_any_job(micro, snakemake, tmp_path, a
     (tmp_path / "sets/mine/HR").mkdir(parents=True)
     (tmp_path / "sets/mine/HR/torn.png").write_bytes(b"not looked at")
     file = micro(data=DATA | {"root": str(tmp_path / "sets"), "test": ["mine"]})
-    told = snakemake("--configfile", file, *arguments)
+    told = snakemake(*arguments, "--configfile", file)
     assert told.returncode == 1
     assert any(message in line for line in lines(told)), told.stdout + told.stderr
     assert not (tmp_path / "results").exists()
