@@ -473,7 +473,8 @@ PLAIN = {"title": "x", "description": "x"}
         ({**PLAIN, "rows": {99: "x"}}, "rows"),
         ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
         ({**PLAIN, "rows": [3]}, "rows"),
-        ({**PLAIN, "training": {"iterations": 5}}, "training"),
+        ({**PLAIN, "training": {"steps": 5}}, "training.steps"),
+        ({**PLAIN, "data": {"test": ["T91"]}}, "data.test"),
         ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
     ],
 )

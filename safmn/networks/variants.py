@@ -3,7 +3,7 @@
 import csv
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Variant:
         description: a sentence.
         file: its YAML file.
         beside: for a variant that is not in the paper, the variant after whose row it is shown; "" for none.
+        data: the keys of a study's `data` that it changes.
     """
 
     network: Network
@@ -39,6 +40,7 @@ class Variant:
     description: str
     file: Path
     beside: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
 
     def build(self, scale: int, **changes: Any) -> Any:
         """Build it with some of its switches changed."""
@@ -54,7 +56,7 @@ def load(file: Path) -> Variant:
     rows = {int(table): str(row) for table, row in content.rows.items()}
     factory = partial(_build, file, content.network)
     network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE)
-    return Variant(network, content.network, content.training, content.description, file, content.beside)
+    return Variant(network, content.network, content.training, content.description, file, content.beside, content.data)
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:

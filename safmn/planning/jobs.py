@@ -18,6 +18,7 @@ from safmn.networks.identity import modules, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
+from safmn.training import own
 
 _PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
@@ -170,6 +171,19 @@ class Jobs:
     def training(self, network: str, scale: int, seed: int) -> str:
         """Return the fingerprint of a run; a changed comment does not change it."""
         return training.key_of(self.study.specification(Run(network, scale, seed)), [])
+
+    def trained_on(self, network: str, scale: int | str) -> list[str]:
+        """Return the packed datasets with the images that a network is trained on and validated on."""
+        return self.packed([*self.study.train_of(network), *self.study.data.validation], scale)
+
+    def threads(self, network: str) -> int:
+        """Return the CPU threads of a run of a network."""
+        return self.study.training_of(network).threads
+
+    def needs_trial(self) -> bool:
+        """Return whether a loss or an optimiser of a user's own is to be tried before anything is trained."""
+        runs = {run.variant: run for run in self.study.runs()}.values()
+        return any(own.classes(self.study.specification(run)["training"]) for run in runs)
 
     # --- cost ---
 
