@@ -121,7 +121,7 @@ class OwnLoss:
         """Return its terms, by name, whose sum is minimised; "loss" is the name of a single one."""
         value = self.function(sr.to(hr.dtype), hr)
         found: Mapping[Any, Any] = value if isinstance(value, Mapping) else {"loss": value}
-        if tuple(found) != self.names:
+        if not found or tuple(found) != self.names:
             self._set_names(tuple(found))
         for name, term in found.items():
             if not isinstance(term, Tensor):
@@ -145,7 +145,7 @@ class OwnLoss:
             self.function.load_state_dict(state["function"])
 
     def _set_names(self, names: tuple[Any, ...]) -> None:
-        if self.names:
+        if self.names and names:
             raise self._wrong(f"gives other terms than before, {list(names)} instead of {list(self.names)}")
         if not names:
             raise self._wrong("gives a dict without terms: return at least one")

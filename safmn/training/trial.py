@@ -90,6 +90,7 @@ def _try_steps(specification: dict[str, Any], classes: dict[str, str], where: Ca
     number = settings.get("warm_up", 0)  # the rate is highest there
 
     def made() -> TrainStep:
+        randomness.seed_everything(0)  # as a resumed run starts, so what a class draws while it is built is the same
         step: TrainStep = act(TrainStep, copy.deepcopy(before), settings, CPU)
         return step
 
