@@ -59,10 +59,11 @@ def curves(study: Study, results: Results, scale: int) -> Any:
 
 
 def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: str, legend: bool = True) -> None:
-    end = 0.0
+    end, others = 0.0, 0
     for number, run in enumerate(runs):
         curve = smooth(results.curve(run, "l1_loss"))
         if curve.empty:
+            others += not results.curve(run, "gradient_norm").empty  # trained by a loss of a user's own
             continue
         end = max(end, curve.index[-1])
         look = _look(number, run)
@@ -73,7 +74,8 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
             at = (record.get("collapse") or {}).get("iteration", "?")
             ax.annotate(f"collapsed at {at}", (curve.index[-1], curve.iloc[-1]), fontsize=6)
     if not end:
-        canvas.say(ax, f"No history yet of {what}:\ntrain them first")
+        untold = f"No history yet of {what}:\ntrain them first"
+        canvas.say(ax, "Trained by another loss than L1:\nsee history.csv" if others else untold)
         return
     curve = smooth(read_curve(NUMBERS / f"training_log_x{scale}.csv", "l1_loss").loc[:end])
     if len(curve):
@@ -81,7 +83,7 @@ def _loss_panel(ax: Any, results: Results, runs: list[Run], scale: int, what: st
     ax.set_yscale("log")
     canvas.log_axis(ax.yaxis)
     ax.set_xlabel("iteration")
-    ax.set_ylabel("L1 loss")
+    ax.set_ylabel("L1 loss" + (f" ({others} with another loss not shown)" if others else ""))
     if legend:
         ax.legend(fontsize=6)
 
