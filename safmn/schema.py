@@ -470,13 +470,13 @@ class StudyFile(Section):
         "all",
         alias="variants",
         description='Variants that are trained, by name; "all" takes every file in ablations/, and in that of your '
-        "project.",
+        "project, that does not say `in_all: false`.",
     )
     extra_seeds: Mapping[str, Seeds] = Field({}, description="Further seeds of single variants: name -> list.")
     chosen_networks: Names = Field(
         "all",
         alias="networks",
-        description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one.',
+        description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one of these tables.',
     )
     retrain: Annotated[tuple[str, ...], *_DISTINCT] = Field(
         (),
@@ -559,6 +559,9 @@ class VariantFile(Section):
     )
     beside: str = Field(
         "", description="For one that stands for no row of the paper: the variant after whose row it is shown."
+    )
+    in_all: bool = Field(
+        True, description="Whether a study's `variants: all` takes it; otherwise a study trains it only by its name."
     )
     network: Annotated[dict[str, Any], partial(OwnNetwork), AfterValidator(_one_network)] = Field(
         {}, description="The switches of SAFMN that it changes, or a class in place of SAFMN."
