@@ -44,7 +44,7 @@ rule all:
 # mistake there ends the run before anything is trained.
 onstart:
     jobs.begin()
-    if jobs.needs_trial():
+    if jobs.needs_trial:
         shell(f"python -m safmn trial --study {STUDY}")
 
 

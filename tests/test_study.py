@@ -469,7 +469,7 @@ def test_a_variant_may_change_every_key(tmp_path, monkeypatch):
     needed = [file.split("/")[-3] for file in jobs.trained_on("mine", 4)]
     assert needed == ["BSDS200", "DIV2K"]  # validated on a slice of the first
     assert jobs.trained_on("plain", 4)[0].endswith("data/T91/x4/index.json")
-    assert not jobs.needs_trial()
+    assert not jobs.needs_trial
 
 
 def test_a_number_of_the_command_line_holds_for_a_variant_too(tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ class Jobs:
         scenes: the images of Figures 2, 5 and 6.
         counts: each network of a table -> fingerprint of its counts. This reads the code of all networks, so that
             mistakes are reported before anything runs.
+        needs_trial: whether a loss or an optimiser of a user's own is to be tried before anything is trained.
     """
 
     def __init__(self, study: Study) -> None:
@@ -54,6 +55,7 @@ class Jobs:
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
         self.counts = {name: cost.of_counts(name) for name in study.counted}
+        self.needs_trial = self._uses_own_training()
 
     def at(self, place: str) -> str:
         """Return the path of a place of `safmn.layout`."""
@@ -219,10 +221,13 @@ class Jobs:
         """Return the CPU threads of a run of a network."""
         return self.study.training_of(network).threads
 
-    def needs_trial(self) -> bool:
-        """Return whether a loss or an optimiser of a user's own is to be tried before anything is trained."""
-        runs = {run.variant: run for run in self.study.runs()}.values()
-        return any(own.classes(self.study.specification(run)["training"]) for run in runs)
+    def _uses_own_training(self) -> bool:
+        """Return whether a run has a loss or an optimiser of a user's own; raise UserError if its code is not found."""
+        runs = {run.variant: self.study.specification(run)["training"] for run in self.study.runs()}
+        found = {name: settings for name, settings in runs.items() if own.classes(settings)}
+        for name, settings in found.items():
+            training.code_fingerprint(name, settings)
+        return bool(found)
 
     # --- cost ---
 
