@@ -4,9 +4,9 @@ import argparse
 
 from safmn.commands import output, studies
 
-HELP = """Render the paper's tables with a study's measured numbers: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
-figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
-study's folder. Computes nothing anew and works with an unfinished study; a missing cell says why. Prints Table 3."""
+HELP = """Render the paper's tables with a study's measured numbers: cells.csv, networks.csv,
+tables/table{1,2,3,4,5}.{md,csv,tex}, figures/*.{svg,png}, report.html and provenance.json (what was made where, when and
+with which code and data), in the study's folder. Computes nothing anew and works with an unfinished study; a missing cell says why. Prints Table 3."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
@@ -14,7 +14,8 @@ EXAMPLES = """examples:
   safmn tables --study config/t291.yaml --results /scratch/t291
 
 Units: params in K (1000), flops in G (10^9, one multiply-add is one), activations in M (10^6) at a 1280x720 output;
-gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published."""
+gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published. networks.csv, a
+row for each network and scale: exact counts, memory in bytes, time in ms; blank where nothing was measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +28,12 @@ def run(args: argparse.Namespace) -> None:
     """Join the study's results, write all files, print Table 3 or the cells."""
     from safmn import layout
     from safmn.files import write_text
-    from safmn.report import cells, figures, origins, page, rendering, sentences, tables
+    from safmn.report import cells, figures, networks, origins, page, rendering, sentences, tables
 
     study, folder = studies.opened(args)
     joined = cells.collect(study, folder)
     cells.write(joined, folder / layout.CELLS)
+    networks.write(study, folder)
     rendered = tables.build_all(study, folder, joined)
     for table in rendered:
         for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
@@ -52,4 +54,5 @@ def run(args: argparse.Namespace) -> None:
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
     print(f"Claims: {sentences.summary(judged)}")
-    print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
+    data = f"{folder}/{layout.CELLS}, {folder}/{layout.NETWORKS}"
+    print(f"written: {data}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")

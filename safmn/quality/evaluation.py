@@ -36,6 +36,7 @@ from safmn import files
 from safmn.data import bicubic
 from safmn.errors import UserError
 from safmn.quality import batched, colour, metrics, perceptual, resampling
+from safmn.quality.figures import FIGURES
 
 PROTOCOLS = ("present", "legacy")
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
@@ -84,10 +85,6 @@ class Score:
     psnr_rgb: float | None = None
     ssim_rgb: float | None = None
     lpips: float | None = None
-
-
-FIGURES = ("psnr", "ssim", "psnr_rgb", "ssim_rgb", "lpips")
-"""The figures of a `Score`, in the order of the columns of a CSV."""
 
 
 @dataclass(frozen=True)
