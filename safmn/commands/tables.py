@@ -5,8 +5,9 @@ import argparse
 from safmn.commands import output, studies
 
 HELP = """Render the paper's tables with a study's measured numbers: cells.csv, networks.csv,
-tables/table{1,2,3,4,5}.{md,csv,tex}, figures/*.{svg,png}, report.html and provenance.json (what was made where, when and
-with which code and data), in the study's folder. Computes nothing anew and works with an unfinished study; a missing cell says why. Prints Table 3."""
+tables/table{1,2,3,4,5}.{md,csv,tex}, figures/*.{svg,png}, report.html and provenance.json (what was made where, when
+and with which code and data), in the study's folder. Computes nothing anew and works with an unfinished study; a
+missing cell says why. Prints Table 3."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
