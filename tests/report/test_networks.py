@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from safmn.paths import ROOT
-from safmn.report import networks
+from safmn.report import frames, networks
 from safmn.study import Study
 from tests.report import fabricate
 
@@ -79,3 +79,10 @@ def test_a_study_of_before_is_read():
     assert imdn.set5_psnr == pytest.approx(cell.set5_psnr)
     assert imdn.params == pytest.approx(1000 * cell.params)
     assert frame.set5_psnr_rgb.isna().all()
+    # As data frames, from the study's file alone.
+    pd.testing.assert_frame_equal(frames.networks(folder / "study.json"), frame)
+    shown = frames.cells(folder / "study.json")
+    assert list(shown) == list(pd.read_csv(folder / "cells.csv"))
+    assert list(shown.verdict) == list(pd.read_csv(folder / "cells.csv").verdict)
+    table = frames.table(folder / "study.json", 1).set_index(["row", "scale"])
+    assert table.loc[("imdn", 4), "set5_psnr measured"] == pytest.approx(cell.set5_psnr)
