@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from safmn.errors import UserError
+from safmn.paper import published
 from safmn.report import cells as all_cells
 from safmn.report import networks as all_networks
 from safmn.report import tables as all_tables
-from safmn.report.measured import Results
 from safmn.study import Study
 
 
@@ -42,5 +43,7 @@ def cells(study: Study | str | Path, folder: str | Path | None = None) -> pd.Dat
 def table(study: Study | str | Path, number: int, folder: str | Path | None = None) -> pd.DataFrame:
     """Return one of Tables 1 to 5 with unrounded numbers, as in `tables/tableN.csv`."""
     read, results = opened(study, folder)
-    joined = all_cells.collect(read, results)
-    return pd.DataFrame(all_tables.build(read, Results(results), joined, number).flat)
+    if number not in published.TABLES:
+        raise UserError(f"there is no Table {number}: the paper has Tables 1 to 5")
+    built = all_tables.build_all(read, results, all_cells.collect(read, results))
+    return pd.DataFrame(next(table.flat for table in built if table.number == number))
