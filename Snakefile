@@ -40,10 +40,12 @@ rule all:
         rules.tables.output,
 
 
-# Remove the mark of a finished study; the rule `tables` sets it again. Then say how long this will take, and what it
-# came to at the end.
+# Remove the mark of a finished study; the rule `tables` sets it again. Try what is a user's own in its training: a
+# mistake there ends the run before anything is trained. Then say how long this will take, and what it came to at the end.
 onstart:
     jobs.begin()
+    if jobs.needs_trial:
+        shell(f"python -m safmn trial --study {STUDY}")
     screen.begin(
         logger,
         len(workflow.dag),

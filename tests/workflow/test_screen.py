@@ -74,7 +74,10 @@ def test_after_ctrl_c_the_last_line_says_where_it_was_saved(micro, tmp_path, tim
         (["train_no_mf"], "there is no target train_no_mf: did you mean train_no_fm"),
         (["--config", "iteration=3"], "--config: iteration: is not a known key; did you mean iterations"),
         (["--config", "iterations=few"], "--config: iterations: should be a valid integer, not 'few'"),
-        (["--config", "variants=no_mf"], "--config: variants: 'no_mf' is not a known variant; did you mean no_mr, no_fm"),
+        (
+            ["--config", "variants=no_mf"],
+            "--config: variants: 'no_mf' is not a known variant; did you mean no_mr, no_fm",
+        ),
         (["--config", "data_root=/no/where"], "micro.yaml: data.root: /no/where is not a folder; it should hold mine"),
         (["--config", "weights_root=/no/where"], "micro.yaml: weights.root: /no/where is not a folder"),
     ],
