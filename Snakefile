@@ -61,4 +61,6 @@ onsuccess:
 onerror:
     # Render the tables without what failed; its cells give the reason.
     if not screen.stopped:
-        shell(f"python -m safmn tables --study {STUDY} > {jobs.at(layout.log('tables'))} 2>&1")
+        shell(
+            f"python -m safmn tables --study {STUDY} > {jobs.at(layout.log('tables'))} 2>&1"
+        )
