@@ -141,7 +141,7 @@ def write(file: Path | str, inspection: Inspection) -> None:
 def write_pictures(folder: Path | str, inspection: Inspection) -> list[Path]:
     """Write each array as a PNG into a folder: images as they are, maps brighter where their values are larger.
 
-    The attribution map is drawn by its magnitude, from 0 to the largest, a feature map from its smallest to its largest.
+    The attribution map is drawn by its magnitude, from 0; a feature map from its smallest to its largest value.
     """
     folder = Path(folder)
     files = []
