@@ -16,7 +16,7 @@ from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan
 from safmn.study import Run, Study
 
-TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers")
+TIMED_KEYS = ("batch", "patch", "precision", "form", "threads", "ema_buffers")
 EVALUATED = 2  # weights of each run: best and last
 UNSTEADY = 0.25  # interquartile range over median above which a median of few steps is not reliable
 PROCESSES = 1 + EVALUATED  # jobs of each run: training, and an evaluation of each of its weights
@@ -89,7 +89,7 @@ def alike(study: Study) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in study.runs():
         specification = study.specification(run)
-        settings = {key: specification["training"][key] for key in TIMED_KEYS}
+        settings = {key: specification["training"].get(key) for key in TIMED_KEYS}
         groups.setdefault(digest([specification["switches"], run.scale, settings]), []).append(run)
     return list(groups.values())
 

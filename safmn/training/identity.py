@@ -33,7 +33,14 @@ def _recipe() -> str:
     return fingerprint.code(*SEMANTIC, apart=modules())
 
 
+@cache
+def _forms() -> str:
+    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules())
+
+
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
     """Return the digest that a saved state must match: of specification, code and data (digests of packed datasets)."""
     code = code_fingerprint(specification["network"])
+    if "form" in specification["training"]:  # others do not depend on it
+        code = digest([code, _forms()])
     return digest({"specification": specification, "code": code, "data": data})
