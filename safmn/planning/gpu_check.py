@@ -50,7 +50,7 @@ PARTS = (
     Part("equality", "equal to the CPU in float64", 180),
     Part("graph", "eager, CUDA graph and resumed: the same bits", 90),
     Part("determinism", "trained twice: the same bits", 120),
-    *(Part(f"step-{form}", f"training step: {form}", 120, {"part": "step", "form": form}) for form in FORMS),
+    *(Part(f"step-{form}", f"training step: {form}", 300, {"part": "step", "form": form}) for form in FORMS),
     Part("profile", "the ten dearest kernels of the step", 60),
     Part("floor", "bytes, products and launches of the step", 60),
     Part("sharing", "several jobs on the device", 120, advised=True),
@@ -172,7 +172,7 @@ def _of(part: Part, out: Path, kind: str, request: Record) -> Record:
     seconds = round(time.monotonic() - began, 1)
     lines = said.strip().splitlines()
     if process.returncode == 0 and lines:
-        found: Record = json.loads(lines[-1])
+        found: Record = json.loads(lines[-1], parse_constant=str)
         return {"seconds": seconds, **found}
     last = (log.read_text(encoding="utf-8").strip().splitlines() or ["no message"])[-1]
     summary = f"its process {reason}: {last[:200]} (see {log.name})"
