@@ -498,7 +498,7 @@ def profile(device: description.Device, request: Record) -> Record:
     spent: dict[str, list[float]] = {}
     for event in profiler.events():
         on_device = event.device_type == DeviceType.CUDA
-        if event.is_user_annotation or event.name.startswith("Optimizer."):  # a range around kernels
+        if getattr(event, "is_user_annotation", False) or event.name.startswith("Optimizer."):  # a range around kernels
             continue
         if on_device == (device.kind == "cuda"):
             took = event.device_time_total if on_device else event.self_cpu_time_total

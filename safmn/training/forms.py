@@ -42,8 +42,10 @@ class FormedStep(TrainStep):
         super().__init__(network, settings, device)
         if form == "channels_last":
             self.layout = torch.channels_last
-            for each in (self.network, self.average.network):
-                each.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it
+            # In place: optimiser and average hold these very parameters.
+            for parameter in (*self.network.parameters(), *self.average.network.parameters()):
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=self.layout)
         elif form == "compiled" and device.type != "meta":
             self.network.forward = torch.compile(self.network.forward)
 
