@@ -88,10 +88,10 @@ def test_a_half_written_record_is_not_believed(stand_in, tmp_path: Path) -> None
     assert gpu_check.run(tmp_path, "cuda", WHOSE, [Part("a", "", 5.0)], 5)["a"]["status"] == "done"
 
 
-def timed(form: str, eager: float, graph: float | None = None, passed: bool = True) -> Record:
-    times = {form: {"ms": 20 * eager, "times_usual": eager}}
+def timed(form: str, eager: float, graph: float | None = None, passed: bool = True, spread: float = 0.01) -> Record:
+    times = {form: {"ms": 20 * eager, "times_usual": eager, "times_usual_at_most": eager + spread}}
     if graph is not None:
-        times[f"{form}, graph"] = {"ms": 20 * graph, "times_usual": graph}
+        times[f"{form}, graph"] = {"ms": 20 * graph, "times_usual": graph, "times_usual_at_most": graph + spread}
     return {"status": "done", "passed": passed, "times": times, "settings": {"batch": 64}}
 
 
@@ -109,6 +109,8 @@ def test_what_is_recommended() -> None:
     assert advice(bits=False, usual=usual) == ("usual", False, 1)  # a graph with other bits is none
     assert advice(usual=usual, contiguous=timed("contiguous", 0.7, 0.6)) == ("contiguous", True, 1)
     assert advice(usual=usual, contiguous=timed("contiguous", 0.9, 0.79)) == ("usual", True, 1)  # gains less than 3 %
+    scattered = timed("contiguous", 0.7, 0.6, spread=0.3)
+    assert advice(usual=usual, contiguous=scattered) == ("usual", True, 1)  # the device was busy
     assert advice(usual=usual, contiguous=timed("contiguous", 0.5, 0.4, passed=False)) == ("usual", True, 1)
     assert advice(usual=usual, bf16=timed("bf16", 0.3, 0.2)) == ("usual", True, 1)  # computes something else
     assert advice(usual=usual, rates=(50.0, 70.0, 75.0, 71.0)) == ("usual", True, 3)

@@ -185,16 +185,19 @@ def _of(part: Part, out: Path, kind: str, request: Record) -> Record:
 def recommend(records: dict[str, Record]) -> Record:
     """Return `form`, `graph` (whether to record the step), `jobs` and `why`, a sentence for each.
 
-    Another form is recommended only if it learns the same and takes less time by GAIN; a CUDA graph only if it gave the
-    same bits. bf16 is not: it computes something else than the paper.
+    Another form is recommended only if it learns the same and takes less time by GAIN in every turn, so that a busy
+    device recommends nothing; a CUDA graph only if it gave the same bits. bf16 is not: it computes something else than
+    the paper.
     """
     times: dict[tuple[str, bool], float] = {}
+    surely: dict[tuple[str, bool], float] = {}  # in the turn that was worst for it
     for form in FORMS:
         record = records.get(f"step-{form}", {})
         if form != "bf16" and record.get("status") == "done" and record["passed"]:
             for recorded, key in ((False, form), (True, f"{form}, graph")):
                 if "ms" in record["times"].get(key, {}):
                     times[form, recorded] = record["times"][key]["times_usual"]
+                    surely[form, recorded] = record["times"][key]["times_usual_at_most"]
     is_safe = records.get("graph", {}).get("passed") is True
     allowed = {way: ratio for way, ratio in times.items() if is_safe or not way[1]}
     best = min(allowed, key=lambda way: allowed[way], default=(USUAL, False))
@@ -202,7 +205,7 @@ def recommend(records: dict[str, Record]) -> Record:
     of_usual = {way: ratio for way, ratio in allowed.items() if way[0] == USUAL}
     base = min(of_usual, key=lambda way: of_usual[way], default=(USUAL, False))
     why = []
-    if form != USUAL and allowed[best] > (1 - GAIN) * allowed.get(base, 1.0):
+    if form != USUAL and surely[best] > (1 - GAIN) * allowed.get(base, 1.0):
         form, recorded = base
     if form != USUAL:
         why.append(f"training.form: {form} takes {allowed[best]:.2f} of the usual step's time; it gives other bits")
