@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 COMMANDS = {
     "init": "a project of your own, whose variants stand beside the paper's",
     "doctor": "what this machine can do: torch, driver, GPUs, leases, disk, and what to do about it",
+    "gpu-check": "check a GPU and measure what to choose on it, in a quarter of an hour",
     "list": "networks and variants that can be built, and the row of the paper each stands for",
     "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
     "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",
@@ -29,6 +30,7 @@ COMMANDS = {
     "resolve": "check a study and write it down with every default filled in",
     "pack": "decode a dataset once into a packed dataset (uint8), making LR images where they are missing",
     "manifest": "the digest of packed datasets' manifests, or what differs from somebody else's data",
+    "trial": "try a study's own losses and optimisers on a small batch",
     "train": "train one network of a study, resuming what is there",
     "evaluate": "PSNR and SSIM on Y, image by image",
     "explain": "which single departure from the protocol gives a published number",
@@ -82,7 +84,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"safmn.commands.{name}")
+        module = importlib.import_module(f"safmn.commands.{name.replace('-', '_')}")
         subparser = commands.add_parser(
             name,
             help=summary,
