@@ -40,9 +40,10 @@ def test_no_point_has_no_front():
 
 
 def test_the_numbers_of_the_figure(study_of_a_sweep):
+    no = False
     points = [
         *(
-            Point(f"s_{n}_{c}", {"network.n_blocks": n, "network.dim": c}, n + c / 100, 0.1, {"params": n * c}, 0 > 1, "")
+            Point(f"s_{n}_{c}", {"network.n_blocks": n, "network.dim": c}, n + c / 100, 0.1, {"params": n * c}, no, "")
             for n, c in itertools.product((4, 8), (24, 36))
         ),
         Point("safmn", {}, 9.0, None, {"params": 300.0, "runtime": 2.0}, True, "cpu"),
