@@ -71,6 +71,8 @@ class Study(StudyFile):
         study = check(cls, content, where)
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
+        if study.own_networks and not Path(study.own_networks).is_dir():
+            raise study._wrong("own_networks", f"{study.own_networks!r} is not a folder: make it, or correct the name")
         if study.own_networks:  # child processes find them there
             os.environ["SAFMN_NETWORKS"] = str(Path(study.own_networks).absolute())
         study._check_names()

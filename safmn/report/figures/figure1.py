@@ -50,12 +50,18 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
 
 
 def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
-    """Draw the paper's Figure 1 (Set5, x2), and beside it another scale or test set of the study if it has no such."""
+    """Draw the paper's Figure 1 (Set5, x2), and beside it another scale or test set of the study if it has no such.
+
+    A study with networks of a user's own has x4 as well.
+    """
     own = [benchmark.id for benchmark in benchmarks(study)]
     scale = 2 if 2 in study.scales else study.scales[0]
-    panels: list[tuple[str, int, tuple[int, ...]]] = [("set5", 2, (1,))]
+    panels: list[tuple[str, int, tuple[int, ...]]] = [("set5", 2, (1, 3, 4))]
+    shown = "set5" if "set5" in own else own[0] if own else ""
     if own and (own[0], scale) != ("set5", 2):
-        panels.append(("set5" if "set5" in own else own[0], scale, (1, 3, 4)))
+        panels.append((shown, scale, (1, 3, 4)))
+    if own and 4 in study.scales and scale != 4 and any(all_networks()[name].is_own for name in study.variants):
+        panels.append((shown, 4, (1, 3, 4)))  # where a user's own networks are
     figure, axes = canvas.panels(len(panels), "Figure 1")
     for ax, (identity, at, tables) in zip(axes, panels, strict=True):
         _trade_off_panel(ax, study, cells, identity, at, tables)
@@ -168,4 +174,8 @@ def _number(cell: Cell | None, which: str) -> float | None:
 
 
 def _titles() -> dict[str, str]:
-    return {name: network.rows[1] for name, network in all_networks().items() if 1 in network.rows}
+    return {
+        name: network.rows.get(1, network.title)
+        for name, network in all_networks().items()
+        if 1 in network.rows or network.is_own
+    }
