@@ -618,7 +618,7 @@ def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
     assert study.variants == points
     assert study.sweeps == {"size": points}
     assert len(study.runs()) == 19
-    assert study.seeds_of("size_8_36") == [0, 1, 2]
+    assert study.seeds_of("size_8_36") == [0, 2, 1]
     assert [point for point in study.timed if point != "safmn" and "size" in point] == points
     both = Study.from_content(content | {"variants": ["size_4_24", "other"], "extra_seeds": {}}, "x")
     assert [run.folder for run in both.runs()] == ["other/x2_seed0", "size_4_24/x4_seed0"]

@@ -95,6 +95,7 @@ def test_a_class_that_does_not_fit_is_one_line_before_anything_is_trained(snakem
     assert "Traceback" not in told.stderr
 
 
+@pytest.mark.slow  # a start of Python for each of some forty jobs
 def test_all_through_the_dag(snakemake, micro, ablations, tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()
