@@ -127,7 +127,7 @@ def test_from_its_files_to_its_tables(folder):
     }
     assert float(cells["3", "tiny", "params"]["measured"]) == (24 * 27 + 24 + 48 * 24 * 9 + 48) / 1000
     assert float(cells["1", "imdn_retrained", "params"]["measured"]) == 715.176  # Table 1: 715 K
-    rows = [line for line in (results / "tables/table3.md").read_text().splitlines() if "| Tiny |" in line]
+    rows = [line for line in (results / "tables/table3.md").read_text().splitlines() if "| Tiny " in line]
     assert rows
     assert all("Own" in row for row in rows)
     assert "IMDN, retrained" in (results / "tables/table1.md").read_text()
