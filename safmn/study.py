@@ -433,7 +433,7 @@ def differences_from_paper(study: Study) -> list[str]:
             differences.append(f"{what} on {', '.join(here)} instead of {', '.join(there)}")
     ours, theirs = (PAPER | as_plain(training) for training in (study.training, paper.training))
     for key in Training.model_fields:
-        if key != "threads" and ours[key] != theirs[key]:  # their number changes only the order of sums
+        if key not in ("threads", "form") and ours[key] != theirs[key]:  # those two change only the order of sums
             differences.append(f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}")
     return differences
 
