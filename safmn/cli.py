@@ -39,6 +39,7 @@ COMMANDS = {
     "tables": "render the paper's tables beside what was measured",
     "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
+    "verify": "check somebody else's archive: files, tables, evaluations, counts, training",
 }
 
 
