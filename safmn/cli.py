@@ -8,6 +8,7 @@ only when it is called, so that `safmn --help` does not wait for torch.
 
 import argparse
 import importlib
+import keyword
 import logging
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ COMMANDS = {
     "tables": "render the paper's tables beside what was measured",
     "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
+    "import": "the results of somebody else's archive, to go on from",
     "verify": "check somebody else's archive: files, tables, evaluations, counts, training",
 }
 
@@ -82,7 +84,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"safmn.commands.{name}")
+        module = importlib.import_module(f"safmn.commands.{name}{'_' * keyword.iskeyword(name)}")
         subparser = commands.add_parser(
             name,
             help=summary,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,22 @@ FROM_PIXELS = ("figure2", "figure5", "figure6")
 """Figures that show parts of images, which an archive does not hold."""
 
 
-def check(archive: Opened, scratch: Path) -> list[Finding]:
-    """Return what was found.
+def check(archive: Opened, scratch: Path) -> Iterator[Finding]:
+    """Yield what is found, so that a record which cannot be used hides nothing that was found before.
 
     Args:
         archive: the archive.
         scratch: an empty folder, in which everything is rendered again.
     """
-    findings = agreeing.check(archive)
+    yield from agreeing.check(archive)
     try:
         study = archive.study()
     except UserError as error:
         note = f"{as_line(error)}; its variants are in the archive's folder ablations/"
-        return [*findings, Finding("tables, claims, figures", NOT_CHECKED, note)]
-    return [*findings, *_provenance(archive, study), *_rendered(archive, study, scratch / study.name)]
+        yield Finding("tables, claims, figures", NOT_CHECKED, note)
+        return
+    yield from _provenance(archive, study)
+    yield from _rendered(archive, study, scratch / study.name)
 
 
 def _provenance(archive: Opened, study: Study) -> list[Finding]:

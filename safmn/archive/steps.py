@@ -85,7 +85,7 @@ class Steps:
 
     # --- consistent, counted ---
 
-    def _consistent(self) -> list[Finding]:
+    def _consistent(self) -> Iterable[Finding]:
         from safmn.archive import consistent
 
         folder = self.scratch / "rendered"

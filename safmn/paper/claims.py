@@ -271,7 +271,7 @@ def on_measurement(claim: Claim, cells: Mapping[Place, Cell]) -> Side:
         return Side(NOT_COMPARABLE, *numbers, _about(others))
     if single := [cell for cell in own.values() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]:
         return Side(NOT_DECIDABLE, *numbers, _about(single, " has no interval"))
-    note = "memory predicted without a GPU" if any(cell.origin == PREDICTED for cell in own.values()) else ""
+    note = "memory predicted without a GPU" if any(cell.origin.startswith(PREDICTED) for cell in own.values()) else ""
     if claim.allowed.covers(span):
         return Side(HOLDS, *numbers, note)
     if not claim.allowed.meets(span):

@@ -19,7 +19,7 @@ from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
 
-_PACKING = ("safmn.data.pairs:read_pair",)
+PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
@@ -28,8 +28,8 @@ _METRICS = (
     "safmn.quality.authors:*",
     "safmn.commands.evaluate:Result",
 )
-_EVALUATING = (*_METRICS, _READING, _FAST)
-_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
+EVALUATING = (*_METRICS, _READING, _FAST)
+LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
 
 class Jobs:
@@ -120,7 +120,7 @@ class Jobs:
     @cached_property
     def packing(self) -> str:
         """Fingerprint of the code that reads pixels from image files."""
-        return fingerprint.code(*_PACKING)
+        return fingerprint.code(*PACKING)
 
     # --- quality ---
 
@@ -163,7 +163,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*_EVALUATING, apart=modules())
+        return fingerprint.code(*EVALUATING, apart=modules())
 
     # --- training ---
 
@@ -215,7 +215,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*_LOOKING, apart=modules())
+        return fingerprint.code(*LOOKING, apart=modules())
 
 
 def weights_option(files: list[Any]) -> str:

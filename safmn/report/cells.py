@@ -19,6 +19,7 @@ from safmn.paper import published
 from safmn.paper.cell import Cell
 from safmn.paper.published import PrintedCell
 from safmn.report import costs
+from safmn.report.imported import Imported
 from safmn.report.measured import METRICS, Results
 from safmn.report.qualities import Qualities
 from safmn.study import Study
@@ -55,7 +56,8 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
         "gpu_memory": partial(costs.memory, results=source),
         "runtime": partial(costs.runtime, results=source, reason=untimed),
     }
-    return [fill.get(place.column, qualities.fill)(Cell.blank(place)) for place in _places(study, chosen, qualities)]
+    filled = [fill.get(place.column, qualities.fill)(Cell.blank(place)) for place in _places(study, chosen, qualities)]
+    return Imported(results).marked(filled, study, source)
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:
