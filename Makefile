@@ -7,14 +7,18 @@ CORES  ?= all
 STUDY  ?= config/mini.yaml
 # More arguments for Snakemake, e.g. ARGS="--config data_root=$HOME/datasets".
 ARGS   ?=
+# For a machine without a network: its Python, what it has already, and the folder of wheels that is carried there.
+PYTHON_VERSION ?= 3.12
+EXCLUDE ?= torch numpy
+WHEELHOUSE ?= wheelhouse
 # The exact versions that are installed.
 CONSTRAINTS ?= constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: help tables report test test-slow mutants lint docs bench clean
+.PHONY: help doctor tables report test test-slow mutants lint docs bench wheelhouse offline-install clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,6 +26,9 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable '.[dev,slurm]'
 	@touch $@
+
+doctor: $(READY)  ## one page about this machine: torch, driver, GPUs, disk, and what to do
+	$(BIN)/safmn doctor
 
 tables: $(READY)  ## run a study (default: mini) and print where its tables are
 	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)
@@ -55,6 +62,13 @@ bench: $(READY)  ## measure the speed beside the reference way
 	$(BIN)/python benchmarks/train_step.py
 	@test -n "$$SAFMN_DATASETS" || echo "evaluation: not timed, SAFMN_DATASETS names no folder with B100" >&2
 	@test -z "$$SAFMN_DATASETS" || $(BIN)/python benchmarks/evaluation.py --data "$$SAFMN_DATASETS/B100"
+
+wheelhouse:  ## build a folder of wheels for a machine without a network: PYTHON_VERSION=3.12 EXCLUDE="torch numpy"
+	$(PYTHON) scripts/wheelhouse build --python-version $(PYTHON_VERSION) --exclude "$(EXCLUDE)" --out $(WHEELHOUSE)
+
+offline-install:  ## prepare .venv from WHEELHOUSE=... and what PYTHON has, torch above all; reaches no index
+	$(PYTHON) scripts/wheelhouse install $(WHEELHOUSE) --into $(VENV)
+	@touch $(READY)
 
 clean:  ## remove the environment, the site and the results of studies
 	rm -rf $(VENV) .snakemake site

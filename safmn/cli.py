@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 COMMANDS = {
     "init": "a project of your own, whose variants stand beside the paper's",
+    "doctor": "what this machine can do: torch, driver, GPUs, leases, disk, and what to do about it",
     "list": "networks and variants that can be built, and the row of the paper each stands for",
     "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
     "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",

@@ -113,14 +113,19 @@ class Walk:
         """Follow "module:name", built with `switches`."""
         module_name, _, name = root.partition(":")
         module = self._library.module(module_name)
-        if module is None or name not in module.pieces:
+        is_users = module is not None and syntax.top(module_name) != syntax.PROJECT
+        if is_users or (module is None and self._library.beside):
+            self._follow(self._class(root, "class"))  # the whole module counts, so that no switch chooses a part of it
+            module = None
+        elif module is None or name not in module.pieces:
             raise UserError(f"{root} is not found in Python source: is it still there?")
-        if switches is not None:
+        if module is not None and switches is not None:
             values = _defaults(module, name) | dict(switches)
             self._root = module
             self._switches = {key: value for key, value in values.items() if isinstance(value, str | bool)}
             self._check_values(module, switches)
-        self._follow([Piece(module, name)])
+        if module is not None:
+            self._follow([Piece(module, name)])
         for switch, value in (switches or {}).items():
             for text in _strings(value):
                 if _CLASS.fullmatch(text):

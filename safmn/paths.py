@@ -45,6 +45,17 @@ def own_ablations() -> Path | None:
     return folder / "ablations"
 
 
+def own_networks() -> Path | None:
+    """Return the folder of networks of one's own: that of SAFMN_NETWORKS, or `networks/` of the user's project, if any.
+
+    A study that names such a folder (`own_networks`) sets SAFMN_NETWORKS, so that child processes find it.
+    """
+    if named := os.environ.get("SAFMN_NETWORKS"):
+        return Path(named)
+    folder = project()
+    return folder / "networks" if folder and (folder / "networks").is_dir() else None
+
+
 def study(file: str | Path) -> Path:
     """Return the file of a study; a bare name, such as "mini", is one of the package's unless a file here has it."""
     packaged = ROOT / "config" / f"{file}.yaml"

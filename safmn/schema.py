@@ -34,7 +34,7 @@ def partial(model: type[Section], *keys: str) -> GetPydanticSchema:
             ],
             None,
         )
-        for name, field in model.model_fields.items()
+        for name, field in ((field.alias or name, field) for name, field in model.model_fields.items())
         if name in keys or not keys
     }
     part = create_model(f"Changed{model.__name__}", __base__=Section, **fields)
@@ -277,6 +277,18 @@ class StudyFile(Section):
         alias="networks",
         description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one.',
     )
+    retrain: Annotated[tuple[str, ...], *_DISTINCT] = Field(
+        (),
+        exclude_if=lambda names: not names,  # keeps the fingerprint that such studies had before
+        description="Published networks that are trained as the variants are, from their own initial weights, at all "
+        'scales that they have; Table 1 shows them as "IMDN, retrained" beside the published weights.',
+    )
+    own_networks: Folder | None = Field(
+        None,
+        exclude_if=lambda folder: folder is None,  # likewise
+        description="A folder with networks of your own, one YAML file each, which stand in Table 1 like published "
+        "ones.",
+    )
     data: Data = Field(description="Images for training, for choosing the best weights and for testing.")
     weights: Weights = Field(Weights(), description="Published weights of other networks, for Table 1.")
     training: Training | None = Field(
@@ -305,6 +317,35 @@ class Switches(Section):
     aggregation: bool = Field(description="Whether SAFM aggregates them by a 1x1 convolution (FA).")
 
 
+ClassPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Scales = Annotated[tuple[Scale, ...], Field(min_length=1), *_DISTINCT]
+Colour = Literal["RGB", "Y"]
+
+
+class OwnNetwork(Switches):
+    """The key `network` of a variant: the switches of SAFMN that it changes, or a class in place of SAFMN."""
+
+    class_: ClassPath = Field(
+        alias="class", description="A network of your own in place of SAFMN, `module:Class`; takes no switches."
+    )
+    args: Mapping[str, Any] = Field(description="What the class is built with besides the scale: `Class(scale, ...)`.")
+
+
+def _one_network(network: dict[str, Any]) -> dict[str, Any]:
+    switches = sorted(network.keys() - {"class", "args"})
+    if "class" in network and switches:
+        raise ValueError(f"{switches[0]!r} is a switch of SAFMN, which `class` replaces: move it into `args`")
+    if "args" in network and "class" not in network:
+        raise ValueError("`args` are for a class of your own: name it by `class`, or give SAFMN's switches without it")
+    return network
+
+
+def _names_a_key(sweep: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if sweep is not None and not sweep:
+        raise ValueError("names no key: give at least one with its values, `network.dim: [24, 36]`")
+    return sweep
+
+
 class VariantFile(Section):
     """A variant of SAFMN (ablations/<name>.yaml)."""
 
@@ -318,9 +359,56 @@ class VariantFile(Section):
     beside: str = Field(
         "", description="For one that stands for no row of the paper: the variant after whose row it is shown."
     )
-    network: Annotated[dict[str, Any], partial(Switches)] = Field(
-        {}, description="The arguments of `safmn.networks.safmn.SAFMN` that it changes."
+    network: Annotated[dict[str, Any], partial(OwnNetwork), AfterValidator(_one_network)] = Field(
+        {}, description="The switches of SAFMN that it changes, or a class in place of SAFMN."
     )
+    scales: Scales | None = Field(
+        None,
+        description="Upscaling factors that it is counted and trained at; null counts all and trains x4 alone, as the "
+        "paper does its ablations.",
+    )
+    colour: Colour = Field("RGB", description="What a class of your own takes and returns: RGB, or Y alone.")
     training: Annotated[dict[str, Any], partial(Training, "learning_rate", "minimum_learning_rate", "ema_buffers")] = (
         Field({}, description="The keys of a study's `training` that it changes.")
+    )
+    sweep: Annotated[
+        Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] | None, AfterValidator(_names_a_key)
+    ] = Field(
+        None,
+        description="Keys below `network`, `training` or `data` -> values, such as `{network.dim: [24, 36, 48]}`; each "
+        "combination is a variant, with the values in its name.",
+    )
+
+
+class WeightsOf(Section):
+    """Where the weights of a network are: an address, or a file beside the YAML file."""
+
+    url: Annotated[str, Field(pattern="^https?://[^/]+/.+$")] | None = Field(None, description="Address to download.")
+    file: str | None = Field(None, description="A local file instead, from the folder of the YAML file.")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="Checksum of the download; null records the first one seen."
+    )
+    size: Annotated[int, Field(ge=1)] | None = Field(None, description="Bytes of the download.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.file is None):
+            raise ValueError("give either `url` or `file`")
+        return self
+
+
+class NetworkFile(Section):
+    """A network of one's own with published weights (a file in the folder `own_networks` of a study)."""
+
+    title: str = Field(description="Its name in tables and figures.")
+    class_: ClassPath = Field(
+        alias="class", description="The class, `module:Class`; the module may lie beside the file."
+    )
+    args: Mapping[str, Any] = Field({}, description="What it is built with besides the scale: `Class(scale, ...)`.")
+    scales: Scales = Field((2, 3, 4), description="Upscaling factors that it has.")
+    colour: Colour = Field("RGB", description="What it takes and returns: RGB, or Y alone.")
+    reference: str = Field("", description="The paper that defines it.")
+    licence: str = Field("", description="Of the weights.")
+    weights: Mapping[Annotated[str, Field(pattern="^[234]$")], WeightsOf] = Field(
+        {}, description="Scale -> the file of its weights."
     )

@@ -1,10 +1,11 @@
 """A study, validated: its data, scales, seeds and variants, and the specification of each of its runs."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,8 +16,8 @@ from safmn import layout, networks, paths
 from safmn.configuration import as_plain, check, read_yaml
 from safmn.data import sources, supply
 from safmn.errors import UserError
-from safmn.networks import published_weights, variants
-from safmn.networks.registry import published_networks
+from safmn.networks import own, published_weights, variants
+from safmn.networks.registry import RETRAINED, Network, published_networks
 from safmn.schema import Data, StudyFile, Training, Weights
 
 OVERRIDES = {
@@ -28,11 +29,13 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
+MAX_TIMED_POINTS = 64
+"""Up to as many points of sweeps are timed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: a variant at a scale with a seed."""
+    """One training run: a variant, or a published network that is trained here, at a scale with a seed."""
 
     variant: str
     scale: int
@@ -67,6 +70,8 @@ class Study(StudyFile):
         study = check(cls, content, where)
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
+        if study.own_networks:  # child processes find them there
+            os.environ["SAFMN_NETWORKS"] = str(Path(study.own_networks).absolute())
         study._check_names()
         study._check_data()
         study._check_training()
@@ -102,7 +107,7 @@ class Study(StudyFile):
         if content.get("cpu") in ("true", "false"):  # `--config cpu=true` arrives as text
             content["cpu"] = content["cpu"] == "true"
         content = _overridden(content, {word: content.pop(word, None) for word in OVERRIDES})
-        for key in ("variants", "networks"):
+        for key in ("variants", "networks", "retrain"):
             if isinstance(content.get(key), str) and content[key] != "all":
                 content[key] = [name for name in content[key].split(",") if name]
         if content.get("extra_seeds") == "none":
@@ -134,6 +139,7 @@ class Study(StudyFile):
         for key in ("root", "folders", "download"):
             del content["data"][key]
         del content["weights"]
+        content.pop("own_networks", None)
         return content
 
     @property
@@ -161,28 +167,80 @@ class Study(StudyFile):
     @cached_property
     def variants(self) -> list[str]:
         """Names of the variants that are trained (all that are counted, if the study trains none)."""
-        return _chosen(variants.discover(), self.chosen_variants)
+        found = variants.discover()
+        chosen = self.chosen_variants
+        if chosen != "all":
+            sweeps = variants.swept(found)
+            chosen = tuple(point for name in chosen for point in sweeps.get(name, (name,)))
+        return _chosen(found, chosen)
 
     @cached_property
     def networks(self) -> list[str]:
-        """Names of the published networks."""
-        return _chosen(published_networks(), self.chosen_networks)
+        """Names of the published networks, and of those in `own_networks`."""
+        return _chosen([*published_networks(), *self._own_networks], self.chosen_networks)
+
+    @cached_property
+    def _own_networks(self) -> dict[str, own.OwnNetwork]:
+        return own.networks(Path(self.own_networks).absolute()) if self.own_networks else {}
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """Names of all networks that have runs: the variants, and the published networks of `retrain`."""
+        return [] if self.training is None else [*self.variants, *self.retrain]
+
+    @cached_property
+    def retrained(self) -> dict[str, Network]:
+        """Row of Table 1, such as `imdn_retrained` -> the published network that is trained here, with that title."""
+        infos = map(networks.info, self.retrain if self.training else ())
+        return {f"{info.name}{RETRAINED}": replace(info, title=f"{info.title}, retrained", rows={}) for info in infos}
+
+    @cached_property
+    def counted(self) -> list[str]:
+        """Names of all networks that stand in a table, each once."""
+        return list(dict.fromkeys([*self.variants, *self.networks, *self.retrain]))
+
+    @cached_property
+    def timed(self) -> list[str]:
+        """Names of the networks whose memory and time are measured at x4: those of Table 2, and the user's own.
+
+        Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
+        """
+        table2 = [name for name in self.networks if 2 in networks.info(name).rows]
+        points = [name for names in self.sweeps.values() for name in names]
+        chosen = [name for name in self.variants if networks.info(name).is_own and name not in set(points)]
+        chosen += [name for name in self.networks if name in self._own_networks]
+        chosen += points if len(points) <= MAX_TIMED_POINTS else []
+        own = [name for name in chosen if 4 in networks.info(name).scales]
+        return list(dict.fromkeys(["safmn", *table2, *own]))
+
+    @cached_property
+    def sweeps(self) -> dict[str, list[str]]:
+        """Sweeps among the variants: name -> names of the variants that are its points."""
+        found = variants.discover()
+        return variants.swept({name: found[name] for name in self.variants})
 
     def seeds_of(self, variant: str) -> list[int]:
-        """Return the seeds of one variant."""
-        return list(dict.fromkeys((*self.seeds, *self.extra_seeds.get(variant, ()))))
+        """Return the seeds of one variant, those of its sweep included."""
+        found = variants.discover().get(variant)
+        names = (variant, found.sweep) if found else (variant,)
+        return list(dict.fromkeys((*self.seeds, *(seed for name in names for seed in self.extra_seeds.get(name, ())))))
 
     def scales_of(self, variant: str) -> list[int]:
-        """Return the scales of one variant: all for the baseline, x4 alone for an ablation, as in the paper."""
-        if variant == "safmn" or 4 not in self.scales:
-            return list(self.scales)
-        return [4]
+        """Return the scales at which one network is trained.
+
+        All for the baseline and for a published network; x4 alone for an ablation, as in the paper, unless its file
+        names scales. None that the network does not have.
+        """
+        found = variants.discover().get(variant)
+        chosen: list[int] = [scale for scale in self.scales if scale in networks.info(variant).scales]
+        is_ablation = found is not None and variant != "safmn" and found.scales is None
+        return [4] if is_ablation and 4 in chosen else chosen
 
     def runs(self, variant: str | None = None) -> list[Run]:
-        """Return every training run, or those of one variant."""
+        """Return every training run, or those of one variant or retrained network."""
         if self.training is None:
             return []
-        chosen = self.variants if variant is None else [variant]
+        chosen = self.trained if variant is None else [variant]
         return [
             Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds_of(name)
         ]
@@ -263,11 +321,18 @@ class Study(StudyFile):
         return UserError(f"{self.where}: {key}: {what}")
 
     def _check_names(self) -> None:
+        found = variants.discover()
+        for name, other in self._own_networks.items():
+            if name in found:
+                raise UserError(f"{other.network.file}: a variant has this name: rename the file")
+        ours = {*found, *variants.swept(found)}
+        others = {*published_networks(), *self._own_networks}
         for key, names, known, kind in (
-            ("variants", self.chosen_variants, variants.discover(), "variant"),
-            ("networks", self.chosen_networks, published_networks(), "published network"),
-            ("extra_seeds", self.extra_seeds, variants.discover(), "variant"),
-            ("figures.networks", self.figures.networks, variants.discover() | published_networks(), "network"),
+            ("variants", self.chosen_variants, ours, "variant"),
+            ("networks", self.chosen_networks, others, "published network"),
+            ("retrain", self.retrain, others, "published network"),
+            ("extra_seeds", self.extra_seeds, ours | others, "variant"),
+            ("figures.networks", self.figures.networks, ours | others, "network"),
         ):
             for name in () if names == "all" else names:
                 if name not in known:
@@ -289,6 +354,13 @@ class Study(StudyFile):
                 raise self._wrong(f"data.{use}", "a study that trains needs at least one dataset here")
         for name in self.variants:
             self.training_of(name)
+        for name, network in ((name, networks.info(name)) for name in self.trained):
+            where = str(network.file or f"{self.where}: retrain")
+            if name == "bicubic" or network.colour != "RGB":
+                reason = "has no parameters" if name == "bicubic" else "works on Y alone"
+                raise UserError(f"{where}: {name} {reason}: only networks that take RGB are trained here")
+            if name in self.retrain and not self.scales_of(name):
+                raise self._wrong("retrain", f"{name} has none of the study's scales: leave it out")
 
     def _check_figures(self) -> None:
         if self.figures.scale is not None and self.figures.scale not in self.scales:
@@ -358,7 +430,8 @@ def _in_order_of(given: Any, filled: Any) -> Any:
 
 
 def _chosen(known: Iterable[str], names: str | tuple[str, ...]) -> list[str]:
-    return [name for name in known if names == "all" or name in names]
+    wanted = set(names)
+    return [name for name in known if names == "all" or name in wanted]
 
 
 def _variant(network: str) -> variants.Variant | None:

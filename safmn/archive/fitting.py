@@ -3,17 +3,14 @@
 The code in the archive is read, never imported: its fingerprint is compared piece by piece with that of the code here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safmn import networks, syntax
 from safmn.archive.opening import Opened
 from safmn.errors import UserError, as_line
 from safmn.fingerprint import Walk
-from safmn.networks import variants
 from safmn.networks.identity import modules
-
-MAX_NAMED = 5
 
 
 class _Elsewhere(syntax.Library):
@@ -55,23 +52,20 @@ def of_stage(archive: Opened, roots: Sequence[str]) -> list[str]:
 
 def of_network(archive: Opened, name: str) -> list[str]:
     """Return the pieces of code that differ among all that a network uses; empty for the same code."""
-    variant = variants.discover().get(name)
-    code = networks.info(name).code
-    choices = None
-    if variant is not None:
-        choices = {key: value for key, value in variant.switches.items() if isinstance(value, str | bool)}
+    network = networks.info(name)
 
     def pieces(library: syntax.Library) -> Mapping[str, str]:
         walk = Walk(library)
-        walk.start(code, choices)
+        walk.start(network.code, dict(network.arguments) if network.file else None)
         return walk.pieces
 
-    here = syntax.Library(variant.file.parent if variant else None, installed=True)
+    here = syntax.Library(network.file.parent if network.file else None, installed=True)
     return _differing(pieces, _Elsewhere(archive.folder, installed=True), here)
 
 
-def _differing(pieces: object, there: syntax.Library, here: syntax.Library) -> list[str]:
-    assert callable(pieces)
+def _differing(
+    pieces: Callable[[syntax.Library], Mapping[str, str]], there: syntax.Library, here: syntax.Library
+) -> list[str]:
     try:
         theirs = pieces(there)
     except UserError as error:

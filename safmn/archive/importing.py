@@ -5,7 +5,7 @@ piece. What differs is named. `imported.json` keeps the hash of each file, by wh
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +159,8 @@ def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Map
                 _refuse(name, network(parts[1]) if len(parts) > 2 else [])
 
 
-def _check_run(archive: Opened, study: Study, name: str, network: object) -> None:
+def _check_run(archive: Opened, study: Study, name: str, network: Callable[[str], list[str]]) -> None:
     """Compare the key of a run, of specification, data and code, with the one that it would have here."""
-    assert callable(network)
     record = archive.record(name)
     run = next(
         (run for run in study.runs() if f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" == name), None

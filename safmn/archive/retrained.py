@@ -17,7 +17,6 @@ from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
 from safmn.device.description import describe
 from safmn.errors import UserError, as_line
-from safmn.networks import variants
 from safmn.paper import statistics
 from safmn.quality import evaluation, loading
 from safmn.report.measured import benchmarks
@@ -195,10 +194,11 @@ def _pairs(data: OwnData, archived: Archived) -> tuple[list[Any], list[Any]] | F
     """Return the images to train and to validate on, or why there are none."""
     specification = archived.specification
     try:
-        networks.info(archived.run.variant)
-        variant = variants.discover().get(archived.run.variant)
-        if specification["switches"] != (variant.switches if variant else {}):
-            return Finding(archived.title, NOT_CHECKED, "the variant of that name is another one here (its switches)")
+        here = data.study.specification(archived.run)
+        differing = [key for key in here if key != "training" and specification.get(key) != here[key]]
+        if differing:
+            note = f"the run was not made as its study and the network of that name here say ({', '.join(differing)})"
+            return Finding(archived.title, NOT_CHECKED, note)
         train, validate = (data.open(specification[use], archived.run.scale) for use in ("train", "validation"))
     except UserError as error:
         return Finding(archived.title, NOT_CHECKED, as_line(error))

@@ -116,7 +116,7 @@ def resolve(names: list[str], weights: bool, data: bool) -> tuple[list[str], lis
     Raises:
         UserError: no name at all, an unknown one, or one without anything to download.
     """
-    published = dict.fromkeys(file.network for file in published_weights.WEIGHTS)
+    published = dict.fromkeys(file.network for file in published_weights.every())
     if not names and not (weights or data):
         raise UserError("nothing is asked for: name networks or datasets, or give --weights, --data or --list")
     if not names:
@@ -159,7 +159,7 @@ def listing(facts: Corrections) -> list[dict[str, Any]]:
 
     entries = [
         entry("weights", file.network, list(file.scales), file.remote, None, licence=file.licence, remark=file.loads)
-        for file in published_weights.WEIGHTS
+        for file in published_weights.every()
     ]
     for name in catalogue.downloadable():
         for archive in catalogue.ARCHIVES:

@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from safmn import networks
 from safmn.cost import rules
 from safmn.errors import UserError, as_line
+from safmn.networks import trial
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
 CONVENTION = (
@@ -189,7 +190,9 @@ def trace(
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) if device != "meta" else torch.empty(shape)
     recorder = _Recorder()
     try:
-        _run(network.train(training).to(device), image.to(device), recorder)
+        output = _run(network.train(training).to(device), image.to(device), recorder)
+        if networks.info(name).is_own:
+            trial.check_output(output, image, name, scale)
     except UserError:
         raise
     except Exception as error:
@@ -210,7 +213,7 @@ def trace(
     )
 
 
-def _run(network: nn.Module, image: Tensor, recorder: "_Recorder") -> None:
+def _run(network: nn.Module, image: Tensor, recorder: "_Recorder") -> object:
     """Run one pass under the recorder. In inference mode torch shows it whole layers, before they become kernels."""
     with ExitStack() as contexts:
         contexts.enter_context(torch.inference_mode())
@@ -219,7 +222,7 @@ def _run(network: nn.Module, image: Tensor, recorder: "_Recorder") -> None:
         if image.device.type != "meta":  # where tensors have values
             contexts.enter_context(_LeavesTorch(recorder))
         contexts.enter_context(recorder)
-        network(image)
+        return network(image)
 
 
 @contextmanager

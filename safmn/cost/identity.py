@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from safmn import fingerprint
+from safmn import fingerprint, networks
 from safmn.files import digest
 from safmn.networks import variants
 from safmn.networks.identity import modules, of_network
@@ -22,8 +22,9 @@ def of_memory(name: str) -> str:
 
 
 def _of(name: str, roots: tuple[str, ...]) -> str:
-    variant = variants.discover().get(name)  # its numbers do not show in the code
-    return digest([_code(roots), of_network(name), variant and variant.switches])
+    variant, network = variants.discover().get(name), networks.info(name)
+    arguments = variant.switches if variant else network.arguments or None  # their numbers do not show in the code
+    return digest([_code(roots), of_network(name), arguments])
 
 
 @cache

@@ -497,7 +497,7 @@ def _child(request: Record) -> Record:
     raise UserError(f"the timing process of {what} {reason}")
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process once its parent is gone: the lease on the device went with the parent."""
 
     def watch() -> None:
@@ -509,7 +509,7 @@ def _end_with(parent: int) -> None:
 
 
 def _serve(request: Record) -> Record:
-    _end_with(request.pop("parent"))
+    end_with(request.pop("parent"))
     torch.set_num_threads(request.pop("threads"))
     protocol, device = request.pop("protocol"), description.present(request.pop("device", None))
     run: Callable[..., Record] = run_habit if protocol == "habit" else run_interleaved

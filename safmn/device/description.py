@@ -4,15 +4,12 @@ A measurement reads time and memory through a small `Device`, so that a test can
 (synchronise, mark, run, mark, synchronise) with a device that only records them.
 """
 
-import os
-import platform
 import time
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from safmn.device import host
 from safmn.device.lease import nvidia_smi
 from safmn.errors import UserError
 
@@ -116,12 +113,7 @@ def describe(kind: str | None = None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "device": kind,
         "torch": str(torch.__version__),  # its own class is refused by the safe loader of states
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "os": _operating_system(),
-        "cpu": _cpu_model(),
-        "cores": _cores(),
-        "memory_mib": _memory() // 2**20,
+        **host.describe(),
         "threads": torch.get_num_threads(),
     }
     if kind == "cpu":
@@ -170,37 +162,3 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-@cache
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-@cache
-def _operating_system() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return f"{platform.system()} {platform.release()}"
-
-
-def _memory() -> int:
-    """Return the bytes of the machine's memory; 0 if unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 0
-
-
-def _cores() -> int:
-    # A job under a scheduler may use fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

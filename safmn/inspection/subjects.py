@@ -54,12 +54,16 @@ def subjects(study: Study) -> list[Subject]:
     scale = scale_of(study)
     shown = study.figures.networks
     order = [*networks.all_networks()]
-    chosen = [*study.networks, *study.variants] if shown == "all" else [name for name in order if name in shown]
+    again = [name for name in study.trained if name in study.retrain and name not in study.networks]
+    chosen = [*study.networks, *again, *study.variants]
+    if shown != "all":
+        points = {point for name in shown for point in study.sweeps.get(name, ())}
+        chosen = [name for name in [*order, *study.networks] if name in {*shown, *points}]
     inspected = [Subject("bicubic", scale)]
     for name in chosen:
         if name == "bicubic" or scale not in networks.info(name).scales:
             continue
-        runs = [run for run in study.runs(name) if run.scale == scale] if name in study.variants else []
+        runs = [run for run in study.runs(name) if run.scale == scale] if name in study.trained else []
         published = Subject(name, scale)
         if not runs or published.published_file(study) is not None:
             inspected.append(published)

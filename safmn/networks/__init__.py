@@ -1,11 +1,11 @@
-"""Every network that can be built by name: SAFMN's variants and the published networks of Tables 1 and 2."""
+"""Every network that can be built by name: variants, the published networks of Tables 1 and 2, and a user's own."""
 
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safmn.errors import UserError
-from safmn.networks import variants
+from safmn.networks import own, variants
 from safmn.networks.registry import Network, published_networks
 
 if TYPE_CHECKING:
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 
 def all_networks() -> dict[str, Network]:
-    """Return name -> network: the variants in `ablations/`, in the paper's order, then the published networks."""
-    return {name: variant.network for name, variant in variants.discover().items()} | published_networks()
+    """Return name -> network: the variants in `ablations/`, in the paper's order, the published networks, one's own."""
+    found = {name: variant.network for name, variant in variants.discover().items()} | published_networks()
+    for name, other in own.networks().items():
+        if name in found:
+            raise UserError(f"{other.network.file}: a variant has this name: rename the file")
+        found[name] = other.network
+    return found
 
 
 def names() -> list[str]:
@@ -28,9 +33,15 @@ def info(name: str) -> Network:
     Raises:
         UserError: there is no such network; the message has the nearest names.
     """
-    variant = variants.discover().get(name)
-    network = variant.network if variant else published_networks().get(name)
+    found = variants.discover()
+    if name in found:
+        return found[name].network
+    network = published_networks().get(name)
+    if network is None and name in own.networks():
+        network = own.networks()[name].network
     if network is None:
+        if points := variants.swept(found).get(name):
+            raise UserError(f"{name} is a sweep of {len(points)} variants: name one of them, such as {points[0]}")
         near = difflib.get_close_matches(name, names(), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "`safmn list` shows all"
         raise UserError(f"there is no network {name!r}: {hint}")
@@ -48,7 +59,8 @@ def build(name: str, scale: int) -> "nn.Module":
     network = info(name)
     if scale not in network.scales:
         scales = ", ".join(f"x{other}" for other in network.scales)
-        raise UserError(f"{name} has no x{scale}: the paper's tables have it at {scales}")
+        whose = f"{network.file} names" if network.file else "the paper's tables have it at"
+        raise UserError(f"{name} has no x{scale}: {whose} {scales}")
     from safmn.networks import parameters
 
     module = network.factory(scale)
@@ -58,8 +70,7 @@ def build(name: str, scale: int) -> "nn.Module":
 
 def defined_in(name: str) -> str:
     """Return where the network `name` is defined: the file of a variant, the name of a published network."""
-    variant = variants.discover().get(name)
-    return str(variant.file) if variant else name
+    return str(info(name).file or name)
 
 
 def load_weights(path: str | Path, name: str, scale: int, which: str | None = None) -> "nn.Module":

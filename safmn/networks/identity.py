@@ -1,32 +1,39 @@
 """The fingerprint of a network's code, by its name; the network is not built."""
 
+import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from safmn import fingerprint, networks
 from safmn.errors import UserError
-from safmn.networks import variants
 from safmn.networks.registry import published_networks
 
 
 def of_network(name: str) -> str:
     """Return the fingerprint of the code of the network `name`.
 
-    Numbers among a variant's switches do not count: a specification holds them, and they run the same code. So a study
+    Numbers among a variant's arguments do not count: a specification holds them, and they run the same code. So a study
     of a thousand variants that differ in numbers takes one fingerprint.
 
     Raises:
         UserError: the variant names a class that does not exist.
     """
-    variant = variants.discover().get(name)
-    code = networks.info(name).code
-    if variant is None:
-        return _fingerprint(code, None, None)
-    choices = {key: value for key, value in variant.switches.items() if isinstance(value, str | bool)}
+    network = networks.info(name)
+    if network.file is None:
+        return _fingerprint(network.code, None, None)
+    choices = {key: value for key, value in network.arguments.items() if _is_choice(value)}
     try:
-        return _fingerprint(code, tuple(sorted(choices.items())), variant.file.parent)
+        return _fingerprint(network.code, json.dumps(choices, sort_keys=True), network.file.parent)
     except UserError as error:
-        raise UserError(f"{variant.file}: {error}") from None
+        raise UserError(f"{network.file}: {error}") from None
+
+
+def _is_choice(value: Any) -> bool:
+    """Return whether an argument may decide which code runs: a word, a yes or no, or something that holds them."""
+    if isinstance(value, dict | list):
+        return any(map(_is_choice, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str | bool)
 
 
 def modules() -> set[str]:
@@ -36,5 +43,5 @@ def modules() -> set[str]:
 
 
 @cache
-def _fingerprint(code: str, choices: tuple[tuple[str, str | bool], ...] | None, beside: Path | None) -> str:
-    return fingerprint.network(code, None if choices is None else dict(choices), beside)
+def _fingerprint(code: str, choices: str | None, beside: Path | None) -> str:
+    return fingerprint.network(code, None if choices is None else json.loads(choices), beside)

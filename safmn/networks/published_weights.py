@@ -5,9 +5,11 @@ Facts only; `safmn fetch` downloads them, `safmn.networks.load_weights` reads th
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from safmn.data.remote import Remote
+from safmn.networks import own
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _LIMIT = 256 * 2**20  # bytes; the largest file is a tenth of that
@@ -76,9 +78,41 @@ WITHOUT = {
 """Network -> why its weights cannot be downloaded."""
 
 
+def every() -> list[Weights]:
+    """Return every file that can be downloaded: the authors', then those of a user's own networks."""
+    return [*WEIGHTS, *(weights for name in own.networks() for weights in _own(name))]
+
+
+def _own(name: str) -> list[Weights]:
+    """Return the downloads of a user's own network; scales with one address share a file."""
+    network = own.networks()[name]
+    scales: dict[str, list[int]] = {}
+    for scale, where in network.weights.items():
+        if where.url:
+            scales.setdefault(where.url, []).append(scale)
+    files = []
+    for url, served in scales.items():
+        where = network.weights[served[0]]
+        suffix = PurePosixPath(urlsplit(url).path).suffix
+        file = f"{name}_x{served[0]}{suffix if suffix in SUFFIXES else SUFFIXES[1]}"
+        remote = Remote(file, (url,), where.size, where.sha256, limit=_LIMIT)
+        files.append(Weights(name, tuple(served), remote, network.licence, f"as {network.network.file} says", ""))
+    return files
+
+
+def _own_file(network: str, scale: int) -> Path | None:
+    """Return the local file that a user's own network names for its weights, None where it names none."""
+    other = own.networks().get(network)
+    where = other and other.weights.get(scale)
+    if not other or not where or not where.file or not other.network.file:
+        return None
+    return other.network.file.parent / Path(where.file).expanduser()
+
+
 def find(network: str, scale: int) -> Weights | None:
     """Return the published file of a network at a scale, None where there is none to download."""
-    return next((weights for weights in WEIGHTS if weights.network == network and scale in weights.scales), None)
+    files = _own(network) if network in own.networks() else WEIGHTS
+    return next((weights for weights in files if weights.network == network and scale in weights.scales), None)
 
 
 def own_names(network: str, scale: int) -> tuple[str, ...]:
@@ -97,6 +131,8 @@ def at_hand(network: str, scale: int, *roots: str | Path | None) -> Path | None:
         scale: its scale.
         roots: folders, None for one that is not set.
     """
+    if named := _own_file(network, scale):
+        return named if named.is_file() else None
     weights = find(network, scale)
     names = (*((weights.remote.name,) if weights else ()), *own_names(network, scale))
     folders = [Path(root).expanduser() for root in roots if root is not None]
@@ -114,6 +150,10 @@ def obtain(network: str, scale: int) -> str:
         )
     if network == "bicubic":
         return "it has no parameters and needs none"
+    if named := _own_file(network, scale):
+        return f"{named} is missing: put it there, or correct weights.{scale}.file of the network"
+    if network in own.networks():
+        return f"{own.networks()[network].network.file} names none: add weights.{scale} there"
     other = sorted({served for weights in WEIGHTS if weights.network == network for served in weights.scales})
     if other:
         reason = f"its authors published x{', x'.join(map(str, other))} only"

@@ -2,19 +2,27 @@
 
 import csv
 import importlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""The name of a network: a rule's, a folder's and a row's."""
+SAFMN = "safmn.networks.safmn:SAFMN"
+"""The code of the paper's network, whose switches make the variants of Tables 3 and 4."""
+RETRAINED = "_retrained"
+"""What the row of a published network that a study trains itself has behind the network's name."""
+
 
 @dataclass(frozen=True)
 class Network:
-    """One network: a variant of SAFMN (from `ablations/`) or a published network (a module of this package).
+    """One network: a variant (from `ablations/`), a published network (a module of this package) or a user's own.
 
     Attributes:
         name: the fixed name, as in `safmn list`.
@@ -25,6 +33,8 @@ class Network:
         rows: the paper's row that the network stands for, table number -> row label as printed.
         reference: the paper that defines it.
         code: the class or function that is built, as "module:name".
+        arguments: what it is built with besides the scale.
+        file: the YAML file that defines it, whose folder may hold its module; None for a network of this package.
     """
 
     name: str
@@ -35,6 +45,13 @@ class Network:
     rows: dict[int, str] = field(default_factory=dict)
     reference: str = ""
     code: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a user's file names a class in place of SAFMN."""
+        return self.file is not None and self.code != SAFMN
 
     @property
     def channels(self) -> int:

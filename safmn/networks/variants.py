@@ -1,36 +1,38 @@
-"""The variants of Tables 3 and 4 and of a user: one YAML file each in `ablations/`."""
+"""The variants of Tables 3 and 4 and of a user: one YAML file each in `ablations/`, or one for a whole sweep."""
 
 import csv
-import re
-import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from safmn import paths
-from safmn.configuration import check, read_yaml, yaml_files
-from safmn.errors import UserError, one_line
-from safmn.networks.registry import Network, published_networks
+from safmn.configuration import as_plain, check, read_yaml, yaml_files
+from safmn.errors import UserError
+from safmn.networks import own, sweeps
+from safmn.networks.registry import NAME, RETRAINED, SAFMN, Network, published_networks
 from safmn.paper import NUMBERS
 from safmn.schema import VariantFile
 
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-CODE = "safmn.networks.safmn:SAFMN"
+CODE = SAFMN
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One switch setting of SAFMN.
+    """One switch setting of SAFMN, or a network of a user's own, and how it is trained.
 
     Attributes:
         network: how it is built, and the paper's rows that it stands for.
-        switches: the arguments of `SAFMN` that it changes.
+        switches: the file's section `network`: the arguments of `SAFMN` that it changes, or `class` and `args`.
         training: the keys of a study's `training` that it changes.
         description: a sentence.
         file: its YAML file.
         beside: for a variant that is not in the paper, the variant after whose row it is shown; "" for none.
+        scales: the scales that it is trained at; None for x4 alone, as the paper's ablations.
+        sweep: the name of the sweep that it is a point of; "" for none.
+        point: the values of the sweep's keys.
     """
 
     network: Network
@@ -39,6 +41,9 @@ class Variant:
     description: str
     file: Path
     beside: str = ""
+    scales: tuple[int, ...] | None = None
+    sweep: str = ""
+    point: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, scale: int, **changes: Any) -> Any:
         """Build it with some of its switches changed."""
@@ -46,30 +51,73 @@ class Variant:
 
 
 def load(file: Path) -> Variant:
-    """Read one variant without building it; UserError that names file and key where it is wrong."""
+    """Read one variant that is no sweep without building it; UserError that names file and key where it is wrong."""
+    (variant,) = load_all(file)
+    return variant
+
+
+def load_all(file: Path) -> list[Variant]:
+    """Read the variant of a file, or the points of a sweep; UserError that names file and key where it is wrong."""
     name = file.stem
     if not NAME.fullmatch(name):
         raise UserError(f"{file}: a variant's name is its file's: lower-case letters, digits and _ only")
     content = check(VariantFile, read_yaml(file), file)
+    if content.colour == "Y" and "class" not in content.network:
+        raise UserError(f"{file}: colour: SAFMN takes RGB; Y is for a class of your own (network.class)")
+    if content.sweep is None:
+        return [_variant(file, name, content, content.network, content.training)]
+    if content.rows:
+        raise UserError(f"{file}: rows: the points of a sweep stand for no row of the paper: leave one of the two out")
+
+    def checked(changed: Any, key: str) -> dict[str, Any]:
+        return as_plain(check(VariantFile, changed, f"{file}: sweep of {key}"), only_given=True)
+
+    plain = {key: value for key, value in as_plain(content, only_given=True).items() if key != "sweep"}
+    found = []
+    for point in sweeps.points(file, plain, content.sweep, checked):
+        texts = content.model_copy(update={"title": point.title, "description": point.description})
+        sections = (point.content.get(key, {}) for key in ("network", "training"))
+        found.append(_variant(file, point.name, texts, *sections, sweep=name, point=point.values))
+    return found
+
+
+def _variant(
+    file: Path, name: str, content: VariantFile, switches: dict[str, Any], training: dict[str, Any], **more: Any
+) -> Variant:
     rows = {int(table): str(row) for table, row in content.rows.items()}
-    factory = partial(_build, file, content.network)
-    network = Network(name, content.title, factory, (2, 3, 4), "RGB", rows, REFERENCE, CODE)
-    return Variant(network, content.network, content.training, content.description, file, content.beside)
+    is_own = "class" in switches
+    network = Network(
+        name,
+        content.title,
+        partial(_build, file, switches),
+        content.scales or (2, 3, 4),
+        content.colour,
+        rows,
+        "" if is_own else REFERENCE,
+        switches["class"] if is_own else CODE,
+        switches.get("args", {}) if is_own else switches,
+        file,
+    )
+    return Variant(network, switches, training, content.description, file, content.beside, content.scales, **more)
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
+    if "class" in switches:
+        return own.build(file, switches["class"], switches.get("args", {}), scale)
     # Imported here, since listing variants needs no torch.
-    from safmn.networks.safmn import SAFMN
+    from safmn.networks import safmn
 
-    if str(file.parent) not in sys.path:  # a user's class may lie beside the variant that names it
-        sys.path.append(str(file.parent))
-    try:
-        return SAFMN(scale, **switches)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    except Exception as error:
-        reason = one_line(f"{type(error).__name__}: {error}")
-        raise UserError(f"{file}: the network cannot be built: {reason}") from error
+    with own.building(file):
+        return safmn.SAFMN(scale, **switches)
+
+
+def swept(found: Mapping[str, Variant]) -> dict[str, list[str]]:
+    """Return the sweeps among some variants: name -> names of their points."""
+    grouped: dict[str, list[str]] = {}
+    for name, variant in found.items():
+        if variant.sweep:
+            grouped.setdefault(variant.sweep, []).append(name)
+    return grouped
 
 
 def discover(folder: Path | None = None) -> dict[str, Variant]:
@@ -83,13 +131,22 @@ def discover(folder: Path | None = None) -> dict[str, Variant]:
 
 @cache
 def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
-    found = [load(file) for folder in folders for file in yaml_files(folder)]
-    first = {variant.network.name: variant.file for variant in reversed(found)}
-    for variant in found:
-        if variant.file != first[variant.network.name]:
-            raise UserError(f"{variant.file}: a variant of the paper has this name: rename the file")
-        if variant.network.name in published_networks():
-            raise UserError(f"{variant.file}: a published network has this name: rename the file")
+    files = [file for folder in folders for file in yaml_files(folder)]
+    found = [variant for file in files for variant in load_all(file)]
+    taken = dict.fromkeys(published_networks(), "a published network")
+    taken |= {f"{name}{RETRAINED}": "a published network that is trained here" for name in published_networks()}
+    names: dict[str, Path] = {}
+    for name, file, is_point in (
+        *((file.stem, file, False) for file in files),
+        *((variant.network.name, variant.file, True) for variant in found if variant.sweep),
+    ):
+        point = f"its sweep gives {name}, and " if is_point else ""
+        if name in taken:
+            raise UserError(f"{file}: {point}{taken[name]} has this name: rename the file")
+        other = names.setdefault(name, file)
+        if other != file:
+            whose = "a variant of the paper" if other.parent == folders[0] != file.parent else other.name
+            raise UserError(f"{file}: {point}{whose} has this name: rename the file")
     order = {label: place for place, label in enumerate(_printed_labels())}
     by_name = {variant.network.name: variant for variant in found}
     for variant in found:
@@ -102,7 +159,7 @@ def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
     def place(variant: Variant) -> tuple[int, bool, str]:
         rows = by_name.get(variant.beside, variant).network.rows
         first = min((order.get((table, label), len(order)) for table, label in rows.items()), default=len(order))
-        return first, variant.beside != "", variant.network.name
+        return first, variant.beside != "", variant.sweep or variant.network.name  # points stay in their order
 
     return {variant.network.name: variant for variant in sorted(found, key=place)}
 

@@ -12,8 +12,9 @@ from safmn import fingerprint, layout, networks
 from safmn.cost import identity as cost
 from safmn.data import sources, supply
 from safmn.errors import UserError
-from safmn.files import digest, write_json
+from safmn.files import digest, read_json, write_json
 from safmn.inspection import subjects
+from safmn.networks import variants
 from safmn.networks.identity import modules, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
@@ -40,7 +41,7 @@ class Jobs:
         to_fetch: the downloads: source -> dataset -> scales.
         tested: the test sets that its jobs need, without those that are given on application only and not available.
         scenes: the images of Figures 2, 5 and 6.
-        counts: network of Tables 1 to 4 -> fingerprint of its counts. This reads the code of all networks, so that
+        counts: each network of a table -> fingerprint of its counts. This reads the code of all networks, so that
             mistakes are reported before anything runs.
     """
 
@@ -51,13 +52,37 @@ class Jobs:
         self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
-        self.counts = {name: cost.of_counts(name) for name in (*study.variants, *study.networks)}
+        self.counts = {name: cost.of_counts(name) for name in study.counted}
 
     def at(self, place: str) -> str:
         """Return the path of a place of `safmn.layout`."""
         return f"{self.study.results}/{place}"
 
     # --- a run of Snakemake as a whole ---
+
+    def try_own_networks(self) -> None:
+        """Try the user's own networks on a small batch, except those that were counted as they are; imports torch.
+
+        Raises:
+            UserError: one of them cannot be used; one line.
+        """
+        for name in self.counts:
+            network = networks.info(name)
+            if not network.is_own or self._is_counted(name):
+                continue
+            from safmn.networks import trial
+
+            scales = self.study.scales_of(name) if name in self.study.variants else self.study.scales
+            for scale in scales:
+                if scale in network.scales:
+                    trial.check(name, scale)
+
+    def _is_counted(self, name: str) -> bool:
+        try:
+            counted = read_json(Path(self.at(layout.complexity(name))))
+        except UserError:
+            return False
+        return isinstance(counted, dict) and counted.get("key") == self.counts[name]
 
     def begin(self) -> None:
         """Write `study.json`, which all jobs read, and remove the marker of finished tables."""
@@ -167,20 +192,34 @@ class Jobs:
 
     # --- training ---
 
+    def targets(self) -> dict[str, tuple[list[str], str]]:
+        """Return the targets `train_NAME`: name -> (networks that it trains, what it is).
+
+        One for each variant, each sweep, and each published network that is trained here.
+        """
+        found = variants.discover()
+        targets = {
+            name: ([name], found[name].description if name in found else f"{networks.info(name).title}, trained here.")
+            for name in self.study.trained
+        }
+        for name, points in self.study.sweeps.items() if self.study.training else ():
+            targets[name] = points, f"The {len(points)} points of the sweep {name}."
+        return targets
+
     def training(self, network: str, scale: int, seed: int) -> str:
         """Return the fingerprint of a run; a changed comment does not change it."""
         return training.key_of(self.study.specification(Run(network, scale, seed)), [])
 
     # --- cost ---
 
-    @cached_property
-    def timed(self) -> list[str]:
-        """The networks of Table 2."""
-        return ["safmn", *(name for name in self.study.networks if 2 in networks.info(name).rows)]
-
     def memory(self) -> str:
         """Return the fingerprint of the predicted memory."""
-        return digest([cost.of_memory(name) for name in self.timed])
+        return digest([cost.of_memory(name) for name in self.study.timed])
+
+    def own_code(self) -> dict[str, str]:
+        """Return `fingerprint` of the timed networks that are the user's own; nothing where there is none."""
+        own = [name for name in self.study.timed if networks.info(name).is_own]
+        return {"fingerprint": digest([self._code(name) for name in own])} if own else {}
 
     # --- inspection ---
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from safmn import networks
 from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Device, describe
@@ -47,16 +48,16 @@ def make(
     sizes, groups = Sizes(study), alike(study)
     total = len(groups) + 1
     on_progress(0, total)
-    networks: list[dict[str, Any]] = []
+    calibrated: list[dict[str, Any]] = []
     for group in groups:
-        networks.append(_calibrate(study, group, device, budget, sizes))
-        on_progress(len(networks), total)
+        calibrated.append(_calibrate(study, group, device, budget, sizes))
+        on_progress(len(calibrated), total)
     start = calibration.starting(device) if groups else 0.0
     on_progress(total, total)
     training = study.training and as_plain(study.training)
     with as_in_training(device.torch_device, training) if training else nullcontext():
         provenance = describe(device.kind)  # with the threads, precision and kernels of training
-    network_of = {run: network for group, network in zip(groups, networks, strict=True) for run in group}
+    network_of = {run: network for group, network in zip(groups, calibrated, strict=True) for run in group}
     runs = [_run(study, run, network_of[run], start, sizes) for run in study.runs()]
     record = {
         "study": study.name,
@@ -69,7 +70,7 @@ def make(
             "cuda_graph": device.kind == "cuda" and study.run.cuda_graph,
         },
         "process_start_seconds": start,
-        "networks": networks,
+        "networks": calibrated,
         "runs": runs,
         "totals": {
             "runs": len(runs),
@@ -90,7 +91,8 @@ def alike(study: Study) -> list[list[Run]]:
     for run in study.runs():
         specification = study.specification(run)
         settings = {key: specification["training"][key] for key in TIMED_KEYS}
-        groups.setdefault(digest([specification["switches"], run.scale, settings]), []).append(run)
+        built = [networks.info(run.variant).code, specification["switches"]]
+        groups.setdefault(digest([*built, run.scale, settings]), []).append(run)
     return list(groups.values())
 
 

@@ -336,7 +336,7 @@ def _other_settings(study: Study, folder: Path) -> list[str]:
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Return stage -> [files present, files in all]; training is told run by run."""
     tests = {parse_selection(text)[0] for text in study.data.test}
-    names = dict.fromkeys([*study.variants, *study.networks])
+    names = study.counted
     times = [layout.cost("runtime"), layout.cost("operations")]
     if study.efficiency.reason_untimed:  # only a GPU's are expected, and nothing tells here whether there is one
         times = [file for file in times if (folder / file).is_file()]

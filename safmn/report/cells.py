@@ -6,7 +6,7 @@ A study of any state gives the same rows: a missing cell says why and what to do
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from safmn.report.qualities import Qualities
 from safmn.study import Study
 
 ABLATIONS = 3  # the table of variants that the paper does not have
+Rows = dict[tuple[str, str, int], list[PrintedCell]]
+"""(label, network, scale) -> the published cells of a row."""
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
 FIELDS = {"row" if field.name == "network" else field.name: field for field in fields(Cell) if field.compare}
 """Column of the file -> field of Cell."""
@@ -56,8 +58,17 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
         "gpu_memory": partial(costs.memory, results=source),
         "runtime": partial(costs.runtime, results=source, reason=untimed),
     }
-    filled = [fill.get(place.column, qualities.fill)(Cell.blank(place)) for place in _places(study, chosen, qualities)]
-    return Imported(results).marked(filled, study, source)
+    again = partial(qualities.fill, retrained=True)
+
+    def filled(place: PrintedCell) -> Cell:
+        network = study.retrained.get(place.network)
+        if network is None:
+            return fill.get(place.column, qualities.fill)(Cell.blank(place))
+        cell = fill.get(place.column, again)(replace(Cell.blank(place), network=network.name))
+        return replace(cell, network=place.network)
+
+    cells = [filled(place) for place in _places(study, chosen, qualities)]
+    return Imported(results).marked(cells, study, source)
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:
@@ -107,10 +118,15 @@ def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -
     printed = published.cells(chosen.values())
     scales = [4] if 4 in study.scales else study.scales  # of Tables 3 and 4: x4 as in the paper if the study has it
     for table in published.TABLES:
-        rows: dict[tuple[str, str, int], list[PrintedCell]] = {}
+        rows: Rows = {}
         for cell in printed:
             if cell.table == table:
                 rows.setdefault((cell.label, cell.network, cell.scale), []).append(cell)
+        if table == 1:
+            rows = _with_own(study, chosen, rows)
+        if table == 2:
+            beyond = [name for name in study.timed if name in chosen and not chosen[name].rows]
+            rows |= {(chosen[name].title, name, 4): [] for name in beyond}
         if table in OWN and table != 1:
             for label, name, _ in list(rows):
                 for scale in scales:
@@ -118,14 +134,38 @@ def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -
         if table == ABLATIONS:
             for name in study.variants:
                 if not chosen[name].rows:
-                    rows |= {(chosen[name].title, name, scale): [] for scale in scales}
+                    own_scales = study.scales_of(name) if study.training else scales
+                    rows |= {(chosen[name].title, name, scale): [] for scale in own_scales}
             order = {name: number for number, name in enumerate(study.variants)}  # a variant follows its neighbour
             rows = dict(sorted(rows.items(), key=lambda item: order.get(item[0][1], len(order))))
         for (label, name, scale), own in rows.items():
             yield from own
-            if table in OWN and scale in (study.scales if table == 1 else scales):
+            if table == 2 and not own:
+                yield PrintedCell(table, label, name, scale, "gpu_memory", "", "MiB")
+                yield PrintedCell(table, label, name, scale, "runtime", "", "ms")
+            if table in OWN and scale in study.scales:
                 for column, unit in _unprinted([cell.column for cell in own], qualities):
                     yield PrintedCell(table, label, name, scale, column, "", unit)
+
+
+def _with_own(study: Study, chosen: Mapping[str, Network], rows: Rows) -> Rows:
+    """Add to Table 1 the networks that are trained here, behind their published rows, and a user's own."""
+    again = {network.name: (row, network) for row, network in study.retrained.items()}
+    extended: Rows = {}
+    for scale in dict.fromkeys([*(scale for _, _, scale in rows), *study.scales]):
+        present = {key: own for key, own in rows.items() if key[2] == scale}
+        names = [name for _, name, _ in present]
+        names += [name for name in study.networks if not chosen[name].rows and scale in chosen[name].scales]
+        keys = {name: key for key in present for name in [key[1]]}
+        for name in dict.fromkeys([*names, *again]):
+            if name in keys:
+                extended[keys[name]] = present[keys[name]]
+            elif name in study.networks and scale in study.scales and scale in chosen[name].scales:
+                extended[chosen[name].title, name, scale] = []
+            if name in again and scale in study.scales_of(name):
+                row, network = again[name]
+                extended[network.title, row, scale] = []
+    return extended
 
 
 def _unprinted(printed: Sequence[str], qualities: Qualities) -> Iterable[tuple[str, str]]:

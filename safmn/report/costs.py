@@ -53,7 +53,8 @@ def memory(cell: Cell, results: Results) -> Cell:
         if record["trouble"]:
             note = f"{record['trouble']}; {note}"
     value = record["bytes"] / 2**20
-    return cell.filled(value, verdicts.cost(cell.published, value, **_other_size(record["settings"])), note, **facts)
+    verdict = verdicts.cost(cell.published, value, **_other_size(record["settings"])) if cell.published else None
+    return cell.filled(value, verdict, note, **facts)
 
 
 def runtime(cell: Cell, results: Results, reason: str) -> Cell:
@@ -104,7 +105,7 @@ def _time(cell: Cell, value: float, record: Record, note: str) -> Cell:
         limits = {"comparable": False, "reason": f"measured on {name}, printed for an {PAPER_GPU}"}
     else:
         note += f"; {name}"
-    verdict = verdicts.cost(cell.published, value, **limits)
+    verdict = verdicts.cost(cell.published, value, **limits) if cell.published else None
     return cell.filled(value, verdict, note, same_quantity=device == "cuda", device=device, origin=MEASURED)
 
 

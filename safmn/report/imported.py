@@ -73,13 +73,15 @@ def _sources(cell: Cell, study: Study, results: Results) -> list[str]:
         return [layout.cost("operations")]
     if cell.column in _COLUMNS:
         return [layout.cost(_COLUMNS[cell.column])]
+    row = study.retrained.get(cell.network)
+    name = row.name if row else cell.network
     if cell.column in _COUNTS:
-        return [layout.complexity(cell.network)]
-    if study.training is not None and cell.network in study.variants:
-        runs = [run for run in study.runs(cell.network) if run.scale == cell.scale]
+        return [layout.complexity(name)]
+    if study.training is not None and (row or name in study.variants):
+        runs = [run for run in study.runs(name) if run.scale == cell.scale]
         made = [run for run in runs if not isinstance(results.record(run), Absent)]
         return [f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" for run in made]
-    return [layout.evaluation(cell.network, cell.scale, "published")]
+    return [layout.evaluation(name, cell.scale, "published")]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -57,8 +57,10 @@ def collect(study: Study, results: Results) -> Inspections:
     inspections = Inspections(subjects.scale_of(study))
     for subject in subjects.subjects(study):
         title = networks.info(subject.network).title
-        if subject.run is None and subject.network in study.variants:
+        if subject.run is None and subject.network in study.trained:
             title += " (authors)"
+        elif subject.network in study.retrain and subject.run:
+            title += ", retrained"
         inspected = _read(subject, title, results)
         if isinstance(inspected, Absent):
             reason = inspected.reason or _reason(subject, study, results)

@@ -166,7 +166,7 @@ def _data(results: Results) -> dict[str, str]:
 def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
     """Yield what, file, network and scale of each result, and a function that says why it is missing."""
     tests = bool(study.data.test)
-    names = list(dict.fromkeys([*study.variants, *study.networks]))
+    names = study.counted
     for run in study.runs():
         file = f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}"
         yield "training", file, run.variant, run.scale, partial(results.untrained, run)

@@ -26,13 +26,18 @@ class Qualities:
         self.study, self.results, self.networks = study, results, networks
         self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(study)}
 
-    def fill(self, cell: Cell) -> Cell:
-        """Return the cell with what was measured, or with the reason why nothing was."""
+    def fill(self, cell: Cell, retrained: bool = False) -> Cell:
+        """Return the cell with what was measured, or with the reason why nothing was.
+
+        Args:
+            cell: The cell.
+            retrained: Whether it is of a published network that the study trains itself.
+        """
         identity, metric = cell.column.rsplit("_", 1)
         benchmark = self.benchmarks.get(identity)
         if benchmark is None:
             return cell.missing(f"the study does not test on {names().get(identity, identity)}")
-        trains = cell.network in self.study.variants and self.study.training is not None
+        trains = retrained or (cell.network in self.study.variants and self.study.training is not None)
         filled = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
         if not filled.is_missing:
             return filled

@@ -234,7 +234,7 @@ class _Builder:
 
     def label(self, network: str) -> str:
         """Return the row's name in the paper; the network's title if the paper does not have it."""
-        own = self.networks.get(network)
+        own = self.networks.get(network) or self.study.retrained.get(network)
         return own.rows.get(self.number, own.title) if own else network
 
     def group(self, network: str) -> str:

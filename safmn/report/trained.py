@@ -60,7 +60,7 @@ class Trained:
 def collect(study: Study, results: Results, network: str, scale: int, benchmark: Benchmark) -> Trained:
     """Read the available results of a network's runs; none if the study trains no such run."""
     trained = Trained()
-    if network not in study.variants:
+    if network not in study.trained:
         return trained
     for run in study.runs(network):
         if run.scale != scale:

@@ -15,7 +15,7 @@ from safmn.data.patches import PatchSampler
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
 from safmn.files import remove_strays
-from safmn.networks import parameters
+from safmn.networks import parameters, trial
 from safmn.progress import Progress, Task
 from safmn.schema import RunSettings
 from safmn.training import capture, randomness, record, schedule, validation
@@ -246,8 +246,9 @@ def _check_trainable(specification: dict[str, Any]) -> None:
     name = specification["network"]
     if networks.info(name).colour != "RGB":
         raise UserError(f"{name} works on Y alone: only networks that take RGB are trained here")
-    with torch.device("meta"):
-        network = networks.build(name, specification["scale"])
+    if networks.info(name).is_own:
+        trial.check(name, specification["scale"])
+    network = trial.built(name, specification["scale"])
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{name} has no parameters to train")
     parameters.check_real(network, networks.defined_in(name))

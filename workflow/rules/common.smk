@@ -25,6 +25,8 @@ try:
         config, workflow.overwrite_configfiles or workflow.configfiles
     )
     jobs = Jobs(study)
+    if workflow.is_main_process:
+        jobs.try_own_networks()
 except UserError as error:
     raise WorkflowError(as_line(error)) from None
 

@@ -41,7 +41,7 @@ rule memory:
     resources:
         gpu_share=GPU,
     params:
-        networks=jobs.timed,
+        networks=study.timed,
         fingerprint=jobs.memory(),
     message:
         "Peak memory of inference at x4: predicted, and measured where there is a GPU."
@@ -61,7 +61,8 @@ rule runtime:
     resources:
         gpu_share=GPU,
     params:
-        networks=jobs.timed,
+        **jobs.own_code(),
+        networks=study.timed,
         images=study.efficiency.images,
         # The other modes are for a GPU; on a CPU they would take hours, and no table shows them.
         modes=study.efficiency.modes if GPU else "eager",

@@ -5,6 +5,7 @@ from glob import glob
 FIGURES = ["figure1", "figure2", "figure5", "figure6", "figure7"]
 if study.training:
     FIGURES += [f"curves_x{scale}" for scale in study.scales]
+SWEEPS = [f"sweep_{name}" for name in study.sweeps] if study.training else []
 
 
 rule tables:
@@ -49,7 +50,7 @@ rule tables:
                 category="Figures",
                 caption="../report/figure.rst",
             )
-            for name in FIGURES
+            for name in [*FIGURES, *SWEEPS]
             for form in layout.PICTURES
         ],
         figure_numbers=[
@@ -58,7 +59,7 @@ rule tables:
                 category="Figures",
                 caption="../report/figure.rst",
             )
-            for name in ("figure2", "figure6")
+            for name in ["figure2", "figure6", *SWEEPS]
         ],
         page=report(
             jobs.at(layout.PAGE), category="Report", caption="../report/page.rst"

@@ -37,18 +37,19 @@ rule train:
         " --packed {params.packed:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
-for name in study.variants if study.training else []:
+for name, (names, text) in jobs.targets().items():
 
     rule:
         name:
             f"train_{name}"
         input:
             [
-                jobs.at(layout.weights(name, run.scale, run.seed, "best"))
-                for run in study.runs(name)
+                jobs.at(layout.weights(run.variant, run.scale, run.seed, "best"))
+                for each in names
+                for run in study.runs(each)
             ],
         message:
-            f"{variants.discover()[name].description}"
+            f"{text}"
 
     # Snakemake copies all global names for each text that it formats; with a thousand rules, that is half of its time.
     globals().pop(f"__train_{name}", None)

@@ -1,7 +1,8 @@
-"""Figures of a study, one module each: 1 (trade-off), 2 (attribution), 5 (features), 6 (crops), 7 (losses), curves.
+"""Figures of a study, one module each: 1 (trade-off), 2 (attribution), 5 (features), 6 (crops), 7 (losses), and more.
 
-Each is written as SVG and PNG, readable in print and by colour-blind readers. Where the input is missing, the figure
-says so and why. `figure2.csv` and `figure6.csv` hold the numbers in the figures.
+The others are the curves of all runs and the sweeps. Each figure is written as SVG and PNG, readable in print and by
+colour-blind readers. Where the input is missing, the figure says so and why. `figure2.csv`, `figure6.csv` and
+`sweep_*.csv` hold the numbers in the figures.
 """
 
 import csv
@@ -15,7 +16,7 @@ from safmn import layout
 from safmn.files import write_text
 from safmn.paper.cell import Cell
 from safmn.report import inspected
-from safmn.report.figures import canvas, figure1, figure2, figure5, figure6, figure7
+from safmn.report.figures import canvas, figure1, figure2, figure5, figure6, figure7, sweep
 from safmn.report.measured import Results
 from safmn.study import Study
 
@@ -50,11 +51,16 @@ def draw_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Pa
     }
     for scale in study.scales if study.training is not None else ():
         drawings[f"curves_x{scale}"] = partial(figure7.curves, study, source, scale)
+    swept = {name: sweep.collect(study, source, cells, name) for name in (study.sweeps if study.training else ())}
+    for name, points in swept.items():
+        drawings[f"sweep_{name}"] = partial(sweep.draw, study, points, name)
     written = []
     for name, draw in drawings.items():
         with canvas.style():
             written.append(canvas.save(draw(), folder / layout.figure(name, "svg")))
-    for name, rows in (("figure2", figure2.rows(inspections)), ("figure6", figure6.rows(inspections))):
+    numbers_of = {"figure2": figure2.rows(inspections), "figure6": figure6.rows(inspections)}
+    numbers_of |= {f"sweep_{name}": sweep.rows(study, points) for name, points in swept.items()}
+    for name, rows in numbers_of.items():
         write_text(folder / layout.figure(name, "csv"), _csv(rows))
     return written
 
@@ -63,6 +69,11 @@ def caption(name: str) -> str:
     """Return what a figure shows, by its file's name."""
     if name.startswith("curves_x"):
         return f"Training at {name.removeprefix('curves_')}: L1 loss and validation PSNR, the authors' logs beside it"
+    if name.startswith("sweep_"):
+        return (
+            f"The sweep {name.removeprefix('sweep_')}: PSNR over parameters, FLOPs and time, and the Pareto fronts. A "
+            "point's values are beside it, * marks weights from before a collapse"
+        )
     return CAPTIONS.get(name, name.replace("_", " "))
 
 

@@ -1,0 +1,137 @@
+"""Networks of a user's own: a class that a YAML file names, and the networks with weights in a folder of such files."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safmn import paths
+from safmn.configuration import check, read_yaml, yaml_files
+from safmn.errors import UserError, one_line
+from safmn.networks.registry import NAME, Network, published_networks
+from safmn.schema import NetworkFile, WeightsOf
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of one's own that stands in Table 1 like a published one.
+
+    Attributes:
+        network: how it is built.
+        weights: scale -> where its weights are.
+        licence: of the weights.
+    """
+
+    network: Network
+    weights: Mapping[int, WeightsOf]
+    licence: str
+
+
+def build(file: Path, code: str, arguments: Mapping[str, Any], scale: int) -> "nn.Module":
+    """Build the class that a YAML file names, as `Class(scale, **arguments)`; its module may lie beside the file.
+
+    Raises:
+        UserError: it cannot be imported, does not take these arguments, or gives no `torch.nn.Module`.
+    """
+    from torch import nn
+
+    with building(file):
+        made = imported(file, code)
+        called = ", ".join(["scale", *(f"{key}={value!r}" for key, value in arguments.items())])
+        name = code.partition(":")[2]
+        try:
+            inspect.signature(made).bind(scale, **arguments)
+        except TypeError as error:
+            raise UserError(f"{name}({called}) cannot be called: {error}; correct `args` or the class") from error
+        except ValueError:  # compiled: it has no signature to look at
+            pass
+        network = made(scale, **arguments)
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{code} gives a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+@contextmanager
+def building(file: Path) -> Iterator[None]:
+    """Let a class beside `file` be imported, and turn what goes wrong inside into a UserError that names the file."""
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise UserError(f"{file}: the network cannot be built: {reason}") from error
+
+
+def imported(file: Path, code: str) -> Callable[..., Any]:
+    """Import "module:name", from the folder of `file` or from what is installed; UserError where it cannot be."""
+    module_name, _, name = code.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+        made: Callable[..., Any] = getattr(module, name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        reason = one_line(str(error))
+        raise UserError(f"{code!r} cannot be imported ({reason}): is it beside the file or installed?") from error
+    beside = file.parent.joinpath(*module_name.split(".")).with_suffix(".py")
+    found = getattr(module, "__file__", None)
+    if beside.is_file() and found and Path(found).is_file() and not beside.samefile(found):
+        raise UserError(
+            f"{code!r} is that of {found}, which Python finds before {beside.name} beside the file: rename the latter"
+        )
+    if not callable(made):
+        raise UserError(f"{code!r} is no class")
+    return made
+
+
+def networks(folder: Path | None = None) -> dict[str, OwnNetwork]:
+    """Return the networks of a folder of YAML files, or of the present one (`safmn.paths.own_networks`), by name.
+
+    Raises:
+        UserError: the folder is missing, or one of its files is wrong; the message names it.
+    """
+    folder = folder or paths.own_networks()
+    return _networks(folder) if folder else {}
+
+
+@cache
+def _networks(folder: Path) -> dict[str, OwnNetwork]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: own_networks names one with a YAML file for each network")
+    return {file.stem: load(file) for file in yaml_files(folder)}
+
+
+def load(file: Path) -> OwnNetwork:
+    """Read one network without building it; UserError that names file and key where it is wrong."""
+    name = file.stem
+    if not NAME.fullmatch(name):
+        raise UserError(f"{file}: a network's name is its file's: lower-case letters, digits and _ only")
+    if name in published_networks():
+        raise UserError(f"{file}: a published network has this name: rename the file")
+    content = check(NetworkFile, read_yaml(file), file)
+    weights = {int(scale): where for scale, where in content.weights.items()}
+    for scale in weights:
+        if scale not in content.scales:
+            raise UserError(f"{file}: weights.{scale}: scales does not have x{scale}: add it there")
+    network = Network(
+        name,
+        content.title,
+        partial(build, file, content.class_, content.args),
+        content.scales,
+        content.colour,
+        {},
+        content.reference,
+        content.class_,
+        content.args,
+        file,
+    )
+    return OwnNetwork(network, weights, content.licence)

@@ -1,0 +1,84 @@
+"""A trial of a user's own network on a small batch, before anything is counted or trained."""
+
+import torch
+from torch import Tensor, nn
+
+from safmn import networks
+from safmn.errors import UserError, as_line
+from safmn.networks import parameters
+
+SIDE = 24
+"""Side in LR pixels of the batch for a training step: a multiple of 8, as a patch usually is."""
+ODD = (29, 23)
+"""Height and width of an LR image as test sets have them: multiples of nothing."""
+
+
+def check(name: str, scale: int) -> None:
+    """Build the network `name` and run a training step's forward and backward pass, then one odd-sized image.
+
+    On the meta device, where nothing is computed; on the CPU if the network reads values.
+
+    Raises:
+        UserError: it cannot be built, does not run, makes an image of another size or number of channels, or has
+            nothing to train; one line that names its file.
+    """
+    try:
+        _run(name, scale, "meta")
+    except Exception:  # not every network runs without values: the CPU tells
+        _run(name, scale, "cpu")
+
+
+def built(name: str, scale: int) -> nn.Module:
+    """Build the network `name` on the meta device if that is possible, else on the CPU; the weights mean nothing."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return networks.build(name, scale)
+        except Exception:
+            return networks.build(name, scale)
+
+
+def check_output(output: object, image: Tensor, name: str, scale: int) -> None:
+    """Raise UserError if `output` is not what a network `name` for `scale` should make of N x C x H x W `image`."""
+    count, channels, height, width = image.shape
+    expected = (count, channels, scale * height, scale * width)
+    if isinstance(output, Tensor) and tuple(output.shape) == expected:
+        return
+    made = _shape(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise UserError(
+        f"{networks.defined_in(name)}: {name} x{scale} makes {made} of {_shape(image.shape)}, not {_shape(expected)}: "
+        "correct the class, its `args`, `scales` or `colour`"
+    )
+
+
+def _run(name: str, scale: int, device: str) -> None:
+    where, channels = networks.defined_in(name), networks.info(name).channels
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        network = networks.build(name, scale).train()
+        image = torch.rand(2, channels, SIDE, SIDE)
+        parameters.check_real(network, where)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if not trained:
+            raise UserError(f"{where}: {name} has no parameters to train")
+        output = _output(network, image, where)
+        check_output(output, image, name, scale)
+        if not output.requires_grad:
+            raise UserError(f"{where}: no gradient reaches the parameters of {name}: is it under torch.no_grad()?")
+        output.float().abs().mean().backward()
+        if all(parameter.grad is None for parameter in trained):
+            raise UserError(f"{where}: no gradient reaches the parameters of {name}: does forward() use them?")
+        image = torch.rand(1, channels, *ODD)
+        with torch.no_grad():
+            check_output(_output(network.eval(), image, where), image, name, scale)
+
+
+def _output(network: nn.Module, image: Tensor, where: str) -> Tensor:
+    try:
+        output: Tensor = network(image)
+    except Exception as error:
+        raise UserError(f"{where}: the network does not run on {_shape(image.shape)} ({as_line(error)})") from error
+    return output
+
+
+def _shape(shape: tuple[int, ...] | torch.Size) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,88 @@
+"""What a study finds on this machine: its images, room on the disk, memory and time of a training step."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+from safmn.cost import memory
+from safmn.data import sources
+from safmn.device.description import Device
+from safmn.device.doctor import Finding
+from safmn.errors import UserError
+from safmn.files import free_bytes
+from safmn.planning import calibration, disk
+from safmn.planning.sizes import Sizes
+from safmn.planning.wallclock import spoken, with_days
+from safmn.study import Run, Study
+
+SECONDS = 4.0  # that the training step is measured for
+
+
+def data(study: Study) -> Iterator[Finding]:
+    """Say which images of a study are there, for each use; scales need the same HR."""
+    for use in ("train", "validation", "test"):
+        there: list[str] = []
+        for text in study.selections(use):
+            try:
+                found = sources.select(text, study.scales[-1], study.roots, study.data.folders, study.data.border)
+            except UserError as error:
+                yield _absent(study, use, text, str(error))
+            else:
+                there.append(f"{text} ({len(found.pairs)} images)")
+        if there:
+            yield Finding(f"{use} images", "ok", ", ".join(there))
+
+
+def _absent(study: Study, use: str, text: str, why: str) -> Finding:
+    name, _ = sources.parse_selection(text)
+    says, _, todo = why.partition(": ")
+    if not sources.can_be_expected(text, study.roots, study.data.folders):
+        return Finding(f"{use} images", "warning", f"{says}; cells of it will be missing", todo)
+    if study.data.download:
+        size = sum(each or 0 for each in disk.downloads([name], study.scales).values()) / 1e9
+        says = f"{text} is not here: about {size:,.1f} GB will be downloaded to {study.data.download}"
+        return Finding(f"{use} images", "warning", says)
+    return Finding(f"{use} images", "error", says, todo)
+
+
+def room(study: Study) -> Finding:
+    """Compare what a study will still write with what is free."""
+    runs = study.runs()
+    of_one = sum(disk.of_run(study.specification(runs[0]), study.run).values()) if runs else 0
+    packed = sum(each["bytes"] or 0 for each in disk.packed(study, Sizes(study)) if not each["present"])
+    needed, free = packed + len(runs) * of_one, free_bytes(study.results)
+    says = (
+        f"{study.name} writes about {needed / 1e9:,.1f} GB ({len(runs)} runs, the first counted for each); "
+        f"{free / 1e9:,.1f} GB are free"
+    )
+    todo = "free some, or work on another disk"
+    return Finding("room", "ok", says) if needed <= free else Finding("room", "error", says, todo)
+
+
+def step(study: Study, device: Device) -> Iterator[Finding]:
+    """Predict the memory of the first run's training step, and measure its time."""
+    if not study.runs():
+        yield Finding("step", "ok", f"{study.name} trains nothing")
+        return
+    run = study.runs()[0]
+    specification = study.specification(run)
+    settings = specification["training"]
+    peak = memory.predict_training(specification["network"], run.scale, settings)["peak"]
+    free = calibration.free_memory(device)
+    says = f"{run.variant} x{run.scale}, batch {settings['batch']}: {peak / 2**30:.1f} GiB predicted, "
+    says += f"{free / 2**30:,.1f} GiB free"
+    if peak > free:
+        yield Finding("step memory", "error", says, "a smaller training.batch (another result), or another device")
+    else:
+        yield Finding("step memory", "ok", says)
+    with calibration.as_in_training(device.torch_device, settings) if settings else nullcontext():
+        took = calibration.step(specification, study.run, device, SECONDS, peak)
+    yield _duration(study, run, took)
+
+
+def _duration(study: Study, run: Run, took: calibration.Step) -> Finding:
+    iterations = sum(study.training_of(each.variant).iterations for each in study.runs())
+    says = f"{spoken(took.seconds)} a step of {run.variant}"
+    if took.measured_batch < took.batch:
+        says += f" (from {took.measured_batch} of {took.batch} patches)"
+    says += f"; {iterations:,} steps of {len(study.runs())} runs take about {with_days(took.seconds * iterations)}"
+    return Finding("step time", "ok", says + ", if all networks are as fast", f"more exactly: safmn plan {study.where}")
