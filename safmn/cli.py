@@ -41,6 +41,7 @@ COMMANDS = {
     "tables": "render the paper's tables beside what was measured",
     "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
+    "compare": "two studies or archives: which cells differ, by how much, and what may explain it",
     "import": "the results of somebody else's archive, to go on from",
     "verify": "check somebody else's archive: files, tables, evaluations, counts, training",
 }
