@@ -133,7 +133,7 @@ def test_absent_data_are_named(crate, empty, tmp_path):
 
 
 EDITS = {
-    "safmn/quality/metrics.py": ("quality/ccm_none", "safmn.quality.metrics."),
+    "safmn/quality/metrics.py": ("seed3_best", "safmn.quality.metrics."),
     "safmn/training/step.py": ("run.json", "safmn.training.step."),
     "safmn/networks/safmn.py": ("safmn.networks.safmn.",),
     "safmn/data/bicubic.py": ("packed data", "safmn.data.bicubic."),
