@@ -269,13 +269,13 @@ class StudyFile(Section):
         "all",
         alias="variants",
         description='Variants that are trained, by name; "all" takes every file in ablations/, and in that of your '
-        "project.",
+        "project, that does not say `in_all: false`.",
     )
     extra_seeds: Mapping[str, Seeds] = Field({}, description="Further seeds of single variants: name -> list.")
     chosen_networks: Names = Field(
         "all",
         alias="networks",
-        description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one.',
+        description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one of these tables.',
     )
     retrain: Annotated[tuple[str, ...], *_DISTINCT] = Field(
         (),
@@ -359,6 +359,9 @@ class VariantFile(Section):
     beside: str = Field(
         "", description="For one that stands for no row of the paper: the variant after whose row it is shown."
     )
+    in_all: bool = Field(
+        True, description="Whether a study's `variants: all` takes it; otherwise a study trains it only by its name."
+    )
     network: Annotated[dict[str, Any], partial(OwnNetwork), AfterValidator(_one_network)] = Field(
         {}, description="The switches of SAFMN that it changes, or a class in place of SAFMN."
     )
@@ -368,9 +371,9 @@ class VariantFile(Section):
         "paper does its ablations.",
     )
     colour: Colour = Field("RGB", description="What a class of your own takes and returns: RGB, or Y alone.")
-    training: Annotated[dict[str, Any], partial(Training, "learning_rate", "minimum_learning_rate", "ema_buffers")] = (
-        Field({}, description="The keys of a study's `training` that it changes.")
-    )
+    training: Annotated[
+        dict[str, Any], partial(Training, "batch", "patch", "learning_rate", "minimum_learning_rate", "ema_buffers")
+    ] = Field({}, description="The keys of a study's `training` that it changes.")
     sweep: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] | None, AfterValidator(_names_a_key)
     ] = Field(

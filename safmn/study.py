@@ -430,8 +430,10 @@ def _in_order_of(given: Any, filled: Any) -> Any:
 
 
 def _chosen(known: Iterable[str], names: str | tuple[str, ...]) -> list[str]:
+    if names == "all":
+        return [name for name in known if networks.info(name).in_all]
     wanted = set(names)
-    return [name for name in known if names == "all" or name in wanted]
+    return [name for name in known if name in wanted]
 
 
 def _variant(network: str) -> variants.Variant | None:

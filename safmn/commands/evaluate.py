@@ -1,4 +1,4 @@
-"""`safmn evaluate`: PSNR and SSIM on Y of a network on benchmarks."""
+"""`safmn evaluate`: PSNR and SSIM on Y and in RGB of a network on benchmarks."""
 
 import argparse
 from dataclasses import dataclass
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from safmn.networks.weights import Choice
     from safmn.quality.evaluation import Evaluation
 
-HELP = "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr, border of `scale` pixels cropped, image by image and mean."
+HELP = (
+    "PSNR (dB) and SSIM on the Y of MATLAB's YCbCr and in RGB, border of `scale` pixels cropped, image by image and "
+    "mean. "
+    "With the package lpips (pip install 'safmn-harness[lpips]') also LPIPS, of the whole image."
+)
 EXAMPLES = """\
 examples:
   safmn evaluate --network bicubic --scale 4 --data datasets/Set5 --out set5.csv
@@ -27,9 +31,11 @@ examples:
   safmn evaluate --network bicubic --scale 4 --data Set5 --protocol legacy     # as Table 1's bicubic row was made
 
 DIR holds HR/NAME.png and LR_bicubic/X4/NAMEx4.png (or LR under another usual name), or is a packed dataset. Where there
-is no LR, it is made from HR by MATLAB's bicubic; what was done is printed. FILE.csv gets one line `image,psnr,ssim` an
-image: PSNR in dB, SSIM from 0 to 1. The means printed are means over images. FILE.json says what was evaluated, on
-which images, with which code, where and when.
+is no LR, it is made from HR by MATLAB's bicubic; what was done is printed. FILE.csv gets one line an image,
+`image,psnr,ssim,psnr_rgb,ssim_rgb`: PSNR in dB and SSIM, at most 1, on Y and in RGB (as the NTIRE challenges measure:
+one PSNR of all channels, the mean SSIM of the channels); `lpips` where that package is installed (AlexNet, 0 for equal
+images). The legacy protocol ends with `ssim`. The means printed are means over images. FILE.json says what was
+evaluated, on which images, with which code, where and when.
 """
 
 
@@ -171,7 +177,12 @@ class Result:
         if self.authors is not None:
             remarks.append(f"by its authors' own metric {self.authors.psnr:.3f} dB, {self.authors.ssim:.4f}")
         name = Path(self.data).resolve().name
-        return f"{name} x{scale}: {scores.psnr:.3f} dB, SSIM {scores.ssim:.4f} ({'; '.join(remarks)})"
+        rest = ""
+        if "psnr_rgb" in scores.measured:
+            rest = f", RGB {scores.mean('psnr_rgb'):.3f} dB, {scores.mean('ssim_rgb'):.4f}"
+        if "lpips" in scores.measured:
+            rest += f", LPIPS {scores.mean('lpips'):.4f}"
+        return f"{name} x{scale}: {scores.psnr:.3f} dB, SSIM {scores.ssim:.4f}{rest} ({'; '.join(remarks)})"
 
     def record(self) -> dict[str, Any]:
         """Return the entry in `datasets`."""
@@ -197,7 +208,8 @@ def _record(
     names = [result.name for result in results]
     by_name = {result.name if names.count(result.name) == 1 else result.data: result for result in results}
     record = request | {
-        "convention": "PSNR in dB and SSIM on Y of MATLAB's YCbCr, border of scale pixels cropped, mean over images",
+        "convention": "PSNR in dB and SSIM on Y of MATLAB's YCbCr, and in RGB (psnr_rgb, ssim_rgb), border of scale "
+        "pixels cropped, mean over images",
         "precision": "float32 network, float64 metrics",
         "datasets": [result.record() for result in results],
         "lr": {name: result.lr for name, result in by_name.items()},

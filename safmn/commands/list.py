@@ -7,7 +7,8 @@ from safmn.commands import output
 
 HELP = (
     "List every network that can be built by name: the variants in ablations/, then the published networks, with the "
-    "rows of the paper's tables that they reproduce, their scales and their parameters (K, at each scale)."
+    "rows of the paper's tables that they reproduce, their scales and their parameters (K, at each scale). What is not "
+    'in "all" is trained or evaluated only by a study that names it.'
 )
 EXAMPLES = """examples:
   safmn list
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
                 "name": name,
                 "title": network.title,
                 "rows": {str(table): label for table, label in sorted(network.rows.items())},
+                "in_all": network.in_all,
                 "scales": list(network.scales),
                 "colour": network.colour,
                 "params": params,
@@ -52,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
         [
             row["name"],
             row["title"],
-            "; ".join(f"Table {table}: {label}" for table, label in row["rows"].items()),
+            "; ".join(f"Table {table}: {label}" for table, label in row["rows"].items())
+            or ("" if row["in_all"] else 'not in "all": a study names it'),
             " ".join(f"x{scale}" for scale in row["scales"]),
             " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in row["params"].values()),
         ]

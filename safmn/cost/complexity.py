@@ -1,4 +1,4 @@
-"""#Params, #FLOPs and #Acts by the paper's convention (Section 4.1), which is fvcore's.
+"""#Params, #FLOPs and #Acts by the paper's convention (Section 4.1), which is fvcore's, and the convolutions.
 
 One multiply-add is one FLOP. Activations are the output elements of convolutions and linear layers. The network is in
 eval mode and gets one LR image whose enlargement has 1280x720 pixels.
@@ -14,7 +14,9 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -32,10 +34,11 @@ from safmn.errors import UserError, as_line
 from safmn.networks import trial
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
-CONVENTION = (
+RULES = (
     "fvcore's rules, one multiply-add is one FLOP; activations are outputs of convolutions and linear layers; "
-    "eval mode, batch 1, output 1280x720, LayerNorm written out"
+    "eval mode, batch 1, {size}, LayerNorm written out"
 )
+CONVENTION = RULES.format(size="output 1280x720")
 
 
 def input_size(scale: int) -> tuple[int, int]:
@@ -105,43 +108,108 @@ class Trace:
         """Output elements of convolutions and linear layers."""
         return sum(operation.activations for operation in self.operations)
 
+    @property
+    def convolutions(self) -> int:
+        """Convolutions, transposed ones too, each call once."""
+        return sum(operation.weight is not None for operation in self.operations)
 
-def measure(name: str, scale: int) -> dict[str, Any]:
+
+class Counts(dict[str, Any]):
+    """What `measure` returns: a dictionary, ready for JSON, whose figures are attributes as well."""
+
+    @property
+    def params(self) -> int:
+        """Number of parameter values."""
+        return int(self["params"])
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds."""
+        return int(self["flops"])
+
+    @property
+    def activations(self) -> int:
+        """Output elements of convolutions and linear layers."""
+        return int(self["activations"])
+
+    @property
+    def convolutions(self) -> int:
+        """Convolutions that the network carries out."""
+        return int(self["convolutions"])
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        height, width = self["input"]
+        least = "≥ " if self["lower_bound"] else ""
+        lines = [
+            ("#Params", f"{self.params / 1e3:,.2f} K", self.params),
+            ("#FLOPs", f"{least}{self.flops / 1e9:,.3f} G", self.flops),
+            ("#Acts", f"{least}{self.activations / 1e6:,.3f} M", self.activations),
+            ("#Conv", str(self.convolutions), self.convolutions),
+        ]
+        rows = "".join(f"<tr><th>{name}</th><td>{text}</td><td>{exact:,}</td></tr>" for name, text, exact in lines)
+        title = escape(f"{self['network']} x{self['scale']}, LR {width}x{height}")
+        return f"<table><caption>{title}</caption><tr><th></th><th></th><th>exactly</th></tr>{rows}</table>"
+
+
+def measure(
+    network: str | nn.Module,
+    scale: int,
+    height: int | None = None,
+    width: int | None = None,
+    channels: int | None = None,
+) -> Counts:
     """Count parameters, FLOPs and activations of a network by the paper's convention (Section 4.1).
 
     Args:
-        name: a name from `safmn list`.
-        scale: 2, 3 or 4.
+        network: a name from `safmn list`, or a module that maps N x C x H x W to N x C x sH x sW; it is not changed.
+        scale: 2, 3 or 4; of a module any whole number.
+        height: of the LR image in pixels; by default that of an enlargement of 1280x720.
+        width: likewise; both are given or none.
+        channels: C of a module, 3 by default.
 
     Returns:
-        `params`, `flops` and `activations` as exact integers; `input` (height and width of the LR image), `channels`,
-        `convention`, `versions`; `uncounted`, a list of {"operation", "calls"} without a rule; `lower_bound`, whether
-        that list has entries, so that FLOPs and activations are lower bounds; `value_reads`, places where the network
-        reads values, so that the counts hold for one random image.
+        `params`, `flops`, `activations` and `convolutions` as exact integers; `input` (height and width of the LR
+        image), `channels`, `convention`, `versions`; `uncounted`, a list of {"operation", "calls"} without a rule;
+        `lower_bound`, whether that list has entries, so that FLOPs and activations are lower bounds; `value_reads`,
+        places where the network reads values, so that the counts hold for one random image.
 
     Raises:
-        UserError: the network does not exist at that scale, or does not run.
+        UserError: the network does not exist at that scale, or does not run; or only one side is given.
     """
-    return record(trace(name, scale))
+    return record(trace(network, scale, size=chosen_size(height, width), channels=channels))
 
 
-def record(traced: Trace) -> dict[str, Any]:
+def chosen_size(height: int | None, width: int | None) -> tuple[int, int] | None:
+    """Return the size of an LR image that a user asks for, None for the paper's; UserError for half of one."""
+    if height is None and width is None:
+        return None
+    if height is None or width is None or min(height, width) < 1:
+        raise UserError("give height and width of the LR image together, in pixels, 1 or more (or neither)")
+    return height, width
+
+
+def record(traced: Trace) -> Counts:
     """Return a trace in the form of `measure`."""
     _, channels, height, width = traced.input
-    return {
-        "network": traced.network,
-        "scale": traced.scale,
-        "params": traced.params,
-        "flops": traced.flops,
-        "activations": traced.activations,
-        "input": [height, width],
-        "channels": channels,
-        "convention": CONVENTION,
-        "uncounted": [{"operation": kind, "calls": calls} for kind, calls in traced.uncounted.items()],
-        "lower_bound": bool(traced.uncounted),
-        "value_reads": list(traced.value_reads),
-        "versions": {"fvcore": version("fvcore"), "torch": torch.__version__},
-    }
+    size = "output 1280x720" if (height, width) == input_size(traced.scale) else f"LR {width}x{height}"
+    return Counts(
+        {
+            "network": traced.network,
+            "scale": traced.scale,
+            "params": traced.params,
+            "flops": traced.flops,
+            "activations": traced.activations,
+            "convolutions": traced.convolutions,
+            "input": [height, width],
+            "channels": channels,
+            "convention": RULES.format(size=size),
+            "uncounted": [{"operation": kind, "calls": calls} for kind, calls in traced.uncounted.items()],
+            "lower_bound": bool(traced.uncounted),
+            "value_reads": list(traced.value_reads),
+            "versions": {"fvcore": version("fvcore"), "torch": torch.__version__},
+        }
+    )
 
 
 def warnings(counted: dict[str, Any]) -> list[str]:
@@ -169,35 +237,45 @@ def parameters(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def trace(
-    name: str, scale: int, *, training: bool = False, size: tuple[int, int] | None = None, device: str = "meta"
+    network: str | nn.Module,
+    scale: int,
+    *,
+    training: bool = False,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    device: str = "meta",
 ) -> Trace:
     """Run a network once and record its operations.
 
     Args:
-        name: a name from `safmn list`.
+        network: a name from `safmn list`, or a module, of which a copy is run.
         scale: 2, 3 or 4.
         training: run in train mode instead of eval mode.
         size: height and width of the input; by default those of `input_size`.
+        channels: of the input; by default those of a named network, and 3 of a module.
         device: "meta" computes no values. A network that cannot run there, since it reads values, runs on the CPU.
 
     Raises:
         UserError: the network does not exist at that scale, or does not run.
     """
-    network = networks.build(name, scale)
-    counted = parameters(network)
-    channels = networks.info(name).channels
+    if isinstance(network, str):
+        name, module = network, networks.build(network, scale)
+        channels = channels or networks.info(network).channels
+    else:
+        name, module, channels = type(network).__name__, deepcopy(network), channels or 3
+    counted = parameters(module)
     shape = (1, channels, *(size or input_size(scale)))
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) if device != "meta" else torch.empty(shape)
     recorder = _Recorder()
     try:
-        output = _run(network.train(training).to(device), image.to(device), recorder)
-        if networks.info(name).is_own:
+        output = _run(module.train(training).to(device), image.to(device), recorder)
+        if isinstance(network, str) and networks.info(network).is_own:
             trial.check_output(output, image, name, scale)
     except UserError:
         raise
     except Exception as error:
         if device == "meta":
-            return trace(name, scale, training=training, size=size, device="cpu")
+            return trace(network, scale, training=training, size=size, channels=channels, device="cpu")
         raise UserError(
             f"{name} x{scale} does not run on an image of {shape[3]}x{shape[2]} pixels with {channels} channels "
             f"({_reason(error, recorder.module)}): correct the network"

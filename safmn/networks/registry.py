@@ -35,6 +35,7 @@ class Network:
         code: the class or function that is built, as "module:name".
         arguments: what it is built with besides the scale.
         file: the YAML file that defines it, whose folder may hold its module; None for a network of this package.
+        in_all: whether a study's "all" takes it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Network:
     code: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
+    in_all: bool = True
 
     @property
     def is_own(self) -> bool:
@@ -61,7 +63,7 @@ class Network:
 
 @cache
 def published_networks() -> dict[str, Network]:
-    """Read the networks of Tables 1 and 2 from `published_networks.csv`, a line each: name -> network."""
+    """Read `published_networks.csv`, a network a line: those of Tables 1 and 2, and the authors' later ones."""
     networks = {}
     with open(Path(__file__).with_name("published_networks.csv"), encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
@@ -75,6 +77,7 @@ def published_networks() -> dict[str, Network]:
                 {int(table): title for table in line["tables"].split()},
                 line["reference"],
                 code,
+                in_all=bool(line["tables"]),  # the others are of the authors' family: a study names them
             )
     return networks
 

@@ -97,6 +97,7 @@ def _variant(
         switches["class"] if is_own else CODE,
         switches.get("args", {}) if is_own else switches,
         file,
+        content.in_all,
     )
     return Variant(network, switches, training, content.description, file, content.beside, content.scales, **more)
 

@@ -1,5 +1,5 @@
-"""Image quality: PSNR and SSIM on Y, the evaluation of a network on a benchmark, and discrepancies explained."""
+"""Image quality: PSNR and SSIM on Y and in RGB, evaluation on a benchmark, and discrepancies explained."""
 
-from safmn.quality.metrics import psnr_y, ssim_y
+from safmn.quality.metrics import psnr_rgb, psnr_y, ssim_rgb, ssim_y
 
-__all__ = ["psnr_y", "ssim_y"]
+__all__ = ["psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"]

@@ -1,17 +1,17 @@
-"""Evaluation of a network on a benchmark: PSNR and SSIM on Y, image by image and mean.
+"""Evaluation of a network on a benchmark: PSNR and SSIM on Y and in RGB, image by image and mean.
 
 Two protocols, and a choice for networks that know only Y:
 
 - `present`, that of every network trained by this project and of the papers since about 2017: the network enlarges the
   benchmark's LR files. SR is clamped and rounded to uint8, HR cropped at the bottom and right to LR size x scale; both
   become Y of MATLAB's YCbCr, not rounded. A network of colour Y (SRCNN, FSRCNN, ESPCN, VDSR, LapSRN, ECBSR) takes the
-  unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and compared with the unrounded Y of HR. Its
-  CbCr, enlarged bicubically, matter for the picture only, not for the metrics.
+  unrounded Y of the LR file; its SR Y is clamped and rounded to uint8 and compared with the unrounded Y of HR. For the
+  metrics in RGB its picture gets CbCr from LR, enlarged bicubically (see `super_resolve`).
 - `legacy`, the one behind the bicubic row of Table 1, and the usual one when those networks were published: HR is
   cropped to a multiple of the scale and becomes Y rounded to uint8; that plane is reduced by MATLAB's bicubic in
   floating point, enlarged (bicubically, or by a network of colour Y), only then rounded to uint8, and compared. LR
   files are not used. The scripts of that time convert only images of three channels to Y: an HR file of a single
-  channel (Set14's `bridge`) is measured as it is, grey from 0 to 255 instead of Y from 16 to 235.
+  channel (Set14's `bridge`) is measured as it is, grey from 0 to 255 instead of Y from 16 to 235. Only Y is measured.
 
 Images of equal size go through the network together. Means are means of per-image values.
 """
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from safmn import files
 from safmn.data import bicubic
 from safmn.errors import UserError
-from safmn.quality import batched, colour, resampling
+from safmn.quality import batched, colour, metrics, perceptual, resampling
 
 PROTOCOLS = ("present", "legacy")
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
@@ -67,11 +67,27 @@ class Pairs(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """Quality of one image: PSNR on Y in dB, SSIM on Y."""
+    """Quality of one image.
+
+    Attributes:
+        image: its name.
+        psnr: PSNR on Y in dB.
+        ssim: SSIM on Y.
+        psnr_rgb: PSNR in RGB in dB; None in the legacy protocol.
+        ssim_rgb: SSIM in RGB; None in the legacy protocol.
+        lpips: the LPIPS distance (0 for equal images); None without the package `lpips`, or in the legacy protocol.
+    """
 
     image: str
     psnr: float
     ssim: float
+    psnr_rgb: float | None = None
+    ssim_rgb: float | None = None
+    lpips: float | None = None
+
+
+FIGURES = ("psnr", "ssim", "psnr_rgb", "ssim_rgb", "lpips")
+"""The figures of a `Score`, in the order of the columns of a CSV."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,17 @@ class Evaluation:
         return _mean(score.ssim for score in self.scores)
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """The figures of FIGURES that all images have; the first two always."""
+        return tuple(
+            name for name in FIGURES if name in FIGURES[:2] or all(getattr(s, name) is not None for s in self.scores)
+        )
+
+    def mean(self, figure: str) -> float:
+        """Return the mean over images of one of `measured`."""
+        return _mean(getattr(score, figure) for score in self.scores)
+
+    @property
     def infinite(self) -> tuple[str, ...]:
         """The images whose SR equals HR, so that their PSNR, and with it the mean, is infinite."""
         return tuple(score.image for score in self.scores if math.isinf(score.psnr))
@@ -102,9 +129,9 @@ class Evaluation:
         return _mean(finite) if finite else None
 
     def means(self, suffix: str = "") -> dict[str, float | None]:
-        """Return both means for JSON, which has no infinite PSNR: None instead. `suffix` is added to the keys."""
-        psnr = self.psnr
-        return {f"psnr{suffix}": psnr if math.isfinite(psnr) else None, f"ssim{suffix}": self.ssim}
+        """Return the means for JSON, which has no infinite PSNR: None instead. `suffix` is added to the keys."""
+        means = {name: self.mean(name) for name in self.measured}
+        return {f"{name}{suffix}": mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -149,9 +176,11 @@ def evaluate(
     device = device_of(network)
     limit = batch_pixels or BATCH_PIXELS.get(device.type, 1 << 20)
 
-    def load(index: int) -> tuple[Tensor, Tensor]:
+    distance = perceptual.lpips_distance(device) if protocol == "present" else None
+
+    def load(index: int) -> Loaded:
         if protocol == "legacy":
-            return _legacy_pair(pairs, index, scale, convert_grey)
+            return *_legacy_pair(pairs, index, scale, convert_grey), None
         return _present_pair(pairs, index, scale, channels)
 
     def score(batch: Batch) -> list[tuple[int, Score]]:
@@ -163,8 +192,12 @@ def evaluate(
             psnr, ssim = measure(sr, batch.hr.to(device), scale)
         except UserError as error:
             raise UserError(f"{pairs.names[batch.indices[0]]}: {error}") from error
-        figures = zip(batch.indices, psnr.tolist(), ssim.tolist(), strict=True)
-        return [(index, Score(pairs.names[index], *values)) for index, *values in figures]
+        columns = [psnr.tolist(), ssim.tolist()]
+        if protocol == "present":
+            columns += _in_rgb(batch, sr, scale, distance)
+        return [
+            (index, Score(pairs.names[index], *values)) for index, *values in zip(batch.indices, *columns, strict=True)
+        ]
 
     scores: dict[int, Score] = {}
     with _evaluating(network):
@@ -202,9 +235,7 @@ def super_resolve(network: nn.Module, lr: NDArray[np.uint8], channels: str = "RG
         sr = run(network, _planar(lr)[None].to(device))[0]
         return sr.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
     plane = torch.from_numpy(colour.luma(lr))[None, None].to(device)
-    luma = run(network, plane)[0, 0].cpu().numpy()
-    ycbcr = bicubic.upscale(colour.ycbcr_uint8(lr), luma.shape[0] // lr.shape[0])
-    return colour.rgb_uint8(np.dstack([luma, ycbcr[..., 1:]]))
+    return _coloured(run(network, plane)[0, 0].cpu().numpy(), lr)
 
 
 def run(network: nn.Module, images: Tensor) -> Tensor:
@@ -228,11 +259,15 @@ def device_of(network: nn.Module | None) -> torch.device:
 
 
 def write_csv(path: Path | str, evaluation: Evaluation) -> None:
-    """Write one line `image,psnr,ssim` an image; each number is the shortest text that reads back as its float64."""
+    """Write one line `image,psnr,ssim,psnr_rgb,ssim_rgb` an image, and `lpips` where it was measured.
+
+    Each number is the shortest text that reads back as its float64. The legacy protocol ends with `ssim`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "psnr", "ssim"])
-    writer.writerows([score.image, repr(score.psnr), repr(score.ssim)] for score in evaluation.scores)
+    columns = evaluation.measured
+    writer.writerow(["image", *columns])
+    writer.writerows([score.image, *(repr(getattr(score, name)) for name in columns)] for score in evaluation.scores)
     files.write_text(path, text.getvalue())
 
 
@@ -251,12 +286,37 @@ def fit_pair(lr: NDArray[Any], hr: NDArray[Any], scale: int, name: str) -> NDArr
     return hr[:height, :width]
 
 
-def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> tuple[Tensor, Tensor]:
+Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""LR and HR of one image in RGB, H x W x 3."""
+Loaded = tuple[Tensor, Tensor, Pictures | None]
+"""LR and HR as the network gets them, C x H x W; the pictures where C is 1 and they are to be measured in RGB."""
+
+
+def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> Loaded:
     lr = pairs.lr(index)
     hr = fit_pair(lr, pairs.hr(index), scale, pairs.names[index])
     if channels == "Y":
-        return torch.from_numpy(colour.luma(lr))[None], torch.from_numpy(colour.luma(hr))[None]
-    return _planar(lr), _planar(hr)
+        return torch.from_numpy(colour.luma(lr))[None], torch.from_numpy(colour.luma(hr))[None], (lr, hr)
+    return _planar(lr), _planar(hr), None
+
+
+def _in_rgb(batch: "Batch", sr: Tensor, border: int, distance: perceptual.Distance | None) -> list[list[float]]:
+    """Return PSNR and SSIM in RGB, and LPIPS where there is a `distance`: a list of N values each."""
+    hr = batch.hr.to(sr.device)
+    if batch.pictures:
+        coloured = [_coloured(plane, lr) for plane, (lr, _) in zip(sr[:, 0].cpu().numpy(), batch.pictures, strict=True)]
+        both = [(first, second) for first, (_, second) in zip(coloured, batch.pictures, strict=True)]
+        columns = [[metric(*images, border) for images in both] for metric in (metrics.psnr_rgb, metrics.ssim_rgb)]
+        sr, hr = (torch.stack([_planar(image) for image in images]).to(sr.device) for images in zip(*both, strict=True))
+    else:
+        columns = [batched.psnr_rgb(sr, hr, border).tolist(), batched.ssim_rgb(sr, hr, border).tolist()]
+    return columns + ([distance(sr, hr).tolist()] if distance else [])
+
+
+def _coloured(luma: NDArray[Any], lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture with SR's Y, H x W, and LR's CbCr enlarged by MATLAB's bicubic: H x W x 3 RGB."""
+    ycbcr = bicubic.upscale(colour.ycbcr_uint8(lr), luma.shape[0] // lr.shape[0])
+    return colour.rgb_uint8(np.dstack([luma, ycbcr[..., 1:]]))
 
 
 def _legacy_pair(pairs: Pairs, index: int, scale: int, convert_grey: bool) -> tuple[Tensor, Tensor]:
@@ -288,11 +348,12 @@ def measure(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of equal size: their indices, LR and HR, N x C x H x W."""
+    """Images of equal size: their indices, LR and HR, N x C x H x W; the pictures where C is 1."""
 
     indices: list[int]
     lr: Tensor
     hr: Tensor
+    pictures: list[Pictures]
 
     @property
     def pixels(self) -> int:
@@ -300,17 +361,18 @@ class Batch:
         return self.hr.shape[0] * self.hr.shape[-2] * self.hr.shape[-1]
 
 
-def _batches(count: int, load: Callable[[int], tuple[Tensor, Tensor]], limit: int) -> Iterator[Batch]:
+def _batches(count: int, load: Callable[[int], Loaded], limit: int) -> Iterator[Batch]:
     """Group images of equal size, at most `limit` HR pixels unless it is one image.
 
     Images are read ahead by a thread; unfinished batches together hold at most 8 x `limit` pixels.
     """
-    waiting: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
+    waiting: dict[torch.Size, list[tuple[int, Loaded]]] = {}
     held = 0
-    for index, lr, hr in _read_ahead(count, load):
+    for index, loaded in _read_ahead(count, load):
+        lr, hr, _ = loaded
         pixels = hr.shape[-2] * hr.shape[-1]
         group = waiting.setdefault(lr.shape, [])
-        group.append((index, lr, hr))
+        group.append((index, loaded))
         held += pixels
         full = (len(group) + 1) * pixels > limit
         if full or held > 8 * limit:
@@ -320,9 +382,10 @@ def _batches(count: int, load: Callable[[int], tuple[Tensor, Tensor]], limit: in
     yield from map(_stack, waiting.values())
 
 
-def _stack(group: list[tuple[int, Tensor, Tensor]]) -> Batch:
-    indices, lr, hr = zip(*group, strict=True)
-    return Batch(list(indices), torch.stack(lr), torch.stack(hr))
+def _stack(group: list[tuple[int, Loaded]]) -> Batch:
+    lr, hr, pictures = zip(*(loaded for _, loaded in group), strict=True)
+    indices = [index for index, _ in group]
+    return Batch(indices, torch.stack(lr), torch.stack(hr), [picture for picture in pictures if picture is not None])
 
 
 Scores = list[tuple[int, Score]]
@@ -366,8 +429,8 @@ def _spread(work: Callable[[Batch], Scores], batches: Iterator[Batch], device: t
         torch.set_num_threads(threads)
 
 
-def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (index, LR, HR) in order; a thread reads a few images ahead of the one in use."""
+def _read_ahead(count: int, load: Callable[[int], Loaded]) -> Iterator[tuple[int, Loaded]]:
+    """Yield (index, what was loaded) in order; a thread reads a few images ahead of the one in use."""
     with ThreadPoolExecutor(max_workers=1) as pool:  # one: a benchmark need not be safe to read from several
         upcoming = deque(pool.submit(load, index) for index in range(min(AHEAD, count)))
         try:
@@ -375,7 +438,7 @@ def _read_ahead(count: int, load: Callable[[int], tuple[Tensor, Tensor]]) -> Ite
                 pair = upcoming.popleft().result()
                 if index + AHEAD < count:
                     upcoming.append(pool.submit(load, index + AHEAD))
-                yield index, *pair
+                yield index, pair
         finally:
             for future in upcoming:
                 future.cancel()

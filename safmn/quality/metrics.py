@@ -1,7 +1,8 @@
 """PSNR and SSIM as super-resolution papers report them: the definition, in numpy, one image at a time.
 
-Both are measured on the Y of MATLAB's YCbCr, not rounded, after a border of `scale` pixels has been cropped on each
-side. The super-resolved image is clamped and rounded to uint8 before.
+The super-resolved image is clamped and rounded to uint8, and a border of `scale` pixels is cropped on each side. Most
+papers measure on the Y of MATLAB's YCbCr, not rounded. Challenges measure in RGB: the definition here is that of the
+NTIRE challenges on efficient super-resolution (`calculate_psnr` and `calculate_ssim` of their programs).
 """
 
 import math
@@ -55,6 +56,24 @@ def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
     return ssim_plane(luma(sr), luma(hr), border)
 
 
+def psnr_rgb(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
+    """Compute PSNR in RGB in dB: of the mean squared error over all three channels; inf for equal images.
+
+    Arguments and errors as for `psnr_y`.
+    """
+    _check_rgb(sr, hr)
+    return psnr_plane(sr, hr, border)
+
+
+def ssim_rgb(sr: NDArray[np.uint8], hr: NDArray[np.uint8], border: int) -> float:
+    """Compute SSIM in RGB, at most 1: the mean of the SSIM of the three channels; window as for `ssim_y`.
+
+    Arguments and errors as for `ssim_y`.
+    """
+    _check_rgb(sr, hr)
+    return float(np.mean([ssim_plane(sr[..., channel], hr[..., channel], border) for channel in range(3)]))
+
+
 def psnr_plane(first: NDArray[Any], second: NDArray[Any], border: int = 0) -> float:
     """Compute PSNR in dB of two arrays of equal size, H x W or H x W x C, with values in [0, 255]."""
     first, second = _crop(first, second, border, 1)
@@ -98,9 +117,7 @@ def _blur(plane: Plane) -> Plane:
 def _check_rgb(*images: NDArray[Any]) -> None:
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(
-                f"metrics on Y take uint8 H x W x 3 RGB images, got {image.dtype} {image.shape}: convert them"
-            )
+            raise UserError(f"metrics take uint8 H x W x 3 RGB images, got {image.dtype} {image.shape}: convert them")
 
 
 def _crop(first: NDArray[Any], second: NDArray[Any], border: int, smallest: int) -> tuple[Plane, Plane]:

@@ -26,7 +26,7 @@ def judge(network: Network, scales: list[int | str]) -> tuple[list[dict[str, Any
     records, judged = [], []
     for scale in dict.fromkeys(chosen):
         traced = complexity.trace(network.name, scale)
-        record = complexity.record(traced)
+        record: dict[str, Any] = complexity.record(traced)
         record["alternatives"] = conventions.alternatives(traced, cells)
         records.append(record)
         for cell in cells:

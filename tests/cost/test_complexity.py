@@ -313,3 +313,42 @@ def test_list_shows_rows_scales_and_parameters(capsys):
     assert found["safmn"]["params"] == {"2": 227820, "3": 232695, "4": 239520}
     assert cli.main(["list"]) == 0
     assert "227.82 / 232.70 / 239.52" in capsys.readouterr().out
+
+
+def test_a_module_of_ones_own_at_any_size() -> None:
+    """Counted by hand; the module stays where it is, in the mode that it was in."""
+    module = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 9, 1, bias=False), nn.PixelShuffle(3))
+    counted = complexity.measure(module, 3, 10, 20, channels=1)
+    assert counted.params == counted["params"] == 4 * 9 + 4 + 36
+    assert counted.flops == counted["flops"] == 200 * (36 + 36)
+    assert counted.activations == counted["activations"] == 200 * (4 + 9)
+    assert counted.convolutions == 2
+    assert all(type(counted[key]) is int for key in ("params", "flops", "activations", "convolutions"))
+    assert counted["input"] == [10, 20]
+    assert "LR 20x10" in counted["convention"]
+    assert "<td>14,400</td>" in counted._repr_html_()
+    assert json.loads(json.dumps(counted)) == dict(counted)
+    assert module.training
+    assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
+    name, own = complexity.measure("safmn", 4), complexity.measure(networks.build("safmn", 4), 4)
+    assert dict(name) | {"network": ""} == dict(own) | {"network": ""}
+
+
+def test_half_a_size_is_refused() -> None:
+    with pytest.raises(UserError, match="height and width of the LR image together"):
+        complexity.measure("safmn", 4, height=256)
+
+
+def test_other_sizes_and_programs_on_the_command_line(capsys) -> None:
+    assert cli.main(["complexity", "safmn_pp", "--height", "256", "--width", "256", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["params"], record["convolutions"], record["input"]) == (211_572, 32, [256, 256])
+    assert cli.main(["complexity", "safmn", "--conventions", "--height", "32", "--width", "40"]) == 0
+    shown = capsys.readouterr().out
+    assert "thop: params: 238,368, fvcore 239,520 (layers that it has no rule for" in shown
+    assert cli.main(["complexity", "safmn", "--conventions", "--height", "32", "--width", "40", "--json"]) == 0
+    programs = json.loads(capsys.readouterr().out)["programs"]
+    assert [program["program"] for program in programs] == ["fvcore", "thop", "ptflops", "NTIRE 2023", "NTIRE 2024"]
+    assert all(sum(program["parts"].values()) == program["flops"] for program in programs)
+    assert cli.main(["complexity", "safmn", "--height", "32", "--width", "40", "--check"]) != 0
+    assert "leave out --height and --width" in capsys.readouterr().err

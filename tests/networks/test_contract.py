@@ -46,6 +46,7 @@ def picture(name: str, height: int, width: int, batch: int = 1) -> torch.Tensor:
 
 def test_the_fixed_names_are_there() -> None:
     assert not FIXED - set(NAMES)
+    assert {"safmn_l", "safmn_ntire23", "safmn_pp"} <= set(NAMES)  # not in the paper
     assert len(NAMES) == len(set(NAMES))
 
 

@@ -50,7 +50,7 @@ def test_what_runs_is_the_installed_package(anywhere, python, tmp_path):
 
 def test_list(anywhere, tmp_path):
     found = {each["name"]: each for each in json.loads(anywhere("safmn", "list", "--json", cwd=tmp_path).stdout)}
-    assert len(found) == len(list((ROOT / "ablations").glob("*.yaml"))) + 15
+    assert len(found) == len(list((ROOT / "ablations").glob("*.yaml"))) + 17
     assert found["safmn"]["params"]["4"] == 239_520  # 239.52 K in Table 1
 
 

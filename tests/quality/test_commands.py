@@ -64,7 +64,7 @@ def test_evaluate_writes_a_line_an_image(benchmark: Path, tmp_path: Path, capsys
         with open(out, encoding="utf-8") as file:
             rows = [(row["image"], float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(file)]
         assert rows == [(score.image, score.psnr, score.ssim) for score in expected.scores]
-        assert out.read_text(encoding="utf-8").startswith("image,psnr,ssim\nfirst,")
+        assert out.read_text(encoding="utf-8").startswith("image,psnr,ssim,psnr_rgb,ssim_rgb\nfirst,")
         assert f"{expected.psnr:.3f} dB, SSIM {expected.ssim:.4f}" in capsys.readouterr().out
 
 

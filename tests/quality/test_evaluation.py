@@ -1,6 +1,7 @@
 """Evaluation of networks: the protocol's known rows, published weights, batching, networks of colour Y, bad input."""
 
 import csv
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from safmn import networks
 from safmn.data import packed
 from safmn.errors import UserError
-from safmn.quality import colour, evaluation, psnr_y, ssim_y, tiling
+from safmn.quality import colour, evaluation, perceptual, psnr_rgb, psnr_y, ssim_rgb, ssim_y, tiling
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
 PUBLISHED = Path(__file__).parents[2] / "safmn" / "paper" / "numbers" / "table1.csv"
@@ -181,6 +182,9 @@ def test_batched_by_size_and_in_order(batch_pixels: int) -> None:
         hr = pairs.hr(index)[: sr.shape[0], : sr.shape[1]]
         assert score.psnr == pytest.approx(psnr_y(sr, hr, 3), abs=1e-6)
         assert score.ssim == pytest.approx(ssim_y(sr, hr, 3), abs=1e-8)
+        assert score.psnr_rgb == pytest.approx(psnr_rgb(sr, hr, 3), abs=1e-6)
+        assert score.ssim_rgb == pytest.approx(ssim_rgb(sr, hr, 3), abs=1e-8)
+    assert result.mean("ssim_rgb") == pytest.approx(np.mean([score.ssim_rgb for score in result.scores]))
     assert result.psnr == pytest.approx(np.mean([score.psnr for score in result.scores]))
     assert result.ssim == pytest.approx(np.mean([score.ssim for score in result.scores]))
     assert calls[-1] == (7, 7)
@@ -256,6 +260,10 @@ def test_a_network_of_colour_y() -> None:
     sr = np.round(np.kron(colour.luma(lr), np.ones((2, 2))))
     assert result.psnr == pytest.approx(psnr_plane(sr, colour.luma(hr), 2), abs=1e-6)
     assert result.ssim == pytest.approx(ssim_plane(sr, colour.luma(hr), 2), abs=1e-8)
+    # In RGB its picture is measured, as `safmn upscale` makes it.
+    picture = evaluation.super_resolve(Nearest(2), lr, "Y")
+    assert result.mean("psnr_rgb") == psnr_rgb(picture, hr, 2)
+    assert result.mean("ssim_rgb") == ssim_rgb(picture, hr, 2)
 
 
 def test_the_picture_of_a_network_of_colour_y() -> None:
@@ -326,6 +334,58 @@ def test_csv_keeps_every_digit(tmp_path: Path) -> None:
         (score.image, score.psnr, score.ssim) for score in scores
     ]
     assert list(tmp_path.iterdir()) == [tmp_path / "set.csv"]
+
+
+def test_csv_has_the_columns_that_were_measured(tmp_path: Path) -> None:
+    pairs = Memory(random_pair(3, 10, 12, 2), random_pair(4, 10, 12, 2))
+
+    def header(**options) -> str:
+        evaluation.write_csv(tmp_path / "set.csv", evaluation.evaluate(Nearest(2), pairs, 2, **options))
+        return (tmp_path / "set.csv").read_text().splitlines()[0]
+
+    rgb = "image,psnr,ssim,psnr_rgb,ssim_rgb"
+    lpips = ",lpips" * (perceptual.lpips_distance(torch.device("cpu")) is not None)
+    assert header() == header(channels="Y") == rgb + lpips
+    assert header(channels="Y", protocol="legacy") == "image,psnr,ssim"
+
+
+def test_lpips_where_its_package_is_installed(tmp_path: Path, monkeypatch) -> None:
+    """A stand-in for the package: the mean absolute difference of what it is given, RGB in [-1, 1], nothing cropped."""
+    (tmp_path / "lpips.py").write_text(
+        "import torch\n"
+        "class LPIPS(torch.nn.Module):\n"
+        "    def __init__(self, net, version, verbose):\n"
+        "        super().__init__()\n"
+        "        assert (net, version) == ('alex', '0.1')\n"
+        "        torch.rand(1)\n"
+        "    def forward(self, first, second):\n"
+        "        assert not self.training and -1 <= first.min() and first.max() <= 1\n"
+        "        return (first - second).abs().mean((1, 2, 3), keepdim=True)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lpips", raising=False)
+    perceptual.lpips_distance.cache_clear()
+    try:
+        lr, hr = random_pair(3, 10, 12, 2)
+        state = torch.get_rng_state()
+        result = evaluation.evaluate(Nearest(2), Memory((lr, hr)), 2)
+        assert torch.equal(torch.get_rng_state(), state)
+        sr = np.kron(lr, np.ones((2, 2, 1), np.uint8)).astype(float)
+        assert result.mean("lpips") == pytest.approx(np.abs(sr - hr).mean() / 127.5, rel=1e-5)
+        assert result.measured[-1] == "lpips"
+    finally:
+        perceptual.lpips_distance.cache_clear()
+        sys.modules.pop("lpips", None)
+
+
+def test_lpips_of_the_package_itself() -> None:
+    pytest.importorskip("lpips", reason="the package lpips is not installed: pip install 'safmn-harness[lpips]'")
+    distance = perceptual.lpips_distance(torch.device("cpu"))
+    if distance is None:
+        pytest.skip("lpips is installed, but AlexNet's weights cannot be loaded")
+    image = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    assert distance(image, image).item() == pytest.approx(0, abs=1e-6)
+    assert distance(image, 255 - image).item() > 0.1
 
 
 @pytest.mark.parametrize("shape", [(41, 48), (40, 50), (38, 48), (80, 96)])

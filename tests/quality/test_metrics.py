@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from safmn.errors import UserError
-from safmn.quality import batched, colour, evaluation, psnr_y, ssim_y
+from safmn.quality import batched, colour, evaluation, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
 
@@ -43,6 +44,43 @@ def test_against_scikit_image(border: int) -> None:
         first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
     )
     assert ssim_y(sr, hr, border) == pytest.approx(theirs, abs=1e-10)
+
+
+@pytest.mark.parametrize("border", [0, 4])
+def test_rgb_against_scikit_image(border: int) -> None:
+    sr, hr = pair(17, 70, 83)
+    inner = (slice(border, 70 - border), slice(border, 83 - border))
+    first, second = sr[inner], hr[inner]
+    assert psnr_rgb(sr, hr, border) == pytest.approx(peak_signal_noise_ratio(second, first, data_range=255), abs=1e-9)
+    theirs = structural_similarity(
+        first.astype(float),
+        second.astype(float),
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+    )
+    assert ssim_rgb(sr, hr, border) == pytest.approx(theirs, abs=1e-10)
+
+
+def test_rgb_against_the_programs_of_the_challenges() -> None:
+    """OpenCV's two-dimensional filter over all channels at once, five pixels cut off, as NTIRE's programs do it."""
+    sr, hr = (image[4:-4, 4:-4].astype(np.float64) for image in pair(29, 60, 48))
+    line = cv2.getGaussianKernel(11, 1.5)
+    window = line @ line.T
+
+    def mean(image: np.ndarray) -> np.ndarray:
+        return cv2.filter2D(image, -1, window)[5:-5, 5:-5]
+
+    first, second = mean(sr), mean(hr)
+    spread = mean(sr**2) - first**2 + mean(hr**2) - second**2
+    together = mean(sr * hr) - first * second
+    ssim = (
+        (2 * first * second + 6.5025) * (2 * together + 58.5225) / (first**2 + second**2 + 6.5025) / (spread + 58.5225)
+    )
+    assert ssim_rgb(*pair(29, 60, 48), 4) == pytest.approx(float(ssim.mean()), abs=1e-12)
+    assert psnr_rgb(*pair(29, 60, 48), 4) == pytest.approx(20 * math.log10(255 / math.sqrt(((sr - hr) ** 2).mean())))
 
 
 def test_equal_images() -> None:
@@ -79,6 +117,28 @@ def test_batched_equals_numpy(count: int, height: int, width: int, border: int, 
     assert psnr.dtype == ssim.dtype == torch.float64
     np.testing.assert_allclose(psnr, [psnr_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-6)
     np.testing.assert_allclose(ssim, [ssim_y(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-8)
+    # As evaluation gives them: SR in float32, HR in uint8.
+    psnr, ssim = (
+        metric(as_batch(*sr).float(), as_batch(*hr), border) for metric in (batched.psnr_rgb, batched.ssim_rgb)
+    )
+    assert psnr.dtype == ssim.dtype == torch.float64
+    np.testing.assert_allclose(psnr, [psnr_rgb(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ssim, [ssim_rgb(a, b, border) for a, b in zip(sr, hr, strict=True)], rtol=0, atol=1e-8)
+
+
+def test_the_two_ways_of_blurring_agree() -> None:
+    """OpenCV's on a CPU, torch's elsewhere; the latter runs here on a device that only pretends not to be a CPU."""
+    planes = as_batch(picture(3, 40, 31))[0].double()
+
+    class Elsewhere(torch.Tensor):
+        is_cpu = False
+
+    torch.testing.assert_close(
+        batched._blur(planes),
+        batched._blur(planes.as_subclass(Elsewhere)).as_subclass(torch.Tensor),
+        rtol=0,
+        atol=1e-10,
+    )
 
 
 def test_batched_equals_numpy_on_flat_images() -> None:
@@ -109,7 +169,7 @@ def test_planes_of_three_channels() -> None:
     assert batched.psnr_planes(as_batch(sr), as_batch(hr)).item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [psnr_y, ssim_y])
+@pytest.mark.parametrize("metric", [psnr_y, ssim_y, psnr_rgb, ssim_rgb])
 def test_bad_input(metric) -> None:
     sr, hr = pair(1, 24, 24)
     with pytest.raises(UserError, match="different size, 23x24 and 24x24"):

@@ -17,13 +17,14 @@ PAPER += ["nearest_pool", "gelu_none", "gelu_sigmoid", "ccm_se", "channel_mlp", 
 PAPER += ["ln_none_low_lr", "ln_bn", "ln_fbn", "ln_l2", "blocks_4", "blocks_6", "blocks_12"]
 
 
+FAMILY = ["safmn_l"]  # the authors' own beyond the paper
 EXTRA = {"ln_bn_reference_ema": "ln_bn"}  # what the paper does not print -> the row that it stands beside
 
 
 def test_the_variants_are_the_papers_in_its_order():
     found = list(variants.discover(ROOT / "ablations"))
-    assert [name for name in found if name not in EXTRA] == PAPER
-    assert len(found) == len(PAPER) + len(EXTRA) == 25
+    assert [name for name in found if name not in EXTRA] == PAPER + FAMILY
+    assert len(found) == len(PAPER) + len(EXTRA) + len(FAMILY) == 26
 
 
 @pytest.mark.parametrize(("name", "neighbour"), EXTRA.items())
