@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from types import ModuleType
 
 from safmn.errors import UserError, as_line
 
@@ -76,6 +77,11 @@ def _run(arguments: list[str]) -> int:
         return status
 
 
+def command(name: str) -> ModuleType:
+    """Import the module of a command; `import`, a word of Python, is in `import_`."""
+    return importlib.import_module(f"safmn.commands.{name}{'_' * keyword.iskeyword(name)}")
+
+
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; only the command that is called has its own arguments."""
     parser = argparse.ArgumentParser(prog="safmn", description=(__doc__ or "").splitlines()[0])
@@ -86,7 +92,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"safmn.commands.{name}{'_' * keyword.iskeyword(name)}")
+        module = command(name)
         subparser = commands.add_parser(
             name,
             help=summary,

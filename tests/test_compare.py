@@ -83,7 +83,7 @@ def test_a_number_in_one_only_says_why_the_other_has_none(both):
 
 CAUSES = {
     "specification": "specification: training.batch: 1 and 4",
-    "data": "data: mine/x4: 1 image with other HR pixels (b)",
+    "data": "data: mine/x4: 1 image with other HR pixels decoded from the same file (b)",
     "code": "code: 1111111111 and 2222222222",
     "torch": "torch: 2.6.0 and 2.7.0",
     "cpu": "cpu: a and b",
