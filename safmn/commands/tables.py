@@ -4,9 +4,11 @@ import argparse
 
 from safmn.commands import output, studies
 
-HELP = """Render the paper's tables with a study's measured numbers: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
-figures/*.{svg,png}, report.html and provenance.json (what was made where, when and with which code and data), in the
-study's folder. Computes nothing anew and works with an unfinished study; a missing cell says why. Prints Table 3."""
+HELP = """Render the paper's tables with a study's measured numbers: cells.csv, networks.csv,
+tables/table{1,2,3,4,5}.{md,csv,tex}, tables/ablation.{md,csv,tex} (a row a variant), figures/*.{svg,png}, report.html
+and provenance.json (what was made where, when and with which code and data), in the study's folder. Computes nothing
+anew and works with an unfinished study; a missing cell says why. Prints the table of variants and what the study
+says."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
@@ -14,32 +16,49 @@ EXAMPLES = """examples:
   safmn tables --study config/t291.yaml --results /scratch/t291
 
 Units: params in K (1000), flops in G (10^9, one multiply-add is one), activations in M (10^6) at a 1280x720 output;
-gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published."""
+gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published. networks.csv, a
+row for each network and scale: exact counts, memory in bytes, time in ms; blank where nothing was measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     studies.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the cells as JSON instead of Table 3")
+    parser.add_argument("--json", action="store_true", help="print the cells as JSON instead of the table")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Join the study's results, write all files, print Table 3 or the cells."""
+    """Join the study's results, write all files, print the table of variants or the cells."""
     from safmn import layout
     from safmn.files import write_text
-    from safmn.report import cells, figures, origins, page, rendering, sentences, tables
+    from safmn.report import (
+        ablation,
+        ablation_table,
+        answer,
+        cells,
+        figures,
+        networks,
+        origins,
+        page,
+        rendering,
+        sentences,
+        tables,
+    )
+    from safmn.report.measured import Results
 
     study, folder = studies.opened(args)
     joined = cells.collect(study, folder)
     cells.write(joined, folder / layout.CELLS)
-    rendered = tables.build_all(study, folder, joined)
-    for table in rendered:
+    networks.write(study, folder)
+    comparisons = ablation.compare_all(study, Results(folder))
+    rendered = tables.build_all(study, folder, joined, comparisons)
+    one = ablation_table.build(study, joined, comparisons)
+    for table in (*rendered, one):
         for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
-            write_text(folder / layout.table(table.number, form), render(table))
-    figures.draw_all(study, folder, joined)
+            write_text(folder / layout.table(table.name or table.number, form), render(table))
+    figures.draw_all(study, folder, joined, comparisons)
     judged = sentences.write(folder, joined)
     provenance = origins.write(study, folder)
-    report = page.write(study, folder, joined, rendered, judged)
+    report = page.write(folder, page.Content(study, joined, rendered, one, comparisons, judged))
     if args.json:
         record = {
             "study": study.name,
@@ -48,8 +67,11 @@ def run(args: argparse.Namespace) -> None:
         }
         output.print_json(record)
         return
-    print(rendering.markdown(rendered[2]))
+    print(rendering.markdown(one))
+    for beginning, text in answer.sentences(study, joined, comparisons):
+        print(beginning, text)
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
     print(f"Claims: {sentences.summary(judged)}")
-    print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
+    data = f"{folder}/{layout.CELLS}, {folder}/{layout.NETWORKS}"
+    print(f"written: {data}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")

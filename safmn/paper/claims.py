@@ -2,9 +2,9 @@
 
 A claim binds names to cells and computes one number from them. It is evaluated twice. On the paper's own cells: does
 the sentence follow from the tables? A published value stands for all numbers that round to it, so there are three
-answers: `follows` (the published digits satisfy the sentence), `within rounding` (they do not, but some numbers that
-round to them do) and `does not follow` (none does). And on measured cells: `holds`, `does not hold`, `not decidable`,
-`not comparable`.
+answers: `reproduced` (the published digits satisfy the sentence), `rounding` (they do not, but some numbers that
+round to them do) and `contradicted` (none does). And on measured cells: `reproduced`, `contradicted`, `undecidable`,
+`not comparable`, `missing`. The words are those of `safmn.paper.verdicts`.
 
 How exactly a sentence is meant ("unit" is one of the last digit that the sentence states):
 
@@ -20,7 +20,7 @@ Words without a number get one here, once for all sentences; the paper calls a d
 - `much less`: by 50 % or more; `small`: 10 % or less;
 - `large margin`: 0.10 dB or 0.001 of SSIM, or more.
 
-Uncertainty is carried by interval arithmetic, so `does not follow` and `does not hold` are certain.
+Uncertainty is carried by interval arithmetic, so `contradicted` is certain.
 """
 
 import math
@@ -33,25 +33,23 @@ from safmn.paper.cell import PREDICTED, Cell
 from safmn.paper.published import Place, PrintedCell
 from safmn.paper.spans import Span
 
-FOLLOWS = "follows"
-WITHIN_ROUNDING = "within rounding"
-DOES_NOT_FOLLOW = "does not follow"
-PRINTED_VERDICTS = (FOLLOWS, WITHIN_ROUNDING, DOES_NOT_FOLLOW)
+PRINTED_VERDICTS = (verdicts.REPRODUCED, verdicts.ROUNDING, verdicts.CONTRADICTED)
+MEASURED_VERDICTS = (
+    verdicts.REPRODUCED,
+    verdicts.CONTRADICTED,
+    verdicts.UNDECIDABLE,
+    verdicts.NOT_COMPARABLE,
+    verdicts.MISSING,
+)
 
-HOLDS = "holds"
-DOES_NOT_HOLD = "does not hold"
-NOT_DECIDABLE = "not decidable"
-NOT_COMPARABLE = verdicts.NOT_COMPARABLE
-MEASURED_VERDICTS = (HOLDS, DOES_NOT_HOLD, NOT_DECIDABLE, NOT_COMPARABLE)
-
-MEANINGS = {
-    FOLLOWS: "the printed digits satisfy the sentence",
-    WITHIN_ROUNDING: "the printed digits do not, but numbers that round to them can",
-    DOES_NOT_FOLLOW: "no numbers that round to the printed digits do",
-    HOLDS: "the measured numbers satisfy the sentence, with all of their spread between seeds",
-    DOES_NOT_HOLD: "they do not, with all of their spread",
-    NOT_DECIDABLE: "a cell is missing, or the spread reaches to both sides",
-    NOT_COMPARABLE: "a cell was measured with other data, budget or device than the paper's",
+MEANINGS = {  # of the cells' verdicts, where they are about a sentence
+    verdicts.REPRODUCED: "the numbers satisfy the sentence: the printed digits, or the measured ones with all of their "
+    "spread between seeds",
+    verdicts.ROUNDING: "the printed digits do not satisfy it, but numbers that round to them can",
+    verdicts.CONTRADICTED: "no numbers that round to the printed digits, or lie within the spread, satisfy it",
+    verdicts.UNDECIDABLE: "the spread reaches to both sides, or a single seed has none",
+    verdicts.NOT_COMPARABLE: "a cell was measured with other data, budget or device than the paper's",
+    verdicts.MISSING: "a cell has no measured number",
 }
 
 UNITS = {"%": 2, "times": 2, "dB": 3, "SSIM": 4, "K": 2, "G": 2, "M": 2, "MiB": 2, "ms": 2, "blocks": 3, "channels": 3}
@@ -238,11 +236,11 @@ def on_print(claim: Claim, digits: Mapping[Place, str]) -> Side:
     point = claim.number({place: Span.point(digits[place]) for place in places})
     span = claim.number({place: Span.printed(digits[place]) for place in places})
     if claim.allowed.covers(point):
-        verdict = FOLLOWS
+        verdict = verdicts.REPRODUCED
     elif claim.allowed.meets(span):
-        verdict = WITHIN_ROUNDING
+        verdict = verdicts.ROUNDING
     else:
-        verdict = DOES_NOT_FOLLOW
+        verdict = verdicts.CONTRADICTED
     return Side(verdict, float(point.low), float(span.low), float(span.high))
 
 
@@ -255,28 +253,28 @@ def on_measurement(claim: Claim, cells: Mapping[Place, Cell]) -> Side:
     nothing = "the study does not have it" if cells else "nothing is measured yet"
     own = {place: cells.get(place) or Cell(*place, note=nothing) for place in claim.places.values()}
     if absent := [cell for cell in own.values() if cell.measured is None]:
-        return Side(NOT_DECIDABLE, note=_about(absent, " is missing"))
+        return Side(verdicts.MISSING, note=_about(absent))
     values = {place: cell.measured for place, cell in own.items() if cell.measured is not None}
     if broken := [own[place] for place, value in values.items() if not math.isfinite(value)]:
-        return Side(NOT_DECIDABLE, note=_about(broken, " is not finite"))
+        return Side(verdicts.UNDECIDABLE, note=_about(broken, " is not finite"))
     if foreign := [cell for cell in own.values() if cell.is_time and cell.device != "cuda"]:
-        return Side(NOT_COMPARABLE, note=_about(foreign, " is not of a GPU"))
+        return Side(verdicts.NOT_COMPARABLE, note=_about(foreign, " is not of a GPU"))
     try:
         point = claim.number({place: Span.point(repr(float(value))) for place, value in values.items()})
         span = claim.number({place: spread(cell) for place, cell in own.items()})
     except ZeroDivisionError as error:
-        return Side(NOT_DECIDABLE, note=str(error))
+        return Side(verdicts.UNDECIDABLE, note=str(error))
     numbers = (float(point.low), float(span.low), float(span.high))
     if others := [cell for cell in own.values() if cell.verdict == verdicts.NOT_COMPARABLE]:
-        return Side(NOT_COMPARABLE, *numbers, _about(others))
+        return Side(verdicts.NOT_COMPARABLE, *numbers, _about(others))
     if single := [cell for cell in own.values() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]:
-        return Side(NOT_DECIDABLE, *numbers, _about(single, " has no interval"))
+        return Side(verdicts.UNDECIDABLE, *numbers, _about(single, " has no interval"))
     note = "memory predicted without a GPU" if any(cell.origin.startswith(PREDICTED) for cell in own.values()) else ""
     if claim.allowed.covers(span):
-        return Side(HOLDS, *numbers, note)
+        return Side(verdicts.REPRODUCED, *numbers, note)
     if not claim.allowed.meets(span):
-        return Side(DOES_NOT_HOLD, *numbers, note)
-    return Side(NOT_DECIDABLE, *numbers, "the spread between seeds reaches to both sides")
+        return Side(verdicts.CONTRADICTED, *numbers, note)
+    return Side(verdicts.UNDECIDABLE, *numbers, "the spread between seeds reaches to both sides")
 
 
 def spread(cell: Cell) -> Span:

@@ -4,11 +4,12 @@ PSNR alone is compared, as in the paper's discussion. The absolute numbers of a 
 differences and their order may be.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from safmn.networks import all_networks
-from safmn.paper import published, statistics
+from safmn.paper import published, statistics, verdicts
 from safmn.paper.statistics import Agreement, Difference
 from safmn.report import trained
 from safmn.report.measured import Benchmark, Results, benchmarks
@@ -48,6 +49,65 @@ def compare(study: Study, results: Results, table: int = 3) -> list[Comparison]:
     }
     own = [name for name in study.variants if not networks[name].rows] if table == 3 else []
     return [_compare(study, results, benchmark, printed, own) for benchmark in benchmarks(study)]
+
+
+def compare_all(study: Study, results: Results) -> dict[int, list[Comparison]]:
+    """Compare the variants of Tables 3 and 4: number of the table -> comparisons."""
+    return {table: compare(study, results, table) for table in (3, 4)}
+
+
+def differences(comparisons: Mapping[int, Sequence[Comparison]]) -> dict[str, dict[str, Difference]]:
+    """Return the differences to the baseline of both tables: id of the test set -> variant -> difference."""
+    found: dict[str, dict[str, Difference]] = {}
+    for own in comparisons.values():
+        for comparison in own:
+            found.setdefault(comparison.benchmark.id, {}).update(comparison.differences)
+    return found
+
+
+def decisive(study: Study, found: Mapping[str, Mapping[str, Difference]]) -> Benchmark | None:
+    """Return the test set whose differences say most: the paper's Manga109, else the one with most images."""
+    measured = [benchmark for benchmark in benchmarks(study) if found.get(benchmark.id)]
+    images = {
+        benchmark.id: max(difference.images.n for difference in found[benchmark.id].values()) for benchmark in measured
+    }
+    ranked = sorted(measured, key=lambda benchmark: (f"{benchmark.id}_{METRIC}" != ORDERED_BY, -images[benchmark.id]))
+    return ranked[0] if ranked else None
+
+
+def direction(difference: Difference | None, printed: Decimal | None) -> str:
+    """Judge on which side of the baseline a variant is: a word of VERDICTS; "" where the paper has no such row.
+
+    The size is not judged. Where the paper prints no difference, a difference within RESOLUTION reproduces it.
+    """
+    if printed is None:
+        return ""
+    if difference is None:
+        return verdicts.MISSING
+    if printed == 0:
+        ends, reach = difference.interval.ends, verdicts.RESOLUTION[METRIC]
+        if not difference.trusted or ends is None:
+            return verdicts.UNDECIDABLE
+        if -reach <= ends[0] and ends[1] <= reach:
+            return verdicts.REPRODUCED
+        return verdicts.CONTRADICTED if ends[0] > reach or ends[1] < -reach else verdicts.UNDECIDABLE
+    if difference.decision == statistics.UNDECIDED:
+        return verdicts.UNDECIDABLE
+    return verdicts.REPRODUCED if (difference.value > 0) == (printed > 0) else verdicts.CONTRADICTED
+
+
+def paper_difference(variant: str, column: str) -> tuple[Decimal | None, str]:
+    """Return the paper's difference to the baseline in dB, and the column that it is of.
+
+    It is that of `column`, or of Manga109 where the paper's ablation has no such column; None for a row that the paper
+    does not have.
+    """
+    rows = all_networks()[variant].rows if variant in all_networks() else {}
+    for table in (table for table in (3, 4) if table in rows):
+        for each in (column, ORDERED_BY):
+            if (value := printed_difference(table, variant, each)) is not None:
+                return value, each
+    return None, ORDERED_BY
 
 
 def scale_of(study: Study) -> int:

@@ -1,4 +1,4 @@
-"""Write `report.html`: verdicts, tables, claims, figures, what is missing, and provenance in one file.
+"""Write `report.html`: the answer, the one table, figures, verdicts, tables, claims, and provenance in one file.
 
 The page needs no network and no other file; a content security policy forbids both. The template engine escapes all
 text (titles, notes, messages).
@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,13 @@ from safmn import layout
 from safmn.files import write_text
 from safmn.paper import claims, verdicts
 from safmn.paper.cell import Cell
-from safmn.report import figures, origins, rendering, sentences, tables
+from safmn.report import answer, figures, origins, rendering, sentences, tables
 from safmn.report import overview as other_studies
+from safmn.report.ablation import Comparison
 from safmn.report.tables import Table
 from safmn.study import Study
 
 TEMPLATE = Path(__file__).with_name("page.html")
-CLAIM_SIGNS = {  # verdict of a claim -> the cells' verdict that has the same colour, and symbol
-    claims.FOLLOWS: (verdicts.REPRODUCED, "✓"),
-    claims.WITHIN_ROUNDING: (verdicts.ROUNDING, "≈"),
-    claims.DOES_NOT_FOLLOW: (verdicts.CONTRADICTED, "✗"),
-    claims.HOLDS: (verdicts.REPRODUCED, "✓"),
-    claims.DOES_NOT_HOLD: (verdicts.CONTRADICTED, "✗"),
-    claims.NOT_DECIDABLE: (verdicts.UNDECIDABLE, "?"),
-    claims.NOT_COMPARABLE: (verdicts.NOT_COMPARABLE, "○"),
-}
 KINDS = {
     "training": "Training",
     "evaluation": "Evaluation",
@@ -40,43 +33,53 @@ KINDS = {
     "runtime": "Time",
     "operations": "Operations",
 }
+FIRST = ("figure1", "differences")
+"""Figures that stand at the top."""
+FOLLOWING = "What follows from the paper's own cells"
 MAX_FIGURE = 5_000_000  # bytes of SVG; larger ones are left out, so that a phone can open the page
 
 
-def write(
-    study: Study,
-    folder: Path | str,
-    cells: Sequence[Cell],
-    rendered: Sequence[Table],
-    judged: Sequence[claims.Result] = (),
-) -> Path:
-    """Write `report.html` into the study's folder.
+@dataclass(frozen=True)
+class Content:
+    """What a page shows.
 
-    Args:
+    Attributes:
         study: The study.
-        folder: Its folder, with `figures/` and `provenance.json`.
-        cells: The study's cells.
-        rendered: Its tables.
+        cells: Its cells.
+        tables: The paper's tables.
+        one: The table of `safmn.report.ablation_table`.
+        comparisons: Of its variants with the baseline, from `ablation.compare_all`.
         judged: Its claims; none leaves their section out.
     """
+
+    study: Study
+    cells: Sequence[Cell]
+    tables: Sequence[Table]
+    one: Table
+    comparisons: Mapping[int, Sequence[Comparison]]
+    judged: Sequence[claims.Result] = ()
+
+
+def write(folder: Path | str, content: Content) -> Path:
+    """Write `report.html` into the study's folder, which has `figures/` and `provenance.json`."""
     file = Path(folder) / layout.PAGE
-    write_text(file, html(study, Path(folder), cells, rendered, judged))
+    write_text(file, html(Path(folder), content))
     return file
 
 
-def html(
-    study: Study,
-    folder: Path,
-    cells: Sequence[Cell],
-    rendered: Sequence[Table],
-    judged: Sequence[claims.Result] = (),
-) -> str:
+def html(folder: Path, content: Content) -> str:
     """Return the page as text; arguments as for `write`."""
+    study, cells = content.study, content.cells
+    gathered = origins.read(folder)
     return rendering.html(
         TEMPLATE,
         study=study,
-        tables=rendered,
-        summary=tables.summary(cells),
+        answer=answer.sentences(study, cells, content.comparisons),
+        facts=answer.facts(study, gathered),
+        one=content.one,
+        unmeasured=answer.unmeasured(study, cells),
+        command=answer.own_command(study),
+        tables=[tables.measured_part(table) for table in content.tables],
         overview=tables.counts_by_table(cells),
         elsewhere=_elsewhere(folder, cells),
         has_overview=(folder.parent / f"{layout.OVERVIEW}.html").is_file(),
@@ -86,9 +89,10 @@ def html(
         decisions=tables.DECISION_MEANINGS,
         spans=rendering.spans,
         figures=_figures(folder),
-        claims=claimed(judged),
+        first=FIRST,
+        claims=claimed(content.judged),
         missing=missing(cells),
-        provenance=provenance(origins.read(folder)),
+        provenance=provenance(gathered),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
     )
 
@@ -120,38 +124,58 @@ def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:
 
 
 def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Summarise `provenance.json`: `what` and `facts` (key -> text) for each kind of result and environment."""
+    """Summarise `provenance.json`: `what` and `facts` (key -> text), first those that all results share."""
     if gathered is None:
         return []
+    environments = [origins.facts_of(environment) for environment in gathered["environments"]]
+    if not environments:
+        return []
+    shared = {
+        key: value
+        for key, value in environments[0].items()
+        if all(other.get(key) == value for other in environments[1:])
+    }
+    alike: dict[str, list[str]] = {}  # what differs, as text -> kinds of results
+    differing = [{key: value for key, value in facts.items() if key not in shared} for facts in environments]
     times = Counter((result["what"], result["environment"]) for result in gathered["results"])
-    return [
-        {
-            "what": f"{KINDS[what]} ({count} records)" if count > 1 else KINDS[what],
-            "facts": {key: str(value) for key, value in origins.facts_of(gathered["environments"][place]).items()},
-        }
-        for (what, place), count in times.items()
-    ]
+    for (what, place), count in times.items():
+        alike.setdefault(json.dumps(differing[place]), []).append(f"{KINDS[what]} ({count})")
+    parts = [(f"All {len(gathered['results'])} results", shared)]
+    parts += [(", ".join(kinds), json.loads(text)) for text, kinds in alike.items() if text != "{}"]
+    return [{"what": what, "facts": {key: str(value) for key, value in facts.items()}} for what, facts in parts]
 
 
 def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
-    """Return what the template shows of the claims; empty where there are none."""
+    """Return what the template shows of the claims, by sentence, those that follow last; empty where there are none."""
     if not judged:
         return {}
-    rows = []
-    for result in judged:
-        sides = [
-            (sentences.number(result.claim, side), side.value, side.verdict, *CLAIM_SIGNS[side.verdict])
-            for side in (result.printed, result.measured)
+    parts: dict[str, list[dict[str, Any]]] = {title: [] for title in (*sentences.DOUBTFUL.values(), FOLLOWING)}
+    for each in sentences.by_sentence(judged):
+        wrong = [result for result in each.results if verdicts.CONTRADICTED in _words(result)]
+        title = sentences.DOUBTFUL[all(result.claim.is_reading for result in wrong)] if wrong else FOLLOWING
+        rows = [
+            {
+                "about": sentences.about(result.claim),
+                "reading": result.claim.reading,
+                "printed": sentences.number(result.claim, result.printed),
+                "printed_verdict": result.printed.verdict,
+                "measured": sentences.number(result.claim, result.measured),
+                "measured_verdict": result.measured.verdict,
+                "remark": sentences.remark(result),
+            }
+            for result in each.results
         ]
-        rows.append({"claim": result.claim, "sides": sides, "note": result.measured.note})
+        parts[title].append({"section": each.section, "quotation": each.quotation, "notes": each.notes, "rows": rows})
     return {
         "summary": sentences.summary(judged),
-        "doubtful": sentences.doubtful(judged),
-        "rows": rows,
+        "parts": parts,
         "meanings": claims.MEANINGS,
-        "notes": {result.claim.id: result.claim.note for result in judged if result.claim.note},
         "rules": sentences.RULES,
     }
+
+
+def _words(result: claims.Result) -> tuple[str, str]:
+    return result.printed.verdict, result.measured.verdict
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:
@@ -163,7 +187,9 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
         data = base64.b64encode(file.read_bytes()).decode("ascii")
         header, *rows = figures.numbers(file) or [[]]
         entries = [[_number(text, place == 0) for place, text in enumerate(row)] for row in rows]
-        shown.append({"data": data, "caption": figures.caption(file.stem), "header": header, "rows": entries})
+        shown.append(
+            {"name": file.stem, "data": data, "caption": figures.caption(file.stem), "header": header, "rows": entries}
+        )
     return shown
 
 

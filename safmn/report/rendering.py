@@ -58,9 +58,11 @@ PREAMBLE = """\
 
 def markdown(table: Table) -> str:
     """Render a table as GitHub's Markdown, readable in a terminal too."""
-    parts = [f"# {escape_markdown(table.title)}", "", escape_markdown(table.summary)]
+    parts = [f"# {escape_markdown(table.title)}"]
+    parts += ["", escape_markdown(table.summary)] if table.summary else []
     for section in table.sections:
-        parts += ["", f"## {escape_markdown(section.title)}", "", _markdown_grid(section)]
+        parts += ["", f"## {escape_markdown(section.title)}"] if section.title else []
+        parts += ["", _markdown_grid(section)]
     if not table.sections:
         parts += ["", "The study includes no row of this table."]
     if table.legend:
@@ -76,10 +78,11 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     r"""Render a table as LaTeX with booktabs, for \input in a document."""
     parts = [PREAMBLE + r"\begin{table*}[t]", r"\centering\scriptsize", r"\setlength{\tabcolsep}{3pt}"]
-    parts.append(rf"\caption{{{escape_latex(table.caption + '. ' + table.summary)}}}")
-    parts.append(rf"\label{{tab:safmn-{table.number}}}")
+    parts.append(rf"\caption{{{escape_latex('. '.join(filter(None, (table.caption, table.summary))))}}}")
+    parts.append(rf"\label{{tab:safmn-{table.name or table.number}}}")
     for section in table.sections:
-        parts += [rf"\par\smallskip\textbf{{{escape_latex(section.title)}}}\par\smallskip", _latex_grid(section)]
+        title = rf"\par\smallskip\textbf{{{escape_latex(section.title)}}}\par\smallskip"
+        parts += [*[title] * bool(section.title), _latex_grid(section)]
     if not table.sections:
         parts.append("The study includes no row of this table.")
     notes = [f"{escape_latex(sign)} {escape_latex(text)}." for sign, text in table.legend]
@@ -162,7 +165,11 @@ def _markdown_grid(section: Section) -> str:
 
 def _markdown_entry(entry: Entry) -> str:
     footnote = f"[{entry.footnote}]" if entry.footnote else ""
-    return " ".join(part for part in (escape_markdown(entry.text), escape_markdown(entry.symbol), footnote) if part)
+    name = f"`{entry.name}`" if entry.name else ""
+    text = escape_markdown(entry.text)
+    if entry.place and text:
+        text = f"**{text}**" if entry.place == 1 else f"<u>{text}</u>"
+    return " ".join(part for part in (text, name, escape_markdown(entry.symbol), footnote) if part)
 
 
 def _latex_grid(section: Section) -> str:
@@ -178,13 +185,25 @@ def _latex_grid(section: Section) -> str:
         )
         lines.append("".join(rf"\cmidrule(lr){{{start + 1}-{stop}}}" for name, start, stop in groups if name))
     lines += [" & ".join(escape_latex(what) for _, what in section.headers) + r" \\", r"\midrule"]
-    lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in section.rows]
+    group = None
+    for row in section.rows:
+        if section.grouped and row[0].text != group:
+            lines += [r"\midrule"] if group is not None else []
+            group, first = row[0].text, row[0]
+        else:
+            first = Entry("") if section.grouped else row[0]
+        lines.append(" & ".join(_latex_entry(entry) for entry in (first, *row[1:])) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}"])
 
 
 def _latex_entry(entry: Entry) -> str:
     footnote = rf"\textsuperscript{{{entry.footnote}}}" if entry.footnote else ""
-    text = " ".join(part for part in (escape_latex(entry.text), escape_latex(entry.symbol)) if part)
+    text = escape_latex(entry.text)
+    if not entry.header:
+        text = re.sub(r"(?<![\w.])-(?=\d)", "$-$", text)
+    if entry.place and text:
+        text = rf"\{'textbf' if entry.place == 1 else 'underline'}{{{text}}}"
+    text = " ".join(part for part in (text, escape_latex(entry.symbol)) if part)
     # A field that begins with [ would be read as an argument of the \\ before it.
     return (f"{{}}{text}" if text.startswith(("[", "*")) else text) + footnote
 

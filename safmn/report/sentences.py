@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pandas as pd
 
 from safmn import layout, paths
 from safmn.files import atomic, write_text
-from safmn.networks import variants
+from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network, published_networks
-from safmn.paper import claims, published
+from safmn.paper import claims, published, verdicts
 from safmn.paper.cell import Cell
 from safmn.paper.claims import MEANINGS, MEASURED_VERDICTS, PRINTED_VERDICTS, UNITS, Claim, Result, Side
 from safmn.paper.quotations import CLAIMS
@@ -22,6 +23,18 @@ DOUBTFUL = {  # whether the claim is held to a reading of this project -> headin
     False: "What does not follow from the printed cells",
     True: "What does not follow as it is read here, and may be meant otherwise",
 }
+
+MAX_NAMED = 3  # rows that are named of those that a claim is about
+_QUANTITIES = {
+    "params": "parameters",
+    "flops": "FLOPs",
+    "activations": "activations",
+    "memory": "memory",
+    "runtime": "time",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+} | {column.rpartition("_")[2]: title for title, column in published.OPERATIONS.items()}
+"""The last word of a column of `cells.csv` -> the quantity in words."""
 
 RULES = (
     "About N means within one unit of its last digit; nearly N from 10 % below to half a unit above; a number without "
@@ -79,11 +92,11 @@ def summary(results: Sequence[Result]) -> str:
         "On the paper's own printed cells": (PRINTED_VERDICTS, Counter(result.printed.verdict for result in results)),
         "On measured cells": (MEASURED_VERDICTS, Counter(result.measured.verdict for result in results)),
     }
-    sentences = [
-        f"{where}: {', '.join(f'{word} {counts[word]}' for word in words if counts[word])}."
+    counted = [
+        f"{where}: {', '.join(f'{counts[word]} {word}' for word in words if counts[word])}."
         for where, (words, counts) in sides.items()
     ]
-    return f"{len(results)} claims. {' '.join(sentences)}"
+    return f"{len(results)} claims in {len(by_sentence(results))} sentences. {' '.join(counted)}"
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -94,34 +107,73 @@ def markdown(results: Sequence[Result]) -> str:
         parts += [f"- {escape(complaint)}" for complaint in complaints] or ["None."]
     rows = [
         {
-            "Section": result.claim.section,
-            "Sentence": f"“{result.claim.quotation}”",
-            "Claim": result.claim.id,
+            "Section": each.section,
+            "Sentence": "" if place else f"“{each.quotation}”",
+            "About": about(result.claim),
             "States": result.claim.reading,
             "Printed": number(result.claim, result.printed),
             "From the print": result.printed.verdict,
             "Measured": number(result.claim, result.measured),
-            "From the measurement": result.measured.verdict
-            + (f": {result.measured.note}" if result.measured.note else ""),
+            "From the measurement": "; ".join(filter(None, (result.measured.verdict, remark(result)))),
         }
-        for result in results
+        for each in by_sentence(results)
+        for place, result in enumerate(each.results)
     ]
     table = pd.DataFrame(rows).map(escape).to_markdown(index=False, disable_numparse=True)
     parts += ["", "## All claims", "", table]
     parts += ["", "## How they are read", ""]
     parts += [f"- {word}: {escape(text)}." for word, text in MEANINGS.items()]
-    parts += [f"- {escape(f'{result.claim.id}: {result.claim.note}')}" for result in results if result.claim.note]
     parts += ["", escape(f"The cells and the arithmetic of each claim are in `claims.csv`. {RULES}")]
     return "\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the paper, and its claims."""
+
+    section: str
+    quotation: str
+    results: list[Result]
+
+    @property
+    def notes(self) -> list[str]:
+        """How its claims are read, each note once."""
+        return list(dict.fromkeys(result.claim.note for result in self.results if result.claim.note))
+
+
+def by_sentence(results: Iterable[Result]) -> list[Sentence]:
+    """Group claims by their sentence, in the paper's order."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.claim.section, result.claim.quotation), []).append(result)
+    return [Sentence(section, quotation, own) for (section, quotation), own in found.items()]
 
 
 def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
     """Return the claims that do not follow from the paper's own cells: heading -> a sentence a claim."""
     complaints: dict[str, list[str]] = {title: [] for title in DOUBTFUL.values()}
     for result in results:
-        if result.printed.verdict == claims.DOES_NOT_FOLLOW:
+        if result.printed.verdict == verdicts.CONTRADICTED:
             complaints[DOUBTFUL[result.claim.is_reading]].append(_complaint(result))
     return complaints
+
+
+def about(claim: Claim) -> str:
+    """Name the cells that a claim is about in words: "#Params of SAFMN and CARN, x4 (Table 1)"."""
+    networks = all_networks()
+    tables, names, scales, columns = (list(dict.fromkeys(part)) for part in zip(*claim.places.values(), strict=True))
+    rows = [networks[name].title if name in networks else name for name in names]
+    if len(rows) > MAX_NAMED:
+        rows = [*rows[: MAX_NAMED - 1], f"{len(rows) - MAX_NAMED + 1} others"]
+    quantities = list(dict.fromkeys(_QUANTITIES.get(column.rpartition("_")[2], column) for column in columns))
+    at = ", ".join(f"x{scale}" for scale in scales)
+    return f"{_listed(quantities)} of {_listed(rows)}, {at} (Table {', '.join(map(str, tables))})"
+
+
+def remark(result: Result) -> str:
+    """Return what must be said beside a measured verdict that decides; the words of other verdicts say why."""
+    decided = result.measured.verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED)
+    return result.measured.note if decided else ""
 
 
 def number(claim: Claim, side: Side) -> str:
@@ -134,7 +186,11 @@ def number(claim: Claim, side: Side) -> str:
     return text if low == high else f"{text} ({low} to {high})"
 
 
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def _complaint(result: Result) -> str:
     claim = result.claim
-    text = f"“{claim.quotation}” ({claim.id}): states {claim.reading}, the cells give {number(claim, result.printed)}"
-    return f"{text}. {claim.note}" if claim.note else text
+    text = f"“{claim.quotation}” states {claim.reading}, the cells give {number(claim, result.printed)}: {about(claim)}"
+    return f"{text}. {claim.note}" if claim.note else f"{text}."

@@ -6,8 +6,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ DECISION_MEANINGS = {
     "▽": "below the baseline across images; one seed each, so for these weights only",
     "?": "the data cannot decide",
 }
+ABLATIONS = 3
+OWN = "Own"
 COLLAPSE_MARK = "*"
 COLLAPSE_MEANING = "measured with weights from before the training collapsed"
 
@@ -89,6 +91,8 @@ class Entry:
         footnote: Number of the footnote, 0 for none.
         note: All that is known about the number.
         header: Whether it is a label of its row.
+        name: The network's short name, shown beside its label.
+        place: 1 for the best of its column, 2 for the second best, else 0.
     """
 
     text: str
@@ -98,6 +102,8 @@ class Entry:
     footnote: int = 0
     note: str = ""
     header: bool = False
+    name: str = ""
+    place: int = 0
 
 
 BLANK = Entry("")
@@ -107,19 +113,20 @@ Header = tuple[str, str]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a table that fits beside its row labels."""
+    """A part of a table that fits beside its row labels; where it is `grouped`, the first label is the row's group."""
 
     title: str
     headers: list[Header]
     rows: list[list[Entry]]
+    grouped: bool = False
 
 
 @dataclass
 class Table:
-    """One table of the paper, ready to be rendered.
+    """One table, ready to be rendered.
 
     Attributes:
-        number: 1 to 5.
+        number: 1 to 5 in the paper, 0 for one that is not in it.
         caption: What it is about.
         summary: How many cells have which verdict.
         sections: Its parts; none where the study has no row of it.
@@ -127,6 +134,7 @@ class Table:
         footnotes: In the order of their numbers, from 1.
         facts: Sentences below the table.
         flat: One mapping a row for the CSV, numbers unrounded.
+        name: What its files are called, where they are not called after its number.
     """
 
     number: int
@@ -137,20 +145,29 @@ class Table:
     footnotes: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     flat: list[dict[str, Any]] = field(default_factory=list)
+    name: str = ""
 
     @property
     def title(self) -> str:
         """Number and caption."""
-        return f"Table {self.number}. {self.caption}"
+        return f"Table {self.number}. {self.caption}" if self.number else self.caption
 
 
-def build_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Table]:
-    """Build Tables 1 to 5 from a study's cells; see `build`."""
+def build_all(
+    study: Study,
+    folder: Path | str,
+    cells: Sequence[Cell],
+    comparisons: Mapping[int, Sequence[Comparison]] | None = None,
+) -> list[Table]:
+    """Build Tables 1 to 5 from a study's cells; see `build`. `comparisons` are those of `ablation.compare_all`."""
     results = Results(folder)
-    return [build(study, results, cells, number) for number in published.TABLES]
+    compared = ablation.compare_all(study, results) if comparisons is None else comparisons
+    return [build(study, results, cells, number, compared.get(number, [])) for number in published.TABLES]
 
 
-def build(study: Study, results: Results, cells: Iterable[Cell], number: int) -> Table:
+def build(
+    study: Study, results: Results, cells: Iterable[Cell], number: int, comparisons: Sequence[Comparison] = ()
+) -> Table:
     """Build one table.
 
     Args:
@@ -158,9 +175,9 @@ def build(study: Study, results: Results, cells: Iterable[Cell], number: int) ->
         results: Its folder, for what cells do not hold: differences to the baseline, other times, provenance.
         cells: The cells of all tables, from `safmn.report.cells.collect`.
         number: 1 to 5.
+        comparisons: Of the variants of Table 3 or 4 with the baseline.
     """
     own = [cell for cell in cells if cell.table == number]
-    comparisons = ablation.compare(study, results, number) if number in (3, 4) else []
     builder = _Builder(study, results, number, own)
     sections = builder.operations() if number == 5 else builder.sections()
     if number == 2:
@@ -172,11 +189,46 @@ def build(study: Study, results: Results, cells: Iterable[Cell], number: int) ->
         CAPTIONS[number],
         summary(own),
         sections,
-        _legend(sections),
+        legend(sections),
         builder.footnotes,
         facts.of_table(study, results, number, comparisons),
         _flat_operations(own) if number == 5 else builder.flat(comparisons),
     )
+
+
+def measured_part(table: Table) -> Table:
+    """Return a table without the parts, rows and quantities that have no measured number.
+
+    `answer.unmeasured` names what is left out.
+    """
+    sections = []
+    for section in table.sections:
+        rows = [
+            row for row in section.rows if any(_is_measured(entry, what) for entry, what in _with_whats(section, row))
+        ]
+        filled = {
+            place
+            for row in rows
+            for place, (entry, what) in enumerate(_with_whats(section, row))
+            if _is_measured(entry, what)
+        }
+        kept = [
+            place
+            for place, (quantity, _) in enumerate(section.headers)
+            if not quantity or any(section.headers[other][0] == quantity for other in filled)
+        ]
+        if rows:
+            headers = [section.headers[place] for place in kept]
+            sections.append(replace(section, headers=headers, rows=[[row[place] for place in kept] for row in rows]))
+    return replace(table, sections=sections, legend=legend(sections))
+
+
+def _with_whats(section: Section, row: Sequence[Entry]) -> Iterable[tuple[Entry, str]]:
+    return zip(row, (what for _, what in section.headers), strict=True)
+
+
+def _is_measured(entry: Entry, what: str) -> bool:
+    return not entry.header and what != "paper" and entry.value is not None
 
 
 def summary(cells: Iterable[Cell]) -> str:
@@ -203,6 +255,15 @@ def verdict_counts(cells: Iterable[Cell]) -> dict[str, int]:
     """Count the cells of each verdict, in the order of VERDICTS."""
     counts = Counter(cell.verdict for cell in cells)
     return {word: counts[word] for word in verdicts.VERDICTS}
+
+
+def group_of(network: str) -> str:
+    """Return the paper's group of a variant's row in Table 3, or of the row that it stands beside; else OWN."""
+    variant = variants.discover().get(network)
+    if variant and variant.beside and ABLATIONS not in variant.network.rows:
+        variant = variants.discover().get(variant.beside)
+    label = variant.network.rows.get(ABLATIONS) if variant else None
+    return published.groups().get(label, OWN) if label else OWN
 
 
 class _Builder:
@@ -238,10 +299,7 @@ class _Builder:
         return own.rows.get(self.number, own.title) if own else network
 
     def group(self, network: str) -> str:
-        """Return the paper's group of a row of Table 3, or of the row that it stands beside."""
-        variant = variants.discover().get(network)
-        beside = variant.beside if variant and self.number not in variant.network.rows else network
-        return published.groups().get(self.label(beside), "Own") if beside in self.networks else "Own"
+        return group_of(network)
 
     # --- fields ---
 
@@ -268,7 +326,8 @@ class _Builder:
         return Entry(text, cell.measured, cell.verdict, symbol, footnote, cell.note)
 
     def delta(self, cell: Cell | None) -> Entry:
-        if cell is None or cell.delta is None:
+        # It would be the rounding of the published value, or compare what cannot be compared.
+        if cell is None or cell.delta is None or cell.verdict in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE):
             return BLANK
         return Entry(number(cell.delta, cell.column, cell.published, signed=True), cell.delta)
 
@@ -387,7 +446,7 @@ class _Builder:
         ]
         return [Section("Runtime", headers, rows)] if rows else []
 
-    def to_baseline(self, comparisons: list[Comparison]) -> list[Section]:
+    def to_baseline(self, comparisons: Sequence[Comparison]) -> list[Section]:
         """Return each variant minus the baseline: published on the paper's datasets, measured on the study's."""
         columns = [column for column in self.columns if column.endswith("_psnr") and column in self.has_print]
         scale = ablation.scale_of(self.study)
@@ -416,14 +475,14 @@ class _Builder:
         star = COLLAPSE_MARK if cell and cell.collapsed else ""
         interval, intervals = difference.interval, {"images": difference.images, "seeds": difference.seeds}
         note = "; ".join(
-            f"over {name}: {_ends(own) or 'no interval'}" + (f" ({own.note})" if own.note else "")
+            f"over {name}: {ends(own) or 'no interval'}" + (f" ({own.note})" if own.note else "")
             for name, own in intervals.items()
         )
         reason = interval.note if interval.exists else f"no interval: {interval.note}"
         symbol = DECISIONS[difference.decision][difference.seeds.exists]
         return [
             Entry(f"{difference.value:+.3f}{star}", difference.value, symbol=symbol, note=note),
-            Entry(_ends(interval), interval.low, footnote=self.number_of(reason), note=note),
+            Entry(ends(interval), interval.low, footnote=self.number_of(reason), note=note),
         ]
 
     # --- CSV ---
@@ -488,11 +547,18 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
     return Entry(text, value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
-def _ends(interval: statistics.Interval) -> str:
+def placed(entry: Entry, place: int) -> Entry:
+    """Return a field that is marked as the best (1) or second best (2) of its column."""
+    return replace(entry, place=place)
+
+
+def ends(interval: statistics.Interval) -> str:
+    """Show an interval of a difference; "" where there is none."""
     return f"{interval.low:+.3f} to {interval.high:+.3f}" if interval.exists else ""
 
 
-def _legend(sections: list[Section]) -> list[tuple[str, str]]:
+def legend(sections: Sequence[Section]) -> list[tuple[str, str]]:
+    """Return (sign, meaning) of every sign in some sections."""
     entries = [entry for section in sections for row in section.rows for entry in row if not entry.header]
     used = {entry.verdict for entry in entries}
     legend = {SYMBOLS[word]: f"{word}: {MEANINGS[word]}" for word in verdicts.VERDICTS if word in used}

@@ -17,6 +17,7 @@ from safmn.paper.claims import Allowed, Claim
 from safmn.paper.quotations import CLAIMS
 from safmn.paper.spans import Span
 from safmn.report import cells, sentences
+from safmn.report.rendering import escape_markdown
 from tests.report import fabricate
 
 # --- Arithmetic -------------------------------------------------------------------------------------------------------
@@ -212,18 +213,18 @@ def test_groups_of_cells_are_named_by_their_parts():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "follows"),  # 30.43 - 30.26 = 0.17, the numbers behind from 0.16 to 0.18
-        ({"value": "0.18"}, "within rounding"),
-        ({"value": "0.16"}, "within rounding"),
-        ({"value": "0.19"}, "does not follow"),
-        ({"value": "0.15"}, "does not follow"),
-        ({"value": "0.2"}, "follows"),
-        ({"precision": "about", "value": "0.18"}, "follows"),
-        ({"precision": "about", "value": "0.20"}, "does not follow"),
-        ({"precision": "more than", "value": "0.17"}, "within rounding"),
-        ({"precision": "more than", "value": "0.18"}, "does not follow"),
-        ({"precision": "at least", "value": "0.18"}, "within rounding"),
-        ({"compute": lambda ours, without: without - ours}, "does not follow"),
+        ({}, "reproduced"),  # 30.43 - 30.26 = 0.17, the numbers behind from 0.16 to 0.18
+        ({"value": "0.18"}, "rounding"),
+        ({"value": "0.16"}, "rounding"),
+        ({"value": "0.19"}, "contradicted"),
+        ({"value": "0.15"}, "contradicted"),
+        ({"value": "0.2"}, "reproduced"),
+        ({"precision": "about", "value": "0.18"}, "reproduced"),
+        ({"precision": "about", "value": "0.20"}, "contradicted"),
+        ({"precision": "more than", "value": "0.17"}, "rounding"),
+        ({"precision": "more than", "value": "0.18"}, "contradicted"),
+        ({"precision": "at least", "value": "0.18"}, "rounding"),
+        ({"compute": lambda ours, without: without - ours}, "contradicted"),
     ],
 )
 def test_verdicts_on_the_print(changes, expected):
@@ -238,12 +239,12 @@ def test_a_wrong_sentence_is_caught():
     digits = {cell.place: cell.printed for cell in published.cells(sentences.printed_networks())}
     moved = 0
     for claim in CLAIMS:
-        if claim.precision not in ("exactly", "about") or claims.on_print(claim, digits).verdict == "does not follow":
+        if claim.precision not in ("exactly", "about") or claims.on_print(claim, digits).verdict == "contradicted":
             continue
         decimals = verdicts.decimals(claim.value)
         for step in (-4, 4):
             wrong = f"{float(Fraction(claim.value) + step * Fraction(1, 10**decimals)):.{decimals}f}"
-            assert claims.on_print(replace(claim, value=wrong), digits).verdict == "does not follow", claim.id
+            assert claims.on_print(replace(claim, value=wrong), digits).verdict == "contradicted", claim.id
             moved += 1
     assert moved > 50
 
@@ -284,13 +285,13 @@ def test_the_verdicts_of_all_claims():
         lines.append([first.claim.id, *verdicts_, f"{first.printed.value:.6g}", *numbers])
     with open(Path(__file__).with_name("verdicts_of_claims.csv"), encoding="utf-8", newline="") as handle:
         assert lines == list(csv.reader(handle))[1:]
-    assert {line[3] for line in lines} == {"holds", "does not hold", "not decidable"}
+    assert {line[3] for line in lines} == {"reproduced", "contradicted", "undecidable"}
     assert len({claim.id for claim in CLAIMS}) == len(CLAIMS) == 69
 
 
 def test_no_reading_is_called_a_contradiction(results):
     """What a sentence states, in a number or an order, and still does not follow."""
-    failing = [each.claim for each in results.values() if each.printed.verdict == claims.DOES_NOT_FOLLOW]
+    failing = [each.claim for each in results.values() if each.printed.verdict == verdicts.CONTRADICTED]
     assert {claim.id for claim in failing if not claim.is_reading} == {
         "improvement_in_time",
         "memory_of_carn",
@@ -370,14 +371,14 @@ def judge(cells, **changes):
 @pytest.mark.parametrize(
     ("reach", "changes", "expected"),
     [
-        (0.001, {}, "holds"),  # 0.171, from 0.169 to 0.173
-        (0.001, {"value": "0.18"}, "does not hold"),  # from 0.175
-        (0.003, {}, "not decidable"),  # 0.165 to 0.177
-        (0.001, {"value": "0.19"}, "does not hold"),
-        (0.05, {"value": "0.34"}, "does not hold"),  # 0.071 to 0.271, from 0.335
-        (0.05, {"precision": "more than", "value": "0"}, "holds"),
-        (0.1, {"precision": "more than", "value": "0"}, "not decidable"),
-        (0.05, {"precision": "more than", "value": "0.3"}, "does not hold"),
+        (0.001, {}, "reproduced"),  # 0.171, from 0.169 to 0.173
+        (0.001, {"value": "0.18"}, "contradicted"),  # from 0.175
+        (0.003, {}, "undecidable"),  # 0.165 to 0.177
+        (0.001, {"value": "0.19"}, "contradicted"),
+        (0.05, {"value": "0.34"}, "contradicted"),  # 0.071 to 0.271, from 0.335
+        (0.05, {"precision": "more than", "value": "0"}, "reproduced"),
+        (0.1, {"precision": "more than", "value": "0"}, "undecidable"),
+        (0.05, {"precision": "more than", "value": "0.3"}, "contradicted"),
     ],
 )
 def test_seeds_decide_or_not(reach, changes, expected):
@@ -404,7 +405,7 @@ def test_a_single_seed_decides_nothing():
     single = verdicts.training("30.43", "psnr", 30.43)
     lines = [at("safmn", 30.43, single.verdict, single.note), trained("safm_none", 30.26, 0.001)]
     side = judge(lines)
-    assert side.verdict == "not decidable"
+    assert side.verdict == "undecidable"
     assert "Table 3 safmn x4 div2k_val_psnr has no interval" in side.note
     assert side.value == pytest.approx(0.17)
 
@@ -412,9 +413,9 @@ def test_a_single_seed_decides_nothing():
 def test_a_missing_cell_is_named():
     lines = [trained("safmn", 30.43, 0.001), at("safm_none", None, "missing", "not trained yet")]
     side = judge(lines)
-    assert side == claims.Side("not decidable", note="Table 3 safm_none x4 div2k_val_psnr is missing: not trained yet")
-    assert judge(lines[:1]).note.endswith("is missing: the study does not have it")
-    assert judge([]).note == "Table 3 safmn x4 div2k_val_psnr is missing (and 1 more): nothing is measured yet"
+    assert side == claims.Side("missing", note="Table 3 safm_none x4 div2k_val_psnr: not trained yet")
+    assert judge(lines[:1]).note.endswith(": the study does not have it")
+    assert judge([]).note == "Table 3 safmn x4 div2k_val_psnr (and 1 more): nothing is measured yet"
 
 
 def test_what_is_not_comparable_is_said():
@@ -427,14 +428,14 @@ def test_what_is_not_comparable_is_said():
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_what_is_not_finite_is_not_computed_with(value):
     side = judge([at("safmn", value, "contradicted", "diverged"), trained("safm_none", 30.26, 0.001)])
-    assert (side.verdict, side.value) == ("not decidable", None)
+    assert (side.verdict, side.value) == ("undecidable", None)
     assert side.note == "Table 3 safmn x4 div2k_val_psnr is not finite: diverged"
 
 
 def test_dividing_by_a_measured_0():
     lines = [at("safmn", 1.0), at("safm_none", 0.0)]
     side = judge(lines, compute=spans.ratio, unit="times")
-    assert (side.verdict, side.note) == ("not decidable", "it divides by what may be 0")
+    assert (side.verdict, side.note) == ("undecidable", "it divides by what may be 0")
 
 
 def test_counts_and_predicted_memory_are_exact_enough():
@@ -444,11 +445,11 @@ def test_counts_and_predicted_memory_are_exact_enough():
     lines = [at(network, value, "rounding", **counted) for network, value in measured.items()]
     lines += [at(network, value, **memory) for network, value in (("safmn", 64.90), ("imdn", 200.28))]
     found = {each.claim.id: each.measured for each in sentences.evaluate(lines)}
-    assert (found["acts_less_than_carn"].verdict, found["acts_less_than_imdn"].verdict) == ("holds", "holds")
+    assert (found["acts_less_than_carn"].verdict, found["acts_less_than_imdn"].verdict) == ("reproduced", "reproduced")
     assert found["acts_less_than_carn"].value == pytest.approx(60.4, abs=0.01)
-    assert found["memory_less_than_imdn"].verdict == "holds"
+    assert found["memory_less_than_imdn"].verdict == "reproduced"
     assert found["memory_less_than_imdn"].note == "memory predicted without a GPU"
-    assert found["acts_less_than_shufflemixer"].verdict == "not decidable"
+    assert found["acts_less_than_shufflemixer"].verdict == "missing"
 
 
 RTX = fabricate.GPU
@@ -457,7 +458,7 @@ OTHER = fabricate.GPU | {"gpu": "NVIDIA H100"}
 
 @pytest.mark.parametrize(
     ("provenance", "verdict", "value"),
-    [(RTX, "holds", 1.9), (OTHER, "not comparable", 1.9), (fabricate.PROVENANCE, "not comparable", None)],
+    [(RTX, "reproduced", 1.9), (OTHER, "not comparable", 1.9), (fabricate.PROVENANCE, "not comparable", None)],
 )
 def test_times_count_on_the_papers_gpu_only(tmp_path, provenance, verdict, value):
     study = fabricate.study(networks=["carn"])
@@ -467,7 +468,7 @@ def test_times_count_on_the_papers_gpu_only(tmp_path, provenance, verdict, value
     assert side.verdict == verdict
     assert side.value == (pytest.approx(value) if value else None)
     assert ("CPU" in side.note) == (value is None)
-    assert found["twice_as_fast_as_lapar"].verdict == "not decidable"
+    assert found["twice_as_fast_as_lapar"].verdict == "missing"
 
 
 def test_a_users_own_variants_do_not_change_the_print(tmp_path, monkeypatch):
@@ -489,16 +490,18 @@ def test_files(tmp_path):
         sheet = {line["id"]: line for line in csv.DictReader(handle)}
     assert list(sheet) == [each.claim.id for each in written] == [claim.id for claim in CLAIMS]
     line = sheet["params_less_than_carn"]
-    assert [line[key] for key in ("printed_verdict", "states", "section")] == ["follows", "about 85 %", "4.2"]
+    assert [line[key] for key in ("printed_verdict", "states", "section")] == ["reproduced", "about 85 %", "4.2"]
     assert float(line["printed_value"]) == pytest.approx(100 - 24000 / 1592, abs=1e-9)
     assert "ours = Table 1 safmn x4 params" in line["cells"]
     text = (folder / "claims.md").read_text(encoding="utf-8")
     for each in written:
-        assert each.claim.id in text
-    assert "On measured cells: not decidable" in text
+        assert f"“{each.claim.quotation}”" in text
+        assert escape_markdown(sentences.about(each.claim)) in text
+        assert "_" not in each.claim.id or each.claim.id not in text  # names of the code are not for readers
+    assert "On measured cells: 69 missing" in text
     short = text[text.index("## What does not follow from") : text.index("## What does not follow as")]
     assert short.count("\n- ") == 4
-    assert "(memory_of_carn): states exactly 10 %, the cells give 9.46 %" in short
+    assert "states exactly 10 %, the cells give 9.46 %" in short
 
 
 def test_any_text_is_escaped():

@@ -29,7 +29,7 @@ def test_tables_rendered_again_have_the_same_bytes(study, tmp_path, capsys):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
     rendered = ["cells.csv", *(f"tables/{file.name}" for file in sorted((folder / "tables").iterdir()))]
-    assert len(rendered) == 1 + 5 * 3 + 2
+    assert len(rendered) == 1 + 6 * 3 + 2
     before = {name: (folder / name).read_bytes() for name in rendered}
     for name in rendered:
         (folder / name).unlink()

@@ -2,17 +2,19 @@
 
 import math
 import re
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from safmn.files import write_text
 from safmn.inspection import record
 from safmn.paper import NUMBERS
 from safmn.report import cells, figures, inspected
-from safmn.report.figures import canvas, figure1, figure2, figure6, figure7
-from safmn.report.measured import Results
+from safmn.report.figures import canvas, curves, figure1, figure2, figure6, order
+from safmn.report.measured import Results, read_curve
 from tests.report import fabricate
 
 
@@ -24,6 +26,14 @@ def text_of(file) -> str:
 def draw(study, folder) -> dict[str, str]:
     frame = cells.collect(study, folder)
     return {file.stem: text_of(file) for file in figures.draw_all(study, folder, frame)}
+
+
+B100 = {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["B100"]}
+
+
+def draw_files(study, folder):
+    draw(study, folder)
+    return folder / "figures"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +55,7 @@ def drawn(measured) -> dict[str, str]:
 
 def test_every_figure_is_drawn_twice(measured, drawn):
     folder = measured[1]
-    assert set(drawn) == {"figure1", "figure2", "figure5", "figure6", "figure7", "curves_x4"}
+    assert set(drawn) == {"figure1", "figure2", "figure5", "figure6", "figure7", "differences", "order", "curves_x4"}
     for name in drawn:
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -65,8 +75,23 @@ def test_points_are_the_cells(measured):
 
 def test_figure_1_tells_published_from_measured(drawn):
     words = drawn["figure1"]
-    for part in ("Set5, x2", "Set5, x4", "published", "measured", "IMDN", "CARN", "not measured in this study"):
+    for part in ("Set5, x4", "published", "measured", "IMDN", "CARN", "Pareto front, measured", "1,000 K parameters"):
         assert part in words
+    assert "x2" not in words  # nothing is measured there
+
+
+def test_a_pareto_front_is_what_no_other_point_beats():
+    rng = np.random.default_rng(3)
+    some = [figure1.Point(str(n), *(float(v) for v in rng.integers(1, 9, 2)), 1.0) for n in range(60)]
+    beaten = {
+        a
+        for a in some
+        for b in some
+        if (b.flops <= a.flops and b.psnr >= a.psnr) and (b.flops, b.psnr) != (a.flops, a.psnr)
+    }
+    front = figure1.pareto(some)
+    assert {(p.flops, p.psnr) for p in front} == {(p.flops, p.psnr) for p in some if p not in beaten}
+    assert [p.flops for p in front] == sorted(p.flops for p in front)
 
 
 @pytest.mark.parametrize(("most", "named"), [(60, True), (3, False)])
@@ -92,11 +117,11 @@ def test_figure_1_takes_the_studys_own_test_set(tmp_path):
 
 
 def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
-    assert "authors' log (DF2K, batch 64)" in drawn["figure7"]
+    assert "authors (DF2K, batch 64)" in drawn["figure7"]
     assert "collapsed at 77" in drawn["figure7"]
     # The authors validated at 5,000 first; these runs end at 100.
     assert "authors' first validation is later" in drawn["curves_x4"]
-    log = figure7.read_curve(NUMBERS / "training_log_x4.csv", "l1_loss").loc[:300]
+    log = read_curve(NUMBERS / "training_log_x4.csv", "l1_loss").loc[:300]
     assert list(log.index) == [100, 200, 300]
     assert log.iloc[0] == 4.3399e-02
 
@@ -104,7 +129,7 @@ def test_curves_overlay_the_authors_log_up_to_the_same_iteration(drawn):
 def test_missing_inputs_are_said(tmp_path):
     data = {"train": ["T91"], "validation": ["BSDS200"], "test": ["photographs"]}
     words = draw(fabricate.study(data=data), tmp_path)
-    assert "No PSNR on photographs at x4 yet" in words["figure1"]
+    assert "No PSNR on photographs yet" in words["figure1"]
     assert "No history yet of safmn, ln_none, ln_none_low_lr" in words["figure7"]
     assert "No run has been validated yet" in words["curves_x4"]
 
@@ -112,6 +137,7 @@ def test_missing_inputs_are_said(tmp_path):
 def test_a_study_that_trains_nothing_has_no_curves(tmp_path):
     study = fabricate.study(training=None, data={"test": ["Set5"]})
     assert set(draw(study, tmp_path)) == {"figure1", "figure2", "figure5", "figure6", "figure7"}
+    assert not (tmp_path / "figures" / "differences.csv").exists()
 
 
 def test_a_damaged_history_is_none(tmp_path):
@@ -130,8 +156,88 @@ def test_the_same_input_gives_the_same_file(measured, drawn):
 def test_smoothing_is_a_running_mean():
     values = np.random.default_rng(0).normal(size=200)  # a window of 4
     expected = [np.mean(values[max(0, place - 3) : place + 1]) for place in range(200)]
-    assert list(figure7.smooth(pd.Series(values))) == pytest.approx(expected)
-    assert list(figure7.smooth(pd.Series([3.0, 5.0]))) == [3.0, 5.0]
+    assert list(curves.smooth(pd.Series(values))) == pytest.approx(expected)
+    assert list(curves.smooth(pd.Series([3.0, 5.0]))) == [3.0, 5.0]
+
+
+# --- Differences and order -------------------------------------------------------------------------------------------
+
+
+def test_differences_are_those_of_the_statistics_and_the_papers(tmp_path):
+    study = fabricate.study(variants=["safmn", "ccm_none", "no_fm"], data=B100)
+    hard, noise = (np.random.default_rng(seed).normal(0, scatter, 100) for seed, scatter in ((0, 3), (1, 0.01)))
+    for name, gap in (("safmn", 28.0), ("ccm_none", 27.0), ("no_fm", 28.1)):
+        fabricate.trained(tmp_path, study, name, list(hard + noise * (name != "safmn") + gap), dataset="B100")
+    words = draw(study, tmp_path)["differences"]
+    for part in ("CCM → None", "ccm_none", "opposite direction", "same direction as in the paper", "paper, Manga109"):
+        assert part in words
+    header, *rows = figures.numbers(tmp_path / "figures" / "differences.svg")
+    found = dict(zip(header, rows[0], strict=True))
+    assert (found["name"], found["test set"], found["paper [dB]"]) == ("ccm_none", "B100", "-1.94")
+    assert float(found["low"]) < float(found["difference [dB]"]) < float(found["high"])
+
+
+def test_tau_over_iterations_is_kendalls(tmp_path):
+    """Against scipy's, at each iteration, with the last order and with the paper's."""
+    names = ["safmn", "safm_none", "ccm_none", "no_fm", "no_mr", "blocks_4", "blocks_12"]
+    study = fabricate.study(variants=names, data=B100)
+    values = np.random.default_rng(5).normal(27, 1, (len(study.variants), 4))
+    for name, own in zip(study.variants, values, strict=True):
+        fabricate.run(tmp_path, study, name)
+        lines = [f"{step},{value!r}" for step, value in zip((10, 20, 30, 40), own.tolist(), strict=True)]
+        history = tmp_path / "training" / name / "x4_seed0" / "history.csv"
+        write_text(history, "\n".join(["iteration,validation_psnr_rgb", *lines]) + "\n")
+    tau = order.taus(order.validations(study, Results(tmp_path)))
+    manga109 = {"safmn": 30.43, "safm_none": 30.09, "ccm_none": 28.49, "no_fm": 30.32, "no_mr": 30.30}
+    manga109 |= {"blocks_4": 29.86, "blocks_12": 30.71}
+    printed = [manga109[name] for name in study.variants]
+    for place, step in enumerate((10, 20, 30, 40)):
+        assert tau[order.FINAL][step] == pytest.approx(stats.kendalltau(values[:, 3], values[:, place]).statistic)
+        assert tau[order.PAPER][step] == pytest.approx(stats.kendalltau(printed, values[:, place]).statistic)
+    header, *rows = figures.numbers(draw_files(study, tmp_path) / "order.svg")
+    assert [float(row[header.index("Kendall's tau")]) for row in rows[:4]] == pytest.approx(list(tau[order.FINAL]))
+
+
+@pytest.mark.parametrize(
+    ("taus", "start"),
+    [([0.2, 0.95, 0.8, 0.92, 1.0], 40), ([0.95, 0.9, 1.0, 1.0, 1.0], 10), ([0.1, 0.2, 0.3, 0.4, 1.0], 50)],
+)
+def test_the_order_is_stable_from_where_it_stays(taus, start):
+    assert order.stable_from(pd.DataFrame({order.FINAL: taus}, index=[10, 20, 30, 40, 50])) == start
+
+
+def test_names_at_line_ends_do_not_overlap():
+    rng = np.random.default_rng(7)
+    for count in range(1, 9):
+        wanted, heights = rng.uniform(0, 1, count), rng.uniform(0.03, 0.11, count)
+        places = canvas.spread(list(wanted), list(heights))
+        assert list(np.argsort(places)) == list(np.argsort(wanted))
+        by_height = sorted(zip(places, heights, strict=True))
+        for (below, low), (above, high) in pairwise(by_height):
+            assert above - below >= (low + high) / 2 - 1e-9
+        assert by_height[0][0] >= by_height[0][1] / 2 - 1e-9
+        assert by_height[-1][0] <= 1 - by_height[-1][1] / 2 + 1e-9
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 9, 26])
+@pytest.mark.parametrize("aspect", [0.6, 1.0, 1.5, 2.2])
+def test_figure_6_leaves_little_empty(aspect, count):
+    block = figure6.Block.fitting(aspect, count)
+    places = block.places()
+    assert len(places) == 1 + count
+    for left, top, width, height in places:
+        assert -1e-9 <= left <= left + width <= figure6.WIDTH + 1e-9
+        assert top + height <= block.height + 1e-9
+    boxes = list(combinations(places, 2))
+    assert (
+        not [  # none covers another
+            1
+            for (a, b, w, h), (c, d, v, g) in boxes
+            if min(a + w, c + v) - max(a, c) > 1e-9 and min(b + h, d + g) - max(b, d) > 1e-9
+        ]
+    )
+    titles = figure6.TITLE * sum(width for _, _, width, _ in places)
+    assert sum(width * height for _, _, width, height in places) + titles > 0.75 * figure6.WIDTH * block.height
 
 
 # --- Figures 2, 5 and 6 ----------------------------------------------------------------------------------------------
@@ -202,10 +308,10 @@ def test_the_frame_in_figure_6_knows_how_much_smaller_the_whole_image_is(height,
 
 def test_the_numbers_of_the_figures_are_beside_them(looked):
     header, *rows = figures.numbers(looked[1] / "figures" / "figure2.svg")
-    assert [row[header.index("network")] for row in rows] == ["bicubic", "safmn"]
-    assert [float(row[header.index("diffusion_index")]) for row in rows] == [1.25, 12.5]
+    assert [row[header.index("Network")] for row in rows] == ["bicubic", "safmn"]
+    assert [float(row[header.index("Diffusion index")]) for row in rows] == [1.25, 12.5]
     header, *rows = figures.numbers(looked[1] / "figures" / "figure6.svg")
-    assert [float(row[header.index("psnr_image")]) for row in rows] == [30.0, 31.5]
+    assert [float(row[header.index("PSNR of the image [dB]")]) for row in rows] == [30.0, 31.5]
 
 
 def test_without_weights_and_tests_the_figures_say_why(tmp_path):

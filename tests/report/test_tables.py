@@ -417,7 +417,8 @@ def test_the_command_writes_everything(measured, capsys):
     write_json(folder / "study.json", study.content)
     assert cli.main(["tables", "--study", str(folder / "study.json"), "--results", str(folder)]) == 0
     printed_text = capsys.readouterr().out
-    assert "# Table 3" in printed_text
+    assert "# Ablation, study made" in printed_text
+    assert "Agrees with the paper:" in printed_text
     assert "Table 5: 6 printed cells: 6 missing." in printed_text
     expected = ["cells.csv", "report.html", "figures/figure1.svg", "figures/figure1.png", "figures/figure7.svg"]
     expected += [f"tables/table{number}.{suffix}" for number in range(1, 6) for suffix in ("md", "csv", "tex")]

@@ -3,8 +3,10 @@
 from glob import glob
 
 FIGURES = ["figure1", "figure2", "figure5", "figure6", "figure7"]
+NUMBERS = ["figure2", "figure6"]  # figures whose numbers are written, too
 if study.training:
-    FIGURES += [f"curves_x{scale}" for scale in study.scales]
+    FIGURES += ["differences", "order", *(f"curves_x{scale}" for scale in study.scales)]
+    NUMBERS += ["differences", "order"]
 SWEEPS = [f"sweep_{name}" for name in study.sweeps] if study.training else []
 
 
@@ -26,6 +28,7 @@ rule tables:
         inspection=[f"{stem}.json" for stem in jobs.inspected()],
     output:
         cells=jobs.at(layout.CELLS),
+        networks=jobs.at(layout.NETWORKS),
         tables=[
             report(
                 jobs.at(layout.table(number, form)),
@@ -34,6 +37,14 @@ rule tables:
                 caption="../report/table.rst",
             )
             for number in (1, 2, 3, 4, 5)
+            for form in layout.FORMS
+        ],
+        ablation=[
+            report(
+                jobs.at(layout.table("ablation", form)),
+                category="Ablation",
+                caption="../report/ablation.rst",
+            )
             for form in layout.FORMS
         ],
         claims=[
@@ -59,7 +70,7 @@ rule tables:
                 category="Figures",
                 caption="../report/figure.rst",
             )
-            for name in ["figure2", "figure6", *SWEEPS]
+            for name in [*NUMBERS, *SWEEPS]
         ],
         page=report(
             jobs.at(layout.PAGE), category="Report", caption="../report/page.rst"

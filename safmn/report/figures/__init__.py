@@ -1,13 +1,12 @@
-"""Figures of a study, one module each: 1 (trade-off), 2 (attribution), 5 (features), 6 (crops), 7 (losses), and more.
+"""Figures of a study, one module each: the paper's 1, 2, 5, 6 and 7, differences, order, curves, sweeps.
 
-The others are the curves of all runs and the sweeps. Each figure is written as SVG and PNG, readable in print and by
-colour-blind readers. Where the input is missing, the figure says so and why. `figure2.csv`, `figure6.csv` and
-`sweep_*.csv` hold the numbers in the figures.
+Each is written as SVG and PNG, readable on a phone, in print and by colour-blind readers. Where the input is missing,
+the figure says so and why. Beside some, a CSV of the same name holds their numbers.
 """
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,18 @@ from typing import Any
 from safmn import layout
 from safmn.files import write_text
 from safmn.paper.cell import Cell
-from safmn.report import inspected
-from safmn.report.figures import canvas, figure1, figure2, figure5, figure6, figure7, sweep
+from safmn.report import ablation, inspected
+from safmn.report.ablation import Comparison
+from safmn.report.figures import canvas, curves, differences, figure1, figure2, figure5, figure6, figure7, order, sweep
 from safmn.report.measured import Results
 from safmn.study import Study
 
 CAPTIONS = {
-    "figure1": "PSNR against FLOPs; the area of a circle is the number of parameters (Figure 1)",
+    "figure1": "PSNR against FLOPs; the area of a circle is the number of parameters, and no network is better in both "
+    "than those on a Pareto front (Figure 1)",
+    "differences": "Difference of each variant's PSNR to the baseline's, with its 95 % interval, and the paper's "
+    "difference",
+    "order": "Is the order of the rows stable over the iterations? Kendall's tau: 1 is the same order, 0 is none",
     "figure2": "Local attribution maps: which LR pixels make the texture in the marked window, and the diffusion index "
     "DI of each network; a larger one means that a wider range of pixels is used (Figure 2)",
     "figure5": "Features inside the SAFM: (a) LR, (b)-(e) the four scales of multi-scale feature generation, (f) their "
@@ -32,15 +36,22 @@ CAPTIONS = {
 }
 
 
-def draw_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Path]:
+def draw_all(
+    study: Study,
+    folder: Path | str,
+    cells: Sequence[Cell],
+    comparisons: Mapping[int, Sequence[Comparison]] | None = None,
+) -> list[Path]:
     """Draw every figure of the study, and write the CSV files of their numbers; return the SVG files.
 
     Args:
         study: The study.
         folder: The folder `results/<study>`.
         cells: The study's cells.
+        comparisons: Of its variants with the baseline, from `ablation.compare_all`, which is called without them.
     """
     folder, source = Path(folder), Results(folder)
+    compared = ablation.compare_all(study, source) if comparisons is None else comparisons
     inspections = inspected.collect(study, source)
     drawings: dict[str, Callable[[], Any]] = {
         "figure1": lambda: figure1.trade_off(study, cells),
@@ -49,18 +60,22 @@ def draw_all(study: Study, folder: Path | str, cells: Sequence[Cell]) -> list[Pa
         "figure6": lambda: figure6.crops(inspections),
         "figure7": lambda: figure7.normalisation(study, source),
     }
-    for scale in study.scales if study.training is not None else ():
-        drawings[f"curves_x{scale}"] = partial(figure7.curves, study, source, scale)
+    numbers = {"figure2": figure2.rows(inspections), "figure6": figure6.rows(inspections)}
+    if study.training is not None:
+        drawings["differences"] = lambda: differences.forest(study, compared)
+        drawings["order"] = lambda: order.stability(study, source, compared)
+        numbers |= {"differences": differences.rows(study, compared), "order": order.rows(study, source, compared)}
+        for scale in study.scales:
+            drawings[f"curves_x{scale}"] = partial(curves.curves, study, source, scale)
     swept = {name: sweep.collect(study, source, cells, name) for name in (study.sweeps if study.training else ())}
     for name, points in swept.items():
         drawings[f"sweep_{name}"] = partial(sweep.draw, study, points, name)
+    numbers |= {f"sweep_{name}": sweep.rows(study, points) for name, points in swept.items()}
     written = []
     for name, draw in drawings.items():
         with canvas.style():
             written.append(canvas.save(draw(), folder / layout.figure(name, "svg")))
-    numbers_of = {"figure2": figure2.rows(inspections), "figure6": figure6.rows(inspections)}
-    numbers_of |= {f"sweep_{name}": sweep.rows(study, points) for name, points in swept.items()}
-    for name, rows in numbers_of.items():
+    for name, rows in numbers.items():
         write_text(folder / layout.figure(name, "csv"), _csv(rows))
     return written
 

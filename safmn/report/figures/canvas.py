@@ -4,7 +4,7 @@ Colours are Okabe and Ito's, which colour-blind readers can distinguish; maps ar
 be printed in grey. Lines and marks differ in shape, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from safmn.files import atomic
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
 PUBLISHED, MEASURED = COLOURS[0], COLOURS[1]
 AUTHORS = "#555555"
+OTHERS = "#B5B9BF"  # lines that are there to be compared with, not to be told apart
 BOX = "#D55E00"  # the frame around a place in a picture, with a white rim
 LINES = ("-", "--", ":", "-.")
 
@@ -41,14 +42,60 @@ def style() -> Iterator[None]:
     plt.close("all")
 
 
-def panels(count: int, title: str, wide: bool = False) -> tuple[Any, list[Any]]:
-    """Make a figure with `count` diagrams side by side."""
+WIDTH = 5.0  # inches of a diagram: as wide as a phone shows with letters that can be read
+
+
+def panels(count: int, title: str, height: float = 2.9) -> tuple[Any, list[Any]]:
+    """Make a figure with `count` diagrams below each other, each `height` inches high."""
     import matplotlib.pyplot as plt
 
-    width = (4.6 + 1.4 * wide) * count
-    figure, axes = plt.subplots(1, count, figsize=(width, 3.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(count, 1, figsize=(WIDTH, height * count), layout="constrained", squeeze=False)
     figure.set_label(title)
-    return figure, list(axes[0])
+    return figure, list(axes[:, 0])
+
+
+def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write the name of each line right of the diagram, moved up or down so that no two names overlap.
+
+    Args:
+        ax: The diagram, with its final limits.
+        ends: (x and y of the line's end, name, colour) of each line.
+    """
+    ax.figure.draw_without_rendering()  # computes the layout, on which places depend
+    to_axes = ax.transData + ax.transAxes.inverted()
+    line = 9 / (ax.get_window_extent().height * 72 / ax.figure.dpi)  # height of a line of text, as a part of the axis
+    starts = [to_axes.transform((x, y)) for x, y, _, _ in ends]
+    heights = [line * (1 + name.count("\n")) for _, _, name, _ in ends]
+    places = spread([float(start[1]) for start in starts], heights)
+    for start, place, (_, _, name, colour) in zip(starts, places, ends, strict=True):
+        ax.annotate(
+            name,
+            start,
+            xytext=(1.03, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            fontsize=6.5,
+            color=colour,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 1},
+        )
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Return places near the `wanted` ones, in their order, where things of these heights do not overlap.
+
+    They are in [0, 1] while there is room.
+    """
+    order = sorted(range(len(wanted)), key=lambda place: wanted[place])
+    places = [0.0] * len(wanted)
+    above = sum(heights)
+    lowest = 0.0
+    for place in order:
+        above -= heights[place]
+        middle = heights[place] / 2
+        places[place] = max(min(wanted[place], 1 - above - middle), lowest + middle)
+        lowest = places[place] + middle
+    return places
 
 
 def pictures(
@@ -98,7 +145,8 @@ def log_axis(axis: Any) -> None:
 
 def empty(title: str, text: str) -> Any:
     """Make a figure that says why there is none."""
-    figure, (ax,) = panels(1, title, wide=True)
+    figure, (ax,) = panels(1, title, height=0.6 + 0.16 * (len(text) // 70))
+    ax.set_axis_off()
     say(ax, wrapped(text, 70))
     return figure
 
@@ -107,7 +155,7 @@ def say(ax: Any, text: str) -> None:
     """Write a text into a panel without data."""
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=9)
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=8)
 
 
 def foot(figure: Any, text: str) -> None:

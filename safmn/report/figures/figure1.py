@@ -1,17 +1,21 @@
-"""Figure 1: PSNR against FLOPs, published and measured; the area of a circle is the number of parameters."""
+"""Figure 1: PSNR against FLOPs, published and measured; a circle's area is the number of parameters."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safmn.networks import all_networks
+from safmn.networks.registry import Network
 from safmn.paper.cell import Cell
+from safmn.report.ablation import BASELINE
+from safmn.report.ablation_table import label
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import AUTHORS, MEASURED, PUBLISHED
 from safmn.report.measured import benchmark_title, benchmarks
 from safmn.study import Study
 
+NEAR = 0.15  # dB between two numbers of one network that get one name; part of the range of PSNR that stands out
 MAX_NAMED = 60
 """Number of measured circles up to which a user's own variants are named: more names could not be read."""
 
@@ -49,81 +53,128 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
     return list(networks.values())
 
 
+def pareto(some: Iterable[Point]) -> list[Point]:
+    """Return the points that no other one beats with fewer or as many FLOPs and a higher or equal PSNR."""
+    front: list[Point] = []
+    for point in sorted(some, key=lambda point: (point.flops, -point.psnr)):
+        if not front or point.psnr > front[-1].psnr:
+            front.append(point)
+    return front
+
+
 def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
-    """Draw the paper's Figure 1 (Set5, x2), and beside it another scale or test set of the study if it has no such."""
+    """Draw the paper's Figure 1 (Set5, x2) and the study's own test set, each if something is measured there."""
     own = [benchmark.id for benchmark in benchmarks(study)]
-    scale = 2 if 2 in study.scales else study.scales[0]
-    panels: list[tuple[str, int, tuple[int, ...]]] = [("set5", 2, (1,))]
-    if own and (own[0], scale) != ("set5", 2):
-        panels.append(("set5" if "set5" in own else own[0], scale, (1, 3, 4)))
-    figure, axes = canvas.panels(len(panels), "Figure 1")
-    for ax, (identity, at, tables) in zip(axes, panels, strict=True):
-        _trade_off_panel(ax, study, cells, identity, at, tables)
+    places = [("set5", 2)] + [("set5" if "set5" in own else own[0], scale) for scale in study.scales if own]
+    panels = []
+    for identity, scale in dict.fromkeys(places):
+        column = f"{identity}_psnr"
+        measured = points(cells, (1, 3, 4), scale, column, "measured")
+        if measured:
+            panels.append((identity, scale, points(cells, (1,), scale, column, "published"), measured))
+    if not panels:
+        title = benchmark_title(own[0], study) if own else "a test set"
+        return canvas.empty("Figure 1", f"No PSNR on {title} yet: train or evaluate a network first.")
+    figure, axes = canvas.panels(len(panels), "Figure 1", height=3.3)
+    for ax, (identity, scale, published, measured) in zip(axes, panels, strict=True):
+        ax.set_title(f"{benchmark_title(identity, study)}, x{scale}", loc="left")
+        _draw(ax, published, measured)
+    figure.legend(handles=_handles(any(panel[2] for panel in panels)), loc="outside lower left", ncols=3, fontsize=6.5)
+    for ax, (_, _, published, measured) in zip(axes, panels, strict=True):
+        _label(ax, published, measured)
     return figure
 
 
-def _trade_off_panel(
-    ax: Any, study: Study, cells: Sequence[Cell], identity: str, scale: int, tables: tuple[int, ...]
-) -> None:
-    column = f"{identity}_psnr"
-    name = benchmark_title(identity, study)
-    ax.set_title(f"{name}, x{scale}")
-    published = points(cells, (1,), scale, column, "published")
-    measured = points(cells, tables, scale, column, "measured")
-    if not published and not measured:
-        canvas.say(ax, f"No PSNR on {name} at x{scale} yet:\nneither printed nor measured")
-        return
-    looks: list[dict[str, Any]] = [
-        {"facecolors": "none", "edgecolors": PUBLISHED, "linewidths": 1.4, "label": "published"},
-        {"facecolors": MEASURED, "edgecolors": "black", "alpha": 0.65, "marker": "o", "label": "measured"},
-    ]
-    for some, look in zip((published, measured), looks, strict=True):
+PUBLISHED_LOOK: dict[str, Any] = {"facecolors": "none", "edgecolors": PUBLISHED, "linewidths": 1.2}
+MEASURED_LOOK: dict[str, Any] = {"facecolors": MEASURED, "edgecolors": "black", "alpha": 0.65, "linewidths": 0.6}
+
+
+def _draw(ax: Any, published: list[Point], measured: list[Point]) -> None:
+    looks = ((published, PUBLISHED_LOOK, PUBLISHED, "--"), (measured, MEASURED_LOOK, MEASURED, "-"))
+    for some, look, colour, style in looks:
         if some:
             ax.scatter([p.flops for p in some], [p.psnr for p in some], s=[_area(p.params) for p in some], **look)
-    if measured:  # the centre of each circle, which may overlap with others
-        ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=9, marker="x", color="black", lw=0.8)
+        front = pareto(some)
+        ax.plot([p.flops for p in front], [p.psnr for p in front], style, color=colour, lw=0.9, zorder=0)
+    ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=7, marker="x", color="black", lw=0.7)
     ax.set_xscale("log")
     canvas.log_axis(ax.xaxis)
-    ax.margins(0.08)
+    ax.margins(0.1)
     ax.set_xlabel("FLOPs [G], output 1280x720")
     ax.set_ylabel("PSNR on Y [dB]")
-    ax.legend(loc="best", markerscale=0.5)
-    _label(ax, published, measured)
-    if not measured:
-        ax.text(0.02, 0.97, "not measured in this study", transform=ax.transAxes, va="top", fontsize=7)
+
+
+def _handles(with_published: bool) -> list[Any]:
+    """Return the legend: marks, fronts, and two sizes."""
+    from matplotlib.lines import Line2D
+
+    def circle(params: float, text: str, **look: Any) -> Any:
+        size = math.sqrt(_area(params) * 4 / math.pi)
+        return Line2D([], [], lw=0, marker="o", ms=size, label=text, **look)
+
+    hollow: dict[str, Any] = {"mfc": "none", "mec": PUBLISHED, "mew": 1.2}
+    handles = [circle(100, "measured (x: its centre)", mfc=MEASURED, mec="black", mew=0.6, alpha=0.65)]
+    handles.append(Line2D([], [], color=MEASURED, lw=0.9, label="Pareto front, measured"))
+    if with_published:
+        handles.append(circle(100, "published", **hollow))
+        handles.append(Line2D([], [], color=PUBLISHED, ls="--", lw=0.9, label="Pareto front, published"))
+    grey: dict[str, Any] = {"mfc": "none", "mec": AUTHORS}
+    return [*handles, circle(250, "250 K parameters", **grey), circle(1000, "1,000 K parameters", **grey)]
 
 
 def _label(ax: Any, published: list[Point], measured: list[Point]) -> None:
-    """Write names beside the circles, each at the nearest free place."""
-    titles = _titles()
-    baseline = next((point for point in measured if point.name == "safmn"), None)
-    shown = {}
-    for point in [*published, *measured]:
-        # The ablation's variants crowd around the baseline; those of another size are named, while they are few.
-        own = point.name not in titles and point is not baseline
-        crowded = len(measured) > MAX_NAMED or (baseline and abs(point.flops / baseline.flops - 1) < 0.1)
-        if not (own and crowded):
-            shown[point.name] = point
+    """Write names beside the circles that matter; of the others, those that find a free place."""
+    networks = all_networks()
+    chosen = _worth_a_name(published, measured, networks)
+    fronts = [*pareto(measured), *pareto(published)]
+    important = {id(point) for point in (*measured, *fronts)} | {id(p) for p in published if p.name == BASELINE}
     ax.figure.draw_without_rendering()  # computes the layout, on which places depend
     per_point = ax.figure.dpi / 72
-    places = {name: ax.transData.transform((p.flops, p.psnr)) / per_point for name, p in shown.items()}
-    taken = [(x, y, math.sqrt(_area(shown[name].params) / math.pi) * 0.7) for name, (x, y) in places.items()]
+    everything = {id(p): ax.transData.transform((p.flops, p.psnr)) / per_point for p in (*published, *measured)}
+    taken = [(*everything[id(p)], math.sqrt(_area(p.params) / math.pi) * 0.8) for p in (*published, *measured)]
+    frame = [edge / per_point for edge in ax.get_window_extent().extents]
     boxes: list[tuple[float, float, float, float]] = []
-    for name, (x, y) in sorted(places.items(), key=lambda item: tuple(item[1])):
-        text = titles.get(name, name)
-        width, height = 3.9 * len(text), 7.0
-        radius = math.sqrt(_area(shown[name].params) / math.pi)
-        left, bottom = _free_place(x, y, radius, width, height, boxes, taken)
+    for point in sorted(chosen, key=lambda point: (id(point) not in important, tuple(everything[id(point)]))):
+        text = label(networks[point.name]) if point.name in networks else point.name
+        if point.name in networks and 1 not in networks[point.name].rows:
+            text = f"{text} ({point.name})"
+        x, y = everything[id(point)]
+        width, height = 3.5 * len(text), 7.0
+        radius = math.sqrt(_area(point.params) / math.pi)
+        left, bottom, overlap = _free_place(x, y, radius, width, height, boxes, taken, frame)
+        if overlap and id(point) not in important:
+            continue
         boxes.append((left, bottom, width, height))
         far = math.hypot(left + width / 2 - x, bottom + height / 2 - y) > radius + width / 2 + 8
         ax.annotate(
             text,
-            (shown[name].flops, shown[name].psnr),
+            (point.flops, point.psnr),
             xytext=(left - x, bottom - y),
             textcoords="offset points",
             fontsize=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.2},
             arrowprops={"arrowstyle": "-", "lw": 0.4, "color": AUTHORS} if far else None,
         )
+
+
+def _worth_a_name(published: list[Point], measured: list[Point], networks: Mapping[str, Network]) -> list[Point]:
+    """Return the points that are named: of the many variants that crowd around the baseline, those that stand out."""
+    baseline = next((point for point in measured if point.name == BASELINE), None)
+    names = {point.name: point for point in measured}
+    apart = [p for p in published if p.name not in names or abs(p.psnr - names[p.name].psnr) > NEAR]
+    if len(measured) > MAX_NAMED:
+        return [*apart, *(point for point in measured if point is baseline)]
+    crowd: list[Point] = []
+    others: list[Point] = []
+    for point in measured:
+        is_variant = point.name not in networks or 1 not in networks[point.name].rows
+        is_near = baseline is not None and abs(point.flops / baseline.flops - 1) < 0.1
+        (crowd if is_variant and is_near else others).append(point)
+    if baseline is not None:
+        reach = NEAR * (max(p.psnr for p in measured) - min(p.psnr for p in measured))
+        crowd = sorted(crowd, key=lambda point: -abs(point.psnr - baseline.psnr))[:3]
+        others += [point for point in crowd if abs(point.psnr - baseline.psnr) > reach]
+    return [*apart, *others]
 
 
 def _free_place(
@@ -134,8 +185,12 @@ def _free_place(
     height: float,
     boxes: list[tuple[float, float, float, float]],
     circles: list[tuple[float, float, float]],
-) -> tuple[float, float]:
-    """Return left and bottom (in points) of a text near a circle that overlaps least with texts and circles."""
+    frame: Sequence[float],
+) -> tuple[float, float, float]:
+    """Return left and bottom (in points) of the text near a circle that overlaps least with others, and how much.
+
+    What is outside of the `frame` (left, bottom, right, top) counts as overlap.
+    """
     taken = [*boxes, *((a - r, b - r, 2 * r, 2 * r) for a, b, r in circles)]
     best, least = (x, y), math.inf
     for away in range(0, 60, 6):
@@ -147,16 +202,19 @@ def _free_place(
                 max(0, min(left + width, a + w) - max(left, a)) * max(0, min(bottom + height, b + h) - max(bottom, b))
                 for a, b, w, h in taken
             )
+            inside = max(0, min(left + width, frame[2]) - max(left, frame[0]))
+            inside *= max(0, min(bottom + height, frame[3]) - max(bottom, frame[1]))
+            overlap += width * height - inside
             if overlap < least:
                 best, least = (left, bottom), overlap
-            if not overlap:
-                return best
-    return best
+            if overlap < 1e-6:
+                return *best, 0.0
+    return *best, least
 
 
 def _area(params: float) -> float:
     """Compute a circle's area in square points from parameters in K; the smallest is still visible."""
-    return 0.3 * params + 12
+    return 0.16 * params + 14
 
 
 def _number(cell: Cell | None, which: str) -> float | None:
@@ -165,7 +223,3 @@ def _number(cell: Cell | None, which: str) -> float | None:
     if which == "measured":
         return cell.measured
     return float(cell.published) if cell.published else None
-
-
-def _titles() -> dict[str, str]:
-    return {name: network.rows[1] for name, network in all_networks().items() if 1 in network.rows}

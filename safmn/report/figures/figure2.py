@@ -10,8 +10,8 @@ from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Inspections
 
-COLUMNS = 5
-CELL = (1.6, 1.95)  # inches
+COLUMNS = 3
+CELL = (1.66, 2.0)  # inches
 SHADES = "magma_r"  # from white to black in one direction, in colour and in grey
 DECADES = 3  # of contributions that are told apart
 
@@ -57,7 +57,8 @@ def relative(network: Inspected) -> NDArray[np.float64]:
 
 def rows(inspections: Inspections) -> list[list[Any]]:
     """Return the numbers of the figure, a header first."""
-    header = ["network", "weights", "scale", "image", "diffusion_index", "detector", "baseline", "completeness_gap"]
+    header = ["Network", "Weights", "Scale", "Image", "Diffusion index", "Texture of SR", "Texture at the path's start"]
+    header += ["Sum of the map minus their difference"]
     networks, _ = inspections.alike(_place)
     lines = []
     for network in networks:

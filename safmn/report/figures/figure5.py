@@ -30,7 +30,7 @@ def features(inspections: Inspections) -> Any:
     numbers = chosen.numbers["features"]
     lr = chosen.arrays["features_lr"]
     tall = min(1.6, max(0.5, lr.shape[0] / lr.shape[1]))
-    figure, places = canvas.pictures(2, 4, "Figure 5", (1.85, 1.85 * tall + 0.35))
+    figure, places = canvas.pictures(4, 2, "Figure 5", (2.5, 2.5 * tall + 0.35))
     canvas.picture(places[0], lr)
     places[0].set_title(f"(a) LR x{inspections.scale}: {numbers['image']}", fontsize=7)
     for ax, (panel, title) in zip(places[1:], PANELS.items(), strict=False):
@@ -47,7 +47,7 @@ def features(inspections: Inspections) -> Any:
         "over channels, dark where it is smallest and light where it is largest; its range is below it, the lowest and "
         "the highest twentieth of the values left out."
     )
-    places[7].text(0, 1, canvas.wrapped(said, 34), transform=places[7].transAxes, fontsize=6.5, va="top")
+    places[7].text(0, 1, canvas.wrapped(said, 46), transform=places[7].transAxes, fontsize=6.5, va="top")
     return figure
 
 

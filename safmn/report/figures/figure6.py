@@ -1,6 +1,7 @@
 """Figure 6: the same place of HR, bicubic and each network side by side, with PSNR."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,11 +10,14 @@ from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Inspections
 
-COLUMNS = 5
+WIDTH = canvas.WIDTH
+SIDE = 1.1  # inches of a crop, about
+TITLE = 0.32  # inches above a picture
+GAP = 0.06
 
 
 def crops(inspections: Inspections) -> Any:
-    """Draw one block a scene: the whole image with the place marked, then the crops.
+    """Draw one block a scene: the whole image with the place marked, the crops right of it and below.
 
     PSNR is on Y, of the whole image (from the evaluation) and, in brackets, of the crop alone.
     """
@@ -23,31 +27,98 @@ def crops(inspections: Inspections) -> Any:
     scenes = networks[0].numbers["crops"] if networks else []
     if not scenes:
         return canvas.empty("Figure 6", "No crops yet. " + inspected.note(absent))
-    columns = min(COLUMNS, math.ceil((len(networks) + 1) / 2))  # two lines are as high as the whole image beside them
-    lines = math.ceil((len(networks) + 1) / columns)
-    high = max(2, lines)  # rows of the grid that a scene takes, the overview's two at least
-    cell = 1.3
     said = "PSNR on Y in dB: of the whole image (of the crop alone). " + inspected.note(absent)
-    width = (columns + 2) * cell
-    height = len(scenes) * high * (cell + 0.35) + canvas.foot_height(said, width)
-    figure = plt.figure(figsize=(width, height), layout="constrained")
+    blocks = [Block.fitting(scene["hr_width"] / scene["hr_height"], len(networks) + 1) for scene in scenes]
+    below = canvas.foot_height(said, WIDTH)
+    height = sum(block.height for block in blocks) + below
+    figure = plt.figure(figsize=(WIDTH, height))
     figure.set_label("Figure 6")
-    grid = figure.add_gridspec(len(scenes) * high, columns + 2)
-    for number, scene in enumerate(scenes):
-        top = number * high
-        _overview(figure.add_subplot(grid[top : top + 2, :2]), networks[0], number, scene, inspections.scale)
+    top = height
+    for number, (scene, block) in enumerate(zip(scenes, blocks, strict=True)):
         shown = [("HR", networks[0].arrays[f"crop{number}_hr"], "")]
         shown += [
             (network.title, network.arrays[f"crop{number}_sr"], decibels(network.numbers["crops"][number]))
             for network in networks
         ]
-        start = top + (high - lines) // 2
-        for place, (title, image, figures) in enumerate(shown):
-            ax = figure.add_subplot(grid[start + place // columns, 2 + place % columns])
+        places = block.places()
+        _overview(_axes(figure, places[0], top), networks[0], number, scene, inspections.scale)
+        for place, (title, image, figures) in zip(places[1:], shown, strict=True):
+            ax = _axes(figure, place, top)
             canvas.picture(ax, image)
-            ax.set_title(f"{canvas.wrapped(title, 20)}\n{figures}", fontsize=6.5)
-    canvas.foot(figure, said)
+            ax.set_title(f"{canvas.wrapped(title, 20)}\n{figures}".strip(), fontsize=6.5, pad=2)
+        top -= block.height
+    figure.text(0.01, 0.04 / height, canvas.wrapped(said, int(WIDTH * 19)), fontsize=6.5, va="bottom")
     return figure
+
+
+Box = tuple[float, float, float, float]
+"""Left, distance from the top, width and height in inches."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """How one scene is laid out, so that nothing stays empty: two lines of crops beside the image, others below.
+
+    Attributes:
+        aspect: Width / height of the image.
+        count: Number of crops.
+        beside: Crops in each of the two lines beside the image.
+        below: Crops in each line below it.
+    """
+
+    aspect: float
+    count: int
+    beside: int
+    below: int
+
+    @classmethod
+    def fitting(cls, aspect: float, count: int) -> "Block":
+        """Return the layout that leaves least empty with crops of about the usual size."""
+
+        def badness(block: "Block") -> float:
+            empty = max(0, 2 * block.beside - count) + -max(0, count - 2 * block.beside) % block.below
+            return empty + 4 * abs(math.log(block.side / SIDE)) + 2 * abs(math.log(block.lower_side / SIDE))
+
+        choices = (cls(aspect, count, beside, below) for beside in range(1, 5) for below in range(2, 6))
+        return min(choices, key=badness)
+
+    @property
+    def side(self) -> float:
+        """Side in inches of a crop beside the image, whose height is that of two crops and one title."""
+        return (WIDTH - GAP * (self.beside + 2) - TITLE * self.aspect) / (2 * self.aspect + self.beside)
+
+    @property
+    def lower_side(self) -> float:
+        """Side of a crop below it."""
+        return (WIDTH - GAP * (self.below + 1)) / self.below
+
+    @property
+    def height(self) -> float:
+        """Inches that the scene takes."""
+        rest = max(0, self.count - 2 * self.beside)
+        return 2 * (self.side + TITLE) + math.ceil(rest / self.below) * (self.lower_side + TITLE) + GAP
+
+    def places(self) -> list[Box]:
+        """Return where the image is, and each crop."""
+        tall = 2 * self.side + TITLE
+        found = [(GAP, TITLE, tall * self.aspect, tall)]
+        left = 2 * GAP + tall * self.aspect
+        for place in range(min(self.count, 2 * self.beside)):
+            line, column = divmod(place, self.beside)
+            x, y = left + column * (self.side + GAP), TITLE + line * (self.side + TITLE)
+            found.append((x, y, self.side, self.side))
+        for place in range(max(0, self.count - 2 * self.beside)):
+            line, column = divmod(place, self.below)
+            y = 2 * (self.side + TITLE) + TITLE + line * (self.lower_side + TITLE)
+            found.append((GAP + column * (self.lower_side + GAP), y, self.lower_side, self.lower_side))
+        return found
+
+
+def _axes(figure: Any, place: Box, top: float) -> Any:
+    """Add axes at a place that is counted from `top`, inches above the figure's lower edge."""
+    left, down, width, height = place
+    whole = figure.get_figheight()
+    return figure.add_axes((left / WIDTH, (top - down - height) / whole, width / WIDTH, height / whole))
 
 
 def decibels(crop: dict[str, Any]) -> str:
@@ -58,7 +129,8 @@ def decibels(crop: dict[str, Any]) -> str:
 
 def rows(inspections: Inspections) -> list[list[Any]]:
     """Return the numbers of the figure, a header first."""
-    header = ["network", "weights", "scale", "image", "left", "top", "size", "psnr_image", "psnr_crop"]
+    header = ["Network", "Weights", "Scale", "Image", "Left [px]", "Top [px]", "Side [px]"]
+    header += ["PSNR of the image [dB]", "PSNR of the crop [dB]"]
     networks, _ = inspections.alike(_place)
     lines = []
     for network in networks:

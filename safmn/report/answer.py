@@ -1,0 +1,226 @@
+"""What a study says, in three sentences, computed from its cells: what agrees, what contradicts, what it cannot say."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from safmn import layout, paths
+from safmn.networks import all_networks
+from safmn.paper import verdicts
+from safmn.paper.cell import PREDICTED, TRAINED, Cell
+from safmn.report import ablation, costs
+from safmn.report.ablation import BASELINE, Comparison
+from safmn.report.ablation_table import label
+from safmn.report.measured import benchmark_title, benchmarks
+from safmn.study import Study, differences_from_paper
+
+AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.EXPLAINED, verdicts.REPRODUCED)
+KINDS: dict[str, Callable[[Cell], bool]] = {  # kind of quantity -> whether a cell is of it, the first that fits
+    "parameters, FLOPs and activations": lambda cell: cell.column in costs.COUNTS,
+    "memory": lambda cell: cell.column == "gpu_memory",
+    "time": lambda cell: cell.is_time,
+    "PSNR and SSIM": lambda cell: True,
+}
+MAX_NAMED = 4  # rows that a sentence names
+MAX_DEPARTURES = 2  # reasons that it names
+TABLE_1 = "snakemake --cores all --configfile config/table1.yaml --config data_root=FOLDER weights_root=FOLDER"
+PAPER = "snakemake --cores all --configfile config/paper.yaml"
+
+
+def sentences(
+    study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequence[Comparison]]
+) -> list[tuple[str, str]]:
+    """Return the three sentences: (beginning, rest)."""
+    printed = [cell for cell in cells if cell.published]
+    directions, test_set = _directions(study, comparisons)
+    return [
+        ("Agrees with the paper:", _agreeing(printed, directions, test_set)),
+        ("Contradicts it:", _contradicting(printed, directions, test_set)),
+        ("Cannot say:", _open(study, printed, directions)),
+    ]
+
+
+def _directions(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> tuple[dict[str, str], str]:
+    """Return the verdict on each variant's direction, and the test set that it is of."""
+    found = ablation.differences(comparisons)
+    benchmark = ablation.decisive(study, found)
+    if benchmark is None:
+        return {}, ""
+    judged = {}
+    for name in study.variants:
+        printed, _ = ablation.paper_difference(name, f"{benchmark.id}_{ablation.METRIC}")
+        difference = found[benchmark.id].get(name)
+        if name != BASELINE and printed is not None and difference is not None:
+            judged[name] = ablation.direction(difference, printed)
+    return judged, benchmark_title(benchmark.id, study)
+
+
+def _of_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    kinds: dict[str, list[Cell]] = {kind: [] for kind in KINDS}
+    for cell in cells:
+        kinds[next(kind for kind, fits in KINDS.items() if fits(cell))].append(cell)
+    return kinds
+
+
+def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str) -> str:
+    parts = []
+    for kind, own in _of_kind(cell for cell in printed if not cell.is_missing).items():
+        agree = [cell for cell in own if cell.verdict in AGREE]
+        if not agree:
+            continue
+        explained = sum(cell.verdict == verdicts.EXPLAINED for cell in agree)
+        asides = [f"{explained} of them after a computed explanation"] if explained else []
+        asides += ["predicted"] if all(cell.origin == PREDICTED for cell in agree) else []
+        aside = f" ({', '.join(asides)})" if asides else ""
+        parts.append(f"{len(agree)} of {len(own)} measured values of {kind}{aside}")
+    same = [name for name, verdict in directions.items() if verdict == verdicts.REPRODUCED]
+    if same:
+        of = f"{len(same)} of {len(directions)}"
+        parts.append(f"the direction of {of} differences to the baseline on {test_set} ({_named(same)})")
+    return _sentence(parts, "nothing yet, since no published value has a measured one.")
+
+
+def _contradicting(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str) -> str:
+    parts = []
+    for kind, own in _of_kind(cell for cell in printed if cell.verdict == verdicts.CONTRADICTED).items():
+        if own:
+            parts.append(f"{len(own)} values of {kind} ({_named(cell.network for cell in own)})")
+    opposite = [name for name, verdict in directions.items() if verdict == verdicts.CONTRADICTED]
+    if opposite:
+        parts.append(f"the direction of {len(opposite)} differences to the baseline on {test_set} ({_named(opposite)})")
+    return _sentence(parts, "nothing that was measured here.")
+
+
+def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:
+    parts = []
+    undecided = [name for name, verdict in directions.items() if verdict == verdicts.UNDECIDABLE]
+    if undecided:
+        parts.append(f"on which side of the baseline {len(undecided)} variants are ({_named(undecided)})")
+    absent = [
+        name for name in study.variants if name not in directions and name != BASELINE and all_networks()[name].rows
+    ]
+    if study.training and absent:
+        parts.append(
+            f"anything about {len(absent)} variants that have no difference to the baseline yet ({_named(absent)})"
+        )
+    departures = differences_from_paper(study) if study.training else []
+    departures.sort(key=lambda reason: not reason.startswith(("trained", "iterations")))  # what matters most first
+    if departures:
+        more = f" and {len(departures) - MAX_DEPARTURES} more" if len(departures) > MAX_DEPARTURES else ""
+        parts.append(
+            "whether the paper's PSNR and SSIM of trained networks are right "
+            f"({'; '.join(departures[:MAX_DEPARTURES])}{more})"
+        )
+    for kind, own in _of_kind(cell for cell in printed if _is_open(cell, bool(departures))).items():
+        if own:
+            parts.append(f"{len(own)} values of {kind} ({_named(cell.network for cell in own)})")
+    missing = sum(cell.is_missing for cell in printed)
+    if missing:
+        parts.append(f"anything about {missing} of the {len(printed)} published values, for which it has no number")
+    return _sentence(parts, "nothing: every published value is decided.")
+
+
+def _is_open(cell: Cell, departs: bool) -> bool:
+    """Whether a cell has a number that decides nothing; without those that the study's training speaks for already."""
+    if departs and cell.origin == TRAINED:
+        return False
+    return cell.verdict in (verdicts.NOT_COMPARABLE, verdicts.UNDECIDABLE)
+
+
+def _sentence(parts: Sequence[str], nothing: str) -> str:
+    return "; ".join(parts) + "." if parts else nothing
+
+
+def _named(names: Iterable[str]) -> str:
+    """Name the first rows as the paper does, and say how many others there are."""
+    networks = all_networks()
+    titles = [label(networks[name]) if name in networks else name for name in dict.fromkeys(names)]
+    more = f" and {len(titles) - MAX_NAMED + 1} more" if len(titles) > MAX_NAMED else ""
+    return ", ".join(titles[: MAX_NAMED - 1] if more else titles) + more
+
+
+# --- When, where, with what -------------------------------------------------------------------------------------------
+
+
+def facts(study: Study, gathered: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return date, device, duration, commit and data of a study, as far as `provenance.json` has them."""
+    found: list[tuple[str, str]] = []
+    environments = (gathered or {}).get("environments", [])
+    if gathered and gathered.get("started"):
+        found.append(("Date", datetime.fromisoformat(gathered["started"]).strftime("%Y-%m-%d")))
+    if devices := list(dict.fromkeys(filter(None, map(_device, environments)))):
+        found.append(("Device", ", ".join(devices)))
+    if gathered and gathered.get("seconds"):
+        found.append(("Computing", duration(gathered["seconds"])))
+    commits = dict.fromkeys(
+        str(code["code_commit"])[:10] + (" with changes" if code.get("code_dirty") else "")
+        for code in (environment["code"] for environment in environments)
+        if code.get("code_commit")
+    )
+    if commits:
+        found.append(("Commit", ", ".join(commits)))
+    data = [f"trained on {', '.join(study.data.train)}"] if study.training else []
+    data += [f"tested on {', '.join(study.data.test)}"] if study.data.test else []
+    return [*found, ("Data", "; ".join(data))] if data else found
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    device, host = environment["device"], environment["host"]
+    if device.get("device") == "cuda":
+        return str(device.get("gpu") or "GPU")
+    return str(host.get("cpu") or "CPU") if device.get("device") == "cpu" else ""
+
+
+def duration(seconds: float) -> str:
+    """Show a duration in its two largest units."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours else f"{minutes} min"
+
+
+# --- What has no number -----------------------------------------------------------------------------------------------
+
+
+def unmeasured(study: Study, cells: Iterable[Cell]) -> list[tuple[str, int, str]]:
+    """Return what has no measured number: quantities and tables, number of published cells, command that fills them."""
+    by_command: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.published and cell.is_missing:
+            by_command.setdefault(_command(study, cell), []).append(cell)
+    lines = []
+    for command, own in by_command.items():
+        titles = list(dict.fromkeys(_quantity(study, cell) for cell in own))
+        numbers = sorted({cell.table for cell in own})
+        where = f"Table{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+        lines.append((f"{', '.join(titles)} ({where})", len(own), command))
+    return sorted(lines, key=lambda line: -line[1])
+
+
+def own_command(study: Study) -> str:
+    """Return the command that runs the study, or what is left of it."""
+    if study.name == "mini":
+        return "snakemake --cores all"
+    packaged = f"config/{study.name}.yaml"
+    file = packaged if (paths.ROOT / packaged).is_file() else f"results/{study.name}/{layout.STUDY}"
+    return f"snakemake --cores all --configfile {file}"
+
+
+def _command(study: Study, cell: Cell) -> str:
+    name = cell.column.rpartition("_")[0]
+    if cell.column == "gpu_memory" or cell.is_time or cell.column in costs.COUNTS:
+        return own_command(study) + (
+            " on a machine with a GPU" if cell.is_time and study.efficiency.reason_untimed else ""
+        )
+    tested = any(benchmark.id == name for benchmark in benchmarks(study))
+    if tested and study.training and cell.network in study.variants and cell.scale in study.scales_of(cell.network):
+        return own_command(study)
+    return TABLE_1 if cell.table == 1 else PAPER
+
+
+def _quantity(study: Study, cell: Cell) -> str:
+    name, _, metric = cell.column.rpartition("_")
+    if metric in ("psnr", "ssim"):
+        return benchmark_title(name, study)
+    return "times" if cell.is_time else {"gpu_memory": "memory"}.get(cell.column, "counts")

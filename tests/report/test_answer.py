@@ -1,0 +1,177 @@
+"""What a study says in three sentences and one table: counted from its cells, by fixed rules."""
+
+import csv
+import io
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safmn import paths
+from safmn.files import write_text
+from safmn.paper import statistics, verdicts
+from safmn.paper.statistics import Difference, Interval
+from safmn.report import ablation, ablation_table, answer, cells, origins, rendering
+from safmn.report.measured import Results
+from safmn.study import Study
+from tests.report import fabricate
+
+HARD = np.random.default_rng(0).normal(28, 3, 100)
+NOISE = np.random.default_rng(1).normal(0, 0.01, 100)
+
+
+def on_b100(folder: Path, gaps: dict[str, float], **changes) -> Study:
+    """A study on Set5 and B100 whose variants are these dB away from the baseline."""
+    data = {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["Set5", "B100"]}
+    study = fabricate.study(**{"variants": ["safmn", *gaps], "data": data} | changes)
+    for name, gap in {"safmn": 0.0, **gaps}.items():
+        values = list(HARD + gap + (NOISE if gap else 0))
+        fabricate.trained(folder, study, name, values, dataset="B100")
+        fabricate.quality(folder, name, "seed0_best", "Set5", values[:5])
+    return study
+
+
+def told(study: Study, folder: Path) -> dict[str, str]:
+    found = cells.collect(study, folder)
+    return dict(answer.sentences(study, found, ablation.compare_all(study, Results(folder))))
+
+
+def table(study: Study, folder: Path):
+    found = cells.collect(study, folder)
+    return ablation_table.build(study, found, ablation.compare_all(study, Results(folder)))
+
+
+# --- The direction of a difference -----------------------------------------------------------------------------------
+
+
+def difference(value: float, low: float, high: float, images: int = 100) -> Difference:
+    return Difference(value, Interval(low, high, images), Interval(None, None, 2, "one seed each"))
+
+
+@pytest.mark.parametrize(
+    ("measured", "printed", "verdict"),
+    [
+        (difference(-0.2, -0.3, -0.1), "-0.34", verdicts.REPRODUCED),
+        (difference(+0.2, +0.1, +0.3), "-0.34", verdicts.CONTRADICTED),
+        (difference(-0.2, -0.5, +0.1), "-0.34", verdicts.UNDECIDABLE),  # the interval has 0 in it
+        (difference(-0.2, -0.3, -0.1, images=5), "-0.34", verdicts.UNDECIDABLE),  # too few images
+        (difference(0.01, -0.01, 0.03), "0.00", verdicts.REPRODUCED),  # the paper prints no difference
+        (difference(0.2, 0.1, 0.3), "0.00", verdicts.CONTRADICTED),
+        (difference(0.02, -0.04, 0.08), "0.00", verdicts.UNDECIDABLE),
+        (difference(-0.2, -0.3, -0.1), None, ""),
+        (None, "-0.34", verdicts.MISSING),
+    ],
+)
+def test_a_direction_is_judged_by_the_interval(measured, printed, verdict):
+    assert ablation.direction(measured, None if printed is None else Decimal(printed)) == verdict
+
+
+# --- Sentences -------------------------------------------------------------------------------------------------------
+
+
+def test_three_sentences_from_the_cells(tmp_path):
+    study = on_b100(tmp_path, {"ccm_none": -0.9, "ccm_se": -0.3, "no_fm": 0.0001})
+    fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
+    fabricate.complexity(tmp_path, "no_fm", 239_520, 13_554_915_840, 99_000_000)  # not the paper's activations
+    said = told(study, tmp_path)
+    agrees, contradicts, cannot = said.values()
+    own = [cell for cell in cells.collect(study, tmp_path) if cell.published]
+    counted = [cell for cell in own if cell.column in ("params", "flops", "activations") and not cell.is_missing]
+    agree = [cell for cell in counted if cell.verdict in answer.AGREE]
+    assert f"{len(agree)} of {len(counted)} measured values of parameters, FLOPs and activations" in agrees
+    assert "the direction of 1 of 3 differences to the baseline on B100 (CCM → None)" in agrees
+    wrong = [cell for cell in own if cell.verdict == verdicts.CONTRADICTED]
+    assert f"{len(wrong)} values of parameters, FLOPs and activations" in contradicts
+    assert "(a): w/o FM" in contradicts
+    assert "the direction of 1 differences to the baseline on B100 (w/ SE)" in contradicts  # the paper has it above
+    assert "on which side of the baseline 1 variants are ((a): w/o FM)" in cannot
+    assert "iterations 100 instead of 500000" in cannot
+    missing = sum(cell.is_missing for cell in own)
+    assert f"anything about {missing} of the {len(own)} published values" in cannot
+
+
+def test_nothing_measured_says_nothing(tmp_path):
+    agrees, contradicts, cannot = told(fabricate.study(), tmp_path).values()
+    assert agrees.startswith("nothing yet")
+    assert contradicts == "nothing that was measured here."
+    assert "anything about 1 variants that have no difference to the baseline yet ((a): w/o FM)" in cannot
+
+
+def test_date_device_duration_commit_and_data_are_those_of_the_records(tmp_path):
+    study = fabricate.study()
+    more = {"started": "2026-03-01T10:00:00+00:00", "seconds": 5400.0, "code_commit": "0123456789abcdef" * 3}
+    fabricate.run(tmp_path, study, "safmn", provenance=fabricate.PROVENANCE | more)
+    found = dict(answer.facts(study, origins.collect(study, Results(tmp_path))))
+    assert found["Date"] == "2026-03-01"
+    assert (found["Device"], found["Computing"]) == ("Test CPU", "1 h 30 min")
+    assert (found["Commit"], found["Data"]) == ("0123456789", "trained on T91; tested on Set5")
+
+
+def test_what_has_no_number_stands_beside_the_command_that_fills_it(tmp_path):
+    study = on_b100(tmp_path, {"no_fm": -0.1}, networks=["imdn"])
+    found = cells.collect(study, tmp_path)
+    lines = answer.unmeasured(study, found)
+    assert sum(count for _, count, _ in lines) == sum(cell.is_missing and cell.published != "" for cell in found)
+    commands = {command: what for what, _, command in lines}
+    assert "Urban100" in commands[answer.TABLE_1]
+    assert "DIV2K_val" in commands[answer.PAPER]
+    assert "snakemake --cores all --configfile results/made/study.json" in commands
+    assert (paths.ROOT / "config/table1.yaml").is_file()
+    assert (paths.ROOT / "config/paper.yaml").is_file()
+
+
+# --- The one table ---------------------------------------------------------------------------------------------------
+
+
+def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
+    study = on_b100(tmp_path, {"ccm_none": -0.9, "blocks_12": 0.4})
+    fabricate.complexity(tmp_path, "ccm_none", 30_720, 1_610_979_840, 26_933_760)
+    one = table(study, tmp_path)
+    (part,) = one.sections
+    assert [[row[0].text, row[1].text, row[1].name] for row in part.rows] == [
+        ["Baseline", "SAFMN", "safmn"],
+        ["Main module", "CCM → None", "ccm_none"],
+        ["Number of FMMs", "N = 12", "blocks_12"],
+    ]
+    heads = [" ".join(filter(None, header)) for header in part.headers]
+    row = dict(zip(heads, part.rows[1], strict=True))
+    assert row["#Params [K]"].text == "30.720"
+    assert row["B100 [dB]"].value == pytest.approx(np.mean(HARD - 0.9 + NOISE))
+    assert row["Difference to the baseline, B100 [dB] measured"].text == f"{np.mean(NOISE) - 0.9:+.3f}"
+    assert row["Paper's difference Manga109 [dB]"].text == "-1.94"  # 28.49 - 30.43
+    assert row["Verdict"].verdict == verdicts.REPRODUCED
+    best = [line[1].name for line in part.rows if line[heads.index("B100 [dB]")].place == 1]
+    assert best == ["blocks_12"]
+    interval = statistics.paired_bootstrap(HARD - 0.9 + NOISE, HARD)
+    lines = list(csv.DictReader(io.StringIO(rendering.flat_csv(one))))
+    assert float(lines[1]["b100 difference to baseline low"]) == pytest.approx(interval.low)
+    assert lines[1]["b100 difference to baseline paper"] == "-1.94"
+    tex = rendering.latex(one)
+    assert tex.count(r"\midrule") == 3  # below the head, and between three groups
+    assert r"\textbf{" in tex
+    assert "$-$1.94" in tex
+
+
+def test_a_users_own_variants_come_first(tmp_path, monkeypatch):
+    folder = tmp_path / "ablations"
+    folder.mkdir()
+    for file in paths.ablations().glob("*.yaml"):
+        write_text(folder / file.name, file.read_text(encoding="utf-8"))
+    write_text(folder / "mine.yaml", "title: Mine\ndescription: x\n")
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+    study = on_b100(tmp_path / "results", {"no_fm": -0.1, "mine": 0.2, "ln_bn": -0.2, "ln_bn_reference_ema": -0.1})
+    (part,) = table(study, tmp_path / "results").sections
+    assert [row[0].text for row in part.rows] == ["Own", "Baseline", "SAFM", "Normalization", "Normalization"]
+    assert part.rows[0][-1] == ablation_table.BLANK  # no verdict, since the paper does not have it
+
+
+def test_a_study_that_trains_nothing_shows_the_networks(tmp_path):
+    study = fabricate.study(training=None, data={"test": ["Set5"]}, networks=["imdn", "pan"], variants=["safmn"])
+    fabricate.quality(tmp_path, "imdn", "published", "Set5", [32.21] * 5)
+    fabricate.quality(tmp_path, "pan", "published", "Set5", [31.00] * 5)
+    (part,) = table(study, tmp_path).sections
+    assert [[entry.text for entry in row] for row in part.rows] == [
+        ["x4", "IMDN", "32.21", "", verdicts.ROUNDING],  # a difference would be the rounding of the print
+        ["x4", "PAN", "31.00", "-1.130", verdicts.CONTRADICTED],  # the paper has 32.13
+    ]
