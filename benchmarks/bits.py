@@ -97,7 +97,7 @@ def measure(python: str, packed: Path, out: Path, condition: dict[str, Any]) -> 
 
 
 def compare(first: Path, second: Path, records: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
-    """Return the cells of a row: weights, largest relative difference, lines of the history, PSNR."""
+    """Return the cells of a row: weights, their relative difference, lines of the history, PSNR."""
     from safetensors.numpy import load_file
 
     same = all(
@@ -105,13 +105,12 @@ def compare(first: Path, second: Path, records: tuple[dict[str, Any], dict[str, 
         for name in NETWORKS
         for file in ("last.safetensors", "last_raw.safetensors", "best.safetensors", "history.csv")
     )
-    apart = 0.0
+    apart, all_of_it = 0.0, 0.0
     lines = []
     for name in NETWORKS:
         a, b = (load_file(folder / name / "last_raw.safetensors") for folder in (first, second))
-        for key in a:
-            largest = float(abs(a[key]).max()) or 1.0
-            apart = max(apart, float(abs(a[key] - b[key]).max()) / largest)
+        apart += sum(float(((a[key] - b[key]).astype("float64") ** 2).sum()) for key in a)
+        all_of_it += sum(float((a[key].astype("float64") ** 2).sum()) for key in a)
         texts = [(folder / name / "history.csv").read_text().splitlines()[1:] for folder in (first, second)]
         lines.append(
             next((place for place, pair in enumerate(zip(*texts, strict=True)) if pair[0] != pair[1]), math.inf)
@@ -120,7 +119,12 @@ def compare(first: Path, second: Path, records: tuple[dict[str, Any], dict[str, 
     if same:
         return ["the same", "0", "the same", f"{psnr:.1g}" if psnr else "0"]
     line = min(lines)
-    return ["other", f"{apart:.1g}", f"from iteration {line + 1:.0f}" if line < math.inf else "the same", f"{psnr:.1g}"]
+    return [
+        "other",
+        f"{math.sqrt(apart / all_of_it):.1g}",
+        f"from iteration {line + 1:.0f}" if line < math.inf else "the same",
+        f"{psnr:.1g}",
+    ]
 
 
 def table(rows: dict[str, list[str]], device: dict[str, Any], capability: str, code: dict[str, Any]) -> str:
@@ -136,13 +140,13 @@ def table(rows: dict[str, list[str]], device: dict[str, Any], capability: str, c
         f"`{'` and `'.join(NETWORKS)}` at x4, {training['iterations']} iterations of {training['batch']} patches of ",
         f"{training['patch']}x{training['patch']}. Each condition is a process of its own.",
         "",
-        "| condition | weights and history | largest difference of a weight | history | PSNR apart, dB |",
+        "| condition | weights and history | difference of the weights | history | PSNR apart, dB |",
         "|---|---|---|---|---|",
         *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()),
         *(f"| {name} | unknown: {why} | | | |" for name, why in UNKNOWN.items()),
         "",
-        "All rows are compared with the first one. The difference of a weight is relative to the largest weight of its",
-        "tensor. Where it says unknown, expect other bits.",
+        "All rows are compared with the first one. The difference is the norm of the difference of all weights, relative",
+        "to the norm of the weights. Where it says unknown, expect other bits.",
         "",
         "`safmn verify` expects the same bytes only if the model of the CPU or GPU, the kind of operating system and",
         "the version of torch are the same. Elsewhere it compares PSNR with the spread between seeds. The number of",

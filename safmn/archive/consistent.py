@@ -13,10 +13,10 @@ from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDEC
 from safmn.archive.opening import Opened
 from safmn.archive.whole import code_differences
 from safmn.errors import UserError, as_line
-from safmn.files import write_text
 from safmn.paper.cell import Cell
-from safmn.report import cells, figures, origins, page, rendering, sentences, tables
+from safmn.report import cells, origins, page
 from safmn.report.measured import Results
+from safmn.report.rendered import render
 from safmn.study import Study
 
 FROM_PIXELS = ("figure2", "figure5", "figure6")
@@ -66,25 +66,30 @@ def _rendered(archive: Opened, study: Study, folder: Path) -> list[Finding]:
         archived = cells.read(archive.results / layout.CELLS)
     except UserError as error:
         return [Finding(layout.CELLS, REFUTED, as_line(error))]
-    joined, borrowed = with_reasons_of(archived, cells.collect(study, folder))
-    cells.write(joined, folder / layout.CELLS)
-    built = tables.build_all(study, folder, joined)
-    for table in built:
-        for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
-            write_text(folder / layout.table(table.number, form), render(table))
-    judged = sentences.write(folder, joined)
-    figures.draw_all(study, folder, joined)
-    findings = _compared(archive, folder, [layout.CELLS], "its numbers and verdicts")
-    texts = [layout.table(table.number, form) for table in built for form in layout.FORMS]
-    texts += [layout.table("claims", form) for form in ("md", "csv")]
-    findings += _compared(archive, folder, texts, "tables and claims")
+    borrowed = 0
+
+    def amend(joined: list[Cell]) -> list[Cell]:
+        nonlocal borrowed
+        taken, borrowed = with_reasons_of(archived, joined)
+        return taken
+
     pictures = sorted(file.relative_to(archive.results).as_posix() for file in archive.results.glob("figures/*"))
-    from_pixels = [name for name in pictures if Path(name).stem in FROM_PIXELS]
-    findings += _compared(archive, folder, [name for name in pictures if name not in from_pixels], "figures")
-    findings += _compared(archive, folder, from_pixels, "figures of images", decides=False)
-    for name in pictures:  # the page shows the archived ones
-        shutil.copyfile(archive.results / name, folder / name)
-    page.write(study, folder, joined, built, judged)
+    drawn: list[Finding] = []
+
+    def compare_figures() -> None:
+        """Compare the figures, and put the archived ones in their place: the page shows them."""
+        from_pixels = [name for name in pictures if Path(name).stem in FROM_PIXELS]
+        drawn.extend(_compared(archive, folder, [name for name in pictures if name not in from_pixels], "figures"))
+        drawn.extend(_compared(archive, folder, from_pixels, "figures of images", decides=False))
+        for name in pictures:
+            shutil.copyfile(archive.results / name, folder / name)
+
+    done = render(study, folder, amend, compare_figures)
+    findings = _compared(archive, folder, [layout.CELLS], "its numbers and verdicts")
+    names = [*(table.name or table.number for table in (*done.tables, done.one)), "claims"]
+    texts = [layout.NETWORKS, *(layout.table(name, form) for name in names for form in layout.FORMS)]
+    texts.remove(layout.table("claims", "tex"))  # there is none
+    findings += [*_compared(archive, folder, texts, "tables and claims"), *drawn]
     findings += _compared(archive, folder, [layout.PAGE], "page")
     if borrowed:
         note = "the reasons come from logs and folders that are not in the archive; they were taken as they are"

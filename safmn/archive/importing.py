@@ -20,7 +20,7 @@ from safmn.files import staging, write_json
 from safmn.study import Study
 from safmn.training.identity import SEMANTIC, key_of
 
-RENDERED = (layout.CELLS, layout.PAGE, layout.PROVENANCE, "tables/", "figures/")
+RENDERED = (layout.CELLS, layout.NETWORKS, layout.PAGE, layout.PROVENANCE, "tables/", "figures/")
 """What is rendered again instead of copied."""
 FORMAT = 1
 STAGES = {"quality": "evaluation", "inspection": "inspection", "cost/memory.json": "memory"}
