@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 COMMANDS = {
     "init": "a project of your own, whose variants stand beside the paper's",
     "doctor": "what this machine can do: torch, driver, GPUs, leases, disk, and what to do about it",
+    "gpu-check": "check a GPU and measure what to choose on it, in a quarter of an hour",
     "list": "networks and variants that can be built, and the row of the paper each stands for",
     "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
     "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",
@@ -79,8 +80,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def command(name: str) -> ModuleType:
-    """Import the module of a command; `import`, a word of Python, is in `import_`."""
-    return importlib.import_module(f"safmn.commands.{name}{'_' * keyword.iskeyword(name)}")
+    """Import the module of a command: of `gpu-check` it is `gpu_check`, of `import`, a word of Python, `import_`."""
+    module = name.replace("-", "_") + "_" * keyword.iskeyword(name)
+    return importlib.import_module(f"safmn.commands.{module}")
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
