@@ -5,6 +5,7 @@ Paths are relative to where Snakemake runs. Names, scales and seeds may be wildc
 
 import shlex
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from safmn.study import Run, Study
 from safmn.training import identity as training
 from safmn.training import own
 
-_PACKING = ("safmn.data.pairs:read_pair",)
+PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
@@ -30,8 +31,8 @@ _METRICS = (
     "safmn.quality.authors:*",
     "safmn.commands.evaluate:Result",
 )
-_EVALUATING = (*_METRICS, _READING, _FAST)
-_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
+EVALUATING = (*_METRICS, _READING, _FAST)
+LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
 
 class Jobs:
@@ -66,10 +67,12 @@ class Jobs:
     def try_own_networks(self) -> None:
         """Try the user's own networks on a small batch, except those that were counted as they are; imports torch.
 
+        Where Snakemake's Python has no torch (jobs run in a conda environment), only the jobs try them.
+
         Raises:
             UserError: one of them cannot be used; one line.
         """
-        for name in self.counts:
+        for name in self.counts if find_spec("torch") else ():
             network = networks.info(name)
             if not network.is_own or self._is_counted(name):
                 continue
@@ -148,7 +151,7 @@ class Jobs:
     @cached_property
     def packing(self) -> str:
         """Fingerprint of the code that reads pixels from image files."""
-        return fingerprint.code(*_PACKING)
+        return fingerprint.code(*PACKING)
 
     # --- quality ---
 
@@ -191,7 +194,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*_EVALUATING, apart=modules())
+        return fingerprint.code(*EVALUATING, apart=modules())
 
     # --- training ---
 
@@ -273,7 +276,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*_LOOKING, apart=modules())
+        return fingerprint.code(*LOOKING, apart=modules())
 
 
 def weights_option(files: list[Any]) -> str:
