@@ -214,7 +214,9 @@ class Study(StudyFile):
 
     @cached_property
     def timed(self) -> list[str]:
-        """Names of the networks whose memory and time are measured at x4: those of Table 2, and the user's own.
+        """Names of the networks whose memory and time are measured at x4.
+
+        Those of Table 2, the user's own, and those that "all" leaves out and the study names.
 
         Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
         """
@@ -222,6 +224,7 @@ class Study(StudyFile):
         points = [name for names in self.sweeps.values() for name in names]
         chosen = [name for name in self.variants if networks.info(name).is_own and name not in set(points)]
         chosen += [name for name in self.networks if name in self._own_networks]
+        chosen += [name for name in (*self.variants, *self.networks) if not networks.info(name).in_all]
         chosen += points if len(points) <= MAX_TIMED_POINTS else []
         own = [name for name in chosen if 4 in networks.info(name).scales]
         return list(dict.fromkeys(["safmn", *table2, *own]))
