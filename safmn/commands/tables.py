@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
         cells,
         figures,
         origins,
+        own_tables,
         page,
         rendering,
         sentences,
@@ -45,10 +46,11 @@ def run(args: argparse.Namespace) -> None:
     study, folder = studies.opened(args)
     joined = cells.collect(study, folder)
     cells.write(joined, folder / layout.CELLS)
-    comparisons = ablation.compare_all(study, Results(folder))
+    results = Results(folder)
+    comparisons = ablation.compare_all(study, results)
     rendered = tables.build_all(study, folder, joined, comparisons)
     one = ablation_table.build(study, joined, comparisons)
-    for table in (*rendered, one):
+    for table in (*rendered, one, *own_tables.build_all(study, results, joined)):
         for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
             write_text(folder / layout.table(table.name or table.number, form), render(table))
     figures.draw_all(study, folder, joined, comparisons)

@@ -547,9 +547,13 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
     return Entry(text, value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
-def placed(entry: Entry, place: int) -> Entry:
-    """Return a field that is marked as the best (1) or second best (2) of its column."""
-    return replace(entry, place=place)
+def mark_best(rows: Sequence[list[Entry]], column: int, most: int = 1, lowest: bool = False) -> None:
+    """Mark the `most` largest (or lowest) numbers of a column; equal ones share a place."""
+    values = {row[column].value for row in rows if row[column].value is not None}
+    ranked = sorted((value for value in values if value is not None and math.isfinite(value)), reverse=not lowest)
+    for row in rows:
+        if row[column].value in ranked[:most]:
+            row[column] = replace(row[column], place=1 + ranked.index(row[column].value))
 
 
 def ends(interval: statistics.Interval) -> str:
