@@ -549,11 +549,11 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
 
 def mark_best(rows: Sequence[list[Entry]], column: int, most: int = 1, lowest: bool = False) -> None:
     """Mark the `most` largest (or lowest) numbers of a column; equal ones share a place."""
-    values = {row[column].value for row in rows if row[column].value is not None}
-    ranked = sorted((value for value in values if value is not None and math.isfinite(value)), reverse=not lowest)
+    values = {value for row in rows if (value := row[column].value) is not None and math.isfinite(value)}
+    places = {value: place for place, value in enumerate(sorted(values, reverse=not lowest)[:most], 1)}
     for row in rows:
-        if row[column].value in ranked[:most]:
-            row[column] = replace(row[column], place=1 + ranked.index(row[column].value))
+        value = row[column].value
+        row[column] = replace(row[column], place=0 if value is None else places.get(value, 0))
 
 
 def ends(interval: statistics.Interval) -> str:

@@ -14,6 +14,7 @@ from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES, OTHERS
 from safmn.report.measured import Results, read_curve
 from safmn.study import Run, Study
 
+NAMED = tuple(COLOURS[place] for place in (0, 1, 5, 4, 6))  # that nobody sees as the grey of the others
 MAX_NAMED = 5  # lines that stand out
 FAR = 2.5  # median absolute deviations from the median, from which a line stands out
 
@@ -74,7 +75,7 @@ def draw(
 ) -> None:
     """Draw lines over iterations, and write the names of those that have one at their ends."""
     networks = all_networks()
-    looks = {name: (COLOURS[place % 7], LINES[1 + place % 3]) for place, name in enumerate(named)}
+    looks = {name: (NAMED[place % len(NAMED)], LINES[1 + place % 3]) for place, name in enumerate(named)}
     looks[BASELINE] = ("black", "-")
     ends: dict[str, list[tuple[float, float]]] = {}
     for run, curve in lines.items():

@@ -18,7 +18,7 @@ LOOKS = {  # verdict on the direction -> colour, mark, meaning
     verdicts.REPRODUCED: (COLOURS[0], "o", "same direction as in the paper"),
     verdicts.CONTRADICTED: (COLOURS[1], "X", "opposite direction"),
     verdicts.UNDECIDABLE: ("#70757D", "|", "not decided"),
-    "": (COLOURS[2], "s", "not in the paper"),
+    "": (COLOURS[4], "s", "not in the paper"),
 }
 
 
