@@ -40,9 +40,12 @@ rule all:
         rules.tables.output,
 
 
-# Remove the mark of a finished study; the rule `tables` sets it again.
+# Remove the mark of a finished study; the rule `tables` sets it again. Try what is a user's own in its training: a
+# mistake there ends the run before anything is trained.
 onstart:
     jobs.begin()
+    if jobs.needs_trial:
+        shell(f"python -m safmn trial --study {STUDY}")
 
 
 onsuccess:

@@ -29,6 +29,7 @@ COMMANDS = {
     "resolve": "check a study and write it down with every default filled in",
     "pack": "decode a dataset once into a packed dataset (uint8), making LR images where they are missing",
     "manifest": "the digest of packed datasets' manifests, or what differs from somebody else's data",
+    "trial": "try a study's own losses and optimisers on a small batch",
     "train": "train one network of a study, resuming what is there",
     "evaluate": "PSNR and SSIM on Y, image by image",
     "explain": "which single departure from the protocol gives a published number",

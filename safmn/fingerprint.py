@@ -75,6 +75,25 @@ def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path |
     return network_walk(root, switches, beside).digest()
 
 
+def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> str:
+    """Compute the fingerprint of the code of classes that a study names.
+
+    Args:
+        named: key of the study -> "module:Class", and the texts among its arguments, which may name more.
+        beside: the folder where a user's modules and data may be.
+
+    Returns:
+        A sha256 in hexadecimal.
+
+    Raises:
+        UserError: a class cannot be found.
+    """
+    walk = Walk(Library(beside, installed=True))
+    for key, texts in named.items():
+        walk.follow_texts(key, texts)
+    return walk.digest()
+
+
 def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
     """Follow the code of a network, as `network`; `pieces` of the result says which code counts."""
     walk = Walk(Library(beside, installed=True))
@@ -127,11 +146,15 @@ class Walk:
         if module is not None:
             self._follow([Piece(module, name)])
         for switch, value in (switches or {}).items():
-            for text in _strings(value):
-                if _CLASS.fullmatch(text):
-                    self._follow(self._class(text, switch))
-                elif self._library.beside:
-                    self._add_files({text}, self._library.beside)
+            self.follow_texts(switch, strings(value))
+
+    def follow_texts(self, key: str, texts: Iterable[str]) -> None:
+        """Follow the classes among texts that the value of a key has, and add the data files that the others name."""
+        for text in texts:
+            if _CLASS.fullmatch(text):
+                self._follow(self._class(text, key))
+            elif self._library.beside:
+                self._add_files({text}, self._library.beside)
 
     # --- From name to name ---
 
@@ -322,13 +345,13 @@ def _names(node: ast.AST) -> set[str]:
     return {item.id for item in ast.walk(node) if isinstance(item, ast.Name)}
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Yield the strings in plain data."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from strings(item)
 
 
 @cache

@@ -3,6 +3,7 @@
 `config/README.md` and the JSON schemas of `workflow/schemas/` are generated from here by `scripts/reference`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
     Field,
     GetCoreSchemaHandler,
     GetPydanticSchema,
+    Tag,
     create_model,
     model_validator,
 )
@@ -21,6 +26,20 @@ from pydantic_core import CoreSchema, core_schema
 from safmn.configuration import Section, as_plain
 
 MAX_THREADS = 1024  # OpenMP accepts any number and then crashes
+
+PAPER: dict[str, Any] = {
+    "loss": "paper",
+    "optimiser": {"name": "adam"},
+    "schedule": {"name": "cosine"},
+    "warm_up": 0,
+    "gradient_clip": None,
+    "weight_decay": None,
+    "augment": ["flip", "rotate"],
+}
+"""The keys of `training` that a specification leaves out where they are the paper's, as here.
+
+So studies that were made before these keys existed keep their fingerprints.
+"""
 
 
 def partial(model: type[Section], *keys: str) -> GetPydanticSchema:
@@ -122,6 +141,126 @@ class Weights(Section):
     )
 
 
+def _is_class(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None
+
+
+def _loss(text: str) -> str:
+    if text != PAPER["loss"] and not _is_class(text):
+        raise ValueError(f"{text!r} is not known: take {PAPER['loss']}, or a class of your own, 'module:Class'")
+    return text
+
+
+def _own_optimiser(text: str) -> str:
+    if not _is_class(text):
+        raise ValueError(f"{text!r} is not known: take adam, adamw or sgd, or a class of your own, 'module:Class'")
+    return text
+
+
+def _schedule(text: str) -> str:
+    if text not in ("cosine", "constant"):
+        raise ValueError(f"{text!r} is not known: take cosine, constant or multistep")
+    return text
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, dict):
+        return value
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}  # strict, no more JSON
+
+
+def _name_of(value: Any) -> str:
+    return str(value.get("name", "")) if isinstance(value, dict) else str(getattr(value, "name", ""))
+
+
+def _given(default: Any = None, **limits: Any) -> Any:
+    """Return the field of an argument that may be left out."""
+    return Field(default, exclude_if=lambda value: value is None, **limits)
+
+
+class AdamOptimiser(Section):
+    """Adam, or AdamW, whose weight decay is decoupled from the gradient."""
+
+    name: Literal["adam", "adamw"]
+    betas: tuple[Beta, Beta] | None = _given()
+    eps: float | None = _given(gt=0)
+    weight_decay: float | None = _given(ge=0)
+    amsgrad: bool | None = _given()
+
+
+class SgdOptimiser(Section):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"]
+    momentum: float | None = _given(ge=0, lt=1)
+    dampening: float | None = _given(ge=0)
+    weight_decay: float | None = _given(ge=0)
+    nesterov: bool | None = _given()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError("nesterov needs a momentum above 0, and no dampening")
+        return self
+
+
+Argument = bool | int | float | str | None
+
+
+class OwnOptimiser(Section):
+    """An optimiser of a user's own; other keys than its name are arguments of the class."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Argument | tuple[Argument, ...]]
+
+    name: Annotated[str, AfterValidator(_own_optimiser)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "lr" in self.__pydantic_extra__:
+            raise ValueError("lr is training.learning_rate, and follows training.schedule: give it there")
+        return self
+
+
+class Schedule(Section):
+    """The course of the learning rate, by a name alone."""
+
+    name: Annotated[str, AfterValidator(_schedule), Field(json_schema_extra={"enum": ["cosine", "constant"]})]
+
+
+class Multistep(Section):
+    """A learning rate that drops at some iterations."""
+
+    name: Literal["multistep"]
+    milestones: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        description="Iterations done before each drop, in order."
+    )
+    gamma: float = Field(0.5, gt=0, le=1, description="Factor of each drop.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} do not rise: give them in order, each once")
+        return self
+
+
+def _kind_of_optimiser(value: Any) -> str:
+    name = _name_of(value)
+    return "adam" if name in ("adam", "adamw") else "sgd" if name == "sgd" else "own"
+
+
+def _kind_of_schedule(value: Any) -> str:
+    return "multistep" if _name_of(value) == "multistep" else "named"
+
+
+Optimiser = (
+    Annotated[AdamOptimiser, Tag("adam")] | Annotated[SgdOptimiser, Tag("sgd")] | Annotated[OwnOptimiser, Tag("own")]
+)
+Course = Annotated[Schedule, Tag("named")] | Annotated[Multistep, Tag("multistep")]
+
+
 class Training(Section):
     """The section `training` of a study."""
 
@@ -138,12 +277,66 @@ class Training(Section):
         description='"area": every position of every image is equally likely; "subimages": as the authors draw, from '
         "overlapping sub-images of 480 HR pixels in a shuffled order.",
     )
-    learning_rate: float = Field(
-        0.001, gt=0, description="Learning rate of the first iteration; cosine annealing from there."
+    augment: Annotated[tuple[Literal["flip", "rotate"], ...], *_DISTINCT] = Field(
+        tuple(PAPER["augment"]),
+        exclude_if=lambda value: set(value) == set(PAPER["augment"]),
+        description='How patches are changed at random: "flip" (rows, columns or both reversed), "rotate" (by 0, 90, '
+        "180 or 270 degrees); both together are the eight symmetries of the square; an empty list changes nothing.",
     )
-    minimum_learning_rate: float = Field(0.00001, ge=0, description="Learning rate that the annealing ends at.")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.99), description="Adam's decay rates of the two moments.")
-    fft_weight: float = Field(0.05, ge=0, description="Weight of the frequency term beside L1.")
+    learning_rate: float = Field(
+        0.001, gt=0, description="Highest learning rate: that of the first iteration, or after the warm-up."
+    )
+    minimum_learning_rate: float = Field(
+        0.00001, ge=0, description="Learning rate that cosine annealing ends at; other schedules do not use it."
+    )
+    schedule: Annotated[
+        Course, Discriminator(_kind_of_schedule), BeforeValidator(_named, json_schema_input_type=str | Course)
+    ] = Field(
+        Schedule(**PAPER["schedule"]),
+        exclude_if=lambda value: as_plain(value) == PAPER["schedule"],
+        description='Course of the learning rate: "cosine" annealing, "constant", or `{name: multistep, milestones: '
+        "[250, 400], gamma: 0.5}`, which multiplies it by gamma at each of these iterations.",
+    )
+    warm_up: int = Field(
+        PAPER["warm_up"],
+        ge=0,
+        exclude_if=lambda value: value == PAPER["warm_up"],
+        description="Iterations in which the learning rate rises evenly to its highest; cosine annealing follows over "
+        "the remaining ones.",
+    )
+    optimiser: Annotated[
+        Optimiser, Discriminator(_kind_of_optimiser), BeforeValidator(_named, json_schema_input_type=str | Optimiser)
+    ] = Field(
+        AdamOptimiser(**PAPER["optimiser"]),
+        exclude_if=lambda value: as_plain(value) == PAPER["optimiser"],
+        description="`{name: NAME, ...}` with its arguments: adam and adamw (betas, eps, weight_decay, amsgrad), sgd "
+        "(momentum, dampening, weight_decay, nesterov), or a class of your own, built as `Class(parameters, lr=..., "
+        "...)`.",
+    )
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.99), description="Decay rates of the two moments of adam and adamw; other optimisers do not use them."
+    )
+    weight_decay: float | None = Field(
+        PAPER["weight_decay"],
+        ge=0,
+        exclude_if=lambda value: value == PAPER["weight_decay"],
+        description="Weight decay of the optimiser; null is its own default: 0, and 0.01 for adamw.",
+    )
+    gradient_clip: float | None = Field(
+        PAPER["gradient_clip"],
+        gt=0,
+        exclude_if=lambda value: value == PAPER["gradient_clip"],
+        description="Highest Euclidean norm of all gradients: larger ones are scaled down to it; null scales none.",
+    )
+    loss: Annotated[str, AfterValidator(_loss)] = Field(
+        PAPER["loss"],
+        exclude_if=lambda value: value == PAPER["loss"],
+        description='"paper" is L1 plus the weighted frequency term; or a class of your own, `module:Class`, in place '
+        "of both.",
+    )
+    fft_weight: float = Field(
+        0.05, ge=0, description="Weight of the frequency term beside L1; a loss of your own does not use it."
+    )
     ema: float = Field(
         0.999, ge=0, lt=1, description="Decay of the averaged weights (EMA), which are what is evaluated."
     )
@@ -164,7 +357,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.minimum_learning_rate > self.learning_rate:
+        if self.schedule.name == "cosine" and self.minimum_learning_rate > self.learning_rate:
             raise ValueError(
                 f"minimum_learning_rate ({self.minimum_learning_rate:g}) is above learning_rate "
                 f"({self.learning_rate:g}): lower it"
@@ -174,6 +367,14 @@ class Training(Section):
                 f"validate_every ({self.validate_every}) is above iterations ({self.iterations}), so no best weights "
                 "are chosen: lower it"
             )
+        arguments = as_plain(self.optimiser)
+        for key in ("betas", "weight_decay"):
+            default, here, there = Training.model_fields[key].default, getattr(self, key), arguments.get(key)
+            here = list(here) if isinstance(here, tuple) else here
+            if there is not None and here not in (there, default if default is None else list(default)):
+                raise ValueError(
+                    f"{key} is given twice: {here} here and {there} as an argument of the optimiser: give it once"
+                )
         return self
 
 
@@ -403,15 +604,18 @@ class VariantFile(Section):
     network: Annotated[dict[str, Any], partial(OwnNetwork), AfterValidator(_one_network)] = Field(
         {}, description="The switches of SAFMN that it changes, or a class in place of SAFMN."
     )
+    training: Annotated[dict[str, Any], partial(Training)] = Field(
+        {}, description="The keys of a study's `training` that it changes: any of them."
+    )
+    data: Annotated[dict[str, Any], partial(Data, "train")] = Field(
+        {}, description="`train`, the images that it is trained on instead of the study's."
+    )
     scales: Scales | None = Field(
         None,
         description="Upscaling factors that it is counted and trained at; null counts all and trains x4 alone, as the "
         "paper does its ablations.",
     )
     colour: Colour = Field("RGB", description="What a class of your own takes and returns: RGB, or Y alone.")
-    training: Annotated[
-        dict[str, Any], partial(Training, "batch", "patch", "learning_rate", "minimum_learning_rate", "ema_buffers")
-    ] = Field({}, description="The keys of a study's `training` that it changes.")
     sweep: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]] | None, AfterValidator(_names_a_key)
     ] = Field(

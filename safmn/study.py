@@ -20,7 +20,7 @@ from safmn.data import sources, supply
 from safmn.errors import UserError
 from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
-from safmn.schema import Data, StudyFile, Training, Weights
+from safmn.schema import PAPER, Data, StudyFile, Training, Weights
 
 OVERRIDES = {
     "data_root": ("data", "root"),
@@ -59,14 +59,16 @@ class Study(StudyFile):
 
     _where: str = PrivateAttr("")
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _insisted: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def from_content(cls, content: Any, where: str | Path) -> Self:
+    def from_content(cls, content: Any, where: str | Path, insisted: Mapping[str, Any] | None = None) -> Self:
         """Validate plain data as a study.
 
         Args:
             content: plain data; it is copied.
             where: the file that it comes from, for messages.
+            insisted: keys of `training` that hold for variants too that change them.
 
         Raises:
             UserError: one line that names file and key.
@@ -74,6 +76,7 @@ class Study(StudyFile):
         study = check(cls, content, where)
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
+        study._insisted = dict(insisted or {})
         if study.own_networks:  # child processes find them there
             os.environ["SAFMN_NETWORKS"] = str(Path(study.own_networks).absolute())
         study._check_names()
@@ -89,13 +92,19 @@ class Study(StudyFile):
 
         Args:
             file: the file or the name.
-            overrides: values by the words of `OVERRIDES`; None and "" leave the file's value.
+            overrides: values by the words of `OVERRIDES`; None and "" leave the file's value. Those of `training` hold
+                for variants too that have values of their own.
 
         Raises:
             UserError: one line that names file and key.
         """
         file = paths.study(file)
-        return cls.from_content(_overridden(read_yaml(file), overrides), file)
+        insisted = {
+            key: overrides[word]
+            for word, (section, key) in OVERRIDES.items()
+            if section == "training" and overrides.get(word) not in (None, "")
+        }
+        return cls.from_content(_overridden(read_yaml(file), overrides), file, insisted)
 
     @classmethod
     def from_snakemake(cls, config: Mapping[str, Any], files: Iterable[Any]) -> Self:
@@ -264,17 +273,21 @@ class Study(StudyFile):
             for text, name in zip(self.data.test, names, strict=True)
         }
 
+    def train_of(self, network: str) -> tuple[str, ...]:
+        """Return the datasets, or slices of them, that a network is trained on: its own or the study's."""
+        variant = variants.discover().get(network)
+        return tuple(variant.data.get("train", self.data.train)) if variant else self.data.train
+
     def packed_datasets(self) -> list[tuple[str, int]]:
         """Return (dataset, scale) of each that is packed: those to train on where there are runs, those to test on."""
-        trained = sorted({run.scale for run in self.runs()})
+        trained = dict.fromkeys((run.scale, self.train_of(run.variant)) for run in self.runs())
         needed: dict[tuple[str, int], None] = {}
-        for texts, scales in (
-            ((*self.data.train, *self.data.validation), trained),
-            (self.data.test, sorted(self.scales)),
-        ):
-            for scale in scales:
-                for text in texts:
-                    needed[sources.parse_selection(text)[0], scale] = None
+        for scale, train in sorted(trained, key=lambda each: each[0]):
+            for text in (*train, *self.data.validation):
+                needed[sources.parse_selection(text)[0], scale] = None
+        for scale in sorted(self.scales):
+            for text in self.data.test:
+                needed[sources.parse_selection(text)[0], scale] = None
         return list(needed)
 
     def to_fetch(self) -> dict[str, dict[str, list[int]]]:
@@ -313,21 +326,31 @@ class Study(StudyFile):
         variant = _variant(network)
         if variant is None or not variant.training:
             return self.training
-        merged = as_plain(self.training) | variant.training
+        merged = as_plain(self.training) | variant.training | self._insisted
+        if "iterations" in self._insisted:
+            merged["validate_every"] = min(merged["validate_every"], merged["iterations"])
         return check(Training, merged, f"{variant.file}: with what {self.where} says", "training")
 
+    def where_trained(self, network: str, key: str) -> str:
+        """Return the file that says the key of `training` by which a network is trained."""
+        variant = variants.discover().get(network)
+        return str(variant.file) if variant and key in variant.training else self.where
+
     def specification(self, run: Run) -> dict[str, Any]:
-        """Return everything that determines the result of a run, and nothing else: plain data, fit to be hashed."""
-        self.training_of(run.variant)  # raises where the variant's changes do not fit
+        """Return everything that determines the result of a run, and nothing else: plain data, fit to be hashed.
+
+        Of `training`, the keys of `safmn.schema.PAPER` are left out where they are the paper's.
+        """
+        training = self.training_of(run.variant)
         variant = _variant(run.variant)
         return {
             "network": run.variant,
             "switches": variant.switches if variant else {},
             "scale": run.scale,
             "seed": run.seed,
-            "train": list(self.data.train),
+            "train": list(self.train_of(run.variant)),
             "validation": list(self.data.validation),
-            "training": self._content["training"] | (variant.training if variant else {}),
+            "training": dict(self._content["training"]) if training is self.training else as_plain(training),
         }
 
     # --- checks across several keys ---
@@ -369,6 +392,7 @@ class Study(StudyFile):
                 raise self._wrong(f"data.{use}", "a study that trains needs at least one dataset here")
         for name in self.variants:
             self.training_of(name)
+            self._check_train_of(name)
         for name, network in ((name, networks.info(name)) for name in self.trained):
             where = str(network.file or f"{self.where}: retrain")
             if name == "bicubic" or network.colour != "RGB":
@@ -376,6 +400,16 @@ class Study(StudyFile):
                 raise UserError(f"{where}: {name} {reason}: only networks that take RGB are trained here")
             if name in self.retrain and not self.scales_of(name):
                 raise self._wrong("retrain", f"{name} has none of the study's scales: leave it out")
+
+    def _check_train_of(self, name: str) -> None:
+        file = variants.discover()[name].file
+        if not self.train_of(name):
+            raise UserError(f"{file}: data.train: a variant that changes it needs at least one dataset here")
+        for text in self.train_of(name):
+            try:
+                sources.parse_selection(text)
+            except UserError as error:
+                raise UserError(f"{file}: data.train: {error}") from error
 
     def _check_figures(self) -> None:
         if self.figures.scale is not None and self.figures.scale not in self.scales:
@@ -442,17 +476,25 @@ def differences_from_paper(study: Study) -> list[str]:
     paper = Study.load(paths.ROOT / "config" / "paper.yaml")
     assert paper.training is not None
     differences = []
-    for what, ours, theirs in (
+    for what, here, there in (
         ("trained", study.data.train, paper.data.train),
         ("weights chosen", study.data.validation, paper.data.validation),
     ):
-        if ours != theirs:
-            differences.append(f"{what} on {', '.join(ours)} instead of {', '.join(theirs)}")
-    trained = as_plain(study.training)
-    for key, value in as_plain(paper.training).items():
-        if key != "threads" and trained[key] != value:  # their number changes only the order of sums
-            differences.append(f"{key.replace('_', ' ')} {trained[key]} instead of {value}")
+        if here != there:
+            differences.append(f"{what} on {', '.join(here)} instead of {', '.join(there)}")
+    ours, theirs = (PAPER | as_plain(training) for training in (study.training, paper.training))
+    for key in Training.model_fields:
+        if key != "threads" and ours[key] != theirs[key]:  # their number changes only the order of sums
+            differences.append(f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}")
     return differences
+
+
+def as_words(value: Any) -> str:
+    """Return the value of a key of `training` for a sentence: "sgd (momentum 0.9)"."""
+    if isinstance(value, dict) and "name" in value:
+        arguments = ", ".join(f"{key} {each}" for key, each in value.items() if key != "name")
+        return f"{value['name']} ({arguments})" if arguments else str(value["name"])
+    return "none" if value is None or value == [] else str(value)
 
 
 def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:

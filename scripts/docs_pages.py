@@ -6,6 +6,7 @@ repository; here they are turned into links between pages. A link to a file that
 
 import argparse
 import importlib
+import json
 import os
 import posixpath
 import re
@@ -29,6 +30,7 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
 }
 """File of the repository -> page of the site."""
+NOTEBOOK = "docs/notebook.ipynb"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -39,7 +41,21 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
     files.append(File.generated(config, "commands.md", content=commands()))
+    files.append(File.generated(config, "notebook.md", content=notebook()))
     return files
+
+
+def notebook() -> str:
+    """Return the notebook as a page: its text, its code and the outputs that it was committed with."""
+    parts = []
+    for cell in json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            text = "".join(output.get("text") or data.get("text/html") or data["text/plain"])
+            parts.append(text if "text/html" in data else f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:

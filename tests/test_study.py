@@ -16,10 +16,12 @@ import yaml
 from pydantic import ValidationError
 
 from safmn import paths
-from safmn.configuration import read_yaml
+from safmn.configuration import Section, as_plain, read_yaml
 from safmn.errors import UserError
 from safmn.files import digest
 from safmn.networks import variants
+from safmn.planning.jobs import Jobs
+from safmn.schema import PAPER, Training
 from safmn.study import Run, Study, differences_from_paper
 
 STUDIES = sorted((paths.ROOT / "config").glob("*.yaml"))
@@ -384,6 +386,114 @@ def test_differences_from_the_paper():
     assert any("iterations 100 instead of 500000" in phrase for phrase in found)
 
 
+NEW = {
+    "loss": ("my:Loss", "loss my:Loss instead of paper"),
+    "optimiser": ({"name": "sgd", "momentum": 0.9}, "optimiser sgd (momentum 0.9) instead of adam"),
+    "schedule": ("constant", "schedule constant instead of cosine"),
+    "warm_up": (10, "warm up 10 instead of 0"),
+    "gradient_clip": (0.5, "gradient clip 0.5 instead of none"),
+    "weight_decay": (0.1, "weight decay 0.1 instead of none"),
+    "augment": ([], "augment none instead of ['flip', 'rotate']"),
+}
+
+
+@pytest.mark.parametrize("key", NEW)
+def test_each_new_key_makes_a_run_another_one(key):
+    """Another specification, and not comparable with the paper's."""
+    value, phrase = NEW[key]
+    usual, study = (Study.from_content(content, "x") for content in (MINIMAL, changed(f"training.{key}", value)))
+    assert phrase in differences_from_paper(study)
+    assert digest(study.specification(Run("safmn", 4, 0))) != digest(usual.specification(Run("safmn", 4, 0)))
+    again = Study.from_content(json.loads(json.dumps(study.content)), "again")
+    assert again.content == study.content
+
+
+def test_the_papers_values_are_left_out():
+    """So a study that was made before these keys existed has the same specification."""
+    paper = {"schedule": "cosine", "optimiser": {"name": "adam"}, "augment": ["rotate", "flip"], "warm_up": 0}
+    paper |= {"loss": "paper", "gradient_clip": None, "weight_decay": None}
+    study = Study.from_content({**MINIMAL, "training": MINIMAL["training"] | paper}, "x")
+    assert study.content == Study.from_content(MINIMAL, "x").content
+    assert PAPER.keys() == paper.keys()
+    for key, value in PAPER.items():
+        default = Training.model_fields[key].default
+        plain = as_plain(default) if isinstance(default, Section) else default
+        assert (list(plain) if isinstance(plain, tuple) else plain) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"optimiser": "adagrad"}, ("training.optimiser: 'adagrad' is not known: take adam, adamw or sgd",)),
+        ({"optimiser": {"name": "sgd", "momentun": 1}}, ("training.optimiser.momentun: is not a known key",)),
+        ({"optimiser": {"name": "sgd", "nesterov": True}}, ("training.optimiser", "needs a momentum")),
+        ({"optimiser": {"name": "my:Class", "lr": 3}}, ("training.optimiser", "lr is training.learning_rate")),
+        ({"optimiser": {"betas": [0.9, 0.9]}}, ("training.optimiser.name: is required",)),
+        ({"optimiser": {"name": "my:Class", "more": {"a": 1}}}, ("training.optimiser.more",)),
+        ({"optimiser": {"name": "adamw", "betas": [0.9, 0.98]}, "betas": [0.8, 0.9]}, ("betas is given twice",)),
+        ({"optimiser": {"name": "adam", "weight_decay": 0.1}, "weight_decay": 0.2}, ("weight_decay is given twice",)),
+        ({"schedule": "step"}, ("training.schedule: 'step' is not known: take cosine, constant or multistep",)),
+        ({"schedule": "multistep"}, ("training.schedule.milestones: is required",)),
+        ({"schedule": {"name": "multistep", "milestones": [5, 3]}}, ("training.schedule", "do not rise")),
+        ({"schedule": {"name": "cosine", "gamma": 1}}, ("training.schedule.gamma: is not a known key",)),
+        ({"augment": ["flop"]}, ("training.augment.0",)),
+        ({"augment": ["flip", "flip"]}, ("training.augment", "twice")),
+        ({"loss": "charbonnier"}, ("training.loss: 'charbonnier' is not known", "'module:Class'")),
+        ({"gradient_clip": 0}, ("training.gradient_clip",)),
+        ({"warm_up": -1}, ("training.warm_up",)),
+    ],
+    ids=itertools.count(),
+)
+def test_mistakes_in_how_it_is_trained(value, words):
+    refused({**MINIMAL, "training": MINIMAL["training"] | value}, *words)
+
+
+def test_a_variant_may_change_every_key(tmp_path, monkeypatch):
+    """Of `training`, and the images that it is trained on; they are packed, and only its own run has them."""
+    training = {"iterations": 30, "batch": 3, "patch": 8, "validate_every": 30, "threads": 2, "fft_weight": 0}
+    training |= {"optimiser": "adamw", "schedule": {"name": "multistep", "milestones": [10]}, "precision": "bf16"}
+    variant(tmp_path, "mine", {**PLAIN, "training": training, "data": {"train": ["BSDS200[10:]", "DIV2K"]}})
+    variant(tmp_path, "plain", PLAIN)
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    study = Study.from_content(MINIMAL, "x")
+    mine, plain = (study.specification(Run(name, 4, 0)) for name in ("mine", "plain"))
+    assert mine["train"] == ["BSDS200[10:]", "DIV2K"]
+    assert plain["train"] == ["T91"]
+    assert mine["training"] == plain["training"] | training | {
+        "optimiser": {"name": "adamw"},
+        "schedule": {"name": "multistep", "milestones": [10], "gamma": 0.5},
+    }
+    assert study.packed_datasets() == [("BSDS200", 4), ("DIV2K", 4), ("T91", 4), ("Set5", 4)]
+    jobs = Jobs(Study.from_content(MINIMAL | {"networks": []}, "x"))
+    assert (jobs.threads("mine"), jobs.threads("plain")) == (2, 1)
+    needed = [file.split("/")[-3] for file in jobs.trained_on("mine", 4)]
+    assert needed == ["BSDS200", "DIV2K"]  # validated on a slice of the first
+    assert jobs.trained_on("plain", 4)[0].endswith("data/T91/x4/index.json")
+    assert not jobs.needs_trial
+
+
+def test_a_number_of_the_command_line_holds_for_a_variant_too(tmp_path, monkeypatch):
+    """`safmn train mine --iterations 20`; what the study's file says does not."""
+    variant(tmp_path, "mine", {**PLAIN, "training": {"iterations": 70, "validate_every": 70}})
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps(MINIMAL))
+    found = Study.load(file, iterations=20).specification(Run("mine", 4, 0))["training"]
+    assert (found["iterations"], found["validate_every"]) == (20, 20)
+    found = Study.load(file).specification(Run("mine", 4, 0))["training"]
+    assert (found["iterations"], found["validate_every"]) == (70, 70)
+
+
+@pytest.mark.parametrize(("train", "says"), [([], "at least one dataset"), (["T91[1]"], "T91")])
+def test_images_of_a_variant_that_are_none(tmp_path, monkeypatch, train, says):
+    file = variant(tmp_path, "mine", {**PLAIN, "data": {"train": train}})
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        Study.from_content(MINIMAL, "x.yaml")
+    assert str(caught.value).startswith(f"{file}: data.train: ")
+    assert says in str(caught.value)
+
+
 # --- as Snakemake hands it over ---
 
 
@@ -473,7 +583,8 @@ PLAIN = {"title": "x", "description": "x"}
         ({**PLAIN, "rows": {99: "x"}}, "rows"),
         ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
         ({**PLAIN, "rows": [3]}, "rows"),
-        ({**PLAIN, "training": {"iterations": 5}}, "training"),
+        ({**PLAIN, "training": {"steps": 5}}, "training.steps"),
+        ({**PLAIN, "data": {"test": ["T91"]}}, "data.test"),
         ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
     ],
 )

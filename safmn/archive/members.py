@@ -20,12 +20,13 @@ BESIDE_THE_CODE = (
 """Files beside the code that the workflow or its reader needs; no other studies and no cluster's profile."""
 RESULTS = {
     layout.CELLS: "One line a cell: published, measured, difference, verdict, note",
+    layout.NETWORKS: "One line a network and scale: counts, memory, time, PSNR and SSIM on Y and in RGB",
     layout.PAGE: "The page to read: verdicts, tables, figures, what is missing",
     layout.table("*", "*"): "A table of the paper, published beside measured, or the claims of its text",
     layout.figure("*", "*"): "A figure, or the numbers in it",
     layout.cost("*"): "Memory, time or operations of networks",
     layout.complexity("*"): "Parameters, FLOPs and activations of a network",
-    layout.scores("*", "[234]", "*", "*"): "PSNR (dB) and SSIM on Y, image by image",
+    layout.scores("*", "[234]", "*", "*"): "PSNR (dB) and SSIM on Y and in RGB, image by image",
     layout.evaluation("*", "[234]", "*"): "What was evaluated, on which images, where and when",
     f"{layout.inspection('*', '[234]', '*')}.json": "What a trained network looks at",
     f"{layout.run('*', '[234]', '*')}/{layout.RUN}": "A training run: specification, outcome, sessions, provenance",

@@ -115,7 +115,8 @@ def _print(record: dict[str, Any]) -> None:
             part, training = figures["training"], settings["training"][name]
             what = f"training step of {training['batch']} patches of {training['patch']}x{training['patch']}"
             what += f" in {training['precision']}"
-            print(f"  predicted, {what}: {_mib(part['peak']).strip()}  peak at {_place(part)}")
+            remark = f"  ({part['remark']})" if "remark" in part else ""
+            print(f"  predicted, {what}: {_mib(part['peak']).strip()}  peak at {_place(part)}{remark}")
 
 
 def _parts(part: dict[str, Any]) -> str:

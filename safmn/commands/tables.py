@@ -4,10 +4,11 @@ import argparse
 
 from safmn.commands import output, studies
 
-HELP = """Render the paper's tables with a study's measured numbers: cells.csv, tables/table{1,2,3,4,5}.{md,csv,tex},
-tables/ablation.{md,csv,tex} (a row a variant), figures/*.{svg,png}, report.html and provenance.json (what was made
-where, when and with which code and data), in the study's folder. Computes nothing anew and works with an unfinished
-study; a missing cell says why. Prints the table of variants and what the study says."""
+HELP = """Render the paper's tables with a study's measured numbers: cells.csv, networks.csv,
+tables/table{1,2,3,4,5}.{md,csv,tex}, tables/ablation.{md,csv,tex} (a row a variant), figures/*.{svg,png}, report.html
+and provenance.json (what was made where, when and with which code and data), in the study's folder. Computes nothing
+anew and works with an unfinished study; a missing cell says why. Prints the table of variants and what the study
+says."""
 
 EXAMPLES = """examples:
   safmn tables --study config/mini.yaml
@@ -15,7 +16,8 @@ EXAMPLES = """examples:
   safmn tables --study config/t291.yaml --results /scratch/t291
 
 Units: params in K (1000), flops in G (10^9, one multiply-add is one), activations in M (10^6) at a 1280x720 output;
-gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published."""
+gpu_memory in MiB; runtime in ms; PSNR in dB on Y; SSIM without unit. delta is measured minus published. networks.csv, a
+row for each network and scale: exact counts, memory in bytes, time in ms; blank where nothing was measured."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
         answer,
         cells,
         figures,
+        networks,
         origins,
         own_tables,
         page,
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     study, folder = studies.opened(args)
     joined = cells.collect(study, folder)
     cells.write(joined, folder / layout.CELLS)
+    networks.write(study, folder)
     results = Results(folder)
     comparisons = ablation.compare_all(study, results)
     rendered = tables.build_all(study, folder, joined, comparisons)
@@ -71,4 +75,5 @@ def run(args: argparse.Namespace) -> None:
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
     print(f"Claims: {sentences.summary(judged)}")
-    print(f"written: {folder}/{layout.CELLS}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
+    data = f"{folder}/{layout.CELLS}, {folder}/{layout.NETWORKS}"
+    print(f"written: {data}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")

@@ -123,6 +123,8 @@ def _status(number: int) -> int:
 
 
 def _train(args: argparse.Namespace, signals: _Signals) -> int:
+    from functools import partial
+
     import torch
 
     from safmn import layout
@@ -132,7 +134,7 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     from safmn.errors import UserError
     from safmn.report import counts
     from safmn.study import Run, Study
-    from safmn.training import loop, stopping
+    from safmn.training import loop, own, stopping
 
     signals.check()
     if not 0 <= args.seed < 2**32:
@@ -143,11 +145,16 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     specification = study.specification(Run(args.network, args.scale, args.seed))
     if not args.no_check:
         counts.check(args.network, args.scale)
+    if own.classes(specification["training"]):
+        from safmn.training import trial
+
+        trial.check(specification, partial(study.where_trained, args.network))
+        signals.check()
     packed = args.packed or study.results / layout.DATA
     data = study.data
     train, validate = (
         [open_selection(text, args.scale, packed, study.roots, data.folders, data.border) for text in selections]
-        for selections in (data.train, data.validation)
+        for selections in (study.train_of(args.network), data.validation)
     )
     with lease.share(args.device, study.run.jobs_per_device):
         if args.device == "cuda":

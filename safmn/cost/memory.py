@@ -9,6 +9,7 @@ CUDA context, which `torch.cuda.max_memory_allocated` does not count either.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
 from safmn.networks import acceleration
 from safmn.networks.safmn import LayerNorm2d
+from safmn.training.rehearsal import fit_for_meta
 from safmn.training.step import TrainStep
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
@@ -100,9 +102,9 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
         form: as for `predict_details`; training runs "fused".
 
     Returns:
-        In bytes `peak`, `weights`, `gradients`, `optimiser` (Adam's moments), `ema`, `batch`, and `activations` (what
-        else is live at the peak: kept for backward, and temporaries); `layer`, `operation` and `form` as for
-        `predict_details`.
+        In bytes `peak`, `weights`, `gradients`, `optimiser` (its state, such as Adam's moments), `ema`, `batch`, and
+        `activations` (what else is live at the peak: kept for backward, and temporaries); `layer`, `operation` and
+        `form` as for `predict_details`; `remark` where a loss or an optimiser of a user's own had to be left out.
 
     Raises:
         UserError: an empty batch, a patch below 8 pixels, or a network without weights to train.
@@ -114,6 +116,7 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
     network = _build(name, scale, form)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{name} has no weights to train: only its inference can be predicted")
+    settings, remark = fit_for_meta(partial(_build, name, scale, form), scale, settings)
     step = TrainStep(network, settings, torch.device("meta"))
     lr, hr = (
         torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
@@ -126,11 +129,11 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
         "batch": tracker.hold([lr, hr]),
     }
     with tracker, tracker.layers_of(step.network, afterwards="loss and backward"):
-        # The first step allocates Adam's moments; the second one finds them in place.
+        # The first step allocates the optimiser's state; the second one finds it in place.
         for iteration in range(2):
             step(iteration, lr, hr)
-    moments = (value for state in step.optimiser.state.values() for value in state.values())
-    parts["optimiser"] = _size(value for value in moments if value.device.type == "meta")
+    kept = tree_leaves(list(step.optimiser.state.values()))
+    parts["optimiser"] = _size(value for value in kept if isinstance(value, Tensor) and value.device.type == "meta")
     # A network may hold weights that this scale does not use: they get no gradient.
     parts["gradients"] = _size(parameter.grad for parameter in step.network.parameters() if parameter.grad is not None)
     return {
@@ -140,6 +143,7 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
         "layer": tracker.peak_layer,
         "operation": tracker.peak_operation,
         "form": form,
+        **({"remark": remark} if remark else {}),
     }
 
 

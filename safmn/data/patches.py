@@ -14,7 +14,7 @@ Pixels reach the device in one of two ways, with identical bytes:
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -31,6 +31,7 @@ from safmn.data.packed import PackedPairs
 from safmn.errors import UserError
 
 SMALL = ("refuse", "skip", "mirror")
+AUGMENT = ("flip", "rotate")
 _WORDS = 3  # random words for each patch: one in reserve, place, flips
 _BLOCK = 64  # iterations whose indices are computed and sent to the device at once
 _AHEAD = 4  # batches that the thread prepares
@@ -45,7 +46,8 @@ class Draw:
     """The patches of one batch, as arrays of length N.
 
     A patch is cropped, its columns are reversed (hflip), its rows are reversed (vflip), and it is transposed. Together
-    these are the eight symmetries of the square: the paper's flips and rotations (Section 4.1).
+    these are the eight symmetries of the square: the paper's flips and rotations (Section 4.1). Without "rotate" a
+    patch is never transposed; without "flip" it is changed an even number of times, which is a rotation.
 
     Attributes:
         image: index into the sampler's images.
@@ -86,6 +88,7 @@ class PatchSampler:
         resident: bool | None = None,
         ahead: int | None = None,
         small: str = "refuse",
+        augment: Collection[str] = AUGMENT,
     ) -> None:
         """Set up the draw; upload the images if they are to be resident.
 
@@ -101,6 +104,8 @@ class PatchSampler:
             ahead: batches prepared by a thread (host backend); None: 4 on a GPU, else 0.
             small: what to do with images smaller than a patch (or a sub-image): "refuse", "skip" (they are then in
                 `skipped`), or "mirror": continue them to that size with their own mirror image, LR and HR alike.
+            augment: which changes are drawn: "flip" (rows, columns or both reversed), "rotate" (by multiples of 90
+                degrees), both, or none. Places do not depend on it.
 
         Raises:
             UserError: a dataset of another scale, an image that is too small, or a patch larger than a sub-image.
@@ -110,11 +115,13 @@ class PatchSampler:
             raise ValueError(f"batch {batch}, patch {patch}, seed {seed} or the number of datasets is out of range")
         if draw not in DRAWS or small not in SMALL:
             raise ValueError(f"draw {draw!r} is not one of {tuple(DRAWS)}, or small {small!r} not one of {SMALL}")
+        if not set(augment) <= set(AUGMENT):
+            raise ValueError(f"augment {augment!r} holds another word than {AUGMENT}")
         for packed in datasets:
             if packed.scale != scale:
                 raise UserError(f"{packed.path} was packed for x{packed.scale}, not x{scale}: pack it for x{scale}")
         self.batch_size, self.patch, self.scale, self.seed = batch, patch, scale, seed
-        self.device = torch.device(device)
+        self.device, self._augment = torch.device(device), frozenset(augment)
         side = DRAWS[draw].side(patch, scale)
         images = [
             (name, packed.lr(index), packed.hr(index)) for packed in datasets for index, name in enumerate(packed.names)
@@ -149,6 +156,11 @@ class PatchSampler:
         _, where, flips = generator.random_raw(_WORDS * self.batch_size).reshape(-1, _WORDS).T
         image, top, left = self._draws.places(iteration, where)
         hflip, vflip, transpose = ((flips >> np.uint64(bit) & np.uint64(1)).astype(bool) for bit in (61, 62, 63))
+        if "rotate" not in self._augment:
+            transpose = np.zeros_like(transpose)
+        if "flip" not in self._augment:
+            vflip = vflip & ("rotate" in self._augment)
+            hflip = vflip ^ transpose
         return Draw(image, top, left, hflip, vflip, transpose)
 
     def batch(self, iteration: int) -> Batch:

@@ -30,6 +30,7 @@ class Variant:
         description: a sentence.
         file: its YAML file.
         beside: for a variant that is not in the paper, the variant after whose row it is shown; "" for none.
+        data: the keys of a study's `data` that it changes.
         scales: the scales that it is trained at; None for x4 alone, as the paper's ablations.
         sweep: the name of the sweep that it is a point of; "" for none.
         point: the values of the sweep's keys.
@@ -44,6 +45,7 @@ class Variant:
     scales: tuple[int, ...] | None = None
     sweep: str = ""
     point: Mapping[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     def build(self, scale: int, **changes: Any) -> Any:
         """Build it with some of its switches changed."""
@@ -65,7 +67,7 @@ def load_all(file: Path) -> list[Variant]:
     if content.colour == "Y" and "class" not in content.network:
         raise UserError(f"{file}: colour: SAFMN takes RGB; Y is for a class of your own (network.class)")
     if content.sweep is None:
-        return [_variant(file, name, content, content.network, content.training)]
+        return [_variant(file, name, content, content.network, content.training, content.data)]
     if content.rows:
         raise UserError(f"{file}: rows: the points of a sweep stand for no row of the paper: leave one of the two out")
 
@@ -76,13 +78,19 @@ def load_all(file: Path) -> list[Variant]:
     found = []
     for point in sweeps.points(file, plain, content.sweep, checked):
         texts = content.model_copy(update={"title": point.title, "description": point.description})
-        sections = (point.content.get(key, {}) for key in ("network", "training"))
+        sections = (point.content.get(key, {}) for key in ("network", "training", "data"))
         found.append(_variant(file, point.name, texts, *sections, sweep=name, point=point.values))
     return found
 
 
 def _variant(
-    file: Path, name: str, content: VariantFile, switches: dict[str, Any], training: dict[str, Any], **more: Any
+    file: Path,
+    name: str,
+    content: VariantFile,
+    switches: dict[str, Any],
+    training: dict[str, Any],
+    data: dict[str, Any],
+    **more: Any,
 ) -> Variant:
     rows = {int(table): str(row) for table, row in content.rows.items()}
     is_own = "class" in switches
@@ -99,7 +107,9 @@ def _variant(
         file,
         content.in_all,
     )
-    return Variant(network, switches, training, content.description, file, content.beside, content.scales, **more)
+    return Variant(
+        network, switches, training, content.description, file, content.beside, content.scales, data=data, **more
+    )
 
 
 def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:

@@ -1,6 +1,7 @@
 """Bytes that a study writes: packed datasets, and states, weights, history and scalars of each run."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import safetensors.torch
@@ -14,8 +15,8 @@ from safmn.planning.sizes import Sizes
 from safmn.schema import RunSettings
 from safmn.study import Study
 from safmn.training import state
-from safmn.training.history import COLUMNS
 from safmn.training.kept import Kept
+from safmn.training.rehearsal import fit_for_meta
 from safmn.training.step import TrainStep
 
 SCALAR = 55  # bytes of one value in a TensorBoard event file
@@ -29,14 +30,16 @@ def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str
     generations.
     """
     settings, scale = specification["training"], specification["scale"]
-    step = TrainStep(networks.build(specification["network"], scale), settings, torch.device("meta"))
+    build = partial(networks.build, specification["network"], scale)
+    settings, _ = fit_for_meta(build, scale, settings)
+    step = TrainStep(build(), settings, torch.device("meta"))
     patches = (torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta") for side in (8, 8 * scale))
     step(0, *patches)  # creates the optimiser's moments
     kept = Kept(step)
     kept.best["weights"], _ = kept.weights()  # a copy of its own
     for iteration in logged(settings, run_settings):
         validated = iteration % settings["validate_every"] == 0 or iteration == settings["iterations"]
-        values = dict.fromkeys(COLUMNS[1:-1], 0.1 / 3)
+        values = dict.fromkeys(kept.history.columns[1:-1], 0.1 / 3)
         kept.history.add(iteration=iteration, **values, validation_psnr_rgb=100 / 3 if validated else None)
     scalars = sum(value is not None for row in kept.history.rows for value in row[1:])
     return {

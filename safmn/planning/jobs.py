@@ -19,6 +19,7 @@ from safmn.networks.identity import modules, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
+from safmn.training import own
 
 _PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
@@ -43,6 +44,7 @@ class Jobs:
         scenes: the images of Figures 2, 5 and 6.
         counts: each network of a table -> fingerprint of its counts. This reads the code of all networks, so that
             mistakes are reported before anything runs.
+        needs_trial: whether a loss or an optimiser of a user's own is to be tried before anything is trained.
     """
 
     def __init__(self, study: Study) -> None:
@@ -53,6 +55,7 @@ class Jobs:
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
         self.counts = {name: cost.of_counts(name) for name in study.counted}
+        self.needs_trial = self._uses_own_training()
 
     def at(self, place: str) -> str:
         """Return the path of a place of `safmn.layout`."""
@@ -209,6 +212,22 @@ class Jobs:
     def training(self, network: str, scale: int, seed: int) -> str:
         """Return the fingerprint of a run; a changed comment does not change it."""
         return training.key_of(self.study.specification(Run(network, scale, seed)), [])
+
+    def trained_on(self, network: str, scale: int | str) -> list[str]:
+        """Return the packed datasets with the images that a network is trained on and validated on."""
+        return self.packed([*self.study.train_of(network), *self.study.data.validation], scale)
+
+    def threads(self, network: str) -> int:
+        """Return the CPU threads of a run of a network."""
+        return self.study.training_of(network).threads
+
+    def _uses_own_training(self) -> bool:
+        """Return whether a run has a loss or an optimiser of a user's own; raise UserError if its code is not found."""
+        runs = {run.variant: self.study.specification(run)["training"] for run in self.study.runs()}
+        found = {name: settings for name, settings in runs.items() if own.classes(settings)}
+        for name, settings in found.items():
+            training.code_fingerprint(name, settings)
+        return bool(found)
 
     # --- cost ---
 

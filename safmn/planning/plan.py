@@ -17,7 +17,7 @@ from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan
 from safmn.study import Run, Study
 
-TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers")
+TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers", "loss", "optimiser", "gradient_clip")
 EVALUATED = 2  # weights of each run: best and last
 UNSTEADY = 0.25  # interquartile range over median above which a median of few steps is not reliable
 PROCESSES = 1 + EVALUATED  # jobs of each run: training, and an evaluation of each of its weights
@@ -90,8 +90,8 @@ def alike(study: Study) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in study.runs():
         specification = study.specification(run)
-        settings = {key: specification["training"][key] for key in TIMED_KEYS}
-        built = [networks.info(run.variant).code, specification["switches"]]
+        settings = {key: specification["training"].get(key) for key in TIMED_KEYS}
+        built = [networks.info(run.variant).code, specification["switches"], specification["train"]]
         groups.setdefault(digest([*built, run.scale, settings]), []).append(run)
     return list(groups.values())
 
@@ -101,7 +101,7 @@ def _calibrate(study: Study, group: list[Run], device: Device, budget: float, si
     specification = study.specification(group[0])
     network, scale, settings = (specification[key] for key in ("network", "scale", "training"))
     needs = memory.predict_training(network, scale, settings)
-    images = sum(size.bytes for size in sizes.selections("train", scale))
+    images = sum(size.bytes for size in sizes.trained_on(network, scale))
     resident = fits = None
     if device.kind == "cuda":
         resident = 2 * images <= calibration.free_memory(device)  # as the sampler decides
@@ -210,6 +210,8 @@ def _assumed(study: Study, record: dict[str, Any]) -> list[str]:
     if study.training is not None:
         sentences.append("every run reaches its last iteration (one that collapses is shorter)")
         sentences.append("memory is the predicted peak of a training step on CUDA, without cuDNN's workspaces")
+        remarks = dict.fromkeys(network["memory"].get("remark", "") for network in record["networks"])
+        sentences += [f"memory and disk are predicted {remark}" for remark in remarks if remark]
         shared = study.run.jobs_per_device
         if shared > 1:
             sentences.append(f"{shared} jobs that share a device are no faster together than one after the other")

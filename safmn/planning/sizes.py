@@ -67,9 +67,13 @@ class Sizes:
         whole = self.dataset(name, scale)
         return Size(whole.shapes[part], whole.origin)
 
-    def selections(self, use: Literal["train", "validation", "test"], scale: int) -> list[Size]:
-        """Return the sizes of `data.train`, `data.validation` or `data.test`."""
+    def selections(self, use: Literal["validation", "test"], scale: int) -> list[Size]:
+        """Return the sizes of `data.validation` or `data.test`."""
         return [self.selection(text, scale) for text in self._study.selections(use)]
+
+    def trained_on(self, network: str, scale: int) -> list[Size]:
+        """Return the sizes of the images that a network is trained on."""
+        return [self.selection(text, scale) for text in self._study.train_of(network)]
 
     def _read(self, name: str, scale: int) -> Size:
         study = self._study

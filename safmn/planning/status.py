@@ -70,13 +70,13 @@ def look(
         are from, or None) and `remarks`.
     """
     rates, plan, remarks = _plan(study, folder)
-    data = {scale: _packed(study, folder, scale) for scale in {run.scale for run in study.runs()}}
     save_every, runs = study.run.save_every, study.runs()
+    data = {key: _packed(study, folder, *key) for key in {(run.scale, study.train_of(run.variant)) for run in runs}}
     statuses = []
     for run in runs:
         specification = study.specification(run)
         try:
-            status = _status(run, specification, folder, data[run.scale], save_every)
+            status = _status(run, specification, folder, data[run.scale, study.train_of(run.variant)], save_every)
         except (OSError, UserError) as error:
             status = Status(run, "unreadable", specification["training"]["iterations"], remarks=[as_line(error)])
         statuses.append(status)
@@ -245,10 +245,10 @@ def _key(specification: Any, data: dict[str, str]) -> str | None:
         return None
 
 
-def _packed(study: Study, folder: Path, scale: int) -> dict[str, str] | None:
-    """Return the datasets of the runs at a scale, name -> fingerprint; None if one is not packed."""
+def _packed(study: Study, folder: Path, scale: int, train: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the datasets of the runs at a scale that train on these, name -> fingerprint; None if one is missing."""
     data = {}
-    for text in [*study.data.train, *study.data.validation]:
+    for text in [*train, *study.data.validation]:
         name, part = parse_selection(text)
         place = folder / layout.packed(name, scale)
         try:

@@ -25,7 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,10 @@ from safmn import files
 from safmn.data import bicubic
 from safmn.errors import UserError
 from safmn.quality import batched, colour, metrics, perceptual, resampling
+from safmn.quality.figures import FIGURES
+
+if TYPE_CHECKING:
+    import pandas
 
 PROTOCOLS = ("present", "legacy")
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
@@ -86,10 +90,6 @@ class Score:
     lpips: float | None = None
 
 
-FIGURES = ("psnr", "ssim", "psnr_rgb", "ssim_rgb", "lpips")
-"""The figures of a `Score`, in the order of the columns of a CSV."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Quality on a benchmark: the images' scores in the benchmark's order."""
@@ -116,6 +116,22 @@ class Evaluation:
     def mean(self, figure: str) -> float:
         """Return the mean over images of one of `measured`."""
         return _mean(getattr(score, figure) for score in self.scores)
+
+    @property
+    def frame(self) -> "pandas.DataFrame":
+        """The scores as a data frame, an image a row."""
+        import pandas
+
+        rows = [[score.image, *(getattr(score, name) for name in self.measured)] for score in self.scores]
+        return pandas.DataFrame(rows, columns=["image", *self.measured])
+
+    def _repr_html_(self) -> str:
+        """Show all images, and the means below, in a notebook."""
+        frame = self.frame
+        frame.loc[len(frame)] = ["mean", *(self.mean(name) for name in self.measured)]
+        digits = {name: "{:.3f}" if name.startswith("psnr") else "{:.4f}" for name in self.measured}
+        html: str = frame.to_html(index=False, formatters={name: form.format for name, form in digits.items()})
+        return html
 
     @property
     def infinite(self) -> tuple[str, ...]:

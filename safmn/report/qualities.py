@@ -43,7 +43,7 @@ class Qualities:
             return filled
         if identity in self._out_of_reach:
             return cell.missing(self._out_of_reach[identity])
-        reason = self._without_data(cell.scale, trains) if self._has_weights(cell, trains) else ""
+        reason = self._without_data(cell.network, cell.scale, trains) if self._has_weights(cell, trains) else ""
         return cell.missing(reason) if reason else filled
 
     # --- why nothing was measured ---
@@ -57,10 +57,10 @@ class Qualities:
     def _has_published_weights(self, cell: Cell) -> bool:
         return published_weights.at_hand(cell.network, cell.scale, *self.study.weights_roots) is not None
 
-    def _without_data(self, scale: int, trains: bool) -> str:
+    def _without_data(self, network: str, scale: int, trains: bool) -> str:
         """Name the dataset that could not be downloaded or packed, and say why; "" if there is none."""
         data = self.study.data
-        texts = [*data.train, *data.validation, *data.test] if trains else data.test
+        texts = [*self.study.train_of(network), *data.validation, *data.test] if trains else data.test
         for name in dict.fromkeys(sources.parse_selection(text)[0] for text in texts):
             if reason := self.results.unpacked(name, scale):
                 return f"{name} {reason}"

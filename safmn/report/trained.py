@@ -8,7 +8,8 @@ from safmn import layout
 from safmn.paper.statistics import Spread, over_seeds
 from safmn.report.evaluated import device_type
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores
-from safmn.study import Run, Study
+from safmn.schema import PAPER
+from safmn.study import Run, Study, as_words
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,12 @@ def departures(study: Study, run: Run, record: Record) -> list[str]:
     if not actual:
         return [f"no record says how seed {run.seed} was trained"]
     phrases = []
-    for key, value in planned["training"].items():
-        have = (actual.get("training") or {}).get(key, value)
+    training = actual.get("training") or {}
+    for key, value in (PAPER | planned["training"]).items():
+        have = training.get(key, PAPER.get(key, value))
         if have != value:
-            phrases.append(f"this run has {key.replace('_', ' ')} {have} instead of the study's {value}")
+            words = f"{as_words(have)} instead of the study's {as_words(value)}"
+            phrases.append(f"this run has {key.replace('_', ' ')} {words}")
     for use, what in (("train", "was trained"), ("validation", "chose its weights")):
         if actual.get(use, planned[use]) != planned[use]:
             phrases.append(f"this run {what} on {', '.join(map(str, actual[use]))}")

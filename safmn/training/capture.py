@@ -1,5 +1,6 @@
 """A training step as one CUDA graph: one call launches all of its about 500 kernels."""
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -8,14 +9,50 @@ from torch import Tensor
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
 from safmn.schema import RunSettings
+from safmn.training import optimiser, randomness
 from safmn.training.step import TrainStep
 
+SIDE = 256  # HR pixels of the images on which a loss is tried; the paper's patches at x4
 WARM_UP = 3  # iterations that are not replayed
+_log = logging.getLogger(__name__)
 
 
 def as_asked(step: TrainStep, run_settings: RunSettings) -> Callable[[int, Tensor, Tensor], Tensor]:
-    """Return the step itself, or as a CUDA graph if the study's `run` section asks for it on CUDA."""
-    return CapturedStep(step) if run_settings.cuda_graph and step.device.type == "cuda" else step
+    """Return the step itself, or as a CUDA graph if the study's `run` section asks for it on CUDA.
+
+    What is a user's own may not be fit for a graph; then the step is returned, and a warning says why.
+    """
+    if not run_settings.cuda_graph or step.device.type != "cuda":
+        return step
+    if reason := _unfit(step):
+        _log.warning("run.cuda_graph is not used, which changes no result: %s", reason)
+        return step
+    return CapturedStep(step)
+
+
+def _unfit(step: TrainStep) -> str:
+    """Return why a step cannot be recorded, "" if nothing is known against it.
+
+    A loss of a user's own is called once on random images, as batches of that size may be, while torch refuses whatever
+    waits for the device. The generators are left as they were.
+    """
+    if optimiser.is_own(step.settings):
+        return "an optimiser of your own takes its learning rate as a number, which a recording would not change"
+    if not step.loss.is_own:
+        return ""
+    state, before = randomness.state(), torch.cuda.get_sync_debug_mode()
+    sr, hr = (torch.rand(2, 3, SIDE, SIDE, device=step.device) for _ in range(2))
+    kept = step.loss.state()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        sum(step.loss(sr.requires_grad_(), hr).values()).backward()  # type: ignore[union-attr]  # at least one
+    except RuntimeError as error:
+        return f"the loss waits for the device ({as_line(error)})"
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+        step.loss.restore(kept)
+        randomness.restore(state)
+    return ""
 
 
 class CapturedStep:

@@ -6,29 +6,45 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 _log = logging.getLogger(__name__)
-COLUMNS = ("iteration", "learning_rate", "l1_loss", "fft_loss", "gradient_norm", "validation_psnr_rgb")
+
+
+class Loss(Protocol):
+    """What a history needs of a loss: the names of its terms, known after its first call."""
+
+    names: tuple[str, ...]
 
 
 class History:
     """The rows of history.csv: means over the iterations since the previous row; PSNR at validations.
 
     They hold no clock time, so that a resumed run ends with the same bytes as an uninterrupted one.
+
+    Args:
+        loss: each of its terms is a column, `l1_loss` and `fft_loss` in Section 4.1.
+        rows: what was written so far.
     """
 
-    def __init__(self, rows: list[list[float | int | None]] | None = None) -> None:
+    def __init__(self, loss: Loss, rows: list[list[float | int | None]] | None = None) -> None:
+        self._loss = loss
         self.rows = rows or []
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return ("iteration", "learning_rate", *self._loss.names, "gradient_norm", "validation_psnr_rgb")
 
     def add(self, **values: float | int | None) -> None:
         """Add one row, `values` by column; missing ones stay empty."""
-        self.rows.append([values.get(column) for column in COLUMNS])
+        self.rows.append([values.get(column) for column in self.columns])
 
     def text(self) -> str:
         """Return all rows as CSV, floats with every digit."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(self.columns)
         writer.writerows([["" if value is None else repr(value) for value in row] for row in self.rows])
         return buffer.getvalue()
 

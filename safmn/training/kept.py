@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn.training import randomness, validation
-from safmn.training.collapse import Collapse, CollapseWatch
+from safmn.training.collapse import Collapse, watch_of
 from safmn.training.history import History
 from safmn.training.step import TrainStep
 
@@ -21,7 +21,7 @@ class Kept:
 
     Attributes:
         iteration: the number of iterations done.
-        pending: (L1, frequency, gradient norm) of each iteration whose losses are still on the device.
+        pending: terms of the loss and gradient norm of each iteration whose losses are still on the device.
         unwritten: the same for iterations that were read but are not in the history yet.
         best: iteration, validation PSNR in dB (None before the first) and averaged weights of the best validation.
         healthy: iteration and weights, averaged and raw, of the last check without a sign of a collapse.
@@ -32,8 +32,8 @@ class Kept:
     def __init__(self, step: TrainStep) -> None:
         self.step = step
         self.iteration = 0
-        self.watch = CollapseWatch()
-        self.history = History()
+        self.watch = watch_of(step.loss.is_own)
+        self.history = History(step.loss)
         self.pending: list[Tensor] = []
         self.unwritten: list[list[float]] = []
         average, raw = self.weights()
@@ -69,7 +69,7 @@ class Kept:
             "randomness": randomness.state(),
             "watch": self.watch.state(),
             "history": self.history.rows,
-            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0, 3),
+            "pending": torch.stack(self.pending).cpu() if self.pending else torch.empty(0),
             "unwritten": self.unwritten,
             "best": self.best,
             "healthy": self.healthy,
@@ -83,7 +83,7 @@ class Kept:
         self.step.restore(state["step"])
         randomness.restore(state["randomness"])
         self.watch.restore(state["watch"])
-        self.history = History(state["history"])
+        self.history = History(self.step.loss, state["history"])
         self.pending = list(state["pending"].to(self.step.device))
         self.unwritten = state["unwritten"]
         self.best = state["best"]

@@ -17,7 +17,7 @@ from safmn.errors import UserError, as_line
 from safmn.files import remove_strays
 from safmn.networks import parameters, trial
 from safmn.progress import Progress, Task
-from safmn.schema import RunSettings
+from safmn.schema import PAPER, RunSettings
 from safmn.training import capture, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
 from safmn.training.history import Scalars
@@ -75,6 +75,7 @@ class Training:
             device,
             self.settings["draw"],
             small=self.settings["small_images"],
+            augment=self.settings.get("augment", PAPER["augment"]),
         )
         self.pairs = [(packed.lr(i), packed.hr(i)) for packed in validate for i in range(len(packed))]
 
@@ -123,25 +124,25 @@ class Training:
         first = kept.iteration - len(rows) + 1
         kept.pending = []
         kept.unwritten += rows
-        for offset, (l1, frequency, norm) in enumerate(rows):
-            kept.collapse = kept.watch.look(first + offset, l1, frequency, norm)
+        for offset, (*terms, norm) in enumerate(rows):
+            kept.collapse = kept.watch.look(first + offset, terms, norm)
             if kept.collapse is not None:
                 break
         psnr = None
         if kept.collapse is None and self._is_due(LOOK_EVERY, self.settings["validate_every"]):
-            psnr = self._keep(l1 + frequency, norm)
-        l1, frequency, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
-        note = f"l1 {l1:.4g}  fft {frequency:.4g}" + (f"  psnr {psnr:.4g}" if psnr is not None else "")
+            psnr = self._keep(sum(terms), norm)
+        *terms, norm = torch.tensor(kept.unwritten, dtype=torch.float64).mean(0).tolist()
+        means = dict(zip(kept.step.loss.names, terms, strict=True))
+        notes = {**{name.removesuffix("_loss"): value for name, value in means.items()}, "psnr": psnr}
+        note = "  ".join(f"{name} {value:.4g}" for name, value in notes.items() if value is not None)
         progress(kept.iteration, self.total, note)
         if kept.collapse is None and not self._is_due(self.settings["validate_every"], self.run_settings.log_every):
             return
         kept.unwritten = []
-        rate = schedule.learning_rate(
-            kept.iteration - 1, self.total, self.settings["learning_rate"], self.settings["minimum_learning_rate"]
-        )
-        values = {"l1_loss": l1, "fft_loss": frequency, "gradient_norm": norm, "validation_psnr_rgb": psnr}
-        kept.history.add(iteration=kept.iteration, learning_rate=rate, **values)
-        scalars.add(kept.iteration, learning_rate=rate, **values)
+        rate = schedule.rate_of(self.settings, kept.iteration - 1)
+        values = {"learning_rate": rate, **means, "gradient_norm": norm, "validation_psnr_rgb": psnr}
+        kept.history.add(iteration=kept.iteration, **values)
+        scalars.add(kept.iteration, **values)
 
     def _keep(self, total_loss: float, norm: float) -> float | None:
         """Validate if that is due, keep the current weights if they are good, and return their PSNR if measured.

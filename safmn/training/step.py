@@ -1,14 +1,16 @@
-"""One training iteration: forward, loss, backward, Adam, EMA; it does not wait for the device."""
+"""One training iteration: forward, loss, backward, optimiser, EMA; it does not wait for the device."""
 
+import operator
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from safmn.training import loss
+from safmn.schema import PAPER
+from safmn.training import loss, optimiser, schedule
 from safmn.training.average import Average
 from safmn.training.precision import computing
-from safmn.training.schedule import learning_rate
 
 
 class TrainStep:
@@ -27,15 +29,13 @@ class TrainStep:
         self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.network = network.to(device=device, memory_format=self.layout).train()  # type: ignore[call-overload]  # torch's stub lacks it
         self.average = Average(self.network, settings["ema"], settings["ema_buffers"])
-        self.optimiser = torch.optim.Adam(
-            self.network.parameters(),
-            lr=settings["learning_rate"],
-            betas=tuple(float(beta) for beta in settings["betas"]),  # type: ignore[arg-type]  # two of them
-            fused=device.type != "meta",  # where torch has no fused form, so temporaries of each parameter are added
-            capturable=device.type == "cuda",
-        )
-        # On a GPU the rate is a tensor at a fixed address, which a recorded step (capture.py) reads.
-        self._rate = torch.zeros((), device=device) if device.type == "cuda" else None
+        self.loss = loss.build(settings, device)
+        self.optimiser = optimiser.build(settings, self.network.parameters(), device)
+        # On a GPU the rate is a tensor at a fixed address, which a recorded step (capture.py) reads. An optimiser of a
+        # user's own may need a number.
+        is_tensor = device.type == "cuda" and not optimiser.is_own(settings)
+        self._rate = torch.zeros((), device=device) if is_tensor else None
+        self._clip = settings.get("gradient_clip", PAPER["gradient_clip"])
         self._parameters = list(self.network.parameters())
         self._dtype = self._parameters[0].dtype  # float32; a comparison with another trainer may want float64
 
@@ -48,18 +48,16 @@ class TrainStep:
             hr: uint8, N x 3 x sp x sp with the scale s; likewise.
 
         Returns:
-            float32 tensor of 3 values on the device: L1 term, weighted frequency term, Euclidean norm of all gradients.
-            Reading it waits for the device, so the loop reads many at once.
+            float32 tensor on the device: the terms of the loss (L1 and the weighted frequency term, or those of a
+            user's own loss), then the Euclidean norm of all gradients, before it is clipped. Reading it waits for the
+            device, so the loop reads many at once.
         """
         self.set_rate(iteration)
         return self.learn(lr, hr)
 
     def set_rate(self, iteration: int) -> None:
         """Set the learning rate of this 0-based iteration."""
-        settings = self.settings
-        rate = learning_rate(
-            iteration, settings["iterations"], settings["learning_rate"], settings["minimum_learning_rate"]
-        )
+        rate = schedule.rate_of(self.settings, iteration)
         for group in self.optimiser.param_groups:
             group["lr"] = rate if self._rate is None else self._rate.fill_(rate)
 
@@ -69,15 +67,16 @@ class TrainStep:
         lr = self._image(lr).to(memory_format=self.layout)
         with computing(self.device, settings["precision"]):
             sr = self.network(lr)
-        l1, frequency = loss.terms(sr, self._image(hr))
-        frequency = settings["fft_weight"] * frequency
+        terms = self.loss(sr, self._image(hr))
         self.optimiser.zero_grad(set_to_none=True)
-        (l1 + frequency).backward()
+        reduce(operator.add, terms.values()).backward()
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self._clip is not None:
+            torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1))  # as torch's clip_grad_norm_
         self.optimiser.step()
         self.average.update()
-        return torch.stack([l1.detach(), frequency.detach(), norm])
+        return torch.stack([*(term.detach().to(norm) for term in terms.values()), norm])
 
     def _image(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, non_blocking=True).to(self._dtype).div_(255)
@@ -88,15 +87,12 @@ class TrainStep:
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "loss": self.loss.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned, on this device or another."""
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
-        # Adam's options depend on the current device: of a saved group, only the list of its weights is used.
-        saved, present = state["optimiser"], self.optimiser.state_dict()["param_groups"]
-        groups = [
-            here | {"params": there["params"]} for here, there in zip(present, saved["param_groups"], strict=True)
-        ]
-        self.optimiser.load_state_dict(saved | {"param_groups": groups})
+        optimiser.restore(self.optimiser, state["optimiser"])
+        self.loss.restore(state["loss"])

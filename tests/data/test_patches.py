@@ -299,3 +299,45 @@ def test_arguments_out_of_range(stores, change):
         PatchSampler(stores[4], **arguments)
     with pytest.raises(ValueError, match="negative"):
         PatchSampler(stores[4], 2, 2, 4, 0).draw(-1)
+
+
+CHANGES = {  # the symmetries of a square, by turning and mirroring
+    ("flip", "rotate"): [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
+    ("rotate",): [(turns, False) for turns in range(4)],
+    ("flip",): [(0, False), (0, True), (2, False), (2, True)],  # mirrored and turned by 180 degrees: rows reversed
+    (): [(0, False)],
+}
+
+
+@pytest.mark.parametrize("augment", CHANGES, ids=str)
+@pytest.mark.parametrize("resident", [False, True])
+def test_patches_are_changed_by_what_is_asked_for_alone(stores, augment, resident):
+    """Each patch is the crop, turned and mirrored by one of the allowed changes; each of them is equally likely."""
+    scale, side, batch = 2, 3, 64
+    sampler = PatchSampler(stores[scale], batch, side, scale, 7, resident=resident, augment=augment)
+    usual = PatchSampler(stores[scale], batch, side, scale, 7)
+    all_images = [(store.lr(i), store.hr(i)) for store in stores[scale] for i in range(len(store))]
+    counts = dict.fromkeys(CHANGES[augment], 0)
+    for iteration in range(10):
+        draw = sampler.draw(iteration)
+        for name in ("image", "top", "left"):
+            np.testing.assert_array_equal(getattr(draw, name), getattr(usual.draw(iteration), name))
+        lr, hr = (pixels.permute(0, 2, 3, 1).numpy() for pixels in sampler.batch(iteration))
+        for n in range(batch):
+            image, top, left = draw.image[n], draw.top[n], draw.left[n]
+            corner = [(top * s, left * s, side * s) for s in (1, scale)]
+            crops = [all_images[image][k][t : t + p, c : c + p] for k, (t, c, p) in enumerate(corner)]
+            fitting = []
+            for turns, mirrored in CHANGES[augment]:
+                changed = [np.rot90(crop[:, ::-1] if mirrored else crop, turns) for crop in crops]
+                if np.array_equal(changed[0], lr[n]) and np.array_equal(changed[1], hr[n]):
+                    fitting.append((turns, mirrored))
+            assert fitting
+            counts[fitting[0]] += 1
+    expected = 10 * batch / len(counts)
+    assert all(abs(count - expected) < 5 * expected**0.5 + 1 for count in counts.values())
+
+
+def test_another_word_is_not_known(stores):
+    with pytest.raises(ValueError, match="another word"):
+        PatchSampler(stores[2], 1, 3, 2, 0, augment=("flop",))

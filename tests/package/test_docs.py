@@ -2,11 +2,14 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import safmn
 from safmn.cli import COMMANDS
 from tests.package.conftest import ROOT
 
@@ -84,7 +87,7 @@ def test_every_page_is_in_the_navigation_once(pages):
 
     navigation = entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     written = [file.relative_to(ROOT / "docs").as_posix() for file in (ROOT / "docs").rglob("*.md")]
-    assert sorted(navigation) == sorted([*written, *pages.PAGES.values(), "commands.md"])
+    assert sorted(navigation) == sorted([*written, *pages.PAGES.values(), "commands.md", "notebook.md"])
 
 
 @pytest.mark.parametrize(
@@ -100,3 +103,28 @@ def test_every_page_is_in_the_navigation_once(pages):
 )
 def test_links_of_the_repository_become_links_of_the_site(pages, link, expected):
     assert pages.LINK.sub(lambda match: pages._link(match, "README.md", "index.md"), link) == expected
+
+
+def test_the_notebook_gives_the_outputs_that_it_shows():
+    run = subprocess.run(
+        [sys.executable, ROOT / "scripts/notebook", "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_notebook_is_a_page(pages):
+    text = pages.notebook()
+    assert text.startswith("# SAFMN in a notebook")
+    assert "239,520" in text
+    assert "```python\nimport safmn\n" in text
+
+
+def test_importing_the_package_imports_no_torch():
+    names = "safmn.networks.build, safmn.cost.complexity.measure, safmn.quality.evaluate, safmn.report.frames.networks"
+    code = (
+        f"import sys, safmn; assert not {{'torch', 'numpy'}} & set(sys.modules); print([f.__name__ for f in ({names})])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert run.stdout == "['build', 'measure', 'evaluate', 'networks']\n"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        getattr(safmn, "no" + "thing")

@@ -19,7 +19,7 @@ def watched(losses, norms=None, watch=None, start=0):
     """The first verdict on a series of L1 losses, and the watch."""
     watch = watch or CollapseWatch()
     for index, value in enumerate(losses):
-        found = watch.look(start + index + 1, value, 0.05, 1.0 if norms is None else norms[index])
+        found = watch.look(start + index + 1, [value, 0.05], 1.0 if norms is None else norms[index])
         if found is not None:
             return found, watch
     return None, watch

@@ -138,12 +138,26 @@ def test_a_collapse_after_a_kill(workshop, tmp_path, monkeypatch, network, numbe
     assert contents(tmp_path / "killed") == contents(tmp_path / "straight")
 
 
-WAYS = [{"threads": 2}, {"precision": "bf16"}, {"ema_buffers": "frozen"}, {"draw": "subimages"}]
+OWN = {"loss": "own_training:Moody", "optimiser": {"name": "own_training:SignMomentum", "beta": 0.8}}
+WAYS = [
+    {"threads": 2},
+    {"precision": "bf16"},
+    {"ema_buffers": "frozen"},
+    {"draw": "subimages"},
+    {"optimiser": "adamw", "weight_decay": 0.1, "gradient_clip": 0.01, "warm_up": 7},
+    {"optimiser": {"name": "sgd", "momentum": 0.9, "nesterov": True}, "learning_rate": 0.01, "augment": ["rotate"]},
+    {"optimiser": OWN["optimiser"], "schedule": {"name": "multistep", "milestones": [5, 8, 15]}},
+    {"loss": OWN["loss"], "schedule": "constant", "augment": []},
+    {"loss": "own_training:TwoTerms", "precision": "bf16"},
+]
 
 
 @pytest.mark.parametrize("changes", WAYS, ids=str)
 def test_other_ways_to_train(workshop, tmp_path, monkeypatch, changes):
-    """More threads than one, half precision, statistics that are not averaged, the authors' draw in several rounds."""
+    """More threads than one, half precision, statistics that are not averaged, the authors' draw in several rounds.
+
+    And other optimisers, each with its state, losses and optimisers of a user's own, schedules and symmetries.
+    """
     monkeypatch.setattr(draws, "HR_SIDE", 40)
     monkeypatch.setattr(draws, "HR_STEP", 8)
     monkeypatch.setattr(draws, "ENLARGED", 1)
@@ -236,6 +250,21 @@ def test_killed_at_a_point_of_a_save_or_of_the_end(workshop, tmp_path, straight,
     assert process.exitcode == -signal.SIGKILL
     workshop.train(tmp_path / "run")
     same(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize("point", [("after step", 17), ("half a state", 6), ("before a final file", 4)], ids=str)
+def test_killed_with_a_loss_and_an_optimiser_of_ones_own(workshop, tmp_path, point):
+    """By the command, which tries both first; and what the loss draws and counts goes on where it was."""
+    changes = {**OWN, "run": {"save_every": 0}}
+    study = workshop.study(tmp_path / "study.yaml", **changes)
+    workshop.train(tmp_path / "straight", **changes)
+    process = workshop.child(workshop.arguments(tmp_path / "run", study=study), point)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    process = workshop.child(workshop.arguments(tmp_path / "run", study=study))
+    process.join()
+    assert process.exitcode == 0
+    same(tmp_path / "run", tmp_path / "straight")
 
 
 def random_kills(workshop, tmp_path, straight, wanted, seed):

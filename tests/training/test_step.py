@@ -174,6 +174,63 @@ def test_on_cuda_a_state_of_a_cpu_can_be_recorded():
     assert other.optimiser.param_groups[0]["capturable"] is True
 
 
+# --- other optimisers, against torch's own loop ---
+
+OPTIMISERS = [
+    ({"optimiser": {"name": "adamw"}}, torch.optim.AdamW, {"betas": (0.9, 0.99), "weight_decay": 0.01}),
+    (
+        {"optimiser": {"name": "adamw", "eps": 1e-3, "amsgrad": True}, "weight_decay": 0.3},
+        torch.optim.AdamW,
+        {"betas": (0.9, 0.99), "weight_decay": 0.3, "eps": 1e-3, "amsgrad": True},
+    ),
+    (
+        {"optimiser": {"name": "adamw", "betas": [0.5, 0.6], "weight_decay": 0.2}},
+        torch.optim.AdamW,
+        {"betas": (0.5, 0.6), "weight_decay": 0.2},
+    ),
+    ({"weight_decay": 0.1}, torch.optim.Adam, {"betas": (0.9, 0.99), "weight_decay": 0.1}),
+    ({"optimiser": {"name": "sgd"}}, torch.optim.SGD, {}),
+    (
+        {"optimiser": {"name": "sgd", "momentum": 0.9, "nesterov": True}, "weight_decay": 0.1},
+        torch.optim.SGD,
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    ),
+    (
+        {"optimiser": {"name": "sgd", "momentum": 0.8, "dampening": 0.3}, "gradient_clip": 0.5, "warm_up": 3},
+        torch.optim.SGD,
+        {"momentum": 0.8, "dampening": 0.3},
+    ),
+    ({"gradient_clip": 1e-3}, torch.optim.Adam, {"betas": (0.9, 0.99)}),
+    ({"gradient_clip": 1e3, "schedule": {"name": "constant"}}, torch.optim.Adam, {"betas": (0.9, 0.99)}),
+]
+
+
+@pytest.mark.parametrize(("changes", "kind", "arguments"), OPTIMISERS, ids=lambda value: str(value)[:60])
+def test_other_optimisers_take_the_steps_of_torchs(changes, kind, arguments):
+    """Its plainest form, one parameter at a time; gradients by automatic differentiation, clipped by torch."""
+    settings = USUAL | changes
+    step, other = TrainStep(network(), settings, CPU), network()
+    optimiser = kind(other.parameters(), lr=settings["learning_rate"], foreach=False, **arguments)
+    for iteration, (lr, hr) in enumerate(batches(6)):
+        *_, norm = step(iteration, lr, hr).tolist()
+        sr, target = other(lr.double() / 255), hr.double() / 255
+        spectra = [torch.view_as_real(torch.fft.rfft2(image)) for image in (sr, target)]
+        loss = (sr - target).abs().mean() + 0.05 * (spectra[0] - spectra[1]).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        clip = settings.get("gradient_clip") or math.inf
+        assert norm == pytest.approx(nn.utils.clip_grad_norm_(other.parameters(), clip).item(), rel=1e-9)
+        warm = min(1.0, (iteration + 1) / settings.get("warm_up", 1))
+        cosine = 1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * iteration / 50)) / 2
+        if settings.get("warm_up"):
+            start = settings["warm_up"]
+            cosine = 1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * max(0, iteration - start) / (50 - start))) / 2
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-2 if "schedule" in changes else warm * cosine if warm == 1 else warm * 1e-2
+        optimiser.step()
+    check_equal(list(step.network.parameters()), list(other.parameters()))
+
+
 # --- recording, with stand-ins for what CUDA does ---
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -142,6 +143,7 @@ class Workshop:
             content = {"title": name, "description": "for a test", "network": switches}
             (self.variants / f"{name}.yaml").write_text(yaml.safe_dump(content))
         (self.variants / "workshop_layers.py").write_text(LAYERS)
+        shutil.copy(Path(__file__).with_name("own_training.py"), self.variants)
         self.root, self.packs = folder / "images", folder / "packs"
         generator = np.random.default_rng(0)
         for dataset, count in (("own", 3), ("held_out", 2)):

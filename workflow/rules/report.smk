@@ -28,6 +28,7 @@ rule tables:
         inspection=[f"{stem}.json" for stem in jobs.inspected()],
     output:
         cells=jobs.at(layout.CELLS),
+        networks=jobs.at(layout.NETWORKS),
         tables=[
             report(
                 jobs.at(layout.table(number, form)),

@@ -5,9 +5,7 @@ RUN = layout.run("{network}", "{scale}", "{seed}")
 
 rule train:
     input:
-        packed=lambda wildcards: jobs.packed(
-            [*study.data.train, *study.data.validation], wildcards.scale
-        ),
+        packed=lambda wildcards: jobs.trained_on(wildcards.network, wildcards.scale),
     output:
         **{
             which: jobs.at(layout.weights("{network}", "{scale}", "{seed}", which))
@@ -19,7 +17,7 @@ rule train:
         jobs.at(layout.run_log("train", "{network}", "{scale}", "{seed}")),
     conda:
         "../../environment.yml"
-    threads: study.training.threads if study.training else 1
+    threads: lambda wildcards: jobs.threads(wildcards.network)
     resources:
         gpu_share=GPU_TRAINING,
     params:

@@ -58,16 +58,18 @@ def outstanding(curves: dict[Run, pd.Series]) -> list[str]:
 def losses(ax: Any, results: Results, runs: list[Run], scale: int, what: str, named: list[str]) -> None:
     """Draw smoothed L1 loss over iterations on a logarithmic axis, with the authors' up to the same iteration."""
     lines = {run: smooth(results.curve(run, "l1_loss")) for run in runs}
+    others = [run for run in runs if lines[run].empty and len(results.curve(run, "gradient_norm"))]
     lines = {run: curve for run, curve in lines.items() if len(curve)}
     if not lines:
-        canvas.say(ax, f"No history yet of {what}:\ntrain them first")
+        untold = f"No history yet of {what}:\ntrain them first"
+        canvas.say(ax, "Trained by another loss than L1:\nsee history.csv" if others else untold)
         return
     end = max(curve.index[-1] for curve in lines.values())
     authors = smooth(read_curve(NUMBERS / f"training_log_x{scale}.csv", "l1_loss").loc[:end])
     ax.set_yscale("log")
     draw(ax, lines, named, authors, "authors (DF2K, batch 64)", results)
     canvas.log_axis(ax.yaxis)
-    ax.set_ylabel("L1 loss")
+    ax.set_ylabel("L1 loss" + (f" ({len(others)} with another loss not shown)" if others else ""))
 
 
 def draw(

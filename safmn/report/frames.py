@@ -1,0 +1,49 @@
+"""A study's numbers as data frames, for a notebook; each takes a study or its file, and reads what is there."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from safmn.errors import UserError
+from safmn.paper import published
+from safmn.report import cells as all_cells
+from safmn.report import networks as all_networks
+from safmn.report import tables as all_tables
+from safmn.study import Study
+
+
+def opened(study: Study | str | Path, folder: str | Path | None = None) -> tuple[Study, Path]:
+    """Return a study and the folder of its results: that of `study.json`, or `results/NAME` below the current folder.
+
+    Args:
+        study: a study, its YAML file, or `results/NAME/study.json`.
+        folder: its results, where they lie elsewhere.
+
+    Raises:
+        UserError: the study cannot be read.
+    """
+    if isinstance(study, Study):
+        return study, study.folder(folder)
+    read = Study.load(study)
+    beside = Path(study).parent if Path(study).name == "study.json" else None
+    return read, read.folder(folder or beside)
+
+
+def networks(study: Study | str | Path, folder: str | Path | None = None) -> pd.DataFrame:
+    """Return all figures, a row for each network and scale; see `safmn.report.networks`."""
+    return all_networks.frame(*opened(study, folder))
+
+
+def cells(study: Study | str | Path, folder: str | Path | None = None) -> pd.DataFrame:
+    """Return every cell of the paper's tables, published and measured, with its verdict, as in `cells.csv`."""
+    joined = all_cells.collect(*opened(study, folder))
+    return pd.DataFrame([all_cells.columns(cell) for cell in joined], columns=list(all_cells.FIELDS))
+
+
+def table(study: Study | str | Path, number: int, folder: str | Path | None = None) -> pd.DataFrame:
+    """Return one of Tables 1 to 5 with unrounded numbers, as in `tables/tableN.csv`."""
+    read, results = opened(study, folder)
+    if number not in published.TABLES:
+        raise UserError(f"there is no Table {number}: the paper has Tables 1 to 5")
+    built = all_tables.build_all(read, results, all_cells.collect(read, results))
+    return pd.DataFrame(next(table.flat for table in built if table.number == number))

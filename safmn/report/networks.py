@@ -1,0 +1,145 @@
+"""`networks.csv`: all figures of a study, a row for each network and scale. It only joins files.
+
+Columns, exact and without rounding:
+
+- `network`, `title`, `scale`;
+- `params`, `flops`, `activations`, `convolutions`: whole numbers at an output of 1280x720; `lower_bound`: True where an
+  operation could not be counted, so that FLOPs and activations are at least that;
+- `predicted_memory`, `measured_memory`: peak of inference in bytes, with the GPU in `memory_device`;
+- `time`: median of one image in ms, with the device in `time_device`;
+- `weights`: trained (here), published (by the authors), none (bicubic); `seeds` of trained ones, separated by spaces;
+- `<test set>_psnr`, `_ssim` on Y and `_psnr_rgb`, `_ssim_rgb`, `_lpips` as far as they were measured: means over
+  images, then over seeds.
+
+A blank field was not measured; `cells.csv` and the page say why.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from safmn import files, layout
+from safmn.networks import all_networks
+from safmn.quality.figures import FIGURES
+from safmn.report import trained
+from safmn.report.measured import Absent, Benchmark, Record, Results, benchmarks
+from safmn.study import Study
+
+COLUMNS = (
+    *("network", "title", "scale", "params", "flops", "activations", "convolutions", "lower_bound"),
+    *("predicted_memory", "measured_memory", "memory_device", "time", "time_device", "weights", "seeds"),
+)
+PUBLISHED, BICUBIC = "published", "bicubic"
+
+
+def write(study: Study, folder: Path | str) -> Path:
+    """Write `networks.csv` into the study's folder; return the file."""
+    file = Path(folder) / layout.NETWORKS
+    rows = list(collect(study, Results(folder)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(study, rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)  # a float becomes the shortest text that reads back as the same number
+    files.write_text(file, text.getvalue())
+    return file
+
+
+def frame(study: Study, folder: Path | str | None = None) -> pd.DataFrame:
+    """Return the content of `networks.csv` as a data frame; `folder` is the study's own by default."""
+    rows = list(collect(study, Results(study.folder(folder))))
+    whole = ("params", "flops", "activations", "convolutions", "predicted_memory", "measured_memory")
+    return pd.DataFrame(rows, columns=_columns(study, rows)).astype(dict.fromkeys(whole, "Int64"))
+
+
+def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
+    """Yield a row for each network of the study at each of its scales; absent figures are left out."""
+    known = all_networks()
+    titles = {name: known[name].title for name in (*study.variants, *study.networks)}
+    again = study.retrained
+    for row, title in (titles | {row: network.title for row, network in again.items()}).items():
+        name = again[row].name if row in again else row
+        trains = study.training is not None and (row in again or row in study.variants)
+        scales = study.scales_of(name) if trains else [at for at in study.scales if at in known[name].scales]
+        for scale in scales:
+            quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
+            yield {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
+
+
+def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:
+    present = {column for row in rows for column in row}
+    optional = FIGURES[4:]
+    own = [f"{benchmark.id}_{figure}" for benchmark in benchmarks(study) for figure in FIGURES]
+    return [*COLUMNS, *(name for name in own if name in present or not name.endswith(optional))]
+
+
+def _costs(results: Results, name: str, scale: int) -> dict[str, Any]:
+    costs: dict[str, Any] = {}
+    counts = results.complexity(name, scale)
+    if not isinstance(counts, Absent):
+        columns = ("params", "flops", "activations", "convolutions", "lower_bound")
+        costs |= {column: counts[column] for column in columns if column in counts}
+    memory = results.memory(name)
+    if not isinstance(memory, Absent) and _is_of(memory, scale):
+        costs["predicted_memory"] = memory["predicted"]
+        if memory["measured"]:
+            costs |= {"measured_memory": memory["bytes"], "memory_device": memory["gpu"] or memory["device"]}
+    time = results.runtime(name)
+    if not isinstance(time, Absent) and _is_of(time, scale) and time.get("status") == "timed":
+        costs |= {"time": time["median_ms"], "time_device": trained.device(time.get("provenance") or {})}
+    return costs
+
+
+def _is_of(record: Record, scale: int) -> bool:
+    return bool((record.get("settings") or {}).get("scale", 4) == scale)
+
+
+def _trained(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
+    seeds: dict[int, dict[str, float]] = {}
+    for run in study.runs(name):
+        if run.scale == scale:
+            means = _means(study, results, name, scale, layout.trained(run.seed, "best"))
+            if means:
+                seeds[run.seed] = means
+    if not seeds:
+        return {}
+    # The mean of the seeds that have a figure on a test set; `seeds` lists those that have any.
+    columns = dict.fromkeys(column for means in seeds.values() for column in means)
+    averages = {column: _mean([means[column] for means in seeds.values() if column in means]) for column in columns}
+    return {"weights": "trained", "seeds": " ".join(map(str, seeds))} | averages
+
+
+def _published(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
+    means = _means(study, results, name, scale, PUBLISHED)
+    return {"weights": "none" if name == BICUBIC else PUBLISHED} | means if means else {}
+
+
+def _means(study: Study, results: Results, name: str, scale: int, which: str) -> dict[str, float]:
+    means = {}
+    for benchmark in benchmarks(study):
+        for figure, values in _values(results, name, scale, which, benchmark).items():
+            means[f"{benchmark.id}_{figure}"] = _mean(values)
+    return means
+
+
+def _values(results: Results, name: str, scale: int, which: str, benchmark: Benchmark) -> dict[str, list[float]]:
+    """Return the figures of every image that a file has for all of them; files of earlier versions have two figures."""
+    if isinstance(results.scores(name, scale, which, benchmark), Absent):
+        return {}
+    with open(results.folder / layout.scores(name, scale, which, benchmark.stem), encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = {}
+    for figure in FIGURES:
+        try:
+            found[figure] = [float(line[figure]) for line in lines]
+        except (KeyError, TypeError, ValueError):  # not measured, or damaged
+            continue
+    return found
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,57 @@
+"""Classes of a user's own that a study or a variant names, `module:Class`: losses and optimisers. Imports no torch."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safmn import paths
+from safmn.errors import UserError, as_line
+from safmn.schema import PAPER
+
+
+def classes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return key -> `module:Class` of the user's classes in the `training` section of a specification."""
+    named = {
+        "loss": settings.get("loss", PAPER["loss"]),
+        "optimiser": settings.get("optimiser", PAPER["optimiser"])["name"],
+    }
+    return {key: name for key, name in named.items() if ":" in name}
+
+
+def load(path: str, key: str) -> Any:
+    """Import a class; its module may lie beside the variants or studies, in the current folder, or be installed.
+
+    Args:
+        path: "module:Class".
+        key: the key of `training` that names it, for messages.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    module, _, name = path.partition(":")
+    folder = beside(path)
+    if folder and str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # a module may raise anything while it is imported
+        raise UserError(
+            f"training.{key}: {path!r} cannot be imported ({as_line(error)}): is its module beside the variant or "
+            "installed?"
+        ) from error
+    if not isinstance(found, type):
+        raise UserError(f"training.{key}: {path!r} is not a class")
+    return found
+
+
+def beside(path: str) -> Path | None:
+    """Return the folder where the module of "module:Class" lies if Python does not find it without that."""
+    top = path.partition(":")[0].partition(".")[0]
+    return next((place for place in _folders() if (place / f"{top}.py").is_file() or (place / top).is_dir()), None)
+
+
+def _folders() -> list[Path]:
+    studies = (paths.project() or paths.ROOT) / "config"
+    return [place for place in (paths.own_ablations(), paths.ablations(), studies, Path.cwd()) if place]
