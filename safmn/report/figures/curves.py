@@ -34,6 +34,9 @@ def curves(study: Study, results: Results, scale: int) -> Any:
         return figure
     end = max(curve.index[-1] for curve in lines.values())
     authors = read_curve(NUMBERS / f"validation_log_x{scale}.csv", "div2k_val_psnr_rgb").loc[:end]
+    # The rise at the beginning would leave no room for the differences.
+    late = [value for curve in lines.values() for value in curve.loc[end / 10 :]]
+    axes[1].set_ylim(min(late) - 0.05, max([*late, *authors]) + 0.05)
     draw(axes[1], lines, named, authors, "authors, DIV2K_val", results)
     axes[1].set_ylabel("PSNR on RGB [dB]")
     others = len({run.variant for run in lines} - {*named, BASELINE})
