@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 CORES  ?= all
 STUDY  ?= config/mini.yaml
-# More arguments for Snakemake, e.g. ARGS="--config data_root=$HOME/datasets".
+# More arguments for Snakemake or gpu-check, e.g. ARGS="--config data_root=$HOME/datasets".
 ARGS   ?=
 # For a machine without a network: its Python, what it has already, and the folder of wheels that is carried there.
 PYTHON_VERSION ?= 3.12
@@ -15,7 +15,7 @@ WHEELHOUSE ?= wheelhouse
 CONSTRAINTS ?= constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: help doctor tables report test test-slow mutants lint docs bench wheelhouse offline-install clean
+.PHONY: help doctor gpu-check tables report test test-slow mutants lint docs bench wheelhouse offline-install clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
@@ -29,6 +29,9 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 
 doctor: $(READY)  ## one page about this machine: torch, driver, GPUs, disk, and what to do
 	$(BIN)/safmn doctor
+
+gpu-check: $(READY)  ## check a GPU, measure what to choose on it; a quarter of an hour, resumes
+	$(BIN)/safmn gpu-check $(ARGS)
 
 tables: $(READY)  ## run a study (default: mini) and print where its tables are
 	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) $(ARGS)

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 COMMANDS = {
     "init": "a project of your own, whose variants stand beside the paper's",
     "doctor": "what this machine can do: torch, driver, GPUs, leases, disk, and what to do about it",
+    "gpu-check": "check a GPU and measure what to choose on it, in a quarter of an hour",
     "list": "networks and variants that can be built, and the row of the paper each stands for",
     "complexity": "parameters, FLOPs and activations at a 1280x720 output, checked against the paper",
     "memory": "peak memory of inference and of a training step, predicted without a GPU or measured on one",
@@ -83,7 +84,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"safmn.commands.{name}")
+        module = importlib.import_module(f"safmn.commands.{name.replace('-', '_')}")
         subparser = commands.add_parser(
             name,
             help=summary,

@@ -348,6 +348,13 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32", description="float32, tf32 (convolutions and products, CUDA only) or bf16 (autocast)."
     )
+    form: Literal["usual", "contiguous", "written", "channels_last", "compiled"] = Field(
+        "usual",
+        exclude_if=lambda form: form == "usual",  # keeps the fingerprint that such studies had before
+        description="By which kernels the network computes, equal to rounding: `safmn gpu-check` says which is fastest "
+        'on a GPU. "contiguous" copies what LayerNorm returns, "written" computes LayerNorm step by step, '
+        '"channels_last" keeps that layout throughout, "compiled" takes torch.compile.',
+    )
     validate_every: Count = Field(
         description="Iterations between validations, which choose the best weights; the authors' 5,000."
     )

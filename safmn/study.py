@@ -33,6 +33,7 @@ OVERRIDES = {
 """A single word that `--config` takes -> the section and key that it stands for."""
 OWN_COLUMNS = ("params", "flops", "activations", "gpu_memory", "runtime", "training_hours")
 """Columns of `own_tables` beside those of the test sets."""
+ONLY_RGB = "works on Y alone, and only networks that take RGB are trained here"
 MAX_TIMED_POINTS = 64
 """Up to as many points of sweeps are timed."""
 
@@ -77,6 +78,8 @@ class Study(StudyFile):
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
         study._insisted = dict(insisted or {})
+        if study.own_networks and not Path(study.own_networks).is_dir():
+            raise study._wrong("own_networks", f"{study.own_networks!r} is not a folder: make it, or correct the name")
         if study.own_networks:  # child processes find them there
             os.environ["SAFMN_NETWORKS"] = str(Path(study.own_networks).absolute())
         study._check_names()
@@ -199,8 +202,9 @@ class Study(StudyFile):
 
     @cached_property
     def trained(self) -> list[str]:
-        """Names of all networks that have runs: the variants, and the published networks of `retrain`."""
-        return [] if self.training is None else [*self.variants, *self.retrain]
+        """Names of all networks that have runs: the variants and the published networks of `retrain` that take RGB."""
+        names = [] if self.training is None else [*self.variants, *self.retrain]
+        return [name for name in names if networks.info(name).colour == "RGB"]
 
     @cached_property
     def retrained(self) -> dict[str, Network]:
@@ -215,7 +219,9 @@ class Study(StudyFile):
 
     @cached_property
     def timed(self) -> list[str]:
-        """Names of the networks whose memory and time are measured at x4: those of Table 2, and the user's own.
+        """Names of the networks whose memory and time are measured at x4.
+
+        Those of Table 2, the user's own, and those that "all" leaves out and the study names.
 
         Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
         """
@@ -223,6 +229,7 @@ class Study(StudyFile):
         points = [name for names in self.sweeps.values() for name in names]
         chosen = [name for name in self.variants if networks.info(name).is_own and name not in set(points)]
         chosen += [name for name in self.networks if name in self._own_networks]
+        chosen += [name for name in (*self.variants, *self.networks) if not networks.info(name).in_all]
         chosen += points if len(points) <= MAX_TIMED_POINTS else []
         own = [name for name in chosen if 4 in networks.info(name).scales]
         return list(dict.fromkeys(["safmn", *table2, *own]))
@@ -254,7 +261,7 @@ class Study(StudyFile):
         """Return every training run, or those of one variant or retrained network."""
         if self.training is None:
             return []
-        chosen = self.trained if variant is None else [variant]
+        chosen = self.trained if variant is None else [name for name in self.trained if name == variant]
         return [
             Run(name, scale, seed) for name in chosen for scale in self.scales_of(name) for seed in self.seeds_of(name)
         ]
@@ -393,12 +400,12 @@ class Study(StudyFile):
         for name in self.variants:
             self.training_of(name)
             self._check_train_of(name)
-        for name, network in ((name, networks.info(name)) for name in self.trained):
-            where = str(network.file or f"{self.where}: retrain")
-            if name == "bicubic" or network.colour != "RGB":
-                reason = "has no parameters" if name == "bicubic" else "works on Y alone"
-                raise UserError(f"{where}: {name} {reason}: only networks that take RGB are trained here")
-            if name in self.retrain and not self.scales_of(name):
+        for name in self.retrain:
+            if name == "bicubic":
+                raise self._wrong("retrain", "bicubic has no parameters to train: leave it out")
+            if networks.info(name).colour != "RGB":
+                raise self._wrong("retrain", f"{name} {ONLY_RGB}: leave it out")
+            if not self.scales_of(name):
                 raise self._wrong("retrain", f"{name} has none of the study's scales: leave it out")
 
     def _check_train_of(self, name: str) -> None:
@@ -484,7 +491,7 @@ def differences_from_paper(study: Study) -> list[str]:
             differences.append(f"{what} on {', '.join(here)} instead of {', '.join(there)}")
     ours, theirs = (PAPER | as_plain(training) for training in (study.training, paper.training))
     for key in Training.model_fields:
-        if key != "threads" and ours[key] != theirs[key]:  # their number changes only the order of sums
+        if key not in ("threads", "form") and ours[key] != theirs[key]:  # those two change only the order of sums
             differences.append(f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}")
     return differences
 

@@ -86,7 +86,7 @@ def commands() -> str:
 
 
 def _command(name: str) -> str:
-    module = importlib.import_module(f"safmn.commands.{name}")
+    module = importlib.import_module(f"safmn.commands.{name.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"safmn {name}", add_help=False)
     module.configure(parser)
     options = [_option(action) for action in parser._actions if action.help != argparse.SUPPRESS]

@@ -190,13 +190,13 @@ def test_timing_is_the_median_after_a_warm_up():
 def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
     specification = study().specification(Run("ccm_none", 4, 0))
     seen = []
-    original = calibration.TrainStep.__call__
+    original = calibration.forms.TrainStep.__call__
 
     def watched(self, iteration, lr, hr):
         seen.append((tuple(lr.shape), tuple(hr.shape), lr.dtype, iteration))
         return original(self, iteration, lr, hr)
 
-    monkeypatch.setattr(calibration.TrainStep, "__call__", watched)
+    monkeypatch.setattr(calibration.forms.TrainStep, "__call__", watched)
     whole = calibration.step(specification, RUN, Cpu(), 60.0 / calibration.MAX_REPETITIONS, 1)
     assert (whole.measured_batch, whole.reason) == (2, "")
     assert whole.seconds == whole.timing.seconds
@@ -219,14 +219,14 @@ def test_a_step_is_the_real_one_and_is_scaled_only_if_need_be(monkeypatch):
     ids=str,
 )
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch, error):
-    original = calibration.TrainStep.__call__
+    original = calibration.forms.TrainStep.__call__
 
     def full(self, iteration, lr, hr):
         if len(lr) > 1:
             raise error
         return original(self, iteration, lr, hr)
 
-    monkeypatch.setattr(calibration.TrainStep, "__call__", full)
+    monkeypatch.setattr(calibration.forms.TrainStep, "__call__", full)
     specification = study().specification(Run("ccm_none", 4, 0))
     found = calibration.step(specification, RUN, Cpu(), 0.1, 1)
     assert (found.measured_batch, found.reason) == (1, "2 patches do not fit into this device's memory")

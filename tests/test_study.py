@@ -681,3 +681,87 @@ def test_editors_find_the_schema(file):
     schema = re.match(r"# yaml-language-server: \$schema=(\S+)\n", file.read_text(encoding="utf-8"))
     kind = "study" if file.parent.name == "config" else "variant"
     assert (file.parent / schema[1]).resolve() == paths.SCHEMAS / f"{kind}.schema.json"
+
+
+# --- published networks that are trained here, and a user's own ---
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["imdnn"], ("retrain", "'imdnn' is not a known published network", "safmn list")),
+        (["no_fm"], ("retrain", "'no_fm' is not a known published network")),
+        (["imdn", "imdn"], ("retrain", "lists 'imdn' twice")),
+        (["bicubic"], ("retrain", "no parameters to train")),
+        (["srcnn"], ("retrain", "srcnn works on Y alone")),
+    ],
+)
+def test_what_cannot_be_trained_again(names, words):
+    refused(changed("retrain", names), *words)
+
+
+def test_published_networks_are_trained_at_all_their_scales():
+    content = MINIMAL | {"scales": [2, 3, 4], "variants": ["safmn", "no_fm"], "networks": ["bicubic"]}
+    study = Study.from_content(content | {"retrain": ["imdn", "pan"], "extra_seeds": {"pan": [7]}}, "x")
+    folders = [run.folder for run in study.runs()]
+    assert folders[-9:] == [
+        *("imdn/x2_seed0", "imdn/x3_seed0", "imdn/x4_seed0"),
+        *(f"pan/x{scale}_seed{seed}" for scale in (2, 3, 4) for seed in (0, 7)),
+    ]
+    assert {name: network.title for name, network in study.retrained.items()} == {
+        "imdn_retrained": "IMDN, retrained",
+        "pan_retrained": "PAN, retrained",
+    }
+    specification = study.specification(Run("imdn", 4, 0))
+    assert specification["training"] == study.specification(Run("safmn", 4, 0))["training"]
+    assert "retrain" not in Study.from_content(content, "x").content  # nor do other studies change
+
+
+def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    variants._discover.cache_clear()
+    sweep = {"network.n_blocks": [4, 8, 12], "network.dim": [24, 36, 48]}
+    variant(tmp_path, "size", json.dumps({**PLAIN, "sweep": sweep}))  # in this order
+    variant(tmp_path, "other", {**PLAIN, "scales": [2, 3]})
+    content = MINIMAL | {"scales": [2, 4], "variants": ["size"], "extra_seeds": {"size": [1], "size_8_36": [2]}}
+    study = Study.from_content(content, "x")
+    points = [f"size_{n}_{c}" for n in (4, 8, 12) for c in (24, 36, 48)]
+    assert study.variants == points
+    assert study.sweeps == {"size": points}
+    assert len(study.runs()) == 19
+    assert study.seeds_of("size_8_36") == [0, 2, 1]
+    assert [point for point in study.timed if point != "safmn" and "size" in point] == points
+    both = Study.from_content(content | {"variants": ["size_4_24", "other"], "extra_seeds": {}}, "x")
+    assert [run.folder for run in both.runs()] == ["other/x2_seed0", "size_4_24/x4_seed0"]
+    with pytest.raises(UserError, match="'sizes' is not a known variant"):
+        Study.from_content(content | {"variants": ["sizes"]}, "x")
+    variants._discover.cache_clear()
+
+
+def test_a_network_of_y_is_counted_and_not_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    variants._discover.cache_clear()
+    variant(tmp_path, "luma", {**PLAIN, "network": {"class": "nets:Luma"}, "colour": "Y"})
+    study = Study.from_content(MINIMAL, "x")
+    assert (study.variants, study.trained, study.runs("luma")) == (["luma"], [], [])
+    assert "luma" in study.counted
+    variants._discover.cache_clear()
+
+
+def test_a_folder_of_networks_belongs_to_its_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFMN_NETWORKS", "")
+    theirs = {"title": "Theirs", "class": "nets:Net", "scales": [4], "weights": {"4": {"url": "https://a.org/b.pth"}}}
+    (tmp_path / "theirs.yaml").write_text(json.dumps(theirs))
+    content = MINIMAL | {
+        "weights": {"download": str(tmp_path / "there")},
+        "variants": ["safmn"],
+        "networks": ["theirs"],
+    }
+    refused(content, "networks", "'theirs' is not a known published network")
+    study = Study.from_content(content | {"own_networks": str(tmp_path)}, "x")
+    assert study.networks == ["theirs"]
+    assert study.weights_to_fetch()["theirs_x4.pth"] == ("theirs", 4)
+    assert study.published_weights("theirs", 4) == tmp_path / "there/theirs_x4.pth"
+    assert "own_networks" not in study.shareable
+    assert "theirs" not in Study.from_content(MINIMAL, "x").networks
+    refused(MINIMAL | {"own_networks": str(tmp_path / "none")}, "own_networks", "is not a folder")

@@ -24,8 +24,8 @@ from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
 from safmn.networks import acceleration
 from safmn.networks.safmn import LayerNorm2d
+from safmn.training.forms import step as training_step
 from safmn.training.rehearsal import fit_for_meta
-from safmn.training.step import TrainStep
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
 MIN_SIDE = 8  # LR pixels: SAFM pools to one eighth
@@ -117,7 +117,7 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{name} has no weights to train: only its inference can be predicted")
     settings, remark = fit_for_meta(partial(_build, name, scale, form), scale, settings)
-    step = TrainStep(network, settings, torch.device("meta"))
+    step = training_step(network, settings, torch.device("meta"))
     lr, hr = (
         torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
         for side in (patch, patch * scale)

@@ -26,8 +26,7 @@ from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
 from safmn.schema import RunSettings
-from safmn.training import capture, loop, validation
-from safmn.training.step import TrainStep
+from safmn.training import capture, forms, loop, validation
 
 WARM_UP = 2
 MIN_REPETITIONS, MAX_REPETITIONS = 3, 200
@@ -216,7 +215,7 @@ def _stepping(
         device=where,
         resident=resident,
     )
-    one = TrainStep(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
+    one = forms.step(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
     learn = capture.as_asked(one, run_settings)
     iterations = itertools.cycle(range(settings["iterations"]))
 

@@ -5,6 +5,7 @@ Paths are relative to where Snakemake runs. Names, scales and seeds may be wildc
 
 import shlex
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,12 @@ class Jobs:
     def try_own_networks(self) -> None:
         """Try the user's own networks on a small batch, except those that were counted as they are; imports torch.
 
+        Where Snakemake's Python has no torch (jobs run in a conda environment), only the jobs try them.
+
         Raises:
             UserError: one of them cannot be used; one line.
         """
-        for name in self.counts:
+        for name in self.counts if find_spec("torch") else ():
             network = networks.info(name)
             if not network.is_own or self._is_counted(name):
                 continue

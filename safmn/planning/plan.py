@@ -17,7 +17,7 @@ from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan
 from safmn.study import Run, Study
 
-TIMED_KEYS = ("batch", "patch", "precision", "threads", "ema_buffers", "loss", "optimiser", "gradient_clip")
+TIMED_KEYS = ("batch", "patch", "precision", "form", "threads", "ema_buffers", "loss", "optimiser", "gradient_clip")
 EVALUATED = 2  # weights of each run: best and last
 UNSTEADY = 0.25  # interquartile range over median above which a median of few steps is not reliable
 PROCESSES = 1 + EVALUATED  # jobs of each run: training, and an evaluation of each of its weights

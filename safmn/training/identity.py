@@ -39,6 +39,8 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
         UserError: a class of a user's own cannot be found.
     """
     code = [_recipe(), of_network(name)]
+    if "form" in settings:  # others do not depend on it
+        code.append(_forms())
     for key, path in own.classes(settings).items():
         arguments = settings["optimiser"] if key == "optimiser" else {}
         try:
@@ -58,6 +60,11 @@ def _recipe() -> str:
 @cache
 def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
     return fingerprint.classes({key: (path, *texts)}, own.beside(path))
+
+
+@cache
+def _forms() -> str:
+    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules())
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:

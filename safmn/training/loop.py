@@ -18,13 +18,12 @@ from safmn.files import remove_strays
 from safmn.networks import parameters, trial
 from safmn.progress import Progress, Task
 from safmn.schema import PAPER, RunSettings
-from safmn.training import capture, randomness, record, schedule, validation
+from safmn.training import capture, forms, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
 from safmn.training.history import Scalars
 from safmn.training.identity import key_of
 from safmn.training.kept import Kept
 from safmn.training.state import StateFolder
-from safmn.training.step import TrainStep
 from safmn.training.stopping import Interrupted, stop_signals
 
 _log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Training:
         randomness.seed_everything(specification["seed"])
         # Always built on the CPU, so that the initial weights do not depend on the device.
         network = networks.accelerate(networks.build(specification["network"], self.scale))
-        self.kept = Kept(TrainStep(network, self.settings, device))
+        self.kept = Kept(forms.step(network, self.settings, device))
         self.learn = capture.as_asked(self.kept.step, run_settings)
         self.sampler = PatchSampler(
             train,

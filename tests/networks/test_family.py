@@ -11,6 +11,7 @@ from safmn import networks
 from safmn.cost import complexity
 from safmn.errors import UserError
 from safmn.networks import published_weights, variants
+from safmn.report import cells
 from safmn.study import Study
 
 FAMILY = ("safmn_l", "safmn_ntire23", "safmn_pp")
@@ -52,7 +53,7 @@ def test_safmn_pp_has_the_counts_of_the_challenge():
     assert sum(operation.weight is not None for operation in traced.operations) == 32
 
 
-def test_no_study_takes_them_unasked():
+def test_no_study_takes_them_unasked(tmp_path):
     for name in ("mini", "t291", "table1", "paper"):
         study = Study.load(name)
         assert not set(FAMILY) & {*study.variants, *study.networks}
@@ -60,6 +61,11 @@ def test_no_study_takes_them_unasked():
     study = Study.from_content(content, "a study that names them")
     assert study.variants == ["safmn", "safmn_l"]
     assert study.networks == ["imdn", "safmn_pp"]
+    assert {"safmn_l", "safmn_pp"} <= set(study.timed)
+    places = {(cell.table, cell.network) for cell in cells.collect(study, tmp_path)}
+    assert {table for table, name in places if name == "safmn_l"} == {2, 3}
+    assert {table for table, name in places if name == "safmn_pp"} == {1, 2}
+    assert "safmn_ntire23" not in {name for _, name in places}
 
 
 @torch.no_grad()

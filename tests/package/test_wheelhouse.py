@@ -37,8 +37,8 @@ PACKAGES = {
 
 
 def missing(module: ModuleType, *lines: str, python: str = "3.12", trusted: tuple[str, ...] = ("torch",)) -> dict:
-    def find(name: str) -> tuple[Version, list[str]] | None:
-        return (Version(PACKAGES[name][0]), PACKAGES[name][1]) if name in PACKAGES else None
+    def find(name: str) -> list[tuple[Version, list[str]]]:
+        return [(Version(PACKAGES[name][0]), PACKAGES[name][1])] if name in PACKAGES else []
 
     return module.unmet(map(Requirement, lines), find, {"python_version": python}, trusted)
 
@@ -57,6 +57,15 @@ def test_what_is_too_old_is_missing(wheelhouse: ModuleType) -> None:
     }
 
 
+def test_what_is_too_new_there_is_no_obstacle_if_one_that_fits_is_carried(wheelhouse: ModuleType) -> None:
+    two = [(Version("26.4"), []), (Version("25.0"), ["b-part"])]
+    found = {"packaging": two, "b-part": [(Version("1"), [])]}
+    required = [Requirement("packaging>=24"), Requirement("packaging<26")]
+    assert wheelhouse.unmet(required, lambda name: found.get(name, []), {}) == {}
+    found["packaging"] = two[:1]
+    assert list(wheelhouse.unmet(required, lambda name: found.get(name, []), {})) == ["packaging<26"]
+
+
 def test_nothing_that_the_package_needs_is_forgotten(wheelhouse: ModuleType) -> None:
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
@@ -71,7 +80,7 @@ def test_a_stub_stands_for_what_the_other_machine_has(wheelhouse: ModuleType, tm
         constraint = wheelhouse.stub(tmp_path, Requirement(text), pins)
         name = Requirement(text).name
         assert constraint.startswith(f"{name} @ file://")
-        assert wheelhouse.in_folder(tmp_path)(name) == (Version(version), [])
+        assert wheelhouse.in_folder(tmp_path)(name) == [(Version(version), [])]
         Path(constraint.partition("file://")[2]).unlink()
 
 

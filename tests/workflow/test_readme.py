@@ -13,9 +13,9 @@ import pytest
 from safmn.data import images
 from tests.workflow.conftest import PATIENCE, ROOT
 
-README, TUTORIAL = (
+README, TUTORIAL, OWN = (
     re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    for page in ("README.md", "docs/tutorial.md")
+    for page in ("README.md", "docs/tutorial.md", "docs/own-network.md")
 )
 """The code blocks of a page: (language, text)."""
 ELSEWHERE = (
@@ -95,3 +95,13 @@ def test_the_readmes_commands_run(place):
 def test_the_tutorials_commands_run(tmp_path):
     follow(TUTORIAL, tmp_path)
     assert (tmp_path / "my_first_ablation/ablations/plain.yaml").exists()
+
+
+def test_the_ways_to_add_a_network_are_followed_literally(tmp_path):
+    """In an empty folder after `safmn init`: every file as it is shown, every command in its order."""
+    run(["safmn", "init", "mine"], tmp_path, {})
+    mine = tmp_path / "mine"
+    (mine / "networks").mkdir()
+    follow([block for block in OWN if block[0] != "text"], mine)
+    for name in ("wide_no_ccm.yaml", "gated.yaml", "size.yaml", "tiny.yaml", "my_nets.py"):
+        assert (mine / "ablations" / name).exists(), name

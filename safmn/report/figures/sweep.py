@@ -96,12 +96,17 @@ def front(points: Sequence[Point], cost: str) -> list[Point]:
 
 
 def draw(study: Study, points: Sequence[Point], name: str) -> Any:
-    """Draw PSNR over each cost, a line for each value of the sweep's first key, and the Pareto front."""
+    """Draw PSNR over each cost, a line for each value of the sweep's first key, and the Pareto front.
+
+    A sweep over one number, such as a learning rate, has PSNR over that number as its first panel.
+    """
     if not any(point.psnr is not None and point.values for point in points):
         return canvas.empty(f"sweep {name}", f"No point of the sweep {name} is measured yet: `snakemake train_{name}`")
     own, scale = benchmarks(study), ablation.scale_of(study)
-    figure, axes = canvas.panels(len(COSTS), f"sweep {name}")
-    for ax, (cost, title) in zip(axes, COSTS.items(), strict=True):
+    key = _numeric(points)
+    panels = {key: key.rpartition(".")[2], **COSTS} if key else COSTS
+    figure, axes = canvas.panels(len(panels), f"sweep {name}")
+    for ax, (cost, title) in zip(axes, panels.items(), strict=True):
         shown = [point for point in points if point.psnr is not None and cost in point.costs]
         devices = sorted({point.device for point in shown if point.device}) if cost == "runtime" else []
         ax.set_xlabel(
@@ -113,9 +118,22 @@ def draw(study: Study, points: Sequence[Point], name: str) -> Any:
             canvas.say(ax, canvas.wrapped(reason if cost == "runtime" else "not counted yet", 36))
             continue
         _panel(ax, shown, cost)
-    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = axes[-2].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=7)
     return figure
+
+
+def _numeric(points: Sequence[Point]) -> str:
+    """Return the only key of a sweep if its values are numbers, which then become costs of the points; else ""."""
+    keys = {key for point in points for key in point.values}
+    values = [value for point in points for value in point.values.values()]
+    if len(keys) != 1 or any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
+        return ""
+    (key,) = keys
+    for point in points:
+        if key in point.values:
+            point.costs[key] = float(point.values[key])
+    return key
 
 
 def _panel(ax: Any, points: Sequence[Point], cost: str) -> None:
@@ -124,9 +142,10 @@ def _panel(ax: Any, points: Sequence[Point], cost: str) -> None:
     for point in points:
         several = len(point.values) > 1
         groups.setdefault(f"{key.rpartition('.')[2]} {point.values[key]}" if several else "", []).append(point)
-    best = front(points, cost)
-    x, y = [point.costs[cost] for point in best], [point.psnr for point in best]
-    ax.plot(x, y, drawstyle="steps-post", color=AUTHORS, lw=5, alpha=0.25, label="Pareto front", zorder=1)
+    if cost in COSTS:
+        best = front(points, cost)
+        x, y = [point.costs[cost] for point in best], [point.psnr for point in best]
+        ax.plot(x, y, drawstyle="steps-post", color=AUTHORS, lw=5, alpha=0.25, label="Pareto front", zorder=1)
     number = 0
     for label, group in groups.items():
         swept = [point for point in group if point.values]
@@ -148,8 +167,9 @@ def _panel(ax: Any, points: Sequence[Point], cost: str) -> None:
             text = point.label + " *" * point.collapsed
             at = (point.costs[cost], point.psnr)
             ax.annotate(text, at, xytext=(4, 3), textcoords="offset points", fontsize=6)
-    ax.set_xscale("log")
-    canvas.log_axis(ax.xaxis)
+    if all(point.costs[cost] > 0 for point in points):
+        ax.set_xscale("log")
+        canvas.log_axis(ax.xaxis)
     ax.margins(0.1)
 
 

@@ -1,0 +1,139 @@
+"""A study with a network of one's own, a sweep, a retrained baseline and a network with weights, command by command.
+
+`tests/workflow/test_own.py` runs all of it through Snakemake.
+"""
+
+import contextlib
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from safmn import networks
+from safmn.data import images
+from safmn.files import write_json
+from safmn.networks import own, variants
+from safmn.study import Study
+from tests.small_study import safmn
+
+NETS = """
+from torch import nn
+
+
+class Tiny(nn.Module):
+    def __init__(self, scale, dim):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, dim, 3, padding=1), nn.ReLU())
+        self.tail = nn.Sequential(nn.Conv2d(dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, x):
+        return self.tail(self.body(x))
+"""
+STUDY = {
+    "name": "own",
+    "description": "A few iterations",
+    "scales": [4],
+    "seeds": [0],
+    "variants": "all",
+    "networks": ["bicubic", "imdn", "theirs"],
+    "retrain": ["imdn"],
+    "own_networks": "theirs",
+    "data": {"root": "data", "train": ["mine[1:]"], "validation": ["mine[:1]"], "test": ["mine[:2]"]},
+    "training": {"iterations": 2, "batch": 1, "patch": 8, "validate_every": 2, "ema": 0.5},
+    "efficiency": {"images": 1, "rounds": 1, "processes": 1},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    for name in "abcd":
+        images.write(tmp_path / "data/mine/HR" / f"{name}.png", draw.integers(0, 256, (48, 48, 3), np.uint8))
+    for place in ("ablations", "theirs"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / f"nets_{place}.py").write_text(NETS)
+    for name, content in {
+        "ablations/safmn": {"network": {"n_blocks": 1, "dim": 4}},
+        "ablations/tiny": {"title": "Tiny", "network": {"class": "nets_ablations:Tiny", "args": {"dim": 24}}},
+        "ablations/size": {"title": "C = {dim}", "sweep": {"network.dim": [4, 8]}, "network": {"n_blocks": 1}},
+        "theirs/theirs": {"class": "nets_theirs:Tiny", "args": {"dim": 8}, "weights": {4: {"file": "x4.pth"}}},
+    }.items():
+        description = {} if name.startswith("theirs") else {"description": "x"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"title": name} | description | content))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(STUDY))
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path / "ablations"))
+    monkeypatch.setenv("SAFMN_NETWORKS", "")  # the study sets it
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+    variants._discover.cache_clear()
+    own._networks.cache_clear()
+
+
+def test_from_its_files_to_its_tables(folder):
+    study = Study.load("own.yaml")
+    assert study.trained == ["safmn", "size_4", "size_8", "tiny", "imdn"]
+    results = Path("results/own")
+    write_json(results / "study.json", study.content)
+    state = {f"net.{key}": torch.randn_like(value) for key, value in networks.build("theirs", 4).state_dict().items()}
+    torch.save({"params_ema": state}, "theirs/x4.pth")
+    data, device = ("--data", f"{results}/data/mine/x4[:2]"), ("--device", "cpu")
+    for run in study.runs():
+        place = results / "training" / run.folder
+        words = ("--study", f"{results}/study.json", "--scale", "4", "--seed", "0", "--out", place)
+        safmn("train", run.variant, *words, *device)
+        for which in ("best", "last"):
+            out = results / f"quality/{run.variant}/x4/seed0_{which}"
+            weights = ("--network", run.variant, "--scale", "4", "--weights", place / f"{which}.safetensors")
+            files = ("--out", out / "mine.csv", "--record", out / "evaluation.json")
+            safmn("evaluate", *weights, *data, *files, *device)
+    out = results / "quality/theirs/x4/published"
+    files = ("--out", out / "mine.csv", "--record", out / "evaluation.json")
+    safmn("evaluate", "--network", "theirs", "--scale", "4", "--weights", "theirs/x4.pth", *data, *files, *device)
+    safmn("complexity", *study.counted, "--scale", "all", "--check", "--out", results / "cost/complexity")
+    size = ("--scale", "4", "--height", "12", "--width", "12")
+    safmn("memory", *study.timed, *size, "--out", results / "cost/memory.json")
+    few = ("--images", "1", "--rounds", "1", "--processes", "1", "--no-habit")
+    safmn("runtime", *study.timed, *size, *few, "--out", results / "cost/runtime.json")
+    small = ("--crop", "24", "--window", "8", "--patch", "8", "--steps", "1")
+    weights = ("--weights", results / "training/tiny/x4_seed0/best.safetensors")
+    out = results / "inspection/tiny/x4/seed0_best.json"
+    scene = ("--scene", f"{results}/data/mine/x4[:2]")
+    safmn("inspect", "--network", "tiny", "--scale", "4", *weights, *scene, *small, *device, "--out", out)
+    safmn("tables", "--study", "own.yaml")
+    with open(results / "cells.csv", encoding="utf-8", newline="") as handle:
+        cells = {
+            (line["table"], line["row"], line["column"]): line
+            for line in csv.DictReader(handle)
+            if line["scale"] == "4"
+        }
+    for place in (
+        *(
+            ("3", name, column)
+            for name in ("tiny", "size_4", "size_8")
+            for column in ("params", "mine_psnr", "mine_ssim")
+        ),
+        *(("2", name, column) for name in ("tiny", "size_8", "theirs") for column in ("gpu_memory", "runtime")),
+        *(("1", name, column) for name in ("imdn_retrained", "theirs") for column in ("flops", "mine_psnr")),
+    ):
+        assert (cells[place]["measured"] != "", cells[place]["published"]) == (True, ""), place
+        assert cells[place]["verdict"] == "not comparable"
+    assert "imdn" not in {
+        row for table, row, column in cells if table == "1" and cells[table, row, column]["seeds"] == "1"
+    }
+    assert float(cells["3", "tiny", "params"]["measured"]) == (24 * 27 + 24 + 48 * 24 * 9 + 48) / 1000
+    assert float(cells["1", "imdn_retrained", "params"]["measured"]) == 715.176  # Table 1: 715 K
+    rows = [line for line in (results / "tables/table3.md").read_text().splitlines() if "| Tiny " in line]
+    assert rows
+    assert all("Own" in row for row in rows)
+    assert "IMDN, retrained" in (results / "tables/table1.md").read_text()
+    with open(results / "figures/sweep_size.csv", encoding="utf-8", newline="") as handle:
+        points = list(csv.DictReader(handle))
+    assert [point["network"] for point in points] == ["size_4", "size_8", "safmn"]
+    assert all(point["mine_psnr"] and point["params_k"] and point["runtime_ms"] for point in points)
+    assert "Tiny" in (results / "figures/figure2.svg").read_text()
+    assert "Tiny" in (results / "figures/figure1.svg").read_text()
