@@ -8,11 +8,13 @@ only when it is called, so that `safmn --help` does not wait for torch.
 
 import argparse
 import importlib
+import keyword
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from types import ModuleType
 
 from safmn.errors import UserError, as_line
 
@@ -42,6 +44,9 @@ COMMANDS = {
     "tables": "render the paper's tables beside what was measured",
     "overview": "one page over all studies: the best evidence on each published cell",
     "archive": "a study with its workflow, results and provenance as an RO-Crate, to be kept or passed on",
+    "compare": "two studies or archives: which cells differ, by how much, and what may explain it",
+    "import": "the results of somebody else's archive, to go on from",
+    "verify": "check somebody else's archive: files, tables, evaluations, counts, training",
 }
 
 
@@ -74,6 +79,12 @@ def _run(arguments: list[str]) -> int:
         return status
 
 
+def command(name: str) -> ModuleType:
+    """Import the module of a command: of `gpu-check` it is `gpu_check`, of `import`, a word of Python, `import_`."""
+    module = name.replace("-", "_") + "_" * keyword.iskeyword(name)
+    return importlib.import_module(f"safmn.commands.{module}")
+
+
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; only the command that is called has its own arguments."""
     parser = argparse.ArgumentParser(prog="safmn", description=(__doc__ or "").splitlines()[0])
@@ -84,7 +95,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         if name != chosen:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"safmn.commands.{name.replace('-', '_')}")
+        module = command(name)
         subparser = commands.add_parser(
             name,
             help=summary,

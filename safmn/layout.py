@@ -13,6 +13,8 @@ NETWORKS = "networks.csv"
 PAGE = "report.html"
 PROVENANCE = "provenance.json"
 PLAN = "plan.json"
+IMPORTED = "imported.json"
+"""Which results come from somebody else's archive."""
 OVERVIEW = "overview"  # stem of the page over all studies, beside their folders
 
 DATA, COMPLEXITY = "data", "cost/complexity"

@@ -1,11 +1,10 @@
 """A study, validated: its data, scales, seeds and variants, and the specification of each of its runs."""
 
-import difflib
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,9 +14,9 @@ from typing import Any, Literal, Self
 from pydantic import PrivateAttr
 
 from safmn import layout, networks, paths
-from safmn.configuration import as_plain, check, read_yaml
+from safmn.configuration import WrongValue, as_plain, check, read_yaml
 from safmn.data import sources, supply
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
 from safmn.schema import PAPER, Data, StudyFile, Training, Weights
@@ -63,18 +62,25 @@ class Study(StudyFile):
     _insisted: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def from_content(cls, content: Any, where: str | Path, insisted: Mapping[str, Any] | None = None) -> Self:
+    def from_content(
+        cls,
+        content: Any,
+        where: str | Path,
+        insisted: Mapping[str, Any] | None = None,
+        words: Iterable[str] = (),
+    ) -> Self:
         """Validate plain data as a study.
 
         Args:
             content: plain data; it is copied.
             where: the file that it comes from, for messages.
             insisted: keys of `training` that hold for variants too that change them.
+            words: what could be meant by an unknown key, beside the keys of a study.
 
         Raises:
             UserError: one line that names file and key.
         """
-        study = check(cls, content, where)
+        study = check(cls, content, where, words=words)
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
         study._insisted = dict(insisted or {})
@@ -110,11 +116,21 @@ class Study(StudyFile):
         return cls.from_content(_overridden(read_yaml(file), overrides), file, insisted)
 
     @classmethod
-    def from_snakemake(cls, config: Mapping[str, Any], files: Iterable[Any]) -> Self:
+    def from_snakemake(
+        cls, config: Mapping[str, Any], files: Iterable[Any], command_line: Collection[str] = ()
+    ) -> Self:
         """Validate the study in Snakemake's `config`, after the overrides that `--config` may give.
 
         Beside the words of `OVERRIDES`, `variants`, `networks`, `scales` and `seeds` may be words with commas, and
         `extra_seeds=none` removes them. Other keys are given as in the file.
+
+        Args:
+            config: the study with the words of `--config`.
+            files: the files that it comes from, for messages.
+            command_line: the words of `--config`, where a mistake in one of them is.
+
+        Raises:
+            UserError: one line that names the file, or `--config`, and the key.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
@@ -135,7 +151,15 @@ class Study(StudyFile):
                 content[key] = [int(word) if re.fullmatch("[0-9]{1,18}", word) else word for word in words]
             elif isinstance(content.get(key), int):
                 content[key] = [content[key]]
-        return cls.from_content(content, where)
+        try:
+            return cls.from_content(content, where, words=OVERRIDES)
+        except WrongValue as error:
+            word = next((word for word, path in OVERRIDES.items() if path == error.path[:2]), "")
+            if word in command_line:
+                raise WrongValue("--config", (word, *error.path[2:]), error.what) from error
+            if error.path and error.path[0] in command_line:
+                raise WrongValue("--config", error.path, error.what) from error
+            raise
 
     # --- what it holds ---
 
@@ -363,7 +387,7 @@ class Study(StudyFile):
     # --- checks across several keys ---
 
     def _wrong(self, key: str, what: str) -> UserError:
-        return UserError(f"{self.where}: {key}: {what}")
+        return WrongValue(self.where, key.split("."), what)
 
     def _check_names(self) -> None:
         found = variants.discover()
@@ -381,7 +405,10 @@ class Study(StudyFile):
         ):
             for name in () if names == "all" else names:
                 if name not in known:
-                    raise self._wrong(key, f"{name!r} is not a known {kind}; `safmn list` shows all")
+                    if refused := variants.refusal(name):
+                        raise refused
+                    hint = suggestion(name, known, "`safmn list` shows all")
+                    raise self._wrong(key, f"{name!r} is not a known {kind}; {hint}")
 
     def _check_data(self) -> None:
         for use in ("train", "validation", "test"):
@@ -463,8 +490,7 @@ class Study(StudyFile):
         """Refuse a name with the nearest ones, or with some where none is near."""
         names = list(dict.fromkeys(known))
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names[:12])}"
+            hint = suggestion(name, names, f"there are {', '.join(names[:12])}")
             raise self._wrong(key, f"{name!r} is not {what}: {hint}")
 
 

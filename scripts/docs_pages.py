@@ -5,7 +5,6 @@ repository; here they are turned into links between pages. A link to a file that
 """
 
 import argparse
-import importlib
 import json
 import os
 import posixpath
@@ -13,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safmn.cli import COMMANDS
+from safmn.cli import COMMANDS, command
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -86,7 +85,7 @@ def commands() -> str:
 
 
 def _command(name: str) -> str:
-    module = importlib.import_module(f"safmn.commands.{name.replace('-', '_')}")
+    module = command(name)
     parser = argparse.ArgumentParser(prog=f"safmn {name}", add_help=False)
     module.configure(parser)
     options = [_option(action) for action in parser._actions if action.help != argparse.SUPPRESS]

@@ -1,5 +1,6 @@
 """Fixtures that all tests share: where real images and weights are, one thread, nothing written outside tmp_path."""
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -31,6 +32,19 @@ def datasets() -> Path:
 def checkpoints() -> Path:
     """The folder with weights as their authors published them."""
     return _folder("SAFMN_CHECKPOINTS", "the authors' published weights")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of six iterations, with tables, and its archive in `whole`; not to be changed."""
+    from tests import small_study
+
+    folder = tmp_path_factory.mktemp("small")
+    small_study.make(folder)
+    with contextlib.chdir(folder):
+        small_study.safmn("tables", "--study", "results/small/study.json")
+        small_study.safmn("archive", "--study", "results/small/study.json", "--out", "whole", "--weights", "all")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -35,19 +35,15 @@ PROFILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A finished study, its tables rendered; returns the folder that it was run in."""
-    folder = tmp_path_factory.mktemp("small")
-    small_study.make(folder)
-    with contextlib.chdir(folder):
-        small_study.safmn("tables", "--study", "results/small/study.json")
-    return folder
+@pytest.fixture
+def made(small):
+    """The folder in which a study was run; its tables are rendered."""
+    return small
 
 
-@pytest.fixture(scope="module")
-def crate_folder(made):
-    return archived(made, "whole", "--weights", "all")
+@pytest.fixture
+def crate_folder(small):
+    return small / "whole"
 
 
 def archived(folder, out, *options):

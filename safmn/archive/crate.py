@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from safmn import provenance
+from safmn.archive import seal
 from safmn.archive.members import Member
 from safmn.errors import UserError
 from safmn.report.origins import facts_of
@@ -73,7 +74,7 @@ def write(
     author: str | None,
     target: Path,
     on_progress: Callable[[int, int], None],
-) -> None:
+) -> str:
     """Fill the folder `target` with the members and `ro-crate-metadata.json`.
 
     Args:
@@ -84,6 +85,9 @@ def write(
         author: who ran the study, or None.
         target: an empty folder.
         on_progress: called with (files done, files in all).
+
+    Returns:
+        The archive's seal, see `safmn.archive.seal`.
     """
     from rocrate.model.computationalworkflow import ComputationalWorkflow
     from rocrate.rocrate import ROCrate
@@ -103,6 +107,7 @@ def write(
     _describe_workflow(crate, workflow, gathered, entities)
     _describe_root(crate, study, workflow, run, missing)
     crate.write(target)
+    return seal.write(target / METADATA)
 
 
 def require() -> None:
@@ -148,6 +153,10 @@ def _describe_root(crate: Any, study: Study, workflow: Any, run: Any, missing: S
         root["author"] = run["agent"]
     for readme in filter(None, [crate.get("README.md")]):
         readme["about"] = root
+    root["identifier"] = _entity(
+        crate, seal.IDENTIFIER, "PropertyValue", name="Seal", propertyID="sha256 of this file, see `safmn verify`"
+    )
+    root["identifier"]["value"] = seal.BLANK
     title = "Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution (ICCV 2023)"
     root["citation"] = _entity(crate, PAPER, "ScholarlyArticle", name=title)
 

@@ -19,6 +19,7 @@ BESIDE_THE_CODE = (
 )
 """Files beside the code that the workflow or its reader needs; no other studies and no cluster's profile."""
 RESULTS = {
+    layout.IMPORTED: "Which results come from the archive of somebody else",
     layout.CELLS: "One line a cell: published, measured, difference, verdict, note",
     layout.NETWORKS: "One line a network and scale: counts, memory, time, PSNR and SSIM on Y and in RGB",
     layout.PAGE: "The page to read: verdicts, tables, figures, what is missing",

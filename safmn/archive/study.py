@@ -44,7 +44,8 @@ def write(
         on_progress: called with (files done, files in all).
 
     Returns:
-        `files` and `results` (their numbers), `bytes` (unpacked) and `missing` (`file` and `reason` of each).
+        `files` and `results` (their numbers), `bytes` (unpacked), `missing` (`file` and `reason` of each) and
+        `seal` (see `safmn.archive.seal`).
 
     Raises:
         UserError: rocrate is not installed, there is no result, or `out` cannot be written.
@@ -58,10 +59,11 @@ def write(
     with tempfile.TemporaryDirectory(prefix="safmn-archive-") as scratch, _target(out) as target:
         inside = members(study, folder, gathered, weights, redact, Path(scratch))
         missing = [*gathered["missing"], *unrendered(folder), *without_weights(study, folder, weights)]
-        crate.write(study, inside, gathered, missing, author, target, on_progress)
+        sealed = crate.write(study, inside, gathered, missing, author, target, on_progress)
         written = [file for file in target.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in written)
-    return {"files": len(written), "bytes": size, "results": len(gathered["results"]), "missing": missing}
+    numbers = {"files": len(written), "bytes": size, "results": len(gathered["results"])}
+    return numbers | {"missing": missing, "seal": sealed}
 
 
 # --- Where it goes ---

@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _print(summary: dict[str, Any]) -> None:
     print(f"{summary['out']}: {summary['files']} files, {summary['bytes'] / 1e6:.1f} MB, {summary['results']} results")
+    print(f"seal: {summary['seal']}")
     for result in summary["missing"][:10]:
         print(f"missing: {result['file']}: {result['reason']}")
     if len(summary["missing"]) > 10:

@@ -1,6 +1,7 @@
 """`safmn tables`: the paper's tables with measured numbers beside the published ones."""
 
 import argparse
+from functools import partial
 
 from safmn.commands import output, studies
 
@@ -29,38 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Join the study's results, write all files, print the table of variants or the cells."""
     from safmn import layout
-    from safmn.files import write_text
-    from safmn.report import (
-        ablation,
-        ablation_table,
-        answer,
-        cells,
-        figures,
-        networks,
-        origins,
-        own_tables,
-        page,
-        rendering,
-        sentences,
-        tables,
-    )
-    from safmn.report.measured import Results
+    from safmn.report import answer, cells, origins, rendering, sentences
+    from safmn.report.rendered import render
 
     study, folder = studies.opened(args)
-    joined = cells.collect(study, folder)
-    cells.write(joined, folder / layout.CELLS)
-    networks.write(study, folder)
-    results = Results(folder)
-    comparisons = ablation.compare_all(study, results)
-    rendered = tables.build_all(study, folder, joined, comparisons)
-    one = ablation_table.build(study, joined, comparisons)
-    for table in (*rendered, one, *own_tables.build_all(study, results, joined)):
-        for form, render in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
-            write_text(folder / layout.table(table.name or table.number, form), render(table))
-    figures.draw_all(study, folder, joined, comparisons)
-    judged = sentences.write(folder, joined)
-    provenance = origins.write(study, folder)
-    report = page.write(folder, page.Content(study, joined, rendered, one, comparisons, judged))
+    done = render(study, folder, before_page=partial(origins.write, study, folder))
+    joined, rendered, comparisons = done.cells, done.tables, done.comparisons
     if args.json:
         record = {
             "study": study.name,
@@ -69,11 +44,11 @@ def run(args: argparse.Namespace) -> None:
         }
         output.print_json(record)
         return
-    print(rendering.markdown(one))
+    print(rendering.markdown(done.one))
     for beginning, text in answer.sentences(study, joined, comparisons):
         print(beginning, text)
     for table in rendered:
         print(f"Table {table.number}: {table.summary}")
-    print(f"Claims: {sentences.summary(judged)}")
+    print(f"Claims: {sentences.summary(done.judged)}")
     data = f"{folder}/{layout.CELLS}, {folder}/{layout.NETWORKS}"
-    print(f"written: {data}, {folder}/tables/, {folder}/figures/, {report}, {provenance}")
+    print(f"written: {data}, {folder}/tables/, {folder}/figures/, {done.page}, {folder}/{layout.PROVENANCE}")

@@ -46,7 +46,7 @@ class Cell:
             where seeds differ; "" where it depends on none (counts, predictions) or none was recorded.
         collapsed: Whether the weights are from before a training collapsed, the paper's *.
         origin: Where the number comes from: TRAINED, PUBLISHED_WEIGHTS, COUNTED, LOWER_BOUND, PREDICTED or MEASURED; ""
-            without a number.
+            without a number. ", imported" follows if somebody else measured it (`safmn import`).
         remarks: What a table must say beside the number; part of `note`, and not a column of `cells.csv`.
     """
 

@@ -269,7 +269,7 @@ def on_measurement(claim: Claim, cells: Mapping[Place, Cell]) -> Side:
         return Side(verdicts.NOT_COMPARABLE, *numbers, _about(others))
     if single := [cell for cell in own.values() if cell.verdict == verdicts.UNDECIDABLE and cell.interval is None]:
         return Side(verdicts.UNDECIDABLE, *numbers, _about(single, " has no interval"))
-    note = "memory predicted without a GPU" if any(cell.origin == PREDICTED for cell in own.values()) else ""
+    note = "memory predicted without a GPU" if any(cell.origin.startswith(PREDICTED) for cell in own.values()) else ""
     if claim.allowed.covers(span):
         return Side(verdicts.REPRODUCED, *numbers, note)
     if not claim.allowed.meets(span):

@@ -22,7 +22,7 @@ from safmn.study import Run, Study
 from safmn.training import identity as training
 from safmn.training import own
 
-_PACKING = ("safmn.data.pairs:read_pair",)
+PACKING = ("safmn.data.pairs:read_pair",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
@@ -31,8 +31,8 @@ _METRICS = (
     "safmn.quality.authors:*",
     "safmn.commands.evaluate:Result",
 )
-_EVALUATING = (*_METRICS, _READING, _FAST)
-_LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
+EVALUATING = (*_METRICS, _READING, _FAST)
+LOOKING = ("safmn.inspection.record:inspect", "safmn.inspection.scenes:richest", _READING, _FAST)
 
 
 class Jobs:
@@ -151,7 +151,7 @@ class Jobs:
     @cached_property
     def packing(self) -> str:
         """Fingerprint of the code that reads pixels from image files."""
-        return fingerprint.code(*_PACKING)
+        return fingerprint.code(*PACKING)
 
     # --- quality ---
 
@@ -194,7 +194,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*_EVALUATING, apart=modules())
+        return fingerprint.code(*EVALUATING, apart=modules())
 
     # --- training ---
 
@@ -276,7 +276,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*_LOOKING, apart=modules())
+        return fingerprint.code(*LOOKING, apart=modules())
 
 
 def weights_option(files: list[Any]) -> str:

@@ -70,7 +70,7 @@ def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: 
             continue
         explained = sum(cell.verdict == verdicts.EXPLAINED for cell in agree)
         asides = [f"{explained} of them after a computed explanation"] if explained else []
-        asides += ["predicted"] if all(cell.origin == PREDICTED for cell in agree) else []
+        asides += ["predicted"] if all(cell.origin.startswith(PREDICTED) for cell in agree) else []
         aside = f" ({', '.join(asides)})" if asides else ""
         parts.append(f"{len(agree)} of {len(own)} measured values of {kind}{aside}")
     same = [name for name, verdict in directions.items() if verdict == verdicts.REPRODUCED]
@@ -124,7 +124,7 @@ def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) 
 
 def _is_open(cell: Cell, departs: bool) -> bool:
     """Whether a cell has a number that decides nothing; without those that the study's training speaks for already."""
-    if departs and cell.origin == TRAINED:
+    if departs and cell.origin.startswith(TRAINED):
         return False
     return cell.verdict in (verdicts.NOT_COMPARABLE, verdicts.UNDECIDABLE)
 

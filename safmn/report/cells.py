@@ -19,6 +19,7 @@ from safmn.paper import published
 from safmn.paper.cell import Cell
 from safmn.paper.published import PrintedCell
 from safmn.report import costs
+from safmn.report.imported import Imported
 from safmn.report.measured import METRICS, Results
 from safmn.report.qualities import Qualities
 from safmn.study import Study
@@ -66,7 +67,8 @@ def collect(study: Study, results: Path | str) -> list[Cell]:
         cell = fill.get(place.column, again)(replace(Cell.blank(place), network=network.name))
         return replace(cell, network=place.network)
 
-    return [filled(place) for place in _places(study, chosen, qualities)]
+    cells = [filled(place) for place in _places(study, chosen, qualities)]
+    return Imported(results).marked(cells, study, source)
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:

@@ -21,6 +21,7 @@ from safmn.errors import UserError
 from safmn.files import digest, write_json
 from safmn.inspection import subjects
 from safmn.provenance import OF_ONE_RESULT
+from safmn.report.imported import Imported
 from safmn.report.measured import Absent, Record, Results
 from safmn.report.provenance import Code, Device, Host, Provenance, Result
 from safmn.study import Study
@@ -53,6 +54,7 @@ def read(folder: Path | str) -> dict[str, Any] | None:
 
 def collect(study: Study, results: Results) -> dict[str, Any]:
     """Gather the content of `provenance.json`; `safmn.report.provenance` describes its parts."""
+    imported = Imported(results.folder)
     numbers: dict[str, int] = {}  # digest of an environment -> its number
     environments: list[dict[str, Any]] = []
     available: list[dict[str, Any]] = []
@@ -69,6 +71,8 @@ def collect(study: Study, results: Results) -> dict[str, Any]:
         if number == len(environments):
             environments.append(_environment(environment))
         result |= {key: facts.get(key) for key in OF_ONE_RESULT}
+        if imported.holds(file):
+            result["imported"] = imported.seal
         available.append(result | {"environment": number, "sessions": _sessions(document), "lacks": _lacks(facts)})
     return {
         "format": FORMAT,

@@ -83,6 +83,9 @@ class Result(Place):
     lacks: tuple[str, ...] = Field(
         description="Facts that its record does not hold, since an earlier version wrote it."
     )
+    imported: Sha256 | None = Field(
+        default=None, description="Seal of the archive that it was imported from; absent where it was made here."
+    )
 
 
 class Missing(Place):

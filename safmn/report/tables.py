@@ -313,7 +313,7 @@ class _Builder:
         if cell.measured is None:
             return Entry("", None, cell.verdict, symbol, footnote, cell.note)
         text = number(cell.measured, cell.column, cell.published)
-        if cell.origin == LOWER_BOUND:
+        if cell.origin.startswith(LOWER_BOUND):
             text = f"{AT_LEAST} {text}"
         if cell.collapsed:
             text += COLLAPSE_MARK
@@ -321,7 +321,7 @@ class _Builder:
             text += f" ± {number(cell.std, cell.column, '')}"
         if cell.is_time:
             text += _device_mark(cell.device)
-        if cell.origin == PREDICTED:
+        if cell.origin.startswith(PREDICTED):
             text += " (predicted)"
         return Entry(text, cell.measured, cell.verdict, symbol, footnote, cell.note)
 

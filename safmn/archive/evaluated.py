@@ -1,0 +1,204 @@
+"""Step *evaluated*: archived weights on the verifier's own data give the same PSNR and SSIM, image by image."""
+
+import csv
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safmn import layout, networks, provenance
+from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, Finding
+from safmn.archive.opening import Opened
+from safmn.archive.own_data import OwnData
+from safmn.device.description import describe
+from safmn.errors import UserError, as_line
+from safmn.paper.verdicts import TOLERANCE
+from safmn.quality import evaluation, loading
+from safmn.report.measured import METRICS, benchmarks
+from safmn.study import Study
+
+EQUAL = 1e-6
+"""How far apart PSNR (dB) and SSIM of an image may be on the same kind of device with the same version of torch."""
+KIND = ("device", "gpu", "cpu")
+SAME = (*KIND, "torch")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of an archive.
+
+    Attributes:
+        network: its name.
+        scale: 2, 3 or 4.
+        which: the folder: `seed0_best`, `published`, `legacy`.
+        record: its `evaluation.json`.
+    """
+
+    network: str
+    scale: int
+    which: str
+    record: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return f"{self.network} x{self.scale} {self.which}"
+
+    @property
+    def seconds(self) -> float:
+        """What it took when it was archived; 0 if that is not known."""
+        value = _facts(self.record).get("seconds")
+        return float(value) if isinstance(value, int | float) else 0.0
+
+
+def listed(archive: Opened, chosen: set[str] | None = None) -> list[Evaluated]:
+    """Return the evaluations in an archive, those of the chosen networks only if there is a choice."""
+    found = []
+    for file in sorted(archive.results.glob(layout.evaluation("*", "[234]", "*"))):
+        folder = file.parent
+        network, scale = folder.parts[-3], int(folder.parts[-2].removeprefix("x"))
+        if chosen is None or network in chosen:
+            record = archive.record(file.relative_to(archive.results).as_posix())
+            found.append(Evaluated(network, scale, folder.name, record))
+    return found
+
+
+def check(
+    archive: Opened,
+    study: Study,
+    data: OwnData,
+    device: torch.device,
+    chosen: set[str] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Finding]:
+    """Return what was found; the data come first.
+
+    Args:
+        archive: the archive.
+        study: its study; `weights.root` says where published weights are.
+        data: the verifier's data.
+        device: where the networks run.
+        chosen: names of networks; None for all.
+        on_progress: called with (evaluations done, evaluations in all).
+    """
+    findings: list[Finding] = []
+    there = listed(archive, chosen)
+    for done, evaluated in enumerate(there, 1):
+        findings += _evaluated(archive, study, data, device, evaluated)
+        on_progress(done, len(there))
+    if not there:
+        findings.append(Finding("evaluations", NOT_CHECKED, "the archive has none"))
+    return [*data.findings, *findings]
+
+
+def _evaluated(
+    archive: Opened, study: Study, data: OwnData, device: torch.device, evaluated: Evaluated
+) -> Iterator[Finding]:
+    network, scale = evaluated.network, evaluated.scale
+    try:
+        info = networks.info(network)
+        file = _weights(archive, study, evaluated)
+        module = loading.load_network(network, scale, file)[0].to(device)
+    except UserError as error:
+        yield Finding(evaluated.title, NOT_CHECKED, as_line(error))
+        return
+    legacy = evaluated.which == "legacy"
+    for benchmark in benchmarks(study):
+        name = f"{evaluated.title} on {benchmark.selection}"
+        scores = archive.results / layout.scores(network, scale, evaluated.which, benchmark.stem)
+        if not scores.is_file():
+            continue
+        pairs = data.open([benchmark.selection], scale)
+        if pairs is None:
+            missing = data.differing([benchmark.selection], scale)
+            yield Finding(name, NOT_CHECKED, f"your data {missing} are not the archive's, or absent")
+            continue
+        again = evaluation.evaluate(
+            None if legacy and network == "bicubic" else module,
+            pairs[0],
+            scale,
+            channels=info.colour,
+            protocol="legacy" if legacy else "present",
+        )
+        yield compared(name, _read(scores), again, *_reach(evaluated.record, device))
+
+
+def _weights(archive: Opened, study: Study, evaluated: Evaluated) -> Path | None:
+    """Return the file that was evaluated; None for a network without weights; UserError if it is not available."""
+    used = evaluated.record.get("weights")
+    if evaluated.which.startswith("seed"):
+        seed, _, which = evaluated.which.removeprefix("seed").partition("_")
+        file = archive.results / layout.weights(evaluated.network, evaluated.scale, seed, which)
+        if not file.is_file():
+            raise UserError(f"the archive does not hold its weights {which}")
+        return file
+    if not isinstance(used, dict):
+        return None
+    found = study.published_weights(evaluated.network, evaluated.scale)
+    if found is None or not found.is_file():
+        raise UserError("published weights are not in an archive: name your folder of them with --weights-root")
+    if provenance.of_file(found) != used.get("sha256"):
+        raise UserError(f"{found.name} in your folder is not the file that was evaluated (sha256)")
+    return found
+
+
+def _reach(record: dict[str, Any], device: torch.device) -> tuple[dict[str, float], str]:
+    """Return how far PSNR and SSIM may be from the archived ones, and why."""
+    theirs, ours = _facts(record), describe(device.type)
+    differing = [key for key in SAME if theirs.get(key) != ours.get(key)]
+    if not differing:
+        return dict.fromkeys(METRICS, EQUAL), "the same kind of device and version of torch"
+    texts = [f"{key} {theirs.get(key)} archived, {ours.get(key)} here" for key in differing]
+    return TOLERANCE, "; ".join(texts)
+
+
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
+    facts = record.get("provenance")
+    return facts if isinstance(facts, dict) else {}
+
+
+def _read(file: Path) -> dict[str, tuple[float, float]]:
+    try:
+        with open(file, encoding="utf-8", newline="") as handle:
+            return {row["image"]: (float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(handle)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
+        return {}
+
+
+def compared(
+    name: str,
+    archived: dict[str, tuple[float, float]],
+    again: evaluation.Evaluation,
+    reach: dict[str, float],
+    why: str,
+) -> Finding:
+    """Compare the scores of every image with the archived ones.
+
+    Args:
+        name: what was evaluated.
+        archived: image -> (PSNR in dB, SSIM).
+        again: evaluated anew.
+        reach: by metric, how far the two may be apart.
+        why: the reason for that reach.
+    """
+    ours = {score.image: (score.psnr, score.ssim) for score in again.scores}
+    if ours.keys() != archived.keys():
+        others = sorted(ours.keys() ^ archived.keys())
+        return Finding(name, REFUTED, f"other images were evaluated: {', '.join(others[:3])}")
+    farthest: dict[str, tuple[float, str]] = {}
+    for place, metric in enumerate(METRICS):
+        farthest[metric] = max((_apart(archived[image][place], ours[image][place]), image) for image in ours)
+    text = ", ".join(f"{metric} at most {distance:.2g} apart" for metric, (distance, _) in farthest.items())
+    wrong = [image for metric, (distance, image) in farthest.items() if not distance <= reach[metric]]
+    if wrong:
+        image = wrong[0]
+        numbers = f"{archived[image][0]:.6f} dB archived, {ours[image][0]:.6f} dB now"
+        return Finding(name, REFUTED, f"{image}: {numbers}; {text}; {why}")
+    return Finding(name, CONFIRMED, f"{len(ours)} images, {text}; {why}")
+
+
+def _apart(first: float, second: float) -> float:
+    return 0.0 if first == second else math.inf if math.isnan(first - second) else abs(first - second)

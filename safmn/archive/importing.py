@@ -1,0 +1,188 @@
+"""Import an archive's results into `results/<study>`, so that more can be computed beside them.
+
+Results are taken only where they could have been made here: the same images, by hash, and the same code, piece by
+piece. What differs is named. `imported.json` keeps the hash of each file, by which cells and provenance are marked.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safmn import layout, provenance
+from safmn.archive import fitting, whole
+from safmn.archive.findings import CONFIRMED, REFUTED, listed
+from safmn.archive.opening import Opened
+from safmn.archive.own_data import OwnData
+from safmn.cost.identity import of_counts
+from safmn.errors import UserError, as_line
+from safmn.files import staging, write_json
+from safmn.study import Study
+from safmn.training.identity import SEMANTIC, key_of
+
+RENDERED = (layout.CELLS, layout.NETWORKS, layout.PAGE, layout.PROVENANCE, "tables/", "figures/")
+"""What is rendered again instead of copied."""
+FORMAT = 1
+STAGES = {"quality": "evaluation", "inspection": "inspection", "cost/memory.json": "memory"}
+"""Beginning of a result's path -> the stage whose code it depends on beside a network's."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was imported.
+
+    Attributes:
+        study: the study, with the folders of whoever imports.
+        folder: `results/<study>`.
+        seal: the archive's seal.
+        files: the imported files, below the folder.
+        absent: those that the archive does not hold although they belong to its results, such as weights.
+    """
+
+    study: Study
+    folder: Path
+    seal: str
+    files: list[str]
+    absent: list[str]
+
+
+def take(
+    archive: Opened,
+    data_root: str | None,
+    weights_root: str | None,
+    stages: Mapping[str, Sequence[str]],
+    results: Path = Path("results"),
+) -> Summary:
+    """Copy the results of an archive into `results/<study>`, with the verifier's own data packed beside them.
+
+    Args:
+        archive: the archive.
+        data_root: datasets of whoever imports.
+        weights_root: likewise, published weights.
+        stages: "packing", "evaluation", "inspection", "memory" -> the functions ("module:name") whose code decides.
+        results: the folder for all studies.
+
+    Raises:
+        UserError: the archive is damaged, the study exists here, or data or code do not fit; it names what differs.
+    """
+    wrong = [finding for finding in whole.check(archive) if finding.verdict == REFUTED]
+    if wrong:
+        raise UserError(f"{archive.path} is damaged ({wrong[0]}): `safmn verify` shows all; get the archive again")
+    try:
+        study = archive.study(data_root=data_root, weights_root=weights_root)
+    except UserError as error:
+        raise UserError(
+            f"{as_line(error)}; variants that are not here are in the archive's folder ablations/: put them into yours"
+        ) from error
+    folder = results / study.name
+    if folder.exists():
+        raise UserError(f"{folder} exists already: move it away, or import in another folder")
+    files = sorted(_results(archive))
+    _check_code(archive, study, files, stages)
+    with staging(results, f".{study.name}.", folder) as staged:
+        _pack(archive, study, staged / layout.DATA)
+        for name in files:
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(archive.results / name, staged / name)
+        write_json(staged / layout.STUDY, study.content)
+        record = {"format": FORMAT, "archive": archive.path.name, "seal": archive.seals[1]}
+        record["files"] = {name: provenance.of_file(staged / name) for name in files}
+        write_json(staged / layout.IMPORTED, record)
+        staged.chmod(0o755)
+        staged.rename(folder)
+    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)))
+
+
+def _results(archive: Opened) -> Iterator[str]:
+    for file in archive.results.rglob("*"):
+        name = file.relative_to(archive.results).as_posix()
+        is_own = name in (layout.STUDY, layout.IMPORTED) or name.startswith(f"{layout.DATA}/")
+        if file.is_file() and not is_own and not name.startswith(RENDERED):
+            yield name
+
+
+def _absent(study: Study, folder: Path) -> Iterator[str]:
+    """Yield what jobs that are done leave and an archive may not hold: weights, arrays of inspections."""
+    for run in study.runs():
+        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file():
+            files = [layout.weights(run.variant, run.scale, run.seed, which) for which in layout.WEIGHTS]
+            yield from (name for name in files if not (folder / name).is_file())
+    for file in folder.glob(f"{layout.inspection('*', '[234]', '*')}.json"):
+        if not file.with_suffix(".npz").is_file():
+            yield file.with_suffix(".npz").relative_to(folder).as_posix()
+
+
+# --- data ---
+
+
+def _pack(archive: Opened, study: Study, folder: Path) -> None:
+    """Pack the own datasets; UserError where they are not the archive's."""
+    data = OwnData(archive, study, folder)
+    for name, scale in study.packed_datasets():
+        if (archive.results / layout.packed(name, scale) / layout.MANIFEST).is_file():
+            data.open([name], scale)
+    wrong = [finding for finding in data.findings if finding.verdict != CONFIRMED]
+    if wrong:
+        raise UserError(f"the data do not fit: {wrong[0]}; `safmn import --data-root DIR` names a folder of datasets")
+
+
+# --- code ---
+
+
+def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Mapping[str, Sequence[str]]) -> None:
+    """Raise UserError for the first result that the code here would not have made."""
+    memory: dict[str, list[str]] = {}
+
+    def stage(name: str) -> list[str]:
+        if name not in memory:
+            memory[name] = fitting.of_stage(archive, stages[name])
+        return memory[name]
+
+    def network(name: str) -> list[str]:
+        if f"network {name}" not in memory:
+            memory[f"network {name}"] = fitting.of_network(archive, name)
+        return memory[f"network {name}"]
+
+    if any(name.startswith(("quality/", "training/", "inspection/")) for name in files):
+        _refuse("packed data", stage("packing"))
+    for name in files:
+        parts = name.split("/")
+        if name.startswith("training/") and parts[-1] == layout.RUN:
+            _check_run(archive, study, name, network)
+        elif name.startswith(f"{layout.COMPLEXITY}/"):
+            if archive.record(name).get("key") != of_counts(parts[-1].removesuffix(".json")):
+                _refuse(name, network(parts[-1].removesuffix(".json")) or ["the code that counts"])
+        else:
+            beginning = next((each for each in STAGES if name.startswith(each)), None)
+            if beginning is not None:
+                _refuse(name, stage(STAGES[beginning]))
+                _refuse(name, network(parts[1]) if len(parts) > 2 else [])
+
+
+def _check_run(archive: Opened, study: Study, name: str, network: Callable[[str], list[str]]) -> None:
+    """Compare the key of a run, of specification, data and code, with the one that it would have here."""
+    record = archive.record(name)
+    run = next(
+        (run for run in study.runs() if f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" == name), None
+    )
+    if run is None:
+        return  # of no run that the study asks for: nothing depends on it
+    specification = study.specification(run)
+    if record.get("specification") != specification:
+        raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
+    try:
+        digests = record["provenance"]["data"]
+        data = [digests[text] for text in (*specification["train"], *specification["validation"])]
+    except (LookupError, TypeError):
+        raise UserError(f"{name} does not say which images it was trained on: it cannot be imported") from None
+    if record.get("key") != key_of(specification, data):
+        pieces = [*network(run.variant), *fitting.of_stage(archive, SEMANTIC)]
+        _refuse(name, pieces or ["the fingerprint of its code"])
+
+
+def _refuse(what: str, pieces: list[str]) -> None:
+    if pieces:
+        raise UserError(
+            f"{what}: the code here is not the one that made it; {listed(pieces)} differ{'s' * (len(pieces) == 1)}; "
+            "install the version of the archive, or run the study anew"
+        )

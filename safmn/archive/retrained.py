@@ -1,0 +1,277 @@
+"""Steps *retrained* and *extrapolated*: a run trained anew from its archived specification, or its beginning."""
+
+import contextlib
+import csv
+import io
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safmn import layout, networks, provenance
+from safmn.archive import evaluated
+from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, Finding
+from safmn.archive.opening import Opened
+from safmn.archive.own_data import OwnData
+from safmn.device.description import describe
+from safmn.errors import UserError, as_line
+from safmn.paper import statistics
+from safmn.quality import evaluation, loading
+from safmn.report.measured import benchmarks
+from safmn.study import Run, Study
+from safmn.training import loop
+from safmn.training.state import StateFolder
+from safmn.training.stopping import Interrupted
+
+WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY)
+"""Files of a run that are the same bytes if it is repeated."""
+BITWISE = ("device", "gpu", "cpu", "torch", "cuda", "cudnn", "mkldnn", "platform")
+"""Facts of a device; if all are equal, equal bytes are expected. docs/sharing.md says what was measured."""
+CLOSE = 0.01
+"""How far the losses of the first iterations may be apart on another device, relative: sums have another order."""
+
+
+@dataclass(frozen=True)
+class Archived:
+    """A training run of an archive: what was asked for, and the folder with what it left."""
+
+    run: Run
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return f"{self.run.variant} x{self.run.scale} seed {self.run.seed}"
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """What was asked for."""
+        return dict(self.record["specification"])
+
+    @property
+    def iterations(self) -> int:
+        """Its number of iterations."""
+        return int(self.specification["training"]["iterations"])
+
+    @property
+    def seconds(self) -> float:
+        """What it took when it was archived; 0 if that is not known."""
+        value = self.record.get("seconds")
+        return float(value) if isinstance(value, int | float) else 0.0
+
+
+def find(archive: Opened, variant: str) -> Archived:
+    """Return the archived run of a variant: at x4 if there is one, of the lowest seed.
+
+    Raises:
+        UserError: there is none, or its record is damaged.
+    """
+    runs = []
+    for file in archive.results.glob(f"{layout.run(variant, '[234]', '*')}/{layout.RUN}"):
+        scale, _, seed = file.parent.name.removeprefix("x").partition("_seed")
+        record = archive.record(file.relative_to(archive.results).as_posix())
+        try:
+            runs.append(Archived(Run(variant, int(scale), int(seed)), file.parent, record))
+            int(record["specification"]["training"]["iterations"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(f"{file.relative_to(archive.folder)} is damaged: get the archive again") from error
+    if not runs:
+        known = sorted({file.parts[-3] for file in archive.results.glob(f"training/*/*/{layout.RUN}")})
+        raise UserError(f"the archive has no run of {variant}; it has {', '.join(known) or 'none at all'}")
+    return min(runs, key=lambda archived: (-archived.run.scale, archived.run.seed))
+
+
+def repeat(
+    archive: Opened, study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path
+) -> list[Finding]:
+    """Train a run anew, and compare weights and history byte for byte, else PSNR with the spread between seeds.
+
+    Args:
+        archive: the archive.
+        study: its study.
+        data: the verifier's data.
+        archived: the run.
+        device: where to train.
+        out: an empty folder.
+    """
+    pairs = _pairs(data, archived)
+    if isinstance(pairs, Finding):
+        return [pairs]
+    try:
+        loop.train(archived.specification, *pairs, out, study.run, device=device)
+    except UserError as error:
+        return [Finding(archived.title, NOT_CHECKED, as_line(error))]
+    equal, differing, absent = _bytes(archive, archived, out)
+    alike, why = _alike(archived, device)
+    if equal and not differing:
+        note = f"the same bytes: {', '.join(equal)}" + (f"; not in the archive: {', '.join(absent)}" if absent else "")
+        return [Finding(archived.title, CONFIRMED, note)]
+    text = f"other bytes in {', '.join(differing)}" if differing else "the archive has nothing to compare bytes with"
+    if alike and differing:
+        return [Finding(archived.title, REFUTED, f"{text}, although device and versions are the same")]
+    return [_in_spread(archive, study, data, archived, device, out, f"{text} ({why})")]
+
+
+def begin(
+    study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path, count: int
+) -> list[Finding]:
+    """Train the first iterations of a run anew, and compare their history line by line.
+
+    Args:
+        study: the archive's study.
+        data: the verifier's data.
+        archived: the run.
+        device: where to train.
+        out: an empty folder.
+        count: of iterations.
+    """
+    pairs = _pairs(data, archived)
+    if isinstance(pairs, Finding):
+        return [pairs]
+    try:
+        training = loop.Training(archived.specification, *pairs, out, study.run, device)
+        states = StateFolder(out / layout.STATE, training.identity.key)
+        states.acquire()
+        try:
+            with contextlib.suppress(Interrupted):  # as it is asked to
+                training.run(states, lambda: int(signal.SIGUSR1) if training.kept.iteration >= count else None)
+        finally:
+            states.release()
+    except UserError as error:
+        return [Finding(archived.title, NOT_CHECKED, as_line(error))]
+    try:
+        theirs = (archived.folder / layout.HISTORY).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return [Finding(archived.title, NOT_CHECKED, "its history is not in the archive, or damaged")]
+    alike, why = _alike(archived, device)
+    return [lines(archived.title, theirs, training.kept.history.text(), count, alike, why)]
+
+
+def lines(title: str, archived: str, again: str, count: int, alike: bool, why: str) -> Finding:
+    """Compare the lines of two histories up to an iteration.
+
+    Args:
+        title: of the run.
+        archived: the text of the archived history.csv.
+        again: that of the repeated one.
+        count: the last iteration that was repeated.
+        alike: whether the same bytes are expected.
+        why: the reason for that.
+    """
+    try:
+        theirs, ours = (_rows(text, count) for text in (archived, again))
+    except (KeyError, ValueError, csv.Error):
+        return Finding(title, REFUTED, "its history is damaged")
+    if not ours:
+        return Finding(title, NOT_CHECKED, f"its history has no line up to iteration {count}: ask for more iterations")
+    if theirs == ours:
+        return Finding(title, CONFIRMED, f"{len(ours)} lines up to iteration {count} are the same text")
+    if theirs.keys() != ours.keys():
+        first = min(theirs.keys() ^ ours.keys())
+        return Finding(title, REFUTED, f"only one of the two histories has a line of iteration {first}")
+    first = min(iteration for iteration in ours if theirs[iteration] != ours[iteration])
+    farthest = max(
+        abs(float(a) - float(b)) / max(abs(float(a)), 1e-12)
+        for iteration in ours
+        for a, b in zip(theirs[iteration].values(), ours[iteration].values(), strict=True)
+        if a and b
+    )
+    text = f"the line of iteration {first} is the first that differs; at most {farthest:.2g} apart, relative; {why}"
+    if alike:
+        return Finding(title, REFUTED, text)
+    return Finding(title, CONFIRMED if farthest <= CLOSE else UNDECIDED, text)
+
+
+def _rows(text: str, count: int) -> dict[int, dict[str, str]]:
+    rows = {int(row["iteration"]): row for row in csv.DictReader(io.StringIO(text))}
+    return {iteration: row for iteration, row in rows.items() if iteration <= count}
+
+
+def _pairs(data: OwnData, archived: Archived) -> tuple[list[Any], list[Any]] | Finding:
+    """Return the images to train and to validate on, or why there are none."""
+    specification = archived.specification
+    try:
+        here = data.study.specification(archived.run)
+        differing = [key for key in here if key != "training" and specification.get(key) != here[key]]
+        if differing:
+            note = f"the run was not made as its study and the network of that name here say ({', '.join(differing)})"
+            return Finding(archived.title, NOT_CHECKED, note)
+        train, validate = (data.open(specification[use], archived.run.scale) for use in ("train", "validation"))
+    except UserError as error:
+        return Finding(archived.title, NOT_CHECKED, as_line(error))
+    if train is None or validate is None:
+        missing = data.differing([*specification["train"], *specification["validation"]], archived.run.scale)
+        return Finding(archived.title, NOT_CHECKED, f"your data {missing} are not the archive's, or absent")
+    return list(train), list(validate)
+
+
+def _bytes(archive: Opened, archived: Archived, out: Path) -> tuple[list[str], list[str], list[str]]:
+    """Return which files are equal, which differ, and which are not in the archive.
+
+    Weights that are not in the archive are compared by the hash in the record of their evaluation.
+    """
+    equal: list[str] = []
+    differing: list[str] = []
+    absent: list[str] = []
+    for name in WRITTEN:
+        theirs = archived.folder / name
+        if theirs.is_file():
+            expected: Any = provenance.of_file(theirs)
+        else:
+            run, which = archived.run, layout.trained(archived.run.seed, Path(name).stem)
+            record = archive.record(layout.evaluation(run.variant, run.scale, which))
+            expected = (record.get("weights") or {}).get("sha256")
+        places = absent if expected is None else equal if provenance.of_file(out / name) == expected else differing
+        places.append(name)
+    return equal, differing, absent
+
+
+def _alike(archived: Archived, device: torch.device) -> tuple[bool, str]:
+    """Return whether the same bytes are expected: the same kind of device, the same versions; and what differs."""
+    theirs, ours = archived.record.get("provenance") or {}, describe(device.type)
+    differing = [key for key in BITWISE if theirs.get(key) != ours.get(key)]
+    texts = [f"{key} {theirs.get(key)} archived, {ours.get(key)} here" for key in differing]
+    return not differing, "; ".join(texts) or "the same kind of device and versions"
+
+
+def _in_spread(
+    archive: Opened, study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path, text: str
+) -> Finding:
+    """Compare PSNR on the test sets with the archived one, by the spread between the archived seeds."""
+    run = archived.run
+    module = loading.load_network(run.variant, run.scale, out / layout.weights_file("best"))[0].to(device)
+    notes, outside, known = [], False, False
+    for benchmark in benchmarks(study):
+        seeds = _seeds(archive, run, benchmark.stem)
+        pairs = data.open([benchmark.selection], run.scale)
+        if run.seed not in seeds or pairs is None:
+            continue
+        psnr = evaluation.evaluate(module, pairs[0], run.scale, channels=networks.info(run.variant).colour).psnr
+        apart = psnr - seeds[run.seed]
+        note = f"{benchmark.selection}: {psnr:.3f} dB now, {seeds[run.seed]:.3f} dB archived"
+        interval = statistics.difference_over_seeds([psnr], list(seeds.values()))
+        if interval.ends is None:
+            notes.append(f"{note}, {apart:+.3f}; one seed has no spread")
+            continue
+        known = True
+        outside |= interval.excludes_zero
+        notes.append(f"{note}; {'outside' if interval.excludes_zero else 'within'} the spread of {len(seeds)} seeds")
+    if not notes:
+        return Finding(archived.title, UNDECIDED, f"{text}; there is no evaluation to compare with")
+    verdict = UNDECIDED if not known else REFUTED if outside else CONFIRMED
+    return Finding(archived.title, verdict, "; ".join([text, *notes]))
+
+
+def _seeds(archive: Opened, run: Run, stem: str) -> dict[int, float]:
+    """Return the archived mean PSNR of each seed of a run's variant at its scale."""
+    means = {}
+    for found in evaluated.listed(archive, {run.variant}):
+        seed, _, which = found.which.removeprefix("seed").partition("_")
+        if found.scale == run.scale and which == "best" and seed.isdigit():
+            for entry in found.record.get("datasets") or ():
+                if Path(str(entry.get("out"))).stem == stem and isinstance(entry.get("psnr"), float):
+                    means[int(seed)] = float(entry["psnr"])
+    return means

@@ -1,0 +1,217 @@
+"""The steps of a verification after the first one: what each needs, what it will take, and its work."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safmn.archive import counted, evaluated
+from safmn.archive.findings import NOT_CHECKED, Finding
+from safmn.archive.opening import Opened
+from safmn.errors import UserError, as_line
+from safmn.progress import Progress
+from safmn.study import Study
+
+if TYPE_CHECKING:
+    import torch
+
+    from safmn.archive.own_data import OwnData
+
+STEPS = {
+    "whole": "is every file the one that was archived, and is the description complete?",
+    "consistent": "do tables, claims and figures follow from the archived results, byte for byte?",
+    "evaluated": "do the weights give the same PSNR and SSIM on the verifier's own images?",
+    "counted": "are parameters, FLOPs, activations and predicted memory the same, counted again?",
+    "retrained": "does training a variant anew give the same weights, or the same PSNR within the spread of seeds?",
+    "extrapolated": "does the history of a run begin in the same way, trained anew?",
+}
+Work = Callable[[], Iterable[Finding]]
+PER_NETWORK = 5.0  # seconds to count a network at all scales, roughly
+
+
+@dataclass
+class Wishes:
+    """What is to be verified.
+
+    Attributes:
+        steps: of STEPS.
+        data_root: the verifier's datasets.
+        weights_root: the verifier's published weights.
+        networks: that are evaluated and counted; None for all.
+        retrain: variants that are trained anew.
+        extrapolate: variants whose first iterations are trained anew.
+        iterations: how many; None for the first lines of the history.
+        device: "cpu", "cuda", or None for CUDA if there is one.
+        reviewer: who verifies, to be named.
+    """
+
+    steps: tuple[str, ...] = tuple(STEPS)
+    data_root: str | None = None
+    weights_root: str | None = None
+    networks: set[str] | None = None
+    retrain: tuple[str, ...] = ()
+    extrapolate: tuple[str, ...] = ()
+    iterations: int | None = None
+    device: str | None = None
+    reviewer: str | None = None
+
+
+class Steps:
+    """The steps of one archive.
+
+    Args:
+        archive: the archive.
+        wishes: what is to be verified.
+        scratch: an empty folder.
+    """
+
+    def __init__(self, archive: Opened, wishes: Wishes, scratch: Path) -> None:
+        self.archive = archive
+        self.wishes = wishes
+        self.scratch = scratch
+
+    def of(self, name: str) -> tuple[str, Work]:
+        """Return what a step is expected to take, and its work."""
+        work: dict[str, tuple[Callable[[], str], Work]] = {
+            "consistent": (lambda: "half a minute, to render everything again", self._consistent),
+            "evaluated": (self._cost_of_evaluation, self._evaluated),
+            "counted": (self._cost_of_counting, self._counted),
+            "retrained": (lambda: self._cost_of_training(self.wishes.retrain), self._retrained),
+            "extrapolated": (lambda: self._cost_of_training(self.wishes.extrapolate, first=True), self._extrapolated),
+        }
+        cost, step = work[name]
+        return cost(), step
+
+    # --- consistent, counted ---
+
+    def _consistent(self) -> Iterable[Finding]:
+        from safmn.archive import consistent
+
+        folder = self.scratch / "rendered"
+        folder.mkdir()
+        return consistent.check(self.archive, folder)
+
+    def _cost_of_counting(self) -> str:
+        names = counted.listed(self.archive, self.wishes.networks)
+        return f"about {PER_NETWORK * len(names):,.0f} s for {len(names)} networks"
+
+    def _counted(self) -> list[Finding]:
+        with Progress("counting again", "networks") as progress:
+            return counted.check(self.archive, self.wishes.networks, progress)
+
+    # --- evaluated ---
+
+    def _cost_of_evaluation(self) -> str:
+        there = evaluated.listed(self.archive, self.wishes.networks)
+        seconds = sum(each.seconds for each in there)
+        return f"{len(there)} evaluations, which took {_time(seconds)} where they were archived{self._where(there)}"
+
+    def _where(self, there: list[evaluated.Evaluated]) -> str:
+        for each in there:
+            facts: dict[str, Any] = each.record.get("provenance") or {}
+            name = facts.get("gpu") or facts.get("cpu")
+            if name:
+                return f" ({name})"
+        return ""
+
+    def _evaluated(self) -> list[Finding]:
+        study = self._study
+        if isinstance(study, Finding):
+            return [study]
+        with Progress("evaluating again", "evaluations") as progress:
+            chosen = self.wishes.networks
+            return evaluated.check(self.archive, study, self._data(study), self._device, chosen, progress)
+
+    # --- retrained, extrapolated ---
+
+    def _cost_of_training(self, names: tuple[str, ...], first: bool = False) -> str:
+        from safmn.archive import retrained
+
+        if not names:
+            return "nothing"
+        told = []
+        for name in names:
+            try:
+                found = retrained.find(self.archive, name)
+            except UserError:
+                continue  # its work says so
+            count = self._count(found.record) if first else found.iterations
+            seconds = found.seconds * count / found.iterations
+            told.append(f"{count:,} iterations of {found.title}, {_time(seconds)} where it was archived")
+        return "; ".join(told) or "nothing"
+
+    def _retrained(self) -> list[Finding]:
+        from safmn.archive import retrained
+
+        if not self.wishes.retrain:
+            return [Finding("variants", NOT_CHECKED, "none was named: --retrain VARIANT")]
+        study = self._study
+        if isinstance(study, Finding):
+            return [study]
+        data, findings = self._data(study), []
+        for name in self.wishes.retrain:
+            try:
+                found = retrained.find(self.archive, name)
+            except UserError as error:
+                findings.append(Finding(name, NOT_CHECKED, as_line(error)))
+                continue
+            out = self.scratch / "retrained" / name
+            findings += retrained.repeat(self.archive, study, data, found, self._device, out)
+        return [*data.findings, *findings]
+
+    def _extrapolated(self) -> list[Finding]:
+        from safmn.archive import retrained
+
+        if not self.wishes.extrapolate:
+            return [Finding("variants", NOT_CHECKED, "none was named: --extrapolate VARIANT")]
+        study = self._study
+        if isinstance(study, Finding):
+            return [study]
+        data, findings = self._data(study), []
+        for name in self.wishes.extrapolate:
+            try:
+                found = retrained.find(self.archive, name)
+            except UserError as error:
+                findings.append(Finding(name, NOT_CHECKED, as_line(error)))
+                continue
+            out = self.scratch / "begun" / name
+            findings += retrained.begin(study, data, found, self._device, out, self._count(found.record))
+        return [*data.findings, *findings]
+
+    def _count(self, record: dict[str, Any]) -> int:
+        """Return how many first iterations are trained anew: as asked, or up to the second line of the history."""
+        training = record["specification"]["training"]
+        total = int(training["iterations"])
+        if self.wishes.iterations is not None:
+            return min(total, self.wishes.iterations)
+        study = self._study
+        every = training["validate_every"] if isinstance(study, Finding) else study.run.log_every
+        return min(total, 2 * int(every))
+
+    # --- what they share ---
+
+    @cached_property
+    def _study(self) -> Study | Finding:
+        try:
+            return self.archive.study(data_root=self.wishes.data_root, weights_root=self.wishes.weights_root)
+        except UserError as error:
+            return Finding("study", NOT_CHECKED, as_line(error))
+
+    def _data(self, study: Study) -> "OwnData":
+        """Return the verifier's data; each step reports on those that it needs, and nothing is packed twice."""
+        from safmn.archive.own_data import OwnData
+
+        return OwnData(self.archive, study, self.scratch / "data")
+
+    @cached_property
+    def _device(self) -> "torch.device":
+        from safmn.quality.loading import choose_device
+
+        return choose_device(self.wishes.device)
+
+
+def _time(seconds: float) -> str:
+    if not seconds:
+        return "an unknown time"
+    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} h"
