@@ -115,7 +115,7 @@ def budget(study: Study, results: Results) -> str:
         return ""
     training = study.training
     parts = [
-        f"{training.iterations:,} iterations of {training.batch} patches of "
+        f"{training.iterations:,} iterations of {training.batch} patch{'es' * (training.batch > 1)} of "
         f"{training.patch}x{training.patch} LR pixels",
         f"on {', '.join(study.data.train)}",
         f"weights chosen on {', '.join(study.data.validation)}",
