@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
+OWN_COLUMNS = ("params", "flops", "activations", "gpu_memory", "runtime", "training_hours")
+"""Columns of `own_tables` beside those of the test sets."""
 ONLY_RGB = "works on Y alone, and only networks that take RGB are trained here"
 MAX_TIMED_POINTS = 64
 """Up to as many points of sweeps are timed."""
@@ -89,6 +92,7 @@ class Study(StudyFile):
         study._check_data()
         study._check_training()
         study._check_figures()
+        study._check_own_tables()
         return study
 
     @classmethod
@@ -290,6 +294,16 @@ class Study(StudyFile):
         """Return the datasets, or slices of them, that serve one purpose."""
         return {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}[use]
 
+    @cached_property
+    def test_sets(self) -> dict[str, str]:
+        """What the columns of a test set begin with -> the test set as written; parts of one dataset differ."""
+        names = [sources.parse_selection(text)[0] for text in self.data.test]
+        times = Counter(name.lower() for name in names)
+        return {
+            identifier(name if times[name.lower()] == 1 else text): text
+            for text, name in zip(self.data.test, names, strict=True)
+        }
+
     def train_of(self, network: str) -> tuple[str, ...]:
         """Return the datasets, or slices of them, that a network is trained on: its own or the study's."""
         variant = variants.discover().get(network)
@@ -444,6 +458,45 @@ class Study(StudyFile):
                     "figures.scenes",
                     f"{scene.test!r} is not among data.test, so its images may have been trained on; add it there",
                 )
+
+    def _check_own_tables(self) -> None:
+        rows = [*self.variants, *self.networks, *self.retrained]
+        qualities = [f"{name}_{metric}" for name in self.test_sets for metric in ("psnr", "ssim")]
+        columns = [*OWN_COLUMNS, *qualities]
+        published = [f"published_{name}" for name in columns if name != "training_hours"]
+        for name, table in self.own_tables.items():
+            key = f"own_tables.{name}"
+            if re.fullmatch("table[0-9]+|claims|ablation", name):
+                raise self._wrong(key, "a table of the report has this name: choose another")
+            compared = [f"difference_{each}" for each in qualities] if table.significance else []
+            for column in table.columns:
+                if column.startswith("difference_") and not table.significance:
+                    raise self._wrong(f"{key}.columns", f"{column!r} needs `significance`, the row to compare with")
+                self._check_known(f"{key}.columns", column, [*columns, *published, *compared], "a column")
+            for row in table.rows:
+                self._check_known(f"{key}.rows", row, rows, "a network of the study")
+            if table.significance:
+                self._check_known(f"{key}.significance", table.significance, rows, "a network of the study")
+            if table.sort:
+                self._check_known(f"{key}.sort", table.sort.removeprefix("-"), table.columns, "a column of the table")
+            for column in table.decimals:
+                words = [*table.columns, *(each.rpartition("_")[2] for each in table.columns)]
+                self._check_known(f"{key}.decimals", column, words, "a column of the table")
+            if table.scale is not None and table.scale not in self.scales:
+                known = ", ".join(map(str, self.scales))
+                raise self._wrong(f"{key}.scale", f"{table.scale} is not one of the study's scales ({known})")
+
+    def _check_known(self, key: str, name: str, known: Iterable[str], what: str) -> None:
+        """Refuse a name with the nearest ones, or with some where none is near."""
+        names = list(dict.fromkeys(known))
+        if name not in names:
+            hint = suggestion(name, names, f"there are {', '.join(names[:12])}")
+            raise self._wrong(key, f"{name!r} is not {what}: {hint}")
+
+
+def identifier(text: str) -> str:
+    """Return a dataset's name or selection as in columns of `cells.csv`: lower case, letters, digits and _."""
+    return "".join(sign if sign.isalnum() else "_" for sign in text.lower()).strip("_")
 
 
 def differences_from_paper(study: Study) -> list[str]:
