@@ -17,7 +17,7 @@ container: os.environ.get("SAFMN_CONTAINER", "safmn.sif")
 
 
 # A study is complete in itself: one that --configfile names replaces this default, and is not merged into it.
-if "name" not in config:
+if not (workflow.overwrite_configfiles or workflow.configfiles):
 
     configfile: f"{workflow.current_basedir}/config/mini.yaml"
 
@@ -41,22 +41,26 @@ rule all:
 
 
 # Remove the mark of a finished study; the rule `tables` sets it again. Try what is a user's own in its training: a
-# mistake there ends the run before anything is trained.
+# mistake there ends the run before anything is trained. Then say how long this will take, and what it came to at the end.
 onstart:
     jobs.begin()
     if jobs.needs_trial:
         shell(f"python -m safmn trial --study {STUDY}")
+    screen.begin(
+        logger,
+        len(workflow.dag),
+        runs_to_train(workflow.dag),
+        None if CLUSTER else workflow.cores,
+    )
 
 
 onsuccess:
-    # There is no page after a single target, such as one variant.
-    if os.path.exists(jobs.at(layout.PAGE)):
-        print(
-            f"Tables: {jobs.at('tables')}/   page to read: {jobs.at(layout.PAGE)}",
-            file=sys.stderr,
-        )
+    screen.succeed()
 
 
 onerror:
     # Render the tables without what failed; its cells give the reason.
-    shell(f"python -m safmn tables --study {STUDY}")
+    if not screen.stopped:
+        shell(
+            f"python -m safmn tables --study {STUDY} > {jobs.at(layout.log('tables'))} 2>&1"
+        )

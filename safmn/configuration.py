@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 
 MAX_FILE = 1_000_000  # bytes; a study is a page
 MAX_NUMBER = 2**63
@@ -91,6 +91,21 @@ _OPENING = (
 _CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
+class WrongValue(UserError):
+    """A value of a file that cannot be used.
+
+    Args:
+        where: the file.
+        path: the keys that lead to the value; an empty one means the file as a whole.
+        what: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, where: str | Path, path: Iterable[str | int], what: str) -> None:
+        self.path, self.what = tuple(path), what
+        key = ".".join(map(str, self.path)) or "the file as a whole"
+        super().__init__(f"{where}: {key if key.isprintable() else repr(key)}: {what}")
+
+
 class Section(BaseModel):
     """A group of keys. It cannot be changed, takes no other keys, and converts no types ("8" is not 8)."""
 
@@ -100,7 +115,7 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -> SectionT:
+def check(model: type[SectionT], value: Any, where: str | Path, key: str = "", words: Iterable[str] = ()) -> SectionT:
     """Validate what was read from a file.
 
     Keys are taken as text and whole numbers as int, so that 3: and "3":, or 500000 and 5e5, mean the same.
@@ -110,6 +125,7 @@ def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -
         value: plain data; it is copied.
         where: the file, for messages.
         key: the key of `value` in that file; "" for the file as a whole.
+        words: what could be meant by an unknown key at the top, beside the model's keys.
 
     Raises:
         UserError: one line that names file, key and what is wrong.
@@ -121,8 +137,34 @@ def check(model: type[SectionT], value: Any, where: str | Path, key: str = "") -
         problems = [(_path(problem, plain), problem) for problem in error.errors(include_url=False)]
     # The deepest one: of the alternatives that a key has, it belongs to the one that was meant.
     deepest = max((path for path, _ in problems), key=len)
-    reasons = _reasons([problem for path, problem in problems if path == deepest])
-    raise _wrong(where, (*filter(None, [key]), *deepest), reasons)
+    first, *alternatives = (problem for path, problem in problems if path == deepest)
+    if first["type"] == "extra_forbidden":
+        known = [*_keys_at(model, deepest[:-1]), *(words if len(deepest) == 1 else ())]
+        hint = suggestion(str(deepest[-1]), known, "config/README.md lists them")
+        reasons = f"is not a known key; {hint}"
+    else:
+        reasons = _reasons([first, *alternatives])
+    raise WrongValue(where, (*filter(None, [key]), *deepest), reasons)
+
+
+def _keys_at(model: type[Section], path: Iterable[str | int]) -> list[str]:
+    """Return the keys that a model has at a path, of all alternatives that its schema gives."""
+    schema = model.model_json_schema()
+
+    def alternatives(nodes: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for node in nodes:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+            yield node
+            yield from alternatives(node.get("anyOf", []))
+
+    nodes = list(alternatives([schema]))
+    for step in path:
+        below = (
+            node.get("properties", {}).get(step) or node.get("additionalProperties") or node.get("items")
+            for node in nodes
+        )
+        nodes = list(alternatives(node for node in below if isinstance(node, dict)))
+    return [key for node in nodes for key in node.get("properties", {})]
 
 
 def as_plain(section: Section, only_given: bool = False) -> dict[str, Any]:
@@ -147,8 +189,6 @@ def _reasons(problems: list[ErrorDetails]) -> str:
     first = problems[0]
     if first["type"] == "missing":
         return "is required"
-    if first["type"] == "extra_forbidden":
-        return "is not a known key; config/README.md lists them"
     if first["type"] in ("too_short", "too_long"):  # "Tuple should have at least 1 item after validation, not 0"
         return first["msg"].partition(" ")[2].replace(" after validation", "")
     for problem in problems:
@@ -161,38 +201,33 @@ def _reasons(problems: list[ErrorDetails]) -> str:
     return f"{text}, not {value if len(value) < 100 else value[:100] + '...'}"
 
 
-def _wrong(where: str | Path, path: Iterable[str | int], what: str) -> UserError:
-    key = ".".join(map(str, path)) or "the file as a whole"
-    return UserError(f"{where}: {key if key.isprintable() else repr(key)}: {what}")
-
-
 def _plain(value: Any, where: str | Path, path: tuple[str | int, ...]) -> Any:
     """Return `value` as data that fits JSON, a path and a message; UserError where it does not."""
     if len(path) > MAX_DEPTH:
-        raise _wrong(where, path[:3], f"is nested more than {MAX_DEPTH} levels deep")
+        raise WrongValue(where, path[:3], f"is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         plain: dict[str, Any] = {}
         for key, item in value.items():
             if type(key) is not int and not isinstance(key, str):
-                raise _wrong(where, path, "a key is not a word: put it in quotes")
+                raise WrongValue(where, path, "a key is not a word: put it in quotes")
             key = _plain(key, where, path)
             if str(key) in plain:
-                raise _wrong(where, path, f"{str(key)!r} is given twice")
+                raise WrongValue(where, path, f"{str(key)!r} is given twice")
             plain[str(key)] = _plain(item, where, (*path, str(key)[:100]))
         return plain
     if isinstance(value, list):
         return [_plain(item, where, (*path, index)) for index, item in enumerate(value)]
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
-            raise _wrong(where, path, f"is longer than {MAX_TEXT} characters")
+            raise WrongValue(where, path, f"is longer than {MAX_TEXT} characters")
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise _wrong(where, path, "holds a character that cannot be written to a file")
+            raise WrongValue(where, path, "holds a character that cannot be written to a file")
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not abs(value) < MAX_NUMBER:  # nor is NaN
-            raise _wrong(where, path, "is not a number that can be computed with")
+            raise WrongValue(where, path, "is not a number that can be computed with")
         return int(value) if value == int(value) else value
     if value is not None and not isinstance(value, bool | str):  # YAML has dates, sets and bytes, too
-        raise _wrong(where, path, f"{str(value)[:100]} is neither text nor a number: put it in quotes")
+        raise WrongValue(where, path, f"{str(value)[:100]} is neither text nor a number: put it in quotes")
     return value
 
 

@@ -1,4 +1,7 @@
-"""The exception that is meant for the user, and exceptions as one line."""
+"""The exception that is meant for the user, exceptions as one line, and the nearest names for a mistyped one."""
+
+import difflib
+from collections.abc import Iterable
 
 MAX_LENGTH = 300  # characters of another library's message
 
@@ -9,6 +12,12 @@ class UserError(Exception):
     The message is one line: what is wrong, where, and what to do. The command line prints it without a traceback and
     exits with 2.
     """
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return "did you mean a, b?" with the known names nearest to `name`; `otherwise` if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {', '.join(near)}?" if near else otherwise
 
 
 def as_line(error: BaseException) -> str:

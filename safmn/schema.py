@@ -462,6 +462,38 @@ class Figures(Section):
     )
 
 
+class OwnTable(Section):
+    """One table of `own_tables`, for a paper of one's own."""
+
+    title: str = Field("", description="Its caption; empty takes the study's description.")
+    rows: Annotated[tuple[str, ...], Field(min_length=1), *_DISTINCT] = Field(
+        description="Networks of the study, by name, in the table's order; one that is trained here again is called "
+        "`imdn_retrained`."
+    )
+    columns: Annotated[tuple[str, ...], Field(min_length=1), *_DISTINCT] = Field(
+        description="`params`, `flops`, `activations`, `gpu_memory`, `runtime`, `training_hours`, and `<dataset>_psnr` "
+        "and `<dataset>_ssim` of each test set. `published_` before a name takes the paper's value, `difference_` the "
+        "difference of a PSNR or SSIM to the row that `significance` names.",
+    )
+    scale: Scale | None = Field(
+        None, description="Upscaling factor; null takes x4 if the study has it, else the first."
+    )
+    sort: str = Field(
+        "", description="A column to sort the rows by, the smallest first; with `-` before it the largest."
+    )
+    decimals: Mapping[str, Annotated[int, Field(ge=0, le=9)]] = Field(
+        {}, description="Column, or its last word (`psnr`) -> decimals that are shown."
+    )
+    mark: Literal["none", "best", "both"] = Field(
+        "both", description='Whether the "best" of each column is bold, and in "both" the second best underlined.'
+    )
+    significance: str | None = Field(
+        None,
+        description="A row that each PSNR and SSIM is compared with; a mark says where the difference is decided, by "
+        "the 95 % interval over images and, with several seeds, over seeds.",
+    )
+
+
 class StudyFile(Section):
     """A study (config/<name>.yaml)."""
 
@@ -505,6 +537,12 @@ class StudyFile(Section):
     run: RunSettings = Field(RunSettings(), description="How a run is carried out; changes no result.")
     efficiency: Efficiency = Field(Efficiency(), description="How Tables 2 and 5 are measured.")
     figures: Figures = Field(Figures(), description="What Figures 2, 5 and 6 show.")
+    own_tables: Mapping[Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")], OwnTable] = Field(
+        {},
+        exclude_if=lambda tables: not tables,  # keeps the fingerprint that such studies had before
+        description="Tables for a paper of your own: name -> rows and columns; each is written as Markdown, CSV and "
+        "LaTeX to `results/<study>/tables/<name>`.",
+    )
 
 
 class Switches(Section):

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +14,9 @@ from typing import Any, Literal, Self
 from pydantic import PrivateAttr
 
 from safmn import layout, networks, paths
-from safmn.configuration import as_plain, check, read_yaml
+from safmn.configuration import WrongValue, as_plain, check, read_yaml
 from safmn.data import sources, supply
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
 from safmn.schema import PAPER, Data, StudyFile, Training, Weights
@@ -29,6 +30,8 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
+OWN_COLUMNS = ("params", "flops", "activations", "gpu_memory", "runtime", "training_hours")
+"""Columns of `own_tables` beside those of the test sets."""
 ONLY_RGB = "works on Y alone, and only networks that take RGB are trained here"
 MAX_TIMED_POINTS = 64
 """Up to as many points of sweeps are timed."""
@@ -59,18 +62,25 @@ class Study(StudyFile):
     _insisted: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def from_content(cls, content: Any, where: str | Path, insisted: Mapping[str, Any] | None = None) -> Self:
+    def from_content(
+        cls,
+        content: Any,
+        where: str | Path,
+        insisted: Mapping[str, Any] | None = None,
+        words: Iterable[str] = (),
+    ) -> Self:
         """Validate plain data as a study.
 
         Args:
             content: plain data; it is copied.
             where: the file that it comes from, for messages.
             insisted: keys of `training` that hold for variants too that change them.
+            words: what could be meant by an unknown key, beside the keys of a study.
 
         Raises:
             UserError: one line that names file and key.
         """
-        study = check(cls, content, where)
+        study = check(cls, content, where, words=words)
         study._where = str(where)
         study._content = _in_order_of(content, as_plain(study))
         study._insisted = dict(insisted or {})
@@ -82,6 +92,7 @@ class Study(StudyFile):
         study._check_data()
         study._check_training()
         study._check_figures()
+        study._check_own_tables()
         return study
 
     @classmethod
@@ -105,11 +116,21 @@ class Study(StudyFile):
         return cls.from_content(_overridden(read_yaml(file), overrides), file, insisted)
 
     @classmethod
-    def from_snakemake(cls, config: Mapping[str, Any], files: Iterable[Any]) -> Self:
+    def from_snakemake(
+        cls, config: Mapping[str, Any], files: Iterable[Any], command_line: Collection[str] = ()
+    ) -> Self:
         """Validate the study in Snakemake's `config`, after the overrides that `--config` may give.
 
         Beside the words of `OVERRIDES`, `variants`, `networks`, `scales` and `seeds` may be words with commas, and
         `extra_seeds=none` removes them. Other keys are given as in the file.
+
+        Args:
+            config: the study with the words of `--config`.
+            files: the files that it comes from, for messages.
+            command_line: the words of `--config`, where a mistake in one of them is.
+
+        Raises:
+            UserError: one line that names the file, or `--config`, and the key.
         """
         where = ", ".join(str(file) for file in files) or "config/mini.yaml"
         try:
@@ -130,7 +151,15 @@ class Study(StudyFile):
                 content[key] = [int(word) if re.fullmatch("[0-9]{1,18}", word) else word for word in words]
             elif isinstance(content.get(key), int):
                 content[key] = [content[key]]
-        return cls.from_content(content, where)
+        try:
+            return cls.from_content(content, where, words=OVERRIDES)
+        except WrongValue as error:
+            word = next((word for word, path in OVERRIDES.items() if path == error.path[:2]), "")
+            if word in command_line:
+                raise WrongValue("--config", (word, *error.path[2:]), error.what) from error
+            if error.path and error.path[0] in command_line:
+                raise WrongValue("--config", error.path, error.what) from error
+            raise
 
     # --- what it holds ---
 
@@ -265,6 +294,16 @@ class Study(StudyFile):
         """Return the datasets, or slices of them, that serve one purpose."""
         return {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}[use]
 
+    @cached_property
+    def test_sets(self) -> dict[str, str]:
+        """What the columns of a test set begin with -> the test set as written; parts of one dataset differ."""
+        names = [sources.parse_selection(text)[0] for text in self.data.test]
+        times = Counter(name.lower() for name in names)
+        return {
+            identifier(name if times[name.lower()] == 1 else text): text
+            for text, name in zip(self.data.test, names, strict=True)
+        }
+
     def train_of(self, network: str) -> tuple[str, ...]:
         """Return the datasets, or slices of them, that a network is trained on: its own or the study's."""
         variant = variants.discover().get(network)
@@ -348,7 +387,7 @@ class Study(StudyFile):
     # --- checks across several keys ---
 
     def _wrong(self, key: str, what: str) -> UserError:
-        return UserError(f"{self.where}: {key}: {what}")
+        return WrongValue(self.where, key.split("."), what)
 
     def _check_names(self) -> None:
         found = variants.discover()
@@ -366,7 +405,10 @@ class Study(StudyFile):
         ):
             for name in () if names == "all" else names:
                 if name not in known:
-                    raise self._wrong(key, f"{name!r} is not a known {kind}; `safmn list` shows all")
+                    if refused := variants.refusal(name):
+                        raise refused
+                    hint = suggestion(name, known, "`safmn list` shows all")
+                    raise self._wrong(key, f"{name!r} is not a known {kind}; {hint}")
 
     def _check_data(self) -> None:
         for use in ("train", "validation", "test"):
@@ -416,6 +458,45 @@ class Study(StudyFile):
                     "figures.scenes",
                     f"{scene.test!r} is not among data.test, so its images may have been trained on; add it there",
                 )
+
+    def _check_own_tables(self) -> None:
+        rows = [*self.variants, *self.networks, *self.retrained]
+        qualities = [f"{name}_{metric}" for name in self.test_sets for metric in ("psnr", "ssim")]
+        columns = [*OWN_COLUMNS, *qualities]
+        published = [f"published_{name}" for name in columns if name != "training_hours"]
+        for name, table in self.own_tables.items():
+            key = f"own_tables.{name}"
+            if re.fullmatch("table[0-9]+|claims|ablation", name):
+                raise self._wrong(key, "a table of the report has this name: choose another")
+            compared = [f"difference_{each}" for each in qualities] if table.significance else []
+            for column in table.columns:
+                if column.startswith("difference_") and not table.significance:
+                    raise self._wrong(f"{key}.columns", f"{column!r} needs `significance`, the row to compare with")
+                self._check_known(f"{key}.columns", column, [*columns, *published, *compared], "a column")
+            for row in table.rows:
+                self._check_known(f"{key}.rows", row, rows, "a network of the study")
+            if table.significance:
+                self._check_known(f"{key}.significance", table.significance, rows, "a network of the study")
+            if table.sort:
+                self._check_known(f"{key}.sort", table.sort.removeprefix("-"), table.columns, "a column of the table")
+            for column in table.decimals:
+                words = [*table.columns, *(each.rpartition("_")[2] for each in table.columns)]
+                self._check_known(f"{key}.decimals", column, words, "a column of the table")
+            if table.scale is not None and table.scale not in self.scales:
+                known = ", ".join(map(str, self.scales))
+                raise self._wrong(f"{key}.scale", f"{table.scale} is not one of the study's scales ({known})")
+
+    def _check_known(self, key: str, name: str, known: Iterable[str], what: str) -> None:
+        """Refuse a name with the nearest ones, or with some where none is near."""
+        names = list(dict.fromkeys(known))
+        if name not in names:
+            hint = suggestion(name, names, f"there are {', '.join(names[:12])}")
+            raise self._wrong(key, f"{name!r} is not {what}: {hint}")
+
+
+def identifier(text: str) -> str:
+    """Return a dataset's name or selection as in columns of `cells.csv`: lower case, letters, digits and _."""
+    return "".join(sign if sign.isalnum() else "_" for sign in text.lower()).strip("_")
 
 
 def differences_from_paper(study: Study) -> list[str]:

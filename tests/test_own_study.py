@@ -5,6 +5,7 @@
 
 import contextlib
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -137,3 +138,30 @@ def test_from_its_files_to_its_tables(folder):
     assert all(point["mine_psnr"] and point["params_k"] and point["runtime_ms"] for point in points)
     assert "Tiny" in (results / "figures/figure2.svg").read_text()
     assert "Tiny" in (results / "figures/figure1.svg").read_text()
+
+
+@pytest.mark.parametrize(("name", "params"), [("imdn", 715_176), ("pan", 272_419)])
+def test_a_published_network_is_trained_on_real_images(datasets, tmp_path, name, params):
+    """Table 1 has 715 K and 272 K. The file that training leaves is the network's own: evaluation takes it as such."""
+    content = {
+        **{key: STUDY[key] for key in ("name", "description", "scales", "seeds", "training")},
+        "variants": ["safmn"],
+        "retrain": ["imdn", "pan"],
+        "data": {"root": str(datasets), "train": ["T91[:8]"], "validation": ["T91[8:10]"], "test": ["Set5[:1]"]},
+    }
+    (tmp_path / "t91.yaml").write_text(yaml.safe_dump(content))
+    with contextlib.chdir(tmp_path):
+        run = ("--study", "t91.yaml", "--scale", "4", "--out", "run", "--device", "cpu")
+        safmn("train", name, *run)
+        trained = networks.load_weights("run/best.safetensors", name, 4)
+        assert sum(parameter.numel() for parameter in trained.parameters()) == params
+        record = json.loads(Path("run/run.json").read_text())
+    assert (record["outcome"], record["specification"]["network"], record["specification"]["train"]) == (
+        *("finished", name),
+        ["T91[:8]"],
+    )
+    torch.manual_seed(0)
+    initial = networks.build(name, 4).state_dict()
+    changes = [(value - initial[key]).abs().max() for key, value in trained.state_dict().items()]
+    assert max(changes) < 0.01  # two steps of Adam from its own initial weights
+    assert max(changes) > 0

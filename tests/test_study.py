@@ -191,7 +191,7 @@ def test_a_pipe(tmp_path):
         ("seeds", [0.5], ("seeds.0",)),
         ("seeds", ["0"], ("seeds.0",)),
         ("seeds", [0, 0], ("seeds",)),
-        ("variants", ["safmm"], ("variants", "'safmm'", "safmn list")),
+        ("variants", ["safmm"], ("variants", "'safmm'", "did you mean safmn?")),
         ("variants", "safmn", ("variants",)),
         ("networks", ["imdnn"], ("networks", "'imdnn'")),
         ("extra_seeds", {"nobody": [1]}, ("extra_seeds", "'nobody'")),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safmn import networks, provenance
-from safmn.commands import output
+from safmn.commands import options, output
 from safmn.cost.identity import of_counts
 from safmn.errors import UserError, one_line
 from safmn.files import read_json, write_json
@@ -45,7 +45,7 @@ HEADERS = ("network", "scale", "figure", "counted", "exactly", "published", "whe
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="networks, as `safmn list` shows them")
+    options.add_names(parser)
     parser.add_argument(
         "--scale",
         nargs="+",
@@ -85,6 +85,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Count each network at each scale, print the counts and check them."""
+    args.names = options.names_of(args)
     if args.conventions or args.height is not None or args.width is not None:
         _count_otherwise(args)
         return

@@ -27,7 +27,7 @@ HELP = (
 EXAMPLES = """\
 examples:
   safmn evaluate --network bicubic --scale 4 --data datasets/Set5 --out set5.csv
-  safmn evaluate --network safmn --weights best.safetensors --scale 4 --data Set5 --out s.csv --data B100 --out b.csv
+  safmn evaluate --weights best.safetensors --data Set5 --out s.csv --data B100 --out b.csv
   safmn evaluate --network bicubic --scale 4 --data Set5 --protocol legacy     # as Table 1's bicubic row was made
 
 DIR holds HR/NAME.png and LR_bicubic/X4/NAMEx4.png (or LR under another usual name), or is a packed dataset. Where there
@@ -41,7 +41,7 @@ evaluated, on which images, with which code, where and when.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    options.add_network(parser, required=True)
+    options.add_network(parser)
     parser.add_argument(
         "--data", required=True, action="extend", nargs="+", metavar="DIR", help="benchmarks; DIR[-2:] takes a part"
     )
@@ -66,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate on each benchmark, print and write."""
+    options.settle(args)
     with lease.share(args.device):
         _evaluate(args)
 

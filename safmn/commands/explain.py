@@ -1,7 +1,9 @@
 """`safmn explain`: which single deviation from the protocol gives the published number?"""
 
 import argparse
+import logging
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,39 +11,47 @@ from safmn import networks
 from safmn.commands import options, output
 from safmn.data import packed
 from safmn.device import lease
-from safmn.errors import UserError
 from safmn.progress import Progress
 
 if TYPE_CHECKING:
     from safmn.quality.explain import Explanation
 
+_log = logging.getLogger(__name__)
+
 HELP = "Measures a cell under one deviation from the protocol at a time: which closes the gap to a published number?"
 EXAMPLES = """\
 examples:
-  safmn explain IMDN_x4.pth --network imdn --scale 4 --data datasets/Set5 --published 32.21
-  safmn explain best.safetensors --scale 4 --data datasets/Set5 --published 0.8948 --metric ssim --json
-  safmn explain --network bicubic --scale 4 --data datasets/Set5 --published 28.42
+  safmn explain imdn --weights IMDN_x4.pth --scale 4 --data datasets/Set5 --published 32.21
+  safmn explain --weights best.safetensors --data datasets/Set5 --published 0.8948 --metric ssim --json
+  safmn explain bicubic --scale 4 --data datasets/Set5 --published 28.42
 
 Give the number as printed: its last digit says how near is near enough. PSNR in dB. Files named best, last and last_raw
-(.safetensors) beside WEIGHTS, and other sets of weights in WEIGHTS itself, are tried too: best or last, averaged (EMA)
-or raw. The benchmark goes through the network about twenty times.
+(.safetensors) beside the weights, and other sets in the file itself, are tried too: best or last, averaged or raw.
+The benchmark goes through the network about twenty times; each way is printed as it comes, on stderr.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    options.add_network(parser, required=False, weights="weights")
+    options.add_network(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="the benchmark: HR/ and LR_bicubic/, or packed")
     parser.add_argument("--published", required=True, metavar="NUMBER", help="as printed: 32.21 (dB) or 0.8948")
     parser.add_argument("--metric", choices=("psnr", "ssim"), default="psnr", help="what NUMBER is (default: psnr)")
     parser.add_argument(
         "--other-weights", action="append", default=[], metavar="FILE", help="more weights to try; may be repeated"
     )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="leave out ways that would take longer; the protocol is first",
+    )
     parser.add_argument("--json", action="store_true", help="print the table, device and versions as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure under each deviation, compare with the published number and print."""
+    options.settle(args)
     with lease.share(args.device):
         _explain(args)
 
@@ -50,12 +60,9 @@ def _explain(args: argparse.Namespace) -> None:
     from safmn.device.description import describe
     from safmn.networks import mappings
     from safmn.quality import explain
-    from safmn.quality.loading import network_of
 
-    if args.network is None and args.weights is None:
-        raise UserError("neither WEIGHTS nor --network is given: say what is to be explained")
     explain.parse_printed(args.published)  # before anything slow
-    name = args.network or network_of(args.weights)
+    name = args.network
     network, choice, device = options.load_network(args, name)
     candidates = {"given": network}
     for key in choice.others if choice else ():
@@ -68,13 +75,23 @@ def _explain(args: argparse.Namespace) -> None:
     lr = opened.lr_summary
     measurement = explain.Measurement(candidates, networks.info(name).colour, args.scale, bicubic=name == "bicubic")
     doubts: list[str] = []
-    with Progress(f"{name} x{args.scale} on {args.data}, {len(measurement.recipes)} ways", "images") as progress:
-        for done, read in enumerate(sources, start=1):
-            source = read()
-            measurement.add(source)
-            if source.doubt:
-                doubts.append(f"{source.name}: {source.doubt}")
-            progress(done, len(sources))
+    began, passes = time.monotonic(), measurement.passes
+    with Progress(f"{name} x{args.scale} on {args.data}", "images") as progress:
+        for number, ways in enumerate(passes):
+            spent = time.monotonic() - began
+            # The next pass is taken to last as long as those before it did on average.
+            if number and args.budget is not None and spent * (number + 1) / number > args.budget:
+                left = [way for later in passes[number:] for way in later]
+                measurement.leave_out(left, f"the budget of {args.budget:g} s is used up")
+                break
+            for done, read in enumerate(sources, start=number * len(sources) + 1):
+                source = read()
+                measurement.add(source, ways)
+                if source.doubt and not number:
+                    doubts.append(f"{source.name}: {source.doubt}")
+                progress(done, len(sources) * len(passes))
+            for line in measurement.explain(args.published, args.metric).lines(ways):
+                _log.info("%s", line)
     doubts += opened.remarks
     for doubt in doubts:
         output.warn("explain", doubt)

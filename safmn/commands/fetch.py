@@ -1,7 +1,6 @@
 """`safmn fetch`: download and verify published weights and datasets."""
 
 import argparse
-import difflib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from safmn.data.catalogue import HR
 from safmn.data.download import checksums
 from safmn.data.fetching import Fetcher, Task
 from safmn.data.remote import Corrections, Remote, corrections
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 from safmn.files import write_json
 from safmn.networks import names as network_names
 from safmn.networks import published_weights
@@ -302,6 +301,4 @@ def _unknown(name: str, known: list[str]) -> str:
     """Return the message for a name that stands for nothing to fetch."""
     if name in network_names():
         return f"{name} has no published weights: train it, `safmn train {name}`"
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "`safmn fetch --list` shows all"
-    return f"there is nothing called {name!r} to fetch: {hint}"
+    return f"there is nothing called {name!r} to fetch: {suggestion(name, known, '`safmn fetch --list` shows all')}"

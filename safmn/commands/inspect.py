@@ -13,13 +13,13 @@ HELP = """Looks into one network with its weights: the local attribution map and
 the features inside one SAFM (Figure 5), and its picture of each scene with PSNR (Figure 6)."""
 
 EXAMPLES = """examples:
-  safmn inspect --network imdn --scale 4 --weights IMDN_x4.pth --scene data/Set14 barbara --out imdn.json
+  safmn inspect --network imdn --scale 4 --weights IMDN_x4.pth --scene data/Set14 barbara --pictures imdn
   safmn inspect --network safmn --scale 4 --weights best.safetensors --scene data/Set5 --scene data/Set14 --json
   safmn inspect --network bicubic --scale 4 --scene data/Set14 barbara 400 200 --crop 64 --json
 
 --scene DIR [IMAGE [X Y]]: an image of a benchmark (the first one) and the corner of a square in it in HR pixels (where
 LR has most texture). The first scene serves Figures 2 and 5. --out writes the numbers as JSON and the
-pictures as an NPZ of the same name beside it.
+pictures as an NPZ of the same name beside it; --pictures writes them as PNG files.
 
 Units: --crop and --window in SR pixels, --patch and --sigma in LR pixels. The diffusion index runs from 0 (one LR pixel
 does everything) to 100 (all contribute alike) and depends on the size of the patch. PSNR in dB on Y, of the whole image
@@ -31,7 +31,7 @@ MAX_SIGMA = 16  # LR pixels
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    options.add_network(parser, required=True)
+    options.add_network(parser)
     parser.add_argument(
         "--scene", required=True, action="append", nargs="+", metavar="DIR", help="DIR [IMAGE [X Y]], see below"
     )
@@ -42,11 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=24, metavar="N", help="pieces of the path (24)")
     parser.add_argument("--block", type=int, default=0, metavar="N", help="which SAFM, from 1; 0 is the last (0)")
     parser.add_argument("--out", metavar="FILE.json", help="write numbers here and pictures beside it")
+    parser.add_argument("--pictures", metavar="DIR", help="write every map and crop as a PNG into this folder")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     """Inspect the network, write and print."""
+    options.settle(args)
     for name, smallest in MIN.items():
         if getattr(args, name) < smallest:
             raise UserError(f"--{name} {getattr(args, name)} is too small: give at least {smallest}")
@@ -80,6 +82,8 @@ def _inspect(args: argparse.Namespace) -> None:
     )
     if args.out:
         record.write(args.out, inspection)
+    if args.pictures:
+        record.write_pictures(args.pictures, inspection)
     if args.json:
         output.print_json(inspection.numbers)
     else:

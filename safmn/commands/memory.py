@@ -4,7 +4,7 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
-from safmn import provenance
+from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.device import lease
 from safmn.study import Run, Study
@@ -27,7 +27,7 @@ computes LayerNorm step by step, as the authors' code, of which Table 2 is; `fus
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a network from `safmn list`")
+    options.add_names(parser)
     parser.add_argument("--training", action="store_true", help="predict a training step, too")
     parser.add_argument("--study", metavar="FILE", help="predict its training step (default: the paper's)")
     parser.add_argument("--batch", type=int, help="patches in a training step (default: the study's, else 64)")
@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, measure and print."""
+    args.names = options.names_of(args)
+    for name in args.names:
+        networks.info(name)  # raises, before torch is imported
     begun = provenance.begin()
     measuring = (args.measure or args.measure_if_cuda) and args.device != "cpu"
     # The lease comes before anything that starts CUDA.

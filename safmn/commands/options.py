@@ -1,7 +1,11 @@
 """Options that several commands share, and what they stand for: a network with its weights, on a device."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from safmn import networks
+from safmn.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -10,25 +14,70 @@ if TYPE_CHECKING:
     from safmn.networks.weights import Choice
 
 
-def add_network(parser: argparse.ArgumentParser, *, required: bool, weights: str = "--weights") -> None:
-    """Add the options of a trained network: its name, weights, scale and device.
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add the networks that a command is about: `NAME...` or `--network NAME...`."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks, as `safmn list` shows them")
+    parser.add_argument(
+        "--network", dest="more_names", action="extend", nargs="+", default=[], metavar="NAME", help="likewise"
+    )
+
+
+def names_of(args: argparse.Namespace) -> list[str]:
+    """Return the networks that the options of `add_names` name; UserError for none."""
+    names = list(dict.fromkeys([*args.names, *args.more_names]))
+    if not names:
+        raise UserError("no network is named: give one of `safmn list`")
+    return names
+
+
+def add_network(parser: argparse.ArgumentParser, *, positional: bool = True) -> None:
+    """Add the options of a trained network: its name, weights, scale and device; `settle` reads them.
 
     Args:
         parser: the command's.
-        required: whether the name must be given; else the file of weights may tell it.
-        weights: "--weights", or "weights" for a positional argument.
+        positional: whether the name may also stand without `--network`.
     """
-    if weights == "--weights":
-        parser.add_argument(weights, metavar="FILE", help="trained weights; only bicubic needs none")
-    else:
-        parser.add_argument(weights, nargs="?", metavar="WEIGHTS", help="trained weights; only bicubic needs none")
-    hint = "" if required else "; not needed where the weights contain it"
-    parser.add_argument("--network", required=required, metavar="NAME", help=f"a name from `safmn list`{hint}")
-    parser.add_argument("--scale", required=True, type=int, metavar="N", help="enlargement: 2, 3 or 4")
+    if positional:
+        parser.add_argument("name", nargs="?", metavar="NAME", help="a network from `safmn list`")
+    hint = "not needed where the weights contain it"
+    parser.add_argument("--network", metavar="NAME", help=f"a network from `safmn list`; {hint}")
+    parser.add_argument("--weights", metavar="FILE", help="trained weights; only bicubic needs none")
+    parser.add_argument("--scale", type=int, metavar="N", help=f"enlargement: 2, 3 or 4; {hint}")
     parser.add_argument(
         "--which", metavar="raw|ema|KEY", help="of weights that a file holds twice: averaged (ema, the default) or raw"
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default cuda where there is one")
+
+
+def settle(args: argparse.Namespace) -> None:
+    """Set `args.network` and `args.scale` where they are not given and the file of weights contains them.
+
+    Raises:
+        UserError: neither the options nor the weights say which network or scale is meant, or the name is given twice
+            or unknown.
+    """
+    name = getattr(args, "name", None)
+    if name is not None and args.network is not None and name != args.network:
+        raise UserError(f"{name} and --network {args.network} are two networks: give one")
+    args.network = args.network or name
+    if args.network and Path(args.network).suffix and Path(args.network).is_file():
+        raise UserError(f"{args.network} is a file: name weights with --weights {args.network}")
+    if args.network is not None:
+        networks.info(args.network)  # raises with the nearest names, before torch is imported
+    if args.network is not None and args.scale is not None:
+        return
+    if args.weights is None:
+        missing = "--scale" if args.network else "a network, as NAME or --network NAME, and its --weights"
+        raise UserError(f"missing: {missing}")
+    from safmn.quality.loading import contents_of
+
+    network, scale = contents_of(args.weights)
+    args.network = args.network or network
+    args.scale = args.scale or scale
+    if not args.network:
+        raise UserError(f"{args.weights} does not say which network it belongs to: name it with --network")
+    if not args.scale:
+        raise UserError(f"{args.weights} does not say its scale: give it with --scale")
 
 
 def add_measurement(parser: argparse.ArgumentParser, device: str = "default: cuda if there is one") -> None:

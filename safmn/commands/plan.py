@@ -4,13 +4,14 @@ import argparse
 import textwrap
 from typing import Any
 
-from safmn.commands import output
+from safmn.commands import output, studies
 
 HELP = """Estimate the hours, memory and disk that a study needs, from a short calibration on this device: real
 training steps, a validation and an evaluation of each network (variants that share a network share the measurement).
 Absent data counts with its known size. Trains nothing; writes one file, which `safmn status` uses for its estimates."""
 
 EXAMPLES = """examples:
+  safmn plan config/mini.yaml --estimate                       # a rough answer in seconds
   safmn plan config/mini.yaml                                  # on the GPU if there is one, else on the CPU
   safmn plan config/paper.yaml --parallel 8                    # wall-clock on eight such devices
   safmn plan config/t291.yaml --data-root DATA --seconds-per-variant 10 --json
@@ -22,7 +23,7 @@ bytes. On a busy CPU OMP_WAIT_POLICY=passive scatters less."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("study", metavar="STUDY", help="the study's file, e.g. config/paper.yaml")
+    studies.add_study(parser)
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="the device to calibrate on (default: cuda if there is one)"
     )
@@ -36,6 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="devices that work at once (default 1)")
     parser.add_argument("--data-root", metavar="DIR", help="instead of the study's data.root")
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="in seconds, one line: a step of one network is timed, the others follow from their FLOPs; writes nothing",
+    )
+    parser.add_argument("--cores", type=int, metavar="N", help="with --estimate: CPU cores (default: all)")
+    parser.add_argument("--runs", nargs="+", metavar="RUN", help="with --estimate: only these, e.g. no_fm/x4_seed0")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--out", metavar="FILE", help="where to write the JSON (default results/<study>/plan.json)")
 
@@ -43,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Calibrate, write and print the plan."""
     import math
+    import os
     from pathlib import Path
 
     from safmn import layout
@@ -50,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
     from safmn.files import write_json
-    from safmn.planning import plan
+    from safmn.planning import estimate, plan
     from safmn.progress import Progress
     from safmn.study import Study
 
@@ -58,10 +67,14 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seconds-per-variant {args.seconds_per_variant:g}: give more than 0")
     if not 1 <= args.parallel <= 1_000_000:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
-    study = Study.load(args.study, data_root=args.data_root)
+    study = Study.load(studies.file_of(args), data_root=args.data_root)
     # Nothing else may run on the device. The lease comes before anything that initialises CUDA.
     with lease.alone(args.device):
         device = Cpu() if args.device == "cpu" else Cuda() if args.device else present()
+        if args.estimate:
+            runs = args.runs or [run.folder for run in study.runs()]
+            print(estimate.sentence(study, runs, device, args.cores or len(os.sched_getaffinity(0))))
+            return
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
     out = Path(args.out) if args.out else study.results / layout.PLAN

@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from safmn.commands import studies
+
 HELP = """Validate a study and write it as JSON with every default filled in, or print it.
 
 Snakemake writes the same to results/<study>/study.json, with the overrides of --config, for its jobs to read."""
@@ -15,7 +17,7 @@ EXAMPLES = """examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("study", metavar="FILE", help="the study (YAML or JSON)")
+    studies.add_study(parser)
     parser.add_argument("--out", metavar="FILE", help="where to write it (default: print it)")
 
 
@@ -24,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from safmn.files import write_json
     from safmn.study import Study
 
-    study = Study.load(args.study)
+    study = Study.load(studies.file_of(args))
     if args.out:
         write_json(args.out, study.content)
     else:

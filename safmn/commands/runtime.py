@@ -1,12 +1,16 @@
 """`safmn runtime`: inference time of networks, interleaved, with the spread between runs."""
 
 import argparse
+import logging
 from typing import Any
 
-from safmn import provenance
+from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.device import lease
 from safmn.errors import UserError
+from safmn.planning.wallclock import spoken
+
+_log = logging.getLogger(__name__)
 
 HELP = """Inference time an image (Table 2): warm-up until stable, networks taking turns, device synchronised, median,
 spread over several processes, and the ratio to SAFMN in the same process. Beside it the field's habit: one pass, no
@@ -15,7 +19,7 @@ warm-up, the mean. Holds the device alone. Without CUDA the times are of the CPU
 EXAMPLES = """examples:
   safmn runtime imdn carn edsr_baseline --scale 4              # 50 images of 320x180, 3 processes
   safmn runtime imdn --scale 4 --modes all --json --out results/gpu/cost/runtime.json
-  safmn runtime fsrcnn --scale 4 --images 5 --processes 1 --height 48 --width 64   # a quick look on a CPU
+  safmn runtime fsrcnn --scale 4 --quick --height 48 --width 64   # a quick look on a CPU
 
 Units: ms an image, batch 1; sizes in LR pixels. SAFMN is always timed, too: it is the reference of the ratio. Mode
 `eager` is the authors' code; fused (LayerNorm by torch's kernel), channels_last, half, compiled and cuda_graph are
@@ -24,13 +28,14 @@ timed only if their output equals eager's to a stated tolerance."""
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("names", nargs="+", metavar="NAME", help="a network from `safmn list`")
+    options.add_names(parser)
     parser.add_argument("--images", type=int, default=50, help="images timed in each process (default 50)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds in which the networks take turns (default 5)")
     parser.add_argument("--processes", type=int, default=3, help="repetitions in fresh processes (default 3)")
     parser.add_argument(
         "--modes", default="eager", metavar="MODE,...", help="eager (default), fused, channels_last, ..., or all"
     )
+    parser.add_argument("--quick", action="store_true", help="5 images, 1 round, 1 process, no habit: a first look")
     parser.add_argument("--no-habit", action="store_true", help="leave out the pass without warm-up")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     options.add_measurement(parser)
@@ -38,6 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Time and print."""
+    args.names = options.names_of(args)
+    for name in args.names:
+        networks.info(name)  # raises, before torch is imported
     import torch
 
     from safmn.cost import runtime
@@ -48,19 +56,21 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
     begun = provenance.begin()
+    settings = {
+        "images": 5 if args.quick else args.images,
+        "rounds": 1 if args.quick else args.rounds,
+        "processes": 1 if args.quick else args.processes,
+        "modes": modes,
+        "height": args.height,
+        "width": args.width,
+        "habit": not (args.no_habit or args.quick),
+        "device": args.device,
+    }
     with lease.alone(args.device):
-        record = runtime.measure(
-            args.names,
-            args.scale,
-            images=args.images,
-            rounds=args.rounds,
-            processes=args.processes,
-            modes=modes,
-            height=args.height,
-            width=args.width,
-            habit=not args.no_habit,
-            device=args.device,
-        )
+        if _log.isEnabledFor(logging.INFO):
+            seconds = runtime.forecast(args.names, args.scale, **settings)
+            _log.info("this will take about %s", spoken(seconds))
+        record = runtime.measure(args.names, args.scale, **settings)
     output.deliver(args, begun, record, _print)
 
 

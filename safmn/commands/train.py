@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from safmn.errors import UserError
+
 HELP = """Train one network as a study says; resume from a saved state in the folder if there is one.
 
 Leaves best.safetensors (averaged weights, best on validation), last.safetensors (averaged weights at the end),
@@ -25,9 +27,10 @@ REQUEUE = 75  # EX_TEMPFAIL: run again
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("network", metavar="NAME", help="a variant or network, see `safmn list`")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a variant or network, see `safmn list`")
+    parser.add_argument("--network", metavar="NAME", help="likewise")
     parser.add_argument("--study", required=True, metavar="FILE", help="the study, e.g. config/mini.yaml")
-    parser.add_argument("--scale", required=True, type=int, help="upscaling factor: 2, 3 or 4")
+    parser.add_argument("--scale", type=int, help="upscaling factor: 2, 3 or 4 (default: the study's, if it has one)")
     parser.add_argument("--seed", type=int, default=0, help="seed of initial weights and patches (default 0)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
     parser.add_argument("--iterations", type=int, metavar="N", help="instead of the study's number of iterations")
@@ -79,6 +82,9 @@ class _Signals:
 
 def run(args: argparse.Namespace) -> int:
     """Train and return the exit status."""
+    if (args.name is None) == (args.network is None):
+        raise UserError("give the network once, as NAME or with --network NAME")
+    args.network = args.network or args.name
     # Signals come first: importing torch takes seconds, packing minutes and waiting for a device hours.
     try:
         with _handled() as signals:
@@ -91,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, signals: _Signals) -> int:
     """Train; keep the reason of a failure in the run's folder."""
     from safmn import layout
-    from safmn.errors import UserError, as_line
+    from safmn.errors import as_line
     from safmn.files import write_text
 
     failure = args.out / layout.FAILURE
@@ -131,7 +137,6 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     from safmn.data.packed import open_selection
     from safmn.device import lease
     from safmn.device.description import Cuda
-    from safmn.errors import UserError
     from safmn.report import counts
     from safmn.study import Run, Study
     from safmn.training import loop, own, stopping
@@ -142,6 +147,9 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     if args.iterations is not None and args.iterations < 1:
         raise UserError(f"--iterations {args.iterations}: give at least 1")
     study = Study.load(args.study, data_root=args.data_root, iterations=args.iterations)
+    if args.scale is None and len(study.scales) > 1:
+        raise UserError(f"{args.study} has scales {', '.join(map(str, study.scales))}: choose one with --scale")
+    args.scale = args.scale or study.scales[0]
     specification = study.specification(Run(args.network, args.scale, args.seed))
     if not args.no_check:
         counts.check(args.network, args.scale)

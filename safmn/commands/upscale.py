@@ -17,9 +17,9 @@ from safmn.progress import Progress
 HELP = "Enlarges one picture, or every picture of a folder, with a trained network."
 EXAMPLES = """\
 examples:
-  safmn upscale small.png large.png --weights best.safetensors --scale 4
+  safmn upscale small.png large.png --weights best.safetensors
   safmn upscale small.jpg large.png --network imdn --weights IMDN_x4.pth --scale 4
-  safmn upscale photos/ enlarged/ --weights best.safetensors --scale 4 --tile 256
+  safmn upscale photos/ enlarged/ --weights best.safetensors --tile 256
 
 Reads PNG, JPEG, BMP and WebP of 8 bits a channel; turned as EXIF says, colour profile and transparency kept; what is
 not kept is said. The suffix of OUT chooses the format: .png, .bmp (lossless), .jpg or .webp (quality 95). A folder
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("input", metavar="IN", help="a picture or a folder of pictures")
     parser.add_argument("output", metavar="OUT", help="the picture, or folder of pictures, to write")
-    options.add_network(parser, required=False)
+    options.add_network(parser, positional=False)
     parser.add_argument(
         "--tile",
         type=int,
@@ -51,12 +51,10 @@ def run(args: argparse.Namespace) -> None:
     """Enlarge each picture and write it."""
     from safmn.device.memory import is_out_of_memory
     from safmn.quality import evaluation, tiling
-    from safmn.quality.loading import network_of
 
     jobs = plan(Path(args.input), Path(args.output))
-    if args.network is None and args.weights is None:
-        raise UserError("neither --weights nor --network is given: say what is to enlarge the pictures")
-    name = args.network or network_of(args.weights)
+    options.settle(args)
+    name = args.network
     network, _, _ = options.load_network(args, name)
     channels = networks.info(name).colour
     if args.tile is not None and (reason := tiling.sees_everything(network, channels)):

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn import networks
-from safmn.cost import memory
+from safmn.cost import complexity, memory
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
@@ -349,6 +349,38 @@ def _failure(key: str, error: Exception, device: description.Device, height: int
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------
+
+
+def forecast(
+    names: Sequence[str],
+    scale: int,
+    images: int,
+    rounds: int,
+    processes: int,
+    modes: Sequence[str],
+    height: int,
+    width: int,
+    habit: bool,
+    device: str | None,
+) -> float:
+    """Return about how many seconds `measure` takes with these arguments.
+
+    Two passes of SAFMN are timed in a process of their own; other networks take as much longer as they have more FLOPs.
+    """
+    request = {"scale": scale, "images": 2, "height": height, "width": width, "device": device}
+    began = time.monotonic()
+    record = _child({"protocol": "habit", "name": REFERENCE, **request})["figures"]
+    if record["status"] != "timed":
+        return 0.0  # the measurement itself will say what is wrong
+    pass_seconds = (2 * record["mean_ms"] - record["first_ms"]) / 1e3
+    start = max(0.0, time.monotonic() - began - 2 * record["mean_ms"] / 1e3)
+    flops = {name: complexity.measure(name, scale)["flops"] for name in {*names, REFERENCE}}
+    once = {name: pass_seconds * count / flops[REFERENCE] for name, count in flops.items()}
+    of_modes = len({"eager", *modes})
+    warm_up_seconds = [max(MIN_WARMUP / 1e3, 2 * seconds) for seconds in once.values()]
+    timing = [(images + min(rounds, images)) * seconds for seconds in once.values()]
+    seconds = processes * (start + of_modes * (sum(warm_up_seconds) + sum(timing)))
+    return float(seconds + habit * sum(start + images * each for each in once.values()))
 
 
 def measure(

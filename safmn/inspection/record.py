@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from safmn.data import images
 from safmn.errors import UserError
 from safmn.files import atomic, read_json, write_json
 from safmn.inspection import attribution, crops, features
@@ -135,6 +136,24 @@ def write(file: Path | str, inspection: Inspection) -> None:
     with atomic(file.with_suffix(".npz")) as temporary, open(temporary, "wb") as handle:
         np.savez_compressed(handle, allow_pickle=False, **inspection.arrays)
     write_json(file, inspection.numbers)
+
+
+def write_pictures(folder: Path | str, inspection: Inspection) -> list[Path]:
+    """Write each array as a PNG into a folder: images as they are, maps brighter where their values are larger.
+
+    The attribution map is drawn by its magnitude, from 0; a feature map from its smallest to its largest value.
+    """
+    folder = Path(folder)
+    files = []
+    for name, array in inspection.arrays.items():
+        if array.ndim == 2:
+            values = np.abs(array.astype(np.float64)) if name == "attribution" else array.astype(np.float64)
+            low = 0.0 if name == "attribution" else values.min()
+            grey = np.rint(255 * (values - low) / ((values.max() - low) or 1)).astype(np.uint8)
+            array = np.repeat(grey[..., None], 3, axis=2)
+        files.append(folder / f"{name}.png")
+        images.write(files[-1], array)
+    return files
 
 
 def check(inspection: Inspection) -> None:

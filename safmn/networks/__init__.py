@@ -1,10 +1,9 @@
 """Every network that can be built by name: variants, the published networks of Tables 1 and 2, and a user's own."""
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 from safmn.networks import own, variants
 from safmn.networks.registry import Network, published_networks
 
@@ -40,11 +39,11 @@ def info(name: str) -> Network:
     if network is None and name in own.networks():
         network = own.networks()[name].network
     if network is None:
+        if refused := variants.refusal(name):
+            raise refused
         if points := variants.swept(found).get(name):
             raise UserError(f"{name} is a sweep of {len(points)} variants: name one of them, such as {points[0]}")
-        near = difflib.get_close_matches(name, names(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "`safmn list` shows all"
-        raise UserError(f"there is no network {name!r}: {hint}")
+        raise UserError(f"there is no network {name!r}: {suggestion(name, names(), '`safmn list` shows all')}")
     return network
 
 

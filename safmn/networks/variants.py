@@ -1,6 +1,7 @@
 """The variants of Tables 3 and 4 and of a user: one YAML file each in `ablations/`, or one for a whole sweep."""
 
 import csv
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -14,6 +15,8 @@ from safmn.networks import own, sweeps
 from safmn.networks.registry import NAME, RETRAINED, SAFMN, Network, published_networks
 from safmn.paper import NUMBERS
 from safmn.schema import VariantFile
+
+_log = logging.getLogger(__name__)
 
 CODE = SAFMN
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
@@ -134,16 +137,37 @@ def swept(found: Mapping[str, Variant]) -> dict[str, list[str]]:
 def discover(folder: Path | None = None) -> dict[str, Variant]:
     """Return the variants of a folder, or of the paper and the user's project.
 
-    The paper's come first, in the order of its tables. A variant that belongs beside another follows it.
+    The paper's come first, in the order of its tables. A variant that belongs beside another follows it. A file that
+    cannot be used stops nothing else: it is left out with a warning, see `refusal`.
+
+    Args:
+        folder: of variants that must all be usable; None for those of the paper and the project.
     """
-    folders = (folder,) if folder else (paths.ablations(), paths.own_ablations())
-    return _discover(tuple(filter(None, folders)))
+    return _discover((folder,))[0] if folder else _discover(_folders(), lenient=True)[0]
+
+
+def refusal(name: str) -> UserError | None:
+    """Return why the file of this name is left out; None if there is none, or it is fine."""
+    return _discover(_folders(), lenient=True)[1].get(name)
+
+
+def _folders() -> tuple[Path, ...]:
+    return tuple(filter(None, (paths.ablations(), paths.own_ablations())))
 
 
 @cache
-def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
+def _discover(folders: tuple[Path, ...], lenient: bool = False) -> tuple[dict[str, Variant], dict[str, UserError]]:
     files = [file for folder in folders for file in yaml_files(folder)]
-    found = [variant for file in files for variant in load_all(file)]
+    found: list[Variant] = []
+    refused: dict[str, UserError] = {}
+    for file in files:
+        try:
+            found += load_all(file)
+        except UserError as error:
+            if not lenient:
+                raise
+            refused[file.stem] = error
+            _log.warning("left out: %s", error)
     taken = dict.fromkeys(published_networks(), "a published network")
     taken |= {f"{name}{RETRAINED}": "a published network that is trained here" for name in published_networks()}
     names: dict[str, Path] = {}
@@ -172,7 +196,7 @@ def _discover(folders: tuple[Path, ...]) -> dict[str, Variant]:
         first = min((order.get((table, label), len(order)) for table, label in rows.items()), default=len(order))
         return first, variant.beside != "", variant.sweep or variant.network.name  # points stay in their order
 
-    return {variant.network.name: variant for variant in sorted(found, key=place)}
+    return {variant.network.name: variant for variant in sorted(found, key=place)}, refused
 
 
 def _printed_labels() -> list[tuple[int, str]]:

@@ -516,7 +516,10 @@ def profile(device: description.Device, request: Record) -> Record:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts operations that compute something, and the bytes that each reads and writes."""
+    """Counts operations that compute something, and the bytes that each reads and writes.
+
+    Of an operation that changes a list of tensors in place, only what it reads: it returns nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -526,10 +529,10 @@ class Traffic(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         is_view = any(each.alias_info and not each.alias_info.is_write for each in func._schema.returns)
         if not is_view:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-            sizes = {id(each): each.numel() * each.element_size() for each in tensors}
+            for side in ((args, kwargs), result):
+                tensors = {id(leaf): leaf for leaf in tree_leaves(side) if isinstance(leaf, Tensor)}
+                self.bytes += sum(each.numel() * each.element_size() for each in tensors.values())
             self.operations += 1
-            self.bytes += sum(sizes.values())
         return result
 
 

@@ -284,12 +284,21 @@ class Measurement:
         self.figures = {name: Figures() for name in self.recipes}
         self.grey_files = False
 
-    def add(self, source: Source) -> None:
-        """Measure one image under every recipe. Neither images nor SR are kept."""
+    @property
+    def passes(self) -> list[list[str]]:
+        """The names of the recipes, grouped by what the network has to enlarge; the protocol's group is the first."""
+        groups: dict[Any, list[str]] = {}
+        for name, recipe in self.recipes.items():
+            key = (recipe.weights, recipe.ensemble, recipe.reduce, recipe.legacy)
+            groups.setdefault(key, []).append(name)
+        return list(groups.values())
+
+    def add(self, source: Source, names: Iterable[str] | None = None) -> None:
+        """Measure one image under every recipe, or under those named. Neither images nor SR are kept."""
         enlarged: dict[Any, Array] = {}
         self.grey_files |= source.channels == 1
-        for name, recipe in self.recipes.items():
-            figures = self.figures[name]
+        for name in self.recipes if names is None else names:
+            recipe, figures = self.recipes[name], self.figures[name]
             if figures.obstacle:
                 continue
             try:
@@ -336,6 +345,11 @@ class Measurement:
         if first.ndim == 3:
             return psnr, float(np.mean([recipe.ssim(first[..., c], second[..., c]) for c in range(3)]))
         return psnr, recipe.ssim(first, second)
+
+    def leave_out(self, names: Iterable[str], reason: str) -> None:
+        """Note why some recipes are not measured."""
+        for name in names:
+            self.figures[name].obstacle = reason
 
     def explain(self, published: str, metric: str = "psnr") -> "Explanation":
         """Compare a published number, as printed, with the cell under each switch; `metric` is "psnr" or "ssim"."""
@@ -389,6 +403,16 @@ class Explanation:
     tolerance: float
     standard: float
     rows: tuple[Row, ...]
+
+    def lines(self, names: Iterable[str]) -> list[str]:
+        """Return a line for each of these switches that has a value: measured, and what is left over."""
+        unit, digits = (" dB", 4) if self.metric == "psnr" else ("", 5)
+        values = {"standard": self.standard} | {row.name: row.value for row in self.rows}
+        return [
+            f"{name}: {value:.{digits}f}{unit}, {value - self.number:+.{digits}f} from the published value"
+            for name in names
+            if (value := values.get(name)) is not None
+        ]
 
     def equal(self, value: float | None) -> bool:
         """Return whether a value agrees with the published number at its precision."""

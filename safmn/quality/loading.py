@@ -66,11 +66,11 @@ def load_network(
     return network.eval(), None
 
 
-def network_of(weights: str | Path) -> str:
-    """Read the network's name from the metadata of a `.safetensors` file of this project.
+def contents_of(weights: str | Path) -> tuple[str, int | None]:
+    """Read network and scale from the metadata of a `.safetensors` file of this project; "" and None if not there.
 
     Raises:
-        UserError: the file is missing, damaged, or does not name a network.
+        UserError: the file is missing or damaged.
     """
     path = Path(weights)
     if not path.is_file():
@@ -82,6 +82,5 @@ def network_of(weights: str | Path) -> str:
                 metadata = handle.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable .safetensors file ({error}): train or fetch it again") from error
-    if not metadata.get("network"):
-        raise UserError(f"{path} does not say which network it belongs to: name it with --network")
-    return metadata["network"]
+    scale = metadata.get("scale", "")
+    return metadata.get("network", ""), int(scale) if scale in ("2", "3", "4") else None

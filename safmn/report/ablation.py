@@ -38,7 +38,7 @@ class Comparison:
 
 
 def compare(study: Study, results: Results, table: int = 3) -> list[Comparison]:
-    """Compare the variants of Table 3 (with a user's own) or of Table 4 on each of the study's test sets."""
+    """Compare the variants of Table 3 (with a user's own and retrained networks) or of Table 4 on each test set."""
     if study.training is None:
         return []
     networks = all_networks()
@@ -48,6 +48,7 @@ def compare(study: Study, results: Results, table: int = 3) -> list[Comparison]:
         if cell.column == ORDERED_BY
     }
     own = [name for name in study.variants if not networks[name].rows] if table == 3 else []
+    own += study.retrained if table == 3 else []
     return [_compare(study, results, benchmark, printed, own) for benchmark in benchmarks(study)]
 
 
@@ -127,7 +128,10 @@ def _compare(
     study: Study, results: Results, benchmark: Benchmark, printed: dict[str, float], own: list[str]
 ) -> Comparison:
     scale = scale_of(study)
-    runs = {name: trained.collect(study, results, name, scale, benchmark) for name in [*printed, *own]}
+    trained_as = {row: network.name for row, network in study.retrained.items()}
+    runs = {
+        name: trained.collect(study, results, trained_as.get(name, name), scale, benchmark) for name in [*printed, *own]
+    }
     scores = {name: trained_runs.by_image(METRIC) for name, trained_runs in runs.items() if trained_runs.best}
     if not scores:
         return Comparison(benchmark, remark="no variant is measured yet")

@@ -48,7 +48,7 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
         cells: All its cells.
         comparisons: Of its variants with the baseline, from `ablation.compare_all`.
     """
-    chosen = _chosen(cells)
+    chosen = best_cells(cells)
     rows = variant_rows(study) if study.training else _published(study, chosen)
     columns = _columns(study, chosen, rows)
     found = ablation.differences(comparisons)
@@ -70,7 +70,9 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
         for row, (_, network, scale) in zip(grid, rows, strict=True):
             row += _distance([chosen.get((network.name, scale, column)) for column in columns])
         facts = ["A difference is shown where it is more than the rounding of the published value."]
-    _mark_best(grid, [place + 2 for place, column in enumerate(columns) if column.endswith(METRIC)], not study.training)
+    for place in (place + 2 for place, column in enumerate(columns) if column.endswith(METRIC)):
+        for group in [None] if study.training else list(dict.fromkeys(row[0].text for row in grid)):
+            tables.mark_best([row for row in grid if group in (None, row[0].text)], place)
     section = Section("", headers, grid, grouped=True)
     title = "Ablation" if study.training else "Published networks"
     return Table(
@@ -92,7 +94,7 @@ Row = tuple[str, Network, int]
 Chosen = Mapping[tuple[str, int, str], Cell]
 
 
-def _chosen(cells: Iterable[Cell]) -> Chosen:
+def best_cells(cells: Iterable[Cell]) -> Chosen:
     """Return (network, scale, column) -> cell: one with a number before one without, the ablation's tables first."""
     found: dict[tuple[str, int, str], Cell] = {}
     for cell in sorted(cells, key=lambda cell: (cell.measured is None, cell.table not in (3, 4))):
@@ -211,19 +213,6 @@ def _distance(cells: Sequence[Cell | None]) -> list[Entry]:
 
 def _is_shown(cell: Cell) -> bool:
     return cell.column.endswith(METRIC) and cell.verdict not in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE)
-
-
-def _mark_best(grid: list[list[Entry]], places: Sequence[int], by_group: bool) -> None:
-    """Mark the largest number of each column, of every group where they cannot be compared with each other."""
-    for place in places:
-        best: dict[str, float] = {}
-        for row in grid:
-            value, group = row[place].value, row[0].text if by_group else ""
-            if value is not None and math.isfinite(value):
-                best[group] = max(best.get(group, -math.inf), value)
-        for row in grid:
-            if row[place].value is not None and row[place].value == best.get(row[0].text if by_group else ""):
-                row[place] = tables.placed(row[place], 1)
 
 
 def _facts(study: Study, decisive: Benchmark | None) -> list[str]:

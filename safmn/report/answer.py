@@ -84,10 +84,12 @@ def _contradicting(printed: Sequence[Cell], directions: Mapping[str, str], test_
     parts = []
     for kind, own in _of_kind(cell for cell in printed if cell.verdict == verdicts.CONTRADICTED).items():
         if own:
-            parts.append(f"{len(own)} values of {kind} ({_named(cell.network for cell in own)})")
+            parts.append(f"{_count(own, 'value')} of {kind} ({_named(cell.network for cell in own)})")
     opposite = [name for name, verdict in directions.items() if verdict == verdicts.CONTRADICTED]
     if opposite:
-        parts.append(f"the direction of {len(opposite)} differences to the baseline on {test_set} ({_named(opposite)})")
+        parts.append(
+            f"the direction of {_count(opposite, 'difference')} to the baseline on {test_set} ({_named(opposite)})"
+        )
     return _sentence(parts, "nothing that was measured here.")
 
 
@@ -95,13 +97,13 @@ def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) 
     parts = []
     undecided = [name for name, verdict in directions.items() if verdict == verdicts.UNDECIDABLE]
     if undecided:
-        parts.append(f"on which side of the baseline {len(undecided)} variants are ({_named(undecided)})")
+        parts.append(f"the direction of {_count(undecided, 'difference')} to the baseline ({_named(undecided)})")
     absent = [
         name for name in study.variants if name not in directions and name != BASELINE and all_networks()[name].rows
     ]
     if study.training and absent:
         parts.append(
-            f"anything about {len(absent)} variants that have no difference to the baseline yet ({_named(absent)})"
+            f"anything about {_count(absent, 'variant')} without a difference to the baseline yet ({_named(absent)})"
         )
     departures = differences_from_paper(study) if study.training else []
     departures.sort(key=lambda reason: not reason.startswith(("trained", "iterations")))  # what matters most first
@@ -113,7 +115,7 @@ def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) 
         )
     for kind, own in _of_kind(cell for cell in printed if _is_open(cell, bool(departures))).items():
         if own:
-            parts.append(f"{len(own)} values of {kind} ({_named(cell.network for cell in own)})")
+            parts.append(f"{_count(own, 'value')} of {kind} ({_named(cell.network for cell in own)})")
     missing = sum(cell.is_missing for cell in printed)
     if missing:
         parts.append(f"anything about {missing} of the {len(printed)} published values, for which it has no number")
@@ -129,6 +131,10 @@ def _is_open(cell: Cell, departs: bool) -> bool:
 
 def _sentence(parts: Sequence[str], nothing: str) -> str:
     return "; ".join(parts) + "." if parts else nothing
+
+
+def _count(things: Sequence[Any], word: str) -> str:
+    return f"{len(things)} {word}{'s' * (len(things) != 1)}"
 
 
 def _named(names: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
 from safmn.errors import as_line, one_line
-from safmn.study import Run, Study
+from safmn.study import Run, Study, identifier
 
 METRICS = ("psnr", "ssim")
 Record = Mapping[str, Any]  # a JSON object
@@ -60,14 +59,12 @@ class Benchmark:
 
 def benchmarks(study: Study) -> list[Benchmark]:
     """Return the study's test sets; two parts of one dataset have ids of their own."""
-    datasets = [parse_selection(text)[0] for text in study.data.test]
-    times = Counter(name.lower() for name in datasets)
-    sets = {}
-    for text, name in zip(study.data.test, datasets, strict=True):
-        identity = identifier(name if times[name.lower()] == 1 else text)
+    sets = []
+    for identity, text in study.test_sets.items():
+        name = parse_selection(text)[0]
         dataset = DATASETS.get(name)
-        sets[identity] = Benchmark(text, name, identity, dataset.images if dataset else None)
-    return list(sets.values())
+        sets.append(Benchmark(text, name, identity, dataset.images if dataset else None))
+    return sets
 
 
 def benchmark_title(identity: str, study: Study) -> str:
@@ -81,11 +78,6 @@ def benchmark_title(identity: str, study: Study) -> str:
 def names() -> dict[str, str]:
     """Return the names of known datasets: identifier -> name."""
     return {identifier(name): name for name in DATASETS}
-
-
-def identifier(text: str) -> str:
-    """Return a dataset's name or selection as in columns of `cells.csv`: lower case, letters, digits and _."""
-    return "".join(sign if sign.isalnum() else "_" for sign in text.lower()).strip("_")
 
 
 class Scores:

@@ -159,7 +159,8 @@ def _budget(study: Study) -> tuple[str, int]:
         return "", 0
     training = study.training
     text = (
-        f"{training.iterations:,} iterations of {training.batch} patches of {training.patch}x{training.patch} on "
+        f"{training.iterations:,} iterations of {training.batch} patch{'es' * (training.batch > 1)} of "
+        f"{training.patch}x{training.patch} on "
         f"{', '.join(study.data.train)}"
     )
     return text, training.iterations * training.batch * training.patch**2

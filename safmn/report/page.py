@@ -20,6 +20,7 @@ from safmn.paper.cell import Cell
 from safmn.report import answer, figures, origins, rendering, sentences, tables
 from safmn.report import overview as other_studies
 from safmn.report.ablation import Comparison
+from safmn.report.figures import canvas
 from safmn.report.tables import Table
 from safmn.study import Study
 
@@ -184,11 +185,18 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
     for file in sorted(folder.glob(layout.figure("*", "svg"))):
         if file.name.startswith(".") or file.stat().st_size > MAX_FIGURE:
             continue
-        data = base64.b64encode(file.read_bytes()).decode("ascii")
+        drawn = file.read_bytes()
         header, *rows = figures.numbers(file) or [[]]
         entries = [[_number(text, place == 0) for place, text in enumerate(row)] for row in rows]
         shown.append(
-            {"name": file.stem, "data": data, "caption": figures.caption(file.stem), "header": header, "rows": entries}
+            {
+                "name": file.stem,
+                "empty": f'id="{canvas.EMPTY}"'.encode() in drawn,
+                "data": base64.b64encode(drawn).decode("ascii"),
+                "caption": figures.caption(file.stem),
+                "header": header,
+                "rows": entries,
+            }
         )
     return shown
 

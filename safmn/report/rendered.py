@@ -8,7 +8,18 @@ from safmn import layout
 from safmn.files import write_text
 from safmn.paper import claims
 from safmn.paper.cell import Cell
-from safmn.report import ablation, ablation_table, cells, figures, networks, page, rendering, sentences, tables
+from safmn.report import (
+    ablation,
+    ablation_table,
+    cells,
+    figures,
+    networks,
+    own_tables,
+    page,
+    rendering,
+    sentences,
+    tables,
+)
 from safmn.report.ablation import Comparison
 from safmn.report.measured import Results
 from safmn.report.tables import Table
@@ -53,10 +64,11 @@ def render(
     joined = amend(cells.collect(study, folder))
     cells.write(joined, folder / layout.CELLS)
     networks.write(study, folder)
-    comparisons = ablation.compare_all(study, Results(folder))
+    results = Results(folder)
+    comparisons = ablation.compare_all(study, results)
     built = tables.build_all(study, folder, joined, comparisons)
     one = ablation_table.build(study, joined, comparisons)
-    for table in (*built, one):
+    for table in (*built, one, *own_tables.build_all(study, results, joined)):
         for form, write in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
             write_text(folder / layout.table(table.name or table.number, form), write(table))
     figures.draw_all(study, folder, joined, comparisons)

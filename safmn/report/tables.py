@@ -547,9 +547,13 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
     return Entry(text, value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
-def placed(entry: Entry, place: int) -> Entry:
-    """Return a field that is marked as the best (1) or second best (2) of its column."""
-    return replace(entry, place=place)
+def mark_best(rows: Sequence[list[Entry]], column: int, most: int = 1, lowest: bool = False) -> None:
+    """Mark the `most` largest (or lowest) numbers of a column; equal ones share a place."""
+    values = {value for row in rows if (value := row[column].value) is not None and math.isfinite(value)}
+    places = {value: place for place, value in enumerate(sorted(values, reverse=not lowest)[:most], 1)}
+    for row in rows:
+        value = row[column].value
+        row[column] = replace(row[column], place=0 if value is None else places.get(value, 0))
 
 
 def ends(interval: statistics.Interval) -> str:

@@ -115,7 +115,7 @@ def budget(study: Study, results: Results) -> str:
         return ""
     training = study.training
     parts = [
-        f"{training.iterations:,} iterations of {training.batch} patches of "
+        f"{training.iterations:,} iterations of {training.batch} patch{'es' * (training.batch > 1)} of "
         f"{training.patch}x{training.patch} LR pixels",
         f"on {', '.join(study.data.train)}",
         f"weights chosen on {', '.join(study.data.validation)}",
@@ -165,6 +165,10 @@ def shown(value: float, metric: str) -> str:
 
 def _budget(record: Record) -> str:
     done: dict[str, Any] = record.get("specification") or {}
-    iterations = (done.get("training") or {}).get("iterations", "?")
+    training = done.get("training") or {}
     data = ", ".join(map(str, done.get("train") or ["?"]))
-    return f"{iterations} iterations on {data}, {device(record.get('provenance') or {})}"
+    how = [f", {key.replace('_', ' ')} {as_words(training[key])}" for key in PAPER if key in training]
+    if training.get("fft_weight") == 0 and "loss" not in training:
+        how.append(", without the frequency term")
+    iterations, place = training.get("iterations", "?"), device(record.get("provenance") or {})
+    return f"{iterations} iterations on {data}{''.join(how)}, {place}"

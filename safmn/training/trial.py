@@ -11,6 +11,7 @@ from torch import Tensor
 
 from safmn import networks
 from safmn.errors import UserError, as_line
+from safmn.networks import parameters
 from safmn.training import loss, own, randomness
 from safmn.training.step import TrainStep
 
@@ -79,7 +80,9 @@ def _try_loss(specification: dict[str, Any], path: str) -> None:
 
 def _try_steps(specification: dict[str, Any], classes: dict[str, str], where: Callable[[str], str]) -> None:
     settings, scale = specification["training"], specification["scale"]
-    network = networks.accelerate(networks.build(specification["network"], scale)).train()
+    name = specification["network"]
+    network = networks.accelerate(networks.build(name, scale)).train()
+    parameters.check_real(network, networks.defined_in(name))
     side = settings["patch"] if "loss" in classes else LEAST
     lr, hr = (torch.randint(0, 256, (BATCH, 3, side * s, side * s), dtype=torch.uint8) for s in (1, scale))
     before = copy.deepcopy(network)

@@ -37,7 +37,23 @@ def test_psnr_is_the_evaluators_and_the_crop_the_enlargers(benchmark, trained, t
     own = [] if name == "bicubic" else ["--weights", trained / f"{name}.safetensors"]
     out = tmp_path / "seen.json"
     scenes = ["--scene", benchmark, "textured", 60, 44, "--scene", benchmark, "plain"]
-    assert safmn("inspect", "--network", name, "--scale", 4, *own, *scenes, *QUICK, "--out", out) == 0
+    assert (
+        safmn(
+            "inspect",
+            "--network",
+            name,
+            "--scale",
+            4,
+            *own,
+            *scenes,
+            *QUICK,
+            "--out",
+            out,
+            "--pictures",
+            tmp_path / "seen",
+        )
+        == 0
+    )
     assert (
         safmn("evaluate", "--network", name, "--scale", 4, *own, "--data", benchmark, "--out", tmp_path / "q.csv") == 0
     )
@@ -56,6 +72,11 @@ def test_psnr_is_the_evaluators_and_the_crop_the_enlargers(benchmark, trained, t
     sr, hr = images.read(large)[44:84, 60:100], images.read(benchmark / "HR" / "textured.png")[44:84, 60:100]
     np.testing.assert_array_equal(found.arrays["crop0_sr"], sr)
     np.testing.assert_array_equal(found.arrays["crop0_hr"], hr)
+    assert {file.stem for file in (tmp_path / "seen").glob("*.png")} == set(found.arrays)
+    np.testing.assert_array_equal(images.read(tmp_path / "seen/crop0_sr.png"), sr)
+    brightest = images.read(tmp_path / "seen/attribution.png")[..., 0].argmax()
+    attribution = np.abs(found.arrays["attribution"]).ravel()
+    assert attribution[brightest] >= 0.99 * attribution.max()  # 255 levels
     y = [each @ np.array([65.481, 128.553, 24.966]) / 255 for each in (sr.astype(float), hr.astype(float))]
     expected = 10 * math.log10(255**2 / np.mean((y[0] - y[1]) ** 2))
     assert found.numbers["crops"][0]["psnr_crop"] == pytest.approx(expected)

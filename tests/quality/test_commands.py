@@ -427,11 +427,25 @@ def test_explain_tries_what_lies_beside(benchmark: Path, tmp_path: Path, capsys)
         weights.save(networks.build("espcn", 2), run / f"{name}.safetensors", {"network": "espcn", "scale": "2"})
     raw = networks.load_weights(run / "last_raw.safetensors", "espcn", 2)
     number = evaluation.evaluate(raw, packed.open_pairs(benchmark, 2), 2, channels="Y").psnr
-    command = ("explain", run / "best.safetensors", "--scale", 2, "--data", benchmark, "--json")
+    command = ("explain", "--weights", run / "best.safetensors", "--scale", 2, "--data", benchmark, "--json")
     assert safmn(*command, "--published", f"{number:.3f}") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["closing"] == ["weights last_raw.safetensors"]
     assert "weights last.safetensors" in [row["switch"] for row in record["switches"]]
+
+
+def test_explain_prints_each_way_as_it_comes_and_stops_within_a_budget(benchmark: Path, capsys) -> None:
+    command = ("explain", "bicubic", "--scale", 2, "--data", benchmark, "--published", "30.0")
+    assert safmn(*command, "--budget", "1e-9") == 0
+    out, shown = capsys.readouterr()
+    ways = [line.split(":")[0] for line in shown.splitlines()]
+    assert ways[0] == "standard"  # the first pass is never left out
+    assert "rgb" in ways
+    assert "lr-opencv" not in ways
+    assert "lr-opencv" in out
+    assert "the budget of 1e-09 s is used up" in out
+    assert safmn(*command) == 0
+    assert "lr-opencv" in [line.split(":")[0] for line in capsys.readouterr().err.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -439,7 +453,7 @@ def test_explain_tries_what_lies_beside(benchmark: Path, tmp_path: Path, capsys)
     [
         (["--network", "bicubic", "--published", "about 30"], ["about 30", "32.21"]),
         (["--network", "bicubic", "--published", "nan"], ["nan"]),
-        (["--published", "30.1"], ["WEIGHTS", "--network"]),
+        (["--published", "30.1"], ["--weights", "--network"]),
         (["--network", "espcn", "--published", "30.1"], ["--weights"]),
         (["--network", "bicubic", "--published", "30.1", "--data", "nowhere"], ["nowhere"]),
     ],
@@ -447,3 +461,52 @@ def test_explain_tries_what_lies_beside(benchmark: Path, tmp_path: Path, capsys)
 def test_explain_bad_input(benchmark: Path, capsys, arguments: list, words: list) -> None:
     assert safmn("explain", "--scale", 2, "--data", benchmark, *arguments) == 2
     one_line(capsys, *words)
+
+
+# --- a network and its weights, in every command ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """Weights whose metadata says what they are."""
+    weights.save(networks.build("espcn", 2), tmp_path / "best.safetensors", {"network": "espcn", "scale": "2"})
+    return tmp_path / "best.safetensors"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["espcn"],
+        ["--network", "espcn"],
+        ["espcn", "--network", "espcn", "--scale", 2],
+    ],
+)
+def test_what_the_weights_say_need_not_be_repeated(benchmark: Path, named: Path, capsys, words: list) -> None:
+    assert safmn("evaluate", *words, "--weights", named, "--data", benchmark, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["network"], record["scale"]) == ("espcn", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["espcn", "--network", "imdn", "--scale", 2], "espcn and --network imdn are two networks: give one"),
+        (["espnc", "--scale", 2], "there is no network 'espnc': did you mean espcn?"),
+        (["espcn"], "missing: --scale"),
+        (["--scale", 2], "missing: a network, as NAME or --network NAME, and its --weights"),
+        (["best.safetensors"], "best.safetensors is a file: name weights with --weights best.safetensors"),
+        (["--weights", "nowhere.pth"], "weights nowhere.pth are missing"),
+    ],
+)
+def test_a_network_that_is_not_clear_is_one_line(
+    benchmark: Path, named: Path, capsys, monkeypatch, words: list, message: str
+) -> None:
+    monkeypatch.chdir(named.parent)
+    for command in (["evaluate"], ["inspect", "--scene", benchmark], ["explain", "--published", "30.0"]):
+        data = [] if command[0] == "inspect" else ["--data", benchmark]
+        assert safmn(command[0], *words, *command[1:], *data) == 2
+        out, said = capsys.readouterr()
+        assert out == ""
+        assert message in said
+        assert said.count("\n") == 1

@@ -84,7 +84,7 @@ def test_explain_tries_the_other_set(folder: Path, capsys: pytest.CaptureFixture
     """A number that was measured with the raw weights is explained by them."""
     _, out, _ = safmn(capsys, "evaluate --weights raw.pth --data set --json")
     published = f"{json.loads(out)['datasets'][0]['psnr']:.4f}"
-    status, out, said = safmn(capsys, f"explain both.pth --data set --published {published} --json")
+    status, out, said = safmn(capsys, f"explain --weights both.pth --data set --published {published} --json")
     assert status == 0
     assert SAID[""] in said
     found = json.loads(out)

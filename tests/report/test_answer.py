@@ -84,8 +84,8 @@ def test_three_sentences_from_the_cells(tmp_path):
     wrong = [cell for cell in own if cell.verdict == verdicts.CONTRADICTED]
     assert f"{len(wrong)} values of parameters, FLOPs and activations" in contradicts
     assert "(a): w/o FM" in contradicts
-    assert "the direction of 1 differences to the baseline on B100 (w/ SE)" in contradicts  # the paper has it above
-    assert "on which side of the baseline 1 variants are ((a): w/o FM)" in cannot
+    assert "the direction of 1 difference to the baseline on B100 (w/ SE)" in contradicts  # the paper has it above
+    assert "the direction of 1 difference to the baseline ((a): w/o FM)" in cannot
     assert "iterations 100 instead of 500000" in cannot
     missing = sum(cell.is_missing for cell in own)
     assert f"anything about {missing} of the {len(own)} published values" in cannot
@@ -95,7 +95,7 @@ def test_nothing_measured_says_nothing(tmp_path):
     agrees, contradicts, cannot = told(fabricate.study(), tmp_path).values()
     assert agrees.startswith("nothing yet")
     assert contradicts == "nothing that was measured here."
-    assert "anything about 1 variants that have no difference to the baseline yet ((a): w/o FM)" in cannot
+    assert "anything about 1 variant without a difference to the baseline yet ((a): w/o FM)" in cannot
 
 
 def test_date_device_duration_commit_and_data_are_those_of_the_records(tmp_path):
@@ -164,6 +164,16 @@ def test_a_users_own_variants_come_first(tmp_path, monkeypatch):
     (part,) = table(study, tmp_path / "results").sections
     assert [row[0].text for row in part.rows] == ["Own", "Baseline", "SAFM", "Normalization", "Normalization"]
     assert part.rows[0][-1] == ablation_table.BLANK  # no verdict, since the paper does not have it
+
+
+def test_a_retrained_network_is_compared_with_the_baseline(tmp_path):
+    study = on_b100(tmp_path, {"no_fm": -0.1}, retrain=["imdn"])
+    fabricate.trained(tmp_path, study, "imdn", list(HARD + 0.3 + NOISE), dataset="B100")
+    fabricate.quality(tmp_path, "imdn", "seed0_best", "Set5", [30.0] * 5)
+    (part,) = table(study, tmp_path).sections
+    row = next(row for row in part.rows if row[1].name == "imdn_retrained")
+    assert row[1].text == "IMDN, retrained"
+    assert f"{np.mean(NOISE) + 0.3:+.3f}" in [entry.text for entry in row]
 
 
 def test_a_study_that_trains_nothing_shows_the_networks(tmp_path):

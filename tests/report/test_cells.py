@@ -10,7 +10,8 @@ from safmn.errors import UserError
 from safmn.files import read_json, write_json, write_text
 from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
-from safmn.report import cells
+from safmn.report import cells, trained
+from safmn.report.measured import Scores
 from tests.report import fabricate
 from tests.report.fabricate import cell
 
@@ -399,3 +400,23 @@ def test_another_file_is_refused(tmp_path, content):
         write_text(tmp_path / "cells.csv", content)
     with pytest.raises(UserError, match=r"cells\.csv is not readable"):
         cells.read(tmp_path / "cells.csv")
+
+
+@pytest.mark.parametrize(
+    ("training", "how"),
+    [
+        ({}, ""),
+        ({"fft_weight": 0.05}, ""),
+        ({"fft_weight": 0}, ", without the frequency term"),
+        (
+            {"fft_weight": 0, "loss": "my:Loss", "optimiser": {"name": "sgd", "momentum": 0.9}, "augment": []},
+            ", loss my:Loss, optimiser sgd (momentum 0.9), augment none",
+        ),
+    ],
+    ids=str,
+)
+def test_a_note_says_what_of_the_training_is_not_the_papers(training, how):
+    specification = {"train": ["T91"], "training": {"iterations": 7} | training}
+    record = {"specification": specification, "provenance": {"device": "cpu"}}
+    found = trained.Trained({0: Scores({"a": (30.0, 0.9)})}, {}, {0: record})
+    assert trained.note(found, "psnr").startswith(f"7 iterations on T91{how}, CPU")

@@ -115,6 +115,14 @@ def test_modules_that_cannot_be_imported(workshop):
         refused(workshop, "loss", "cannot be imported", loss=path)
 
 
+@pytest.mark.parametrize("network", ["lazy", "complex"])
+def test_a_network_that_cannot_be_trained_is_not_told_as_a_wrong_loss(workshop, network):
+    specification = workshop._arguments(workshop.folder, network, 0, {"patch": 8, **GOOD})[0]
+    with pytest.raises(UserError) as caught:
+        trial.check(specification, "{}.yaml".format)
+    assert "training." not in str(caught.value)
+
+
 @pytest.mark.parametrize("command", ["train", "trial"])
 def test_the_commands_tell_it_before_anything_is_trained(workshop, tmp_path, capsys, monkeypatch, command):
     """One line, in which the variant's file is named, since it is there that the loss is."""

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # In a checkout, its own package is used, not an installed one.
 HOUSE = os.path.dirname(os.path.dirname(workflow.current_basedir))
@@ -16,17 +17,24 @@ from safmn.device import allocator, lease
 from safmn.errors import UserError, as_line
 from safmn.files import digest
 from safmn.networks import variants
+from safmn.planning import preflight
 from safmn.planning.jobs import Jobs, weights_option
-from safmn.study import Study
+from safmn.planning.screen import Screen
+from safmn.study import Run, Study
 
 try:
     paths.enter_project(workflow.main_snakefile)
     study = Study.from_snakemake(
-        config, workflow.overwrite_configfiles or workflow.configfiles
+        config,
+        workflow.overwrite_configfiles or workflow.configfiles,
+        workflow.config_settings.config,
     )
     jobs = Jobs(study)
     if workflow.is_main_process:
+        preflight.check_targets(sys.argv, jobs.targets())
+        preflight.check_data(study, sys.argv)
         jobs.try_own_networks()
+    screen = Screen(study)
 except UserError as error:
     raise WorkflowError(as_line(error)) from None
 
@@ -72,3 +80,9 @@ def training_fingerprint(wildcards):
         )
     except UserError as error:
         raise WorkflowError(as_line(error)) from None
+
+
+def runs_to_train(dag):
+    """Return the training runs that Snakemake has to do."""
+    wanted = [job.wildcards for job in dag.needrun_jobs() if job.rule.name == "train"]
+    return [Run(run.network, int(run.scale), int(run.seed)) for run in wanted]

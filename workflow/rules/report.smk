@@ -47,6 +47,15 @@ rule tables:
             )
             for form in layout.FORMS
         ],
+        own_tables=[
+            report(
+                jobs.at(layout.table(name, form)),
+                category="Own tables",
+                caption="../report/ablation.rst",
+            )
+            for name in study.own_tables
+            for form in layout.FORMS
+        ],
         claims=[
             report(
                 jobs.at(layout.table("claims", form)),

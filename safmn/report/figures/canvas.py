@@ -42,6 +42,7 @@ def style() -> Iterator[None]:
     plt.close("all")
 
 
+EMPTY = "without-input"  # id in the SVG of a figure that only says why there is none
 WIDTH = 5.0  # inches of a diagram: as wide as a phone shows with letters that can be read
 
 
@@ -77,8 +78,13 @@ def label_ends(ax: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
             fontsize=6.5,
             color=colour,
             va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 1},
+            # Of a line that ends early, it would cross the others.
+            arrowprops=_connector(colour) if start[0] > 0.9 else None,
         )
+
+
+def _connector(colour: str) -> dict[str, Any]:
+    return {"arrowstyle": "-", "lw": 0.5, "color": colour, "shrinkA": 0, "shrinkB": 1, "relpos": (0, 0.5)}
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
@@ -146,6 +152,7 @@ def log_axis(axis: Any) -> None:
 def empty(title: str, text: str) -> Any:
     """Make a figure that says why there is none."""
     figure, (ax,) = panels(1, title, height=0.6 + 0.16 * (len(text) // 70))
+    figure.set_gid(EMPTY)
     ax.set_axis_off()
     say(ax, wrapped(text, 70))
     return figure

@@ -14,6 +14,7 @@ from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES, OTHERS
 from safmn.report.measured import Results, read_curve
 from safmn.study import Run, Study
 
+NAMED = tuple(COLOURS[place] for place in (0, 1, 5, 4, 6))  # that nobody sees as the grey of the others
 MAX_NAMED = 5  # lines that stand out
 FAR = 2.5  # median absolute deviations from the median, from which a line stands out
 
@@ -33,6 +34,9 @@ def curves(study: Study, results: Results, scale: int) -> Any:
         return figure
     end = max(curve.index[-1] for curve in lines.values())
     authors = read_curve(NUMBERS / f"validation_log_x{scale}.csv", "div2k_val_psnr_rgb").loc[:end]
+    # The rise at the beginning would leave no room for the differences.
+    late = [value for curve in lines.values() for value in curve.loc[end / 10 :]]
+    axes[1].set_ylim(min(late) - 0.05, max([*late, *authors]) + 0.05)
     draw(axes[1], lines, named, authors, "authors, DIV2K_val", results)
     axes[1].set_ylabel("PSNR on RGB [dB]")
     others = len({run.variant for run in lines} - {*named, BASELINE})
@@ -76,7 +80,7 @@ def draw(
 ) -> None:
     """Draw lines over iterations, and write the names of those that have one at their ends."""
     networks = all_networks()
-    looks = {name: (COLOURS[place % 7], LINES[1 + place % 3]) for place, name in enumerate(named)}
+    looks = {name: (NAMED[place % len(NAMED)], LINES[1 + place % 3]) for place, name in enumerate(named)}
     looks[BASELINE] = ("black", "-")
     ends: dict[str, list[tuple[float, float]]] = {}
     for run, curve in lines.items():

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safmn.networks import all_networks
 from safmn.paper import verdicts
 from safmn.report import ablation
 from safmn.report.ablation import BASELINE, METRIC, Comparison
@@ -18,7 +17,7 @@ LOOKS = {  # verdict on the direction -> colour, mark, meaning
     verdicts.REPRODUCED: (COLOURS[0], "o", "same direction as in the paper"),
     verdicts.CONTRADICTED: (COLOURS[1], "X", "opposite direction"),
     verdicts.UNDECIDABLE: ("#70757D", "|", "not decided"),
-    "": (COLOURS[2], "s", "not in the paper"),
+    "": (COLOURS[4], "s", "not in the paper"),
 }
 
 
@@ -28,8 +27,9 @@ def forest(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> Any
     benchmark = ablation.decisive(study, found)
     if benchmark is None:
         return canvas.empty("differences", "No difference yet: the baseline or every other variant is not measured.")
-    networks, column = all_networks(), f"{benchmark.id}_{METRIC}"
-    names = [network.name for _, network, _ in variant_rows(study) if network.name in found[benchmark.id]]
+    column = f"{benchmark.id}_{METRIC}"
+    networks = {network.name: network for _, network, _ in variant_rows(study)}
+    names = [name for name in networks if name in found[benchmark.id]]
     figure, (ax,) = canvas.panels(1, "differences", height=1.3 + 0.2 * len(names))
     ax.axvline(0, color="black", lw=1)
     papers, used = BASELINE, set()
@@ -98,9 +98,10 @@ def rows(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> list[
         "paper's test set",
         "verdict",
     ]
-    networks, found, lines = all_networks(), ablation.differences(comparisons), []
+    networks = {network.name: network for _, network, _ in variant_rows(study)}
+    found, lines = ablation.differences(comparisons), []
     for benchmark in benchmarks(study):
-        for name in study.variants:
+        for name in networks:
             difference = found.get(benchmark.id, {}).get(name)
             if difference is None:
                 continue

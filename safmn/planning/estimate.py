@@ -1,0 +1,78 @@
+"""The time of a study's runs from a calibration of a few seconds: one network is timed, the others by their FLOPs."""
+
+import time
+from collections.abc import Sequence
+
+from safmn.configuration import as_plain
+from safmn.cost import memory
+from safmn.device.description import Device
+from safmn.networks import variants
+from safmn.paper import published
+from safmn.planning import calibration
+from safmn.planning.sizes import Sizes
+from safmn.planning.wallclock import makespan, spoken
+from safmn.report.measured import Results
+from safmn.study import Run, Study
+
+BUDGET = 1.0  # seconds of training steps
+JOBS_OF_A_RUN = 2  # training, and the evaluation of its weights
+
+
+def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -> str:
+    """Return about how long training and evaluating some runs takes, and from what that follows.
+
+    A step of the first run's network is timed; other networks take as long as their FLOPs say, which is rough: memory
+    traffic counts as well. `safmn plan` times every network.
+
+    Args:
+        study: the study.
+        folders: `Run.folder` of each run that has to be done; it is assumed to start at its first iteration.
+        device: the device to calibrate on.
+        cores: CPU cores that jobs may use.
+    """
+    runs = [run for run in study.runs() if run.folder in set(folders)]
+    if not runs or study.training is None:
+        return "no runs to train"
+    first = next((run for run in runs if run.variant == "safmn"), runs[0])
+    specification = study.specification(first)
+    settings = specification["training"]
+    needs = memory.predict_training(first.variant, first.scale, settings)
+    with calibration.as_in_training(device.torch_device, as_plain(study.training)):
+        step = calibration.step(specification, study.run, device, BUDGET, needs["peak"]).seconds
+        pixel = calibration.evaluating(specification, device, BUDGET / 2)
+    start = time.process_time()  # of a process that has imported and initialised everything
+    sizes = Sizes(study)
+    results = Results(study.results)
+    reference = _flops(results, first) or 1
+    seconds = []
+    for run in runs:
+        training = study.training_of(run.variant)
+        work = (_flops(results, run) or reference) / reference
+        work *= training.batch * training.patch**2 / (settings["batch"] * settings["patch"] ** 2)
+        tested = sum(size.hr_pixels for size in sizes.selections("test", run.scale))
+        validated = sum(size.hr_pixels for size in sizes.selections("validation", run.scale))
+        validations = -(-training.iterations // training.validate_every)
+        images = (2 * tested + validations * validated) * pixel
+        seconds.append(work * (training.iterations * step + images) + JOBS_OF_A_RUN * start)
+    at_once = max(1, cores // study.training.threads) if device.kind == "cpu" else max(1, _devices())
+    shared = f"{cores} core{'s' * (cores > 1)}" if device.kind == "cpu" else f"{at_once} GPU{'s' * (at_once > 1)}"
+    return (
+        f"about {spoken(makespan(seconds, at_once))} on {shared} for {len(runs)} run{'s' * (len(runs) > 1)} "
+        f"({spoken(step)} a step of {first.variant}, others by their FLOPs)"
+    )
+
+
+def _devices() -> int:
+    from safmn.device import lease
+
+    return len(lease.visible_devices())
+
+
+def _flops(results: Results, run: Run) -> float | None:
+    """Return a network's FLOPs as counted in the study, else as published; None if neither is there."""
+    counted = results.complexity(run.variant, run.scale)
+    if isinstance(counted, dict):
+        return float(counted["flops"])
+    variant = variants.discover().get(run.variant)
+    cells = published.of(variant.network) if variant else []
+    return next((1e9 * cell.value for cell in cells if (cell.column, cell.scale) == ("flops", run.scale)), None)

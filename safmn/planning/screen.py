@@ -1,0 +1,191 @@
+"""What a run of Snakemake says about the study as a whole: an estimate first, progress meanwhile, the answer last.
+
+Snakemake reports job by job. Who waits for a study wants one line: how much is trained, and when it will be done. At
+the end, the last lines on the screen say where the tables are, what failed and why, or how to resume.
+"""
+
+import atexit
+import logging
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from safmn import layout
+from safmn.errors import one_line
+from safmn.planning.wallclock import spoken
+from safmn.study import Run, Study
+
+INTERVAL = 60.0  # seconds between two lines of progress
+ESTIMATE_LIMIT = 45.0  # seconds; an estimate that takes longer is not worth the wait
+MIN_ESTIMATED = 500  # iterations; fewer are done before an estimate is
+MAX_SHOWN = 4  # runs that one line names
+
+
+class Screen(logging.Handler):
+    """Watches one run of Snakemake, as a handler of its log.
+
+    Args:
+        study: the study.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self._study = study
+        self._runs: Sequence[Run] = ()
+        self._results = study.results
+        self._failed: dict[str, str] = {}  # job -> reason
+        self._stopped = False
+        self._succeeded = False
+        self._over = threading.Event()
+        self._began, self._first = time.monotonic(), 0
+
+    def begin(self, log: logging.Logger, jobs: int, runs: Sequence[Run], cores: int | None) -> None:
+        """Print the estimate, and start to watch.
+
+        Args:
+            log: Snakemake's.
+            jobs: the number of jobs.
+            runs: the training runs among them.
+            cores: the number of cores that Snakemake may use here; None if jobs run on other machines.
+        """
+        self._runs = runs
+        self._results = self._study.results.absolute()  # Snakemake leaves the folder before the end
+        iterations = sum(self._study.training_of(run.variant).iterations for run in runs)
+        estimate = self._estimate(cores) if cores and iterations >= MIN_ESTIMATED else ""
+        self._say(f"{self._study.name}: {jobs} jobs{estimate}")
+        log.addHandler(self)
+        atexit.register(self._end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._note(number)
+        self._began, self._first = time.monotonic(), sum(map(self._iteration, self._runs))
+        if self._runs:
+            threading.Thread(target=self._report, daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the reason of a failed job."""
+        if getattr(getattr(record, "event", None), "name", "") == "JOB_ERROR":
+            logs = [Path(str(file).split(" (")[0]) for file in getattr(record, "log", None) or ()]
+            name = " ".join([str(getattr(record, "rule_name", "")), *(file.stem for file in logs)])
+            self._failed[name] = next(filter(None, map(_last_line, logs)), "it left no message")
+
+    def succeed(self) -> None:
+        """Note that all jobs are done."""
+        self._succeeded = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody stopped Snakemake."""
+        return self._stopped
+
+    # --- before ---
+
+    def _estimate(self, cores: int) -> str:
+        command = [sys.executable, "-m", "safmn", "-q", "plan", str(self._study.results / layout.STUDY)]
+        command += ["--estimate", "--cores", str(cores), "--runs", *(run.folder for run in self._runs)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=ESTIMATE_LIMIT, check=False, stdin=subprocess.DEVNULL
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return "; no estimate of their time: the calibration took too long"
+        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+        text = one_line(lines[-1]) if lines else f"exit status {done.returncode}"
+        return f", {text}" if done.returncode == 0 else f"; no estimate of their time: {text}"
+
+    # --- meanwhile ---
+
+    def _note(self, number: int) -> None:
+        earlier = signal.getsignal(number)
+
+        def handle(received: int, frame: FrameType | None) -> Any:
+            self._stopped = True
+            if callable(earlier):
+                return earlier(received, frame)
+            raise KeyboardInterrupt
+
+        signal.signal(number, handle)
+
+    def _report(self) -> None:
+        shown = ""
+        while not self._over.wait(INTERVAL):
+            text = self.progress()
+            if text != shown:
+                self._say(text)
+            shown = text
+
+    def progress(self) -> str:
+        """Return one line: runs done, runs that have a saved state, and the time that is left at the present rate."""
+        counts = {run: self._iteration(run) for run in self._runs}
+        totals = {run: self._study.training_of(run.variant).iterations for run in self._runs}
+        done = [run for run in self._runs if self._is_done(run)]
+        running = [
+            f"{run.folder} {count:,}/{totals[run]:,}" for run, count in counts.items() if 0 < count < totals[run]
+        ]
+        more = f" and {len(running) - MAX_SHOWN} more" if len(running) > MAX_SHOWN else ""
+        parts = [f"{self._study.name}: {len(done)} of {len(self._runs)} runs trained"]
+        parts += [f"under way {', '.join(running[:MAX_SHOWN])}{more}"] if running else []
+        now, total = sum(counts.values()), sum(totals.values())
+        if now > self._first:
+            rate = (now - self._first) / (time.monotonic() - self._began)
+            parts.append(f"about {spoken((total - now) / rate)} of training left")
+        return "; ".join(parts)
+
+    def _is_done(self, run: Run) -> bool:
+        try:  # the record of an earlier training is there until the new one is done
+            written = self._folder(run).joinpath(layout.RUN).stat().st_mtime
+        except OSError:
+            return False
+        return written > time.time() - (time.monotonic() - self._began)
+
+    def _iteration(self, run: Run) -> int:
+        """Return how many iterations a run has done, as far as files tell without being read."""
+        if self._is_done(run):
+            return self._study.training_of(run.variant).iterations
+        states = self._folder(run).joinpath(layout.STATE).glob("iteration-*.state")
+        return max((int(match[0]) for state in states if (match := re.search("[0-9]+", state.name))), default=0)
+
+    def _folder(self, run: Run) -> Path:
+        return self._results / layout.run(run.variant, run.scale, run.seed)
+
+    # --- at the end ---
+
+    def _end(self) -> None:
+        self._over.set()
+        for line in self.answer():
+            self._say(line)
+
+    def answer(self) -> list[str]:
+        """Return the last lines on the screen."""
+        page = self._study.results / layout.PAGE
+        if self._succeeded:
+            # There is no page after a single target, such as one variant.
+            is_there = (self._results / layout.PAGE).exists()
+            return [f"Tables: {page.parent}/tables/   page to read: {page}"] if is_there else []
+        if self._stopped:
+            counts = {run: self._iteration(run) for run in self._runs if not self._is_done(run)}
+            saved = [f"{run.folder} at iteration {count:,}" for run, count in counts.items() if count]
+            more = f" and {len(saved) - MAX_SHOWN} more" if len(saved) > MAX_SHOWN else ""
+            what = f"saved {', '.join(saved[:MAX_SHOWN])}{more}; " if saved else ""
+            return [f"{self._study.name}: stopped; {what}the same command resumes"]
+        lines = [f"{self._study.name}: failed: {name}: {reason}" for name, reason in self._failed.items()]
+        return [*lines, "What was finished is kept; the same command does the rest."] if lines else []
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _last_line(file: Path) -> str:
+    """Return the last line of a job's log; "" if there is none."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return one_line(lines[-1])[:500] if lines else ""

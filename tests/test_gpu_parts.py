@@ -1,0 +1,64 @@
+"""The parts of `safmn gpu-check` that can be tried on a CPU, small: they pass what is equal and find what is not."""
+
+import pytest
+import torch
+
+from safmn import networks
+from safmn.device.description import Cpu
+from safmn.planning import gpu_check, gpu_parts
+from safmn.training.step import TrainStep
+
+
+@pytest.mark.parametrize("part", ["tests", "memory", "sharing", "hours"])
+def test_what_needs_a_gpu_says_so(part: str) -> None:
+    found = gpu_parts.serve({"part": part, "device": "cpu", "study": "t291"})
+    assert (found["status"], found["passed"]) == ("needs a GPU", None)
+
+
+def test_every_part_of_the_check_is_known_to_its_process() -> None:
+    assert {part.request.get("part", part.name) for part in gpu_check.PARTS} <= set(gpu_parts.PARTS)
+
+
+@pytest.mark.parametrize("name", ["blocks_4", "espcn", "bicubic"])
+def test_a_network_is_compared_with_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = gpu_parts._network_differs(name, Cpu())
+    assert gpu_parts._is_within(found)
+    assert found["forward"] < 1e-5
+
+    def slightly_wrong(network: torch.nn.Module) -> torch.nn.Module:
+        network.register_forward_hook(lambda module, inputs, output: output * 1.001)
+        return network
+
+    monkeypatch.setattr(networks, "accelerate", slightly_wrong)
+    assert not gpu_parts._is_within(gpu_parts._network_differs(name, Cpu()))
+
+
+def test_loss_and_metrics_are_compared_and_nan_is_not_equal() -> None:
+    assert gpu_parts._is_within(gpu_parts._loss_differs(Cpu()))
+    assert gpu_parts._is_within(gpu_parts._metrics_differ(Cpu()))
+    assert not gpu_parts._is_within({"forward": float("nan")})
+    assert not gpu_parts._is_within({"error": "no such kernel"})
+
+
+def test_bits_of_a_resumed_run_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = gpu_parts.settings_of(Cpu(), batch=1, patch=8)
+    one, resumed = (gpu_parts._trained("blocks_4", modes, 4, settings, Cpu()) for modes in (["eager"], ["eager"] * 2))
+    assert one == resumed
+    original = TrainStep.restore
+
+    def forgetful(self: TrainStep, state: dict) -> None:
+        original(self, state)
+        next(iter(self.network.parameters())).data[0, 0, 0, 0] += 1e-6
+
+    monkeypatch.setattr(TrainStep, "restore", forgetful)
+    assert gpu_parts._trained("blocks_4", ["eager"] * 2, 4, settings, Cpu()) != one
+
+
+def test_traffic_counts_what_is_read_and_written_and_no_views() -> None:
+    with gpu_parts.Traffic() as traffic:
+        first, second = torch.empty(2, 5, device="meta"), torch.empty(2, 5, device="meta")
+        traffic.operations = traffic.bytes = 0
+        total = first + second  # reads two, writes one
+        total.view(10).t()
+        total.mul_(2)  # reads and writes one
+    assert (traffic.operations, traffic.bytes) == (2, 4 * (30 + 20))

@@ -1,0 +1,98 @@
+"""What Snakemake prints about a study as a whole: before the first job, and as the last lines on the screen."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.workflow.conftest import MICRO, ROOT, wait_for
+
+DATA = MICRO["data"]
+
+
+def lines(told):
+    """The lines on the screen, without empty ones."""
+    return [line for line in (told.stdout + told.stderr).splitlines() if line.strip()]
+
+
+def test_an_estimate_before_and_the_tables_as_the_last_line(micro, snakemake):
+    told = snakemake("--configfile", micro(training=MICRO["training"] | {"iterations": 250}))
+    assert told.returncode == 0, told.stdout + told.stderr
+    estimate = next(line for line in lines(told) if line.startswith("micro: "))
+    assert re.fullmatch(
+        r"micro: \d+ jobs, about [\d.]+ (s|min) on 2 cores for 2 runs \([\d.]+ m?s a step of safmn, .*\)", estimate
+    )
+    assert lines(told)[-1] == "Tables: results/micro/tables/   page to read: results/micro/report.html"
+    assert not any(line.startswith("| ") for line in lines(told))  # no table on the screen
+
+
+def test_a_failed_job_is_named_with_its_reason_as_the_last_lines(micro, snakemake, tmp_path):
+    (tmp_path / "sets/mine/HR").mkdir(parents=True)
+    (tmp_path / "sets/mine/HR/torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    file = micro(data=DATA | {"root": str(tmp_path / "sets"), "test": ["mine"]}, variants=["safmn"])
+    told = snakemake("results/micro/data/mine/x4/index.json", "--configfile", file)
+    assert told.returncode == 1
+    *_, failed, rest = lines(told)
+    assert failed.startswith("micro: failed: pack mine_x4: ")
+    assert "torn.png" in failed
+    assert rest == "What was finished is kept; the same command does the rest."
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_after_ctrl_c_the_last_line_says_where_it_was_saved(micro, tmp_path, times):
+    file = micro(
+        training=MICRO["training"] | {"iterations": 100_000, "validate_every": 50_000}, run={"save_every": 0.2}
+    )
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    running = subprocess.Popen(
+        [*command, "--cores", "1", "train_safmn", "--configfile", file],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    states = tmp_path / "results/micro/training/safmn/x4_seed0/state"
+    wait_for(lambda: list(states.glob("iteration-*.state")), running)
+    for _ in range(times):
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    text, _ = running.communicate()
+    assert running.returncode not in (0, None)
+    last = [line for line in text.splitlines() if line.strip()][-1]
+    assert re.fullmatch(r"micro: stopped; saved safmn/x4_seed0 at iteration [\d,]+; the same command resumes", last)
+    assert "Traceback" not in text
+    assert "missing" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train_no_mf"], "there is no target train_no_mf: did you mean train_no_fm"),
+        (["--config", "iteration=3"], "--config: iteration: is not a known key; did you mean iterations"),
+        (["--config", "iterations=few"], "--config: iterations: should be a valid integer, not 'few'"),
+        (
+            ["--config", "variants=no_mf"],
+            "--config: variants: 'no_mf' is not a known variant; did you mean no_mr, no_fm",
+        ),
+        (["--config", "data_root=/no/where"], "micro.yaml: data.root: /no/where is not a folder; it should hold mine"),
+        (["--config", "weights_root=/no/where"], "micro.yaml: weights.root: /no/where is not a folder"),
+    ],
+)
+def test_a_mistake_ends_the_command_before_any_job(micro, snakemake, tmp_path, arguments, message):
+    (tmp_path / "sets/mine/HR").mkdir(parents=True)
+    (tmp_path / "sets/mine/HR/torn.png").write_bytes(b"not looked at")
+    file = micro(data=DATA | {"root": str(tmp_path / "sets"), "test": ["mine"]})
+    told = snakemake(*arguments, "--configfile", file)
+    assert told.returncode == 1
+    assert any(message in line for line in lines(told)), told.stdout + told.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_default_study_takes_another_name(snakemake):
+    told = snakemake("-n", "train_no_fm", "--config", "name=other")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "results/other/training/no_fm/x4_seed0/best.safetensors" in told.stdout
