@@ -24,7 +24,7 @@ from safmn.study import Study
 
 COUNTS = ("params", "flops", "activations")
 MORE, WITHIN, UNKNOWN, ONE_SIDED = "more than the spread", "within the spread", "spread unknown", "only in one"
-VERSIONS = ("device", "gpu", "torch", "cuda", "cudnn", "cpu", "threads", "fvcore", "python", "os", "driver")
+VERSIONS = ("device", "gpu", "torch", "cuda", "cudnn", "cpu", "isa", "threads", "fvcore", "python", "os", "driver")
 """Facts of an environment that may explain a difference, the likeliest first."""
 
 

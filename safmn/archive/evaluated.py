@@ -23,7 +23,7 @@ from safmn.study import Study
 EQUAL = 1e-6
 """How far apart PSNR (dB) and SSIM of an image may be on the same kind of device with the same version of torch."""
 KIND = ("device", "gpu", "cpu")
-SAME = (*KIND, "torch")
+SAME = (*KIND, "isa", "torch")
 
 
 @dataclass(frozen=True)

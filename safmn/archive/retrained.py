@@ -27,7 +27,7 @@ from safmn.training.stopping import Interrupted
 
 WRITTEN = (*map(layout.weights_file, layout.WEIGHTS), layout.HISTORY)
 """Files of a run that are the same bytes if it is repeated."""
-BITWISE = ("device", "gpu", "cpu", "torch", "cuda", "cudnn", "mkldnn", "platform")
+BITWISE = ("device", "gpu", "cpu", "isa", "torch", "cuda", "cudnn", "mkldnn", "platform")
 """Facts of a device; if all are equal, equal bytes are expected. docs/sharing.md says what was measured."""
 CLOSE = 0.01
 """How far the losses of the first iterations may be apart on another device, relative: sums have another order."""

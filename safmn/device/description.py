@@ -4,6 +4,7 @@ A measurement reads time and memory through a small `Device`, so that a test can
 (synchronise, mark, run, mark, synchronise) with a device that only records them.
 """
 
+import os
 import time
 from typing import Any, Protocol
 
@@ -117,6 +118,9 @@ def describe(kind: str | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
     }
     if kind == "cpu":
+        # Of "AMD EPYC" there are several with other instructions, and these change the last bits.
+        limits = [os.environ.get(name, "") for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")]
+        record["isa"] = "; ".join(filter(None, [torch.backends.cpu.get_cpu_capability(), *limits]))
         record["mkldnn"] = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
     if kind == "cuda":
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())

@@ -70,19 +70,25 @@ rule pack:
     input:
         images=lambda wildcards: jobs.images(wildcards.dataset, int(wildcards.scale)),
     output:
-        index=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.INDEX}"),
-        pixels=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.PIXELS}"),
-        manifest=jobs.at(f"{layout.packed('{dataset}', '{scale}')}/{layout.MANIFEST}"),
+        multiext(
+            jobs.at(layout.packed("{dataset}", "{scale}")) + "/",
+            index=layout.INDEX,
+            pixels=layout.PIXELS,
+            manifest=layout.MANIFEST,
+        ),
     log:
         jobs.at(layout.log("pack", "{dataset}_x{scale}")),
+    # With SNAKEMAKE_OUTPUT_CACHE and --cache, other studies use what this one has packed: see docs/sharing.md.
+    cache: True
     conda:
         "../../environment.yml"
     params:
         where=lambda wildcards: jobs.where(wildcards.dataset),
-        folder=subpath(output.index, parent=True),
         fingerprint=jobs.packing,
+        # The cache's key has the parameters, not the wildcards. Since it takes `output`, no record depends on it.
+        what=lambda wildcards, output: f"{wildcards.dataset} x{wildcards.scale}",
     message:
         "Pack {wildcards.dataset} at x{wildcards.scale}: HR and LR as uint8, LR made where it is missing."
     shell:
-        "python -m safmn pack {wildcards.dataset:q} --scale {wildcards.scale} {params.where} --out {params.folder:q}"
-        " > {log:q} 2>&1"
+        "python -m safmn pack {wildcards.dataset:q} --scale {wildcards.scale} {params.where}"
+        ' --out "$(dirname {output.index:q})" > {log:q} 2>&1'
