@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from types import ModuleType
 
-from safmn.errors import UserError, as_line
+from safmn.errors import UserError, as_line, suggestion
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     _add_amount(parser, default=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        parser.error(f"there is no command {chosen!r}: {suggestion(chosen, COMMANDS, '`safmn --help` lists all')}")
     for name, summary in COMMANDS.items():
         if name != chosen:
             commands.add_parser(name, help=summary)

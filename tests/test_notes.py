@@ -89,3 +89,10 @@ def test_quiet_shows_no_bars(monkeypatch):
     with progress.Progress("evaluating") as show:
         show(1, 2)
         assert show.bars is None
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["complexty", "safmn"])
+    assert ended.value.code == 2
+    assert "there is no command 'complexty': did you mean complexity" in capsys.readouterr().err

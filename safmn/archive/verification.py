@@ -117,7 +117,7 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
         UserError: there is no such file, or a wish cannot be fulfilled.
     """
     path = Path(path)
-    found = Verification(path.name, facts=_facts(wishes))
+    found = Verification(path.absolute().name, facts=_facts(wishes))
     if not path.exists():
         raise UserError(f"{path} does not exist: name an archive of `safmn archive`, a zip file or a folder")
     try:

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from safmn.commands import output
+from safmn.errors import UserError, as_line
 
 HELP = (
     "List every network that can be built by name: the variants in ablations/, then the published networks, with the "
@@ -12,7 +13,7 @@ HELP = (
 )
 EXAMPLES = """examples:
   safmn list
-  safmn list --json     a list of objects; params is scale -> exact number
+  safmn list --json     a list of objects; params is scale -> exact number, empty where it cannot be built
 """
 
 
@@ -31,10 +32,14 @@ def run(args: argparse.Namespace) -> None:
 
     rows: list[dict[str, Any]] = []
     for name, network in networks.all_networks().items():
-        params = {
-            str(scale): sum(prod(shape) for shape in complexity.parameters(networks.build(name, scale)).values())
-            for scale in network.scales
-        }
+        try:
+            params = {
+                str(scale): sum(prod(shape) for shape in complexity.parameters(networks.build(name, scale)).values())
+                for scale in network.scales
+            }
+        except UserError as error:  # one mistake must not hide the names of all others
+            output.warn("list", as_line(error))
+            params = {}
         rows.append(
             {
                 "name": name,
@@ -57,7 +62,8 @@ def run(args: argparse.Namespace) -> None:
             "; ".join(f"Table {table}: {label}" for table, label in row["rows"].items())
             or ("" if row["in_all"] else 'not in "all": a study names it'),
             " ".join(f"x{scale}" for scale in row["scales"]),
-            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in row["params"].values()),
+            " / ".join(f"{verdicts.rounded(value, 'K'):,}" for value in row["params"].values())
+            or "cannot be built, see above",
         ]
         for row in rows
     ]

@@ -38,4 +38,8 @@ def run(args: argparse.Namespace) -> None:
         from safmn.training import trial  # imports torch, which a study without such classes does not need
 
         trial.check(specification, partial(study.where_trained, name))
-    print(f"{len(known)} combinations of a loss and an optimiser of your own work on a small batch")
+    if not known:
+        print("no variant here has a loss or an optimiser of your own: nothing to try")
+        return
+    tried = ", ".join(name for name, _ in list(known.values())[:5]) + (", ..." if len(known) > 5 else "")
+    print(f"losses and optimisers of your own work on a small batch: {len(known)} tried, of {tried}")

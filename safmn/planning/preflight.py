@@ -7,6 +7,7 @@ from pathlib import Path
 from safmn import layout
 from safmn.data import sources
 from safmn.errors import UserError, suggestion
+from safmn.networks.registry import published_networks
 from safmn.study import Study
 
 WITHOUT_IMAGES = {
@@ -31,6 +32,9 @@ def check_targets(words: Iterable[str], variants: Iterable[str]) -> None:
     known = [f"train_{name}" for name in variants]
     for word in words:
         if re.fullmatch("train_[a-z0-9_]+", word) and word not in known:
+            name = word.removeprefix("train_")
+            if name in published_networks():
+                raise UserError(f"there is no target {word}: to train {name} here, name it in the study's `retrain`")
             raise UserError(f"there is no target {word}: {suggestion(word, known, '`snakemake --list` shows all')}")
 
 

@@ -27,7 +27,7 @@ def data(study: Study) -> Iterator[Finding]:
             except UserError as error:
                 yield _absent(study, use, text, str(error))
             else:
-                there.append(f"{text} ({len(found.pairs)} images)")
+                there.append(f"{text} ({len(found.pairs)} image{'s' * (len(found.pairs) != 1)})")
         if there:
             yield Finding(f"{use} images", "ok", ", ".join(there))
 
@@ -68,7 +68,8 @@ def step(study: Study, device: Device) -> Iterator[Finding]:
     settings = specification["training"]
     peak = memory.predict_training(specification["network"], run.scale, settings)["peak"]
     free = calibration.free_memory(device)
-    says = f"{run.variant} x{run.scale}, batch {settings['batch']}: {peak / 2**30:.1f} GiB predicted, "
+    needs = f"{peak / 2**30:.1f} GiB" if peak >= 2**30 else f"{peak / 2**20:.0f} MiB"
+    says = f"{run.variant} x{run.scale}, batch {settings['batch']}: {needs} predicted, "
     says += f"{free / 2**30:,.1f} GiB free"
     if peak > free:
         yield Finding("step memory", "error", says, "a smaller training.batch (another result), or another device")

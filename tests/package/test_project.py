@@ -36,7 +36,8 @@ def test_a_project_trains_its_variant_beside_the_papers(anywhere, tmp_path):
     mine = tmp_path / "mine"
     planned = anywhere("snakemake", "--dry-run", "--cores", "1", cwd=mine).stdout
     jobs = dict(line.split() for line in planned.split("Job stats:")[1].splitlines() if len(line.split()) == 2)
-    assert int(jobs["train"]) == len(list((ROOT / "ablations").glob("*.yaml"))) + 1
+    ours = [file for file in (ROOT / "ablations").glob("*.yaml") if "in_all: false" not in file.read_text()]
+    assert int(jobs["train"]) == len(ours) + 1
     assert int(jobs["tables"]) == 1
     for name in ("gated", "no_fm"):
         assert f"Train {name} x4 with seed 0." in planned
@@ -90,7 +91,8 @@ def test_a_project_that_does_not_fit_stops_snakemake_in_one_line(anywhere, tmp_p
 
 def test_own_variants_stand_behind_the_papers_or_beside_a_row(project):
     papers = list(variants.discover(ROOT / "ablations"))
-    assert list(variants.discover()) == [*papers, "gated"]
+    last = max(place for place, name in enumerate(papers) if variants.discover()[name].network.rows) + 1
+    assert list(variants.discover()) == [*papers[:last], "gated", *papers[last:]]  # before safmn_l, by name
     assert variants.discover()["gated"].file == project / "ablations/gated.yaml"
     text = (project / "ablations/gated.yaml").read_text()
     (project / "ablations/gated.yaml").write_text(f"{text}beside: no_fm\n")
@@ -186,19 +188,38 @@ def test_another_patch_release_is_taken(project):
     [
         (lambda mine: shutil.rmtree(mine / "ablations"), ("mine/ablations", "make it")),
         (lambda mine: (mine / ".safmn-version").unlink(), (".safmn-version", "write", "safmn init")),
+    ],
+)
+def test_a_half_written_project_is_refused(project, capsys, spoil, words):
+    spoil(project)
+    line = refused(capsys, "list")
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
         (lambda mine: (mine / "ablations/gated.yaml").write_text('title: "SAFM'), ("gated.yaml", "not valid YAML")),
         (lambda mine: (mine / "ablations/gated.yaml").write_text(""), ("gated.yaml",)),
         (lambda mine: (mine / "ablations/gates.py").unlink(), ("gated.yaml", "gates")),
         (lambda mine: (mine / "ablations/gates.py").write_text("class Gated(nn."), ("gated.yaml", "never closed")),
     ],
 )
-def test_a_half_written_project_is_refused(project, capsys, monkeypatch, spoil, words):
+def test_a_half_written_variant_hides_no_other(project, capsys, monkeypatch, spoil, words):
+    """It is refused where it is named, and is one warning in the list of all."""
     spoil(project)
     # The class of another test's project must not be what is built.
     monkeypatch.delitem(sys.modules, "gates", raising=False)
     monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "ablations" not in folder])
-    line = refused(capsys, "list")
+    assert main(["complexity", "gated"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
     assert all(word in line for word in words), line
+    variants._discover.cache_clear()
+    assert main(["list"]) == 0
+    listed = capsys.readouterr()
+    (line,) = listed.err.splitlines()
+    assert all(word in line for word in words), line
+    assert "no_fm" in listed.out
 
 
 def test_a_project_without_variants_of_its_own_is_whole(project):

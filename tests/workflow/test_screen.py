@@ -72,6 +72,7 @@ def test_after_ctrl_c_the_last_line_says_where_it_was_saved(micro, tmp_path, tim
     ("arguments", "message"),
     [
         (["train_no_mf"], "there is no target train_no_mf: did you mean train_no_fm"),
+        (["train_imdn"], "there is no target train_imdn: to train imdn here, name it in the study's `retrain`"),
         (["--config", "iteration=3"], "--config: iteration: is not a known key; did you mean iterations"),
         (["--config", "iterations=few"], "--config: iterations: should be a valid integer, not 'few'"),
         (

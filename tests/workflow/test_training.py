@@ -57,7 +57,7 @@ def test_other_losses_optimisers_and_images_are_rows(snakemake, micro, ablations
     study, place = micro(variants=NAMES), {"SAFMN_ABLATIONS": str(ablations)}
     told = snakemake("--configfile", study, **place)
     assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
-    assert "1 combinations of a loss and an optimiser of your own work" in told.stdout + told.stderr
+    assert "losses and optimisers of your own work on a small batch: 1 tried, of " in told.stdout + told.stderr
     results = tmp_path / "results/micro"
     runs = {name: results / f"training/{name}/x4_seed0" for name in NAMES}
     records = {name: json.loads((run / "run.json").read_text())["specification"] for name, run in runs.items()}
