@@ -18,6 +18,7 @@ from safmn import networks
 from safmn.data import images
 from safmn.files import write_json
 from safmn.networks import own, variants
+from safmn.planning.jobs import Jobs
 from safmn.study import Study
 from tests.small_study import safmn
 
@@ -71,6 +72,39 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     with contextlib.chdir(tmp_path):
         yield tmp_path
+    variants._discover.cache_clear()
+    own._networks.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [("ablations/tiny", "dim: 24", "dim: 48"), ("ablations/size", "n_blocks: 1", "n_blocks: 2")],
+)
+def test_another_number_in_a_file_times_again(folder, file, before, after):
+    """It is neither in the code nor in the name."""
+    first = Jobs(Study.load("own.yaml")).own_code()
+    edit(folder / f"{file}.yaml", before, after)
+    assert Jobs(Study.load("own.yaml")).own_code() != first
+
+
+def test_another_number_of_a_network_with_weights_evaluates_and_trains_again(folder):
+    edit(folder / "own.yaml", "- imdn\ns", "- theirs\ns")
+    assert Study.load("own.yaml").retrain == ("theirs",)
+
+    def fingerprints():
+        jobs = Jobs(Study.load("own.yaml"))
+        return {jobs.evaluation("theirs"), jobs.training("theirs", 4, 0), jobs.inspection("theirs")}
+
+    first = fingerprints()
+    assert len(first) == 3
+    edit(folder / "theirs/theirs.yaml", "dim: 8", "dim: 16")
+    assert not first & fingerprints()
+
+
+def edit(file, before, after):
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
     variants._discover.cache_clear()
     own._networks.cache_clear()
 
