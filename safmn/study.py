@@ -522,6 +522,33 @@ def differences_from_paper(study: Study) -> list[str]:
     return differences
 
 
+def own_departures(study: Study, network: str) -> list[str]:
+    """Return what a user's own variant for a row of the paper changes that the paper's row does not, a phrase each.
+
+    What the files of the paper's variants change belongs to their rows. The changes of a variant that stands for no
+    row need no reason: there is nothing to compare it with.
+    """
+    found = variants.discover()
+    variant = found.get(network)
+    if study.training is None or variant is None or not variant.network.rows:
+        return []
+    if variant.file.parent == paths.ablations():
+        return []
+    rows = variant.network.rows.items()
+    twins = [other for other in found.values() if other is not variant and rows & other.network.rows.items()]
+    expected = twins[0].training if twins else {}
+    ours, theirs = (PAPER | as_plain(training) for training in (study.training_of(network), study.training))
+    theirs |= expected
+    phrases = [
+        f"its file says {key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}"
+        for key in variant.training
+        if key not in ("threads", "form") and ours[key] != theirs[key]
+    ]
+    if study.train_of(network) != study.data.train:
+        phrases.append(f"its file trains on {', '.join(study.train_of(network))}")
+    return phrases
+
+
 def as_words(value: Any) -> str:
     """Return the value of a key of `training` for a sentence: "sgd (momentum 0.9)"."""
     if isinstance(value, dict) and "name" in value:
