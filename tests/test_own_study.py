@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from safmn import networks
+from safmn.cli import main
 from safmn.data import images
 from safmn.device.description import Cpu
 from safmn.files import write_json
@@ -129,6 +130,14 @@ def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, count
     estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
     overhead = times[0] - 2 * expected[1]
     assert times[1] - overhead == pytest.approx(2 * expected[0])
+
+
+def test_an_optimiser_is_tried_on_patches_that_the_network_takes(folder, capsys):
+    wide = NETS.replace("self.body(x)", "self.body(nn.functional.pad(x, [9] * 4, 'reflect'))[..., 9:-9, 9:-9]")
+    (folder / "ablations/nets_ablations.py").write_text(wide)
+    edit(folder / "own.yaml", "patch: 8", "patch: 16\n  optimiser: torch.optim:RAdam")
+    assert main(["trial", "tiny", "--study", "own.yaml"]) == 0
+    assert "1 combinations" in capsys.readouterr().out
 
 
 def edit(file, before, after):

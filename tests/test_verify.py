@@ -391,6 +391,11 @@ def test_lines_are_the_same_text_or_close_on_another_device(ours, alike, verdict
     assert retrained.lines("run", LINES.format(theirs), LINES.format(ours), 4, alike, "").verdict == verdict
 
 
+def test_a_history_with_other_columns_is_refuted():
+    ours = "iteration,learning_rate,loss,gradient_norm,validation_psnr_rgb\n2,0.1,0.5,1.0,\n"
+    assert retrained.lines("run", LINES.format("2,0.1,0.5,\n"), ours, 4, False, "").verdict == REFUTED
+
+
 def test_another_device_has_the_stated_tolerance(crate, small, capsys):
     for file in crate.glob(f"{QUALITY}/*/evaluation.json"):
         file.write_text(file.read_text().replace('"torch": "', '"torch": "1.'))
