@@ -180,7 +180,8 @@ class Study(StudyFile):
         for key in ("root", "folders", "download"):
             del content["data"][key]
         del content["weights"]
-        content.pop("own_networks", None)
+        if content.pop("own_networks", None):
+            content["networks"] = self.networks  # "all" would be fewer where that folder is not
         return content
 
     @property

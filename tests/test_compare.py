@@ -133,7 +133,7 @@ def test_a_cell_depends_on_its_own_weights_only(tmp_path):
     side = comparing.Side("a", tmp_path)
     trained = ["training/imdn/x4_seed0/run.json", "quality/imdn/x4/seed0_best/evaluation.json"]
     published = ["quality/imdn/x4/published/evaluation.json"]
-    side.provenance = dict.fromkeys([*published, *trained], {})
+    side.provenance = {name: {} for name in (*published, *trained)}
     again = Cell(1, "imdn_retrained", 4, "x_psnr", measured=30.0, seeds=1)
     assert comparing._records(side, side, again) == trained
     assert comparing._records(side, side, Cell(1, "imdn", 4, "x_psnr", measured=32.0)) == published

@@ -73,9 +73,7 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
             yield line | _marks(imported, study, results, name, line)
 
 
-def _marks(
-    imported: Imported, study: Study, results: Results, name: str, line: dict[str, Any]
-) -> dict[str, str]:
+def _marks(imported: Imported, study: Study, results: Results, name: str, line: dict[str, Any]) -> dict[str, str]:
     """Return the fields that say where numbers come from, of those that somebody else measured."""
     scale, weights = line["scale"], str(line.get("weights", ""))
     runs = [run for run in study.runs(name) if run.scale == scale] if weights == "trained" else []
@@ -85,9 +83,8 @@ def _marks(
         "time_device": [layout.cost("runtime")],
         "memory_device": [layout.cost("memory")],
     }
-    return {
-        field: f"{line[field]}, {MARK}" for field, of in files.items() if line.get(field) and any(map(imported.holds, of))
-    }
+    held = [field for field, of in files.items() if line.get(field) and any(map(imported.holds, of))]
+    return {field: f"{line[field]}, {MARK}" for field in held}
 
 
 def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:

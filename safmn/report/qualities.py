@@ -106,7 +106,8 @@ class Qualities:
             notes.append(f"published weights give {trained.shown(authors.mean(metric), metric)}")
         verdict = None
         if cell.published:
-            reasons = [*self._departures, *own_departures(self.study, name), *_partial(benchmark, next(iter(runs.best.values())))]
+            reasons = [*self._departures, *own_departures(self.study, name)]
+            reasons += _partial(benchmark, next(iter(runs.best.values())))
             for run in self.study.runs(name):
                 if run.scale == scale and run.seed in runs.best:
                     reasons += trained.departures(self.study, run, runs.records.get(run.seed, {}))

@@ -179,7 +179,7 @@ def test_only_the_papers_own_protocol_reproduces_or_contradicts(tmp_path, values
 @pytest.mark.parametrize(
     ("row", "changes", "reason"),
     [
-        ("(a): w/o FM", "training: {iterations: 1000, validate_every: 500}", "its file says iterations 1000 instead of"),
+        ("(a): w/o FM", "training: {iterations: 9000}", "its file says iterations 9000 instead of 500000"),
         ("(a): w/o FM", "training: {loss: 'mine:Loss'}", "its file says loss mine:Loss instead of paper"),
         ("(a): w/o FM", "data: {train: ['T91']}", "its file trains on T91"),
         ("LN → None, lr=1e-4", "training: {learning_rate: 1.0e-4}", ""),
