@@ -134,8 +134,8 @@ def run(
     records: dict[str, Record] = {}
     for part in parts:
         record = None if again else finished(out, part, whose)
-        advice = recommend(kept(out, whose) | records) if part.advised else {}
-        asked = {**part.request, **{key: advice[key] for key in ("form", "graph") if key in advice}}
+        advice: Record = recommend(kept(out, whose) | records) if part.advised else {}
+        asked: Record = {**part.request, **{key: advice[key] for key in ("form", "graph") if key in advice}}
         if record is not None and part.advised and record.get("asked") != asked:
             record = None  # it ran in a form that is no longer the recommended one
         is_old = record is not None
