@@ -428,6 +428,9 @@ class Study(StudyFile):
         for name in self.variants:
             self.training_of(name)
             self._check_train_of(name)
+            if self.chosen_variants != "all" and not self.scales_of(name):
+                file = variants.discover()[name].file
+                raise self._wrong("variants", f"{name} has none of the study's scales: see scales in {file}")
         for name in self.retrain:
             if name == "bicubic":
                 raise self._wrong("retrain", "bicubic has no parameters to train: leave it out")

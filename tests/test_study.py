@@ -739,6 +739,17 @@ def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
     variants._discover.cache_clear()
 
 
+def test_a_variant_that_a_study_names_has_one_of_its_scales(tmp_path, monkeypatch):
+    """It would be trained nowhere and stand in no table; "all" passes it over."""
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    variants._discover.cache_clear()
+    variant(tmp_path, "safmn", PLAIN)
+    variant(tmp_path, "threefold", PLAIN | {"scales": [3]})
+    refused(MINIMAL | {"variants": ["threefold"]}, "variants", "threefold has none of the study's scales")
+    assert {run.variant for run in Study.from_content(MINIMAL | {"variants": "all"}, "x").runs()} == {"safmn"}
+    variants._discover.cache_clear()
+
+
 def test_variants_that_config_does_not_change_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
     variants._discover.cache_clear()
