@@ -180,7 +180,8 @@ class Study(StudyFile):
         for key in ("root", "folders", "download"):
             del content["data"][key]
         del content["weights"]
-        content.pop("own_networks", None)
+        if content.pop("own_networks", None):
+            content["networks"] = self.networks  # "all" would be fewer where that folder is not
         return content
 
     @property
@@ -427,6 +428,9 @@ class Study(StudyFile):
         for name in self.variants:
             self.training_of(name)
             self._check_train_of(name)
+            if self.chosen_variants != "all" and not self.scales_of(name):
+                file = variants.discover()[name].file
+                raise self._wrong("variants", f"{name} has none of the study's scales: see scales in {file}")
         for name in self.retrain:
             if name == "bicubic":
                 raise self._wrong("retrain", "bicubic has no parameters to train: leave it out")
@@ -520,6 +524,33 @@ def differences_from_paper(study: Study) -> list[str]:
         if key not in ("threads", "form") and ours[key] != theirs[key]:  # those two change only the order of sums
             differences.append(f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}")
     return differences
+
+
+def own_departures(study: Study, network: str) -> list[str]:
+    """Return what a user's own variant for a row of the paper changes that the paper's row does not, a phrase each.
+
+    What the files of the paper's variants change belongs to their rows. The changes of a variant that stands for no
+    row need no reason: there is nothing to compare it with.
+    """
+    found = variants.discover()
+    variant = found.get(network)
+    if study.training is None or variant is None or not variant.network.rows:
+        return []
+    if variant.file.parent == paths.ablations():
+        return []
+    rows = variant.network.rows.items()
+    twins = [other for other in found.values() if other is not variant and rows & other.network.rows.items()]
+    expected = twins[0].training if twins else {}
+    ours, theirs = (PAPER | as_plain(training) for training in (study.training_of(network), study.training))
+    theirs |= expected
+    phrases = [
+        f"its file says {key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}"
+        for key in variant.training
+        if key not in ("threads", "form") and ours[key] != theirs[key]
+    ]
+    if study.train_of(network) != study.data.train:
+        phrases.append(f"its file trains on {', '.join(study.train_of(network))}")
+    return phrases
 
 
 def as_words(value: Any) -> str:

@@ -128,6 +128,19 @@ def test_the_first_cause_is_named_specification_data_code_versions(both, first):
     assert difference.cause == CAUSES[kinds[0]]
 
 
+def test_a_cell_depends_on_its_own_weights_only(tmp_path):
+    """A network that is trained here again lies under its own name, beside its published weights."""
+    side = comparing.Side("a", tmp_path)
+    trained = ["training/imdn/x4_seed0/run.json", "quality/imdn/x4/seed0_best/evaluation.json"]
+    published = ["quality/imdn/x4/published/evaluation.json"]
+    side.provenance = {name: {} for name in (*published, *trained)}
+    again = Cell(1, "imdn_retrained", 4, "x_psnr", measured=30.0, seeds=1)
+    assert comparing._records(side, side, again) == trained
+    assert comparing._records(side, side, Cell(1, "imdn", 4, "x_psnr", measured=32.0)) == published
+    counted = Cell(1, "imdn_retrained", 4, "params", measured=715.0)
+    assert comparing._records(side, side, counted) == ["cost/complexity/imdn.json"]
+
+
 def test_keys_of_the_study_and_datasets_that_differ_are_listed(both):
     edited(both[1] / "study.json", lambda study: study["training"].update(iterations=12))
     shutil.rmtree(both[1] / "data")

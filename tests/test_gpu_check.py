@@ -75,6 +75,18 @@ def test_a_check_that_is_killed_twice_goes_on_where_it_was(stand_in, tmp_path: P
     assert asked(calls) == list("abcdab")
 
 
+def test_a_part_in_the_recommended_form_runs_again_in_another_one(stand_in, tmp_path: Path, monkeypatch) -> None:
+    calls = stand_in(a=f"echo '{GOOD}'")
+    parts = [Part("a", "", 5.0, advised=True)]
+    for form, runs in (("usual", 1), ("usual", 1), ("contiguous", 2), ("contiguous", 2)):
+        advised = {"form": form, "graph": False, "jobs": 1, "gain": 1.0, "why": []}
+        monkeypatch.setattr(gpu_check, "recommend", lambda _, advised=advised: advised)
+        with monkeypatch.context() as patched:
+            patched.setattr(gpu_check, "PARTS", parts)
+            gpu_check.run(tmp_path, "cuda", WHOSE, parts, 5)
+        assert len(asked(calls)) == runs
+
+
 def test_no_part_begins_when_the_time_is_over(stand_in, tmp_path: Path) -> None:
     calls = stand_in(a=f"echo '{GOOD}'")
     assert gpu_check.run(tmp_path, "cuda", WHOSE, [Part("a", "", 5.0)], -1) == {}

@@ -15,9 +15,13 @@ import torch
 import yaml
 
 from safmn import networks
+from safmn.cli import main
 from safmn.data import images
+from safmn.device.description import Cpu
 from safmn.files import write_json
 from safmn.networks import own, variants
+from safmn.planning import calibration, estimate, plan
+from safmn.planning.jobs import Jobs
 from safmn.study import Study
 from tests.small_study import safmn
 
@@ -71,6 +75,75 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     with contextlib.chdir(tmp_path):
         yield tmp_path
+    variants._discover.cache_clear()
+    own._networks.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [("ablations/tiny", "dim: 24", "dim: 48"), ("ablations/size", "n_blocks: 1", "n_blocks: 2")],
+)
+def test_another_number_in_a_file_times_again(folder, file, before, after):
+    """It is neither in the code nor in the name."""
+    first = Jobs(Study.load("own.yaml")).own_code()
+    edit(folder / f"{file}.yaml", before, after)
+    assert Jobs(Study.load("own.yaml")).own_code() != first
+
+
+def test_another_number_of_a_network_with_weights_evaluates_and_trains_again(folder):
+    edit(folder / "own.yaml", "- imdn\ns", "- theirs\ns")
+    assert Study.load("own.yaml").retrain == ("theirs",)
+
+    def fingerprints():
+        jobs = Jobs(Study.load("own.yaml"))
+        return {jobs.evaluation("theirs"), jobs.training("theirs", 4, 0), jobs.inspection("theirs")}
+
+    first = fingerprints()
+    assert len(first) == 3
+    edit(folder / "theirs/theirs.yaml", "dim: 8", "dim: 16")
+    assert not first & fingerprints()
+
+
+def test_networks_of_one_class_are_planned_apart(folder):
+    other = (folder / "theirs/theirs.yaml").read_text().replace("dim: 8", "dim: 64")
+    (folder / "theirs/others.yaml").write_text(other)
+    edit(folder / "own.yaml", "- imdn\ns", "- theirs\n- others\ns")
+    groups = [{run.variant for run in group} for group in plan.alike(Study.load("own.yaml"))]
+    assert {"theirs"} in groups
+    assert {"others"} in groups
+
+
+@pytest.mark.parametrize(("counted", "expected"), [({}, [1, 1]), ({"tiny": 9_000, "size_4": 3_000}, [3, 1])])
+def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, counted, expected):
+    """Without those of the one that is timed, all take as long as it does."""
+    study = Study.load("own.yaml")
+    for name in ("imdn", *counted):
+        counts = dict.fromkeys(("params", "flops", "activations"), counted.get(name, 10**10))
+        write_json(study.results / f"cost/complexity/{name}.json", {"network": name, "scales": {"4": counts}})
+    other = "tiny" if counted else "imdn"
+    step = calibration.Step(1.0, 1, 1, calibration.Timing(1.0, 3, 0.0), "")
+    monkeypatch.setattr(calibration, "step", lambda *_: step)
+    monkeypatch.setattr(calibration, "evaluating", lambda *_: 0.0)
+    monkeypatch.setattr(estimate.memory, "predict_training", lambda *_: {"peak": 0})
+    times = []
+    monkeypatch.setattr(estimate, "makespan", lambda seconds, _: times.extend(seconds) or 1.0)
+    estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
+    overhead = times[0] - 2 * expected[1]
+    assert times[1] - overhead == pytest.approx(2 * expected[0])
+
+
+def test_an_optimiser_is_tried_on_patches_that_the_network_takes(folder, capsys):
+    wide = NETS.replace("self.body(x)", "self.body(nn.functional.pad(x, [9] * 4, 'reflect'))[..., 9:-9, 9:-9]")
+    (folder / "ablations/nets_ablations.py").write_text(wide)
+    edit(folder / "own.yaml", "patch: 8", "patch: 16\n  optimiser: torch.optim:RAdam")
+    assert main(["trial", "tiny", "--study", "own.yaml"]) == 0
+    assert "1 combinations" in capsys.readouterr().out
+
+
+def edit(file, before, after):
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
     variants._discover.cache_clear()
     own._networks.cache_clear()
 

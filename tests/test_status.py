@@ -147,6 +147,12 @@ def test_times_that_only_a_gpu_would_measure_are_not_expected(place):
     assert look(efficiency={"cpu": False})["stages"]["cost"] == [1, 5]
 
 
+def test_two_parts_of_one_test_set_have_two_files():
+    data = {"train": ["mine[2:]"], "validation": ["mine[:1]"], "test": ["mine[:1]", "mine[1:2]"]}
+    study = Study.from_content(CONTENT | {"data": data, "variants": ["safmn"]}, "x")
+    assert status._stages(study, Path("nowhere"))["quality"] == [0, 4]
+
+
 def test_nothing_there_at_all(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record = look()

@@ -20,6 +20,7 @@ from safmn.configuration import Section, as_plain, read_yaml
 from safmn.errors import UserError
 from safmn.files import digest
 from safmn.networks import variants
+from safmn.planning import preflight
 from safmn.planning.jobs import Jobs
 from safmn.schema import PAPER, Training
 from safmn.study import Run, Study, differences_from_paper
@@ -738,6 +739,28 @@ def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
     variants._discover.cache_clear()
 
 
+def test_a_variant_that_a_study_names_has_one_of_its_scales(tmp_path, monkeypatch):
+    """It would be trained nowhere and stand in no table; "all" passes it over."""
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    variants._discover.cache_clear()
+    variant(tmp_path, "safmn", PLAIN)
+    variant(tmp_path, "threefold", PLAIN | {"scales": [3]})
+    refused(MINIMAL | {"variants": ["threefold"]}, "variants", "threefold has none of the study's scales")
+    assert {run.variant for run in Study.from_content(MINIMAL | {"variants": "all"}, "x").runs()} == {"safmn"}
+    variants._discover.cache_clear()
+
+
+def test_variants_that_config_does_not_change_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    variants._discover.cache_clear()
+    variant(tmp_path, "longer", PLAIN | {"training": {"iterations": 500, "validate_every": 100}})
+    variant(tmp_path, "other", PLAIN)
+    study = Study.from_content(MINIMAL, "x")
+    (told,) = preflight.not_overridden(study, ["iterations", "batch", "data_root", "variants"])
+    assert told.startswith("--config iterations does not change longer, whose files say iterations themselves")
+    variants._discover.cache_clear()
+
+
 def test_a_network_of_y_is_counted_and_not_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
     variants._discover.cache_clear()
@@ -760,8 +783,10 @@ def test_a_folder_of_networks_belongs_to_its_study(tmp_path, monkeypatch):
     refused(content, "networks", "'theirs' is not a known published network")
     study = Study.from_content(content | {"own_networks": str(tmp_path)}, "x")
     assert study.networks == ["theirs"]
-    assert study.weights_to_fetch()["theirs_x4.pth"] == ("theirs", 4)
-    assert study.published_weights("theirs", 4) == tmp_path / "there/theirs_x4.pth"
+    (name,) = [file for file, of in study.weights_to_fetch().items() if of == ("theirs", 4)]
+    assert study.published_weights("theirs", 4) == tmp_path / "there" / name
     assert "own_networks" not in study.shareable
+    every = Study.from_content(content | {"own_networks": str(tmp_path), "networks": "all"}, "x")
+    refused(every.shareable, "networks", "'theirs' is not a known published network")
     assert "theirs" not in Study.from_content(MINIMAL, "x").networks
     refused(MINIMAL | {"own_networks": str(tmp_path / "none")}, "own_networks", "is not a folder")

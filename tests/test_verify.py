@@ -22,6 +22,7 @@ from safmn.cli import main
 from safmn.commands import verify
 from safmn.data import images
 from safmn.data.archives import BadArchive
+from safmn.quality import evaluation
 from tests import small_study
 
 RUN = f"results/small/{small_study.RUN}"
@@ -391,11 +392,16 @@ def test_lines_are_the_same_text_or_close_on_another_device(ours, alike, verdict
     assert retrained.lines("run", LINES.format(theirs), LINES.format(ours), 4, alike, "").verdict == verdict
 
 
+def test_a_history_with_other_columns_is_refuted():
+    ours = "iteration,learning_rate,loss,gradient_norm,validation_psnr_rgb\n2,0.1,0.5,1.0,\n"
+    assert retrained.lines("run", LINES.format("2,0.1,0.5,\n"), ours, 4, False, "").verdict == REFUTED
+
+
 def test_another_device_has_the_stated_tolerance(crate, small, capsys):
     for file in crate.glob(f"{QUALITY}/*/evaluation.json"):
         file.write_text(file.read_text().replace('"torch": "', '"torch": "1.'))
     scores = crate / QUALITY / "seed3_best/mine.csv"
-    name, psnr, ssim = scores.read_text().splitlines()[1].split(",")
+    name, psnr, ssim = scores.read_text().splitlines()[1].split(",")[:3]
     scores.write_text(f"image,psnr,ssim\n{name},{float(psnr) + 0.005!r},{ssim}\n")
     words = ("--data-root", small / "home/somebody", "--steps", "evaluated")
     status, steps, _ = verified(capsys, crate, *words)
@@ -404,6 +410,18 @@ def test_another_device_has_the_stated_tolerance(crate, small, capsys):
     assert any("torch 1." in each["note"] and "0.005 apart" in each["note"] for each in steps["evaluated"]["findings"])
     scores.write_text(f"image,psnr,ssim\n{name},{float(psnr) + 0.02!r},{ssim}\n")
     assert verified(capsys, crate, *words)[0] == 1
+
+
+@pytest.mark.parametrize("figure", ["psnr", "ssim", "psnr_rgb", "ssim_rgb"])
+def test_figures_in_rgb_are_compared_too(figure):
+    again = evaluation.Evaluation((evaluation.Score("a", 30.0, 0.8, 28.0, 0.7),))
+    archived = {"psnr": 30.0, "ssim": 0.8, "psnr_rgb": 28.0, "ssim_rgb": 0.7}
+    reach = {"psnr": 1e-6, "ssim": 1e-6}
+    assert evaluated.compared("x", {"a": archived}, again, reach, "").verdict == CONFIRMED
+    found = evaluated.compared("x", {"a": archived | {figure: archived[figure] + 1e-3}}, again, reach, "")
+    assert (found.verdict, f"a: {figure} " in found.note) == (REFUTED, True)
+    older = {"a": {key: archived[key] for key in ("psnr", "ssim")}}
+    assert evaluated.compared("x", older, again, reach, "").verdict == CONFIRMED
 
 
 # --- refused, damaged ---

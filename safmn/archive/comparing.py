@@ -15,6 +15,7 @@ from safmn.archive.opening import opened
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import read_json
+from safmn.networks.registry import RETRAINED
 from safmn.paper.cell import Cell
 from safmn.paper.statistics import CONFIDENCE
 from safmn.paper.verdicts import COST_TOLERANCE, TOLERANCE
@@ -148,8 +149,7 @@ def compare(first: Side, second: Side) -> tuple[list[Difference], int, list[str]
 
 
 def _difference(first: Side, second: Side, a: Cell | None, b: Cell | None) -> Difference:
-    shown = a or b
-    assert shown is not None
+    shown = next(cell for cell in (a, b) if cell is not None and cell.measured is not None)
     table, network, scale, column = shown.place
     x, y = (cell.measured if cell else None for cell in (a, b))
     size, reason = ONE_SIDED, next((cell.note for cell in (a, b) if cell and cell.is_missing), "no such cell")
@@ -225,9 +225,12 @@ def _records(first: Side, second: Side, cell: Cell) -> list[str]:
         return [layout.cost("operations")]
     if cell.column in ("gpu_memory", "runtime"):
         return [layout.cost("memory" if cell.column == "gpu_memory" else "runtime")]
+    network = cell.network.removesuffix(RETRAINED)
     if cell.column in COUNTS:
-        return [layout.complexity(cell.network)]
-    starts = (f"training/{cell.network}/x{cell.scale}_", f"quality/{cell.network}/x{cell.scale}/")
+        return [layout.complexity(network)]
+    which = ("seed",) if cell.seeds else ("published", "legacy")  # a network may have weights of both kinds
+    starts = [f"training/{network}/x{cell.scale}_"] if cell.seeds else []
+    starts += [f"quality/{network}/x{cell.scale}/{each}" for each in which]
     return [name for start in starts for name in known if name.startswith(start)]
 
 

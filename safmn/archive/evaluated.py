@@ -20,6 +20,8 @@ from safmn.quality import evaluation, loading
 from safmn.report.measured import METRICS, benchmarks
 from safmn.study import Study
 
+COMPARED = ("psnr", "ssim", "psnr_rgb", "ssim_rgb")
+"""Figures of an image; LPIPS is not among them, whose network is another package's."""
 EQUAL = 1e-6
 """How far apart PSNR (dB) and SSIM of an image may be on the same kind of device with the same version of torch."""
 KIND = ("device", "gpu", "cpu")
@@ -160,17 +162,23 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _read(file: Path) -> dict[str, tuple[float, float]]:
+Scores = dict[str, dict[str, float]]
+"""Image -> figure -> value."""
+
+
+def _read(file: Path) -> Scores:
     try:
         with open(file, encoding="utf-8", newline="") as handle:
-            return {row["image"]: (float(row["psnr"]), float(row["ssim"])) for row in csv.DictReader(handle)}
+            rows = list(csv.DictReader(handle))
+        figures = [figure for figure in COMPARED if figure in METRICS or all(figure in row for row in rows)]
+        return {row["image"]: {figure: float(row[figure]) for figure in figures} for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError):
         return {}
 
 
 def compared(
     name: str,
-    archived: dict[str, tuple[float, float]],
+    archived: Scores,
     again: evaluation.Evaluation,
     reach: dict[str, float],
     why: str,
@@ -179,24 +187,25 @@ def compared(
 
     Args:
         name: what was evaluated.
-        archived: image -> (PSNR in dB, SSIM).
+        archived: image -> figure -> value; archives of earlier versions have no figures in RGB.
         again: evaluated anew.
         reach: by metric, how far the two may be apart.
         why: the reason for that reach.
     """
-    ours = {score.image: (score.psnr, score.ssim) for score in again.scores}
+    ours = {score.image: score for score in again.scores}
     if ours.keys() != archived.keys():
         others = sorted(ours.keys() ^ archived.keys())
         return Finding(name, REFUTED, f"other images were evaluated: {', '.join(others[:3])}")
     farthest: dict[str, tuple[float, str]] = {}
-    for place, metric in enumerate(METRICS):
-        farthest[metric] = max((_apart(archived[image][place], ours[image][place]), image) for image in ours)
-    text = ", ".join(f"{metric} at most {distance:.2g} apart" for metric, (distance, _) in farthest.items())
-    wrong = [image for metric, (distance, image) in farthest.items() if not distance <= reach[metric]]
-    if wrong:
-        image = wrong[0]
-        numbers = f"{archived[image][0]:.6f} dB archived, {ours[image][0]:.6f} dB now"
-        return Finding(name, REFUTED, f"{image}: {numbers}; {text}; {why}")
+    for figure in [name for name in next(iter(archived.values())) if name in again.measured]:
+        apart = ((_apart(archived[image][figure], getattr(ours[image], figure)), image) for image in ours)
+        farthest[figure] = max(apart)
+    text = ", ".join(f"{figure} at most {distance:.2g} apart" for figure, (distance, _) in farthest.items())
+    for figure, (distance, image) in farthest.items():
+        if not distance <= reach[figure.partition("_")[0]]:
+            unit = " dB" if figure.startswith("psnr") else ""
+            here = f"{archived[image][figure]:.6f}{unit} archived, {getattr(ours[image], figure):.6f}{unit} now"
+            return Finding(name, REFUTED, f"{image}: {figure} {here}; {text}; {why}")
     return Finding(name, CONFIRMED, f"{len(ours)} images, {text}; {why}")
 
 

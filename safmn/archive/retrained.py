@@ -169,6 +169,9 @@ def lines(title: str, archived: str, again: str, count: int, alike: bool, why: s
         return Finding(title, NOT_CHECKED, f"its history has no line up to iteration {count}: ask for more iterations")
     if theirs == ours:
         return Finding(title, CONFIRMED, f"{len(ours)} lines up to iteration {count} are the same text")
+    columns = {tuple(row) for rows in (theirs, ours) for row in rows.values()}
+    if len(columns) > 1:
+        return Finding(title, REFUTED, "the two histories have other columns")
     if theirs.keys() != ours.keys():
         first = min(theirs.keys() ^ ours.keys())
         return Finding(title, REFUTED, f"only one of the two histories has a line of iteration {first}")

@@ -56,10 +56,8 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import layout
     from safmn.device import lease
-    from safmn.device.description import Cpu, Cuda, present
     from safmn.errors import UserError
     from safmn.files import write_json
-    from safmn.planning import estimate, plan
     from safmn.progress import Progress
     from safmn.study import Study
 
@@ -67,7 +65,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seconds-per-variant {args.seconds_per_variant:g}: give more than 0")
     if not 1 <= args.parallel <= 1_000_000:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
-    study = Study.load(studies.file_of(args), data_root=args.data_root)
+    study = Study.load(studies.file_of(args), data_root=args.data_root)  # a mistake is told before torch is imported
+    from safmn.device.description import Cpu, Cuda, present
+    from safmn.planning import estimate, plan
+
     # Nothing else may run on the device. The lease comes before anything that initialises CUDA.
     with lease.alone(args.device):
         device = Cpu() if args.device == "cpu" else Cuda() if args.device else present()

@@ -27,10 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the status of the study."""
-    from safmn.planning import status
     from safmn.progress import Progress
 
-    study, folder = studies.opened(args)
+    study, folder = studies.opened(args)  # a mistake is told before torch is imported
+    from safmn.planning import status
+
     with Progress(f"looking at {study.name}", "runs") as progress:
         record = status.look(study, folder, progress)
     if args.json:

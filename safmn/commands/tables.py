@@ -30,10 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Join the study's results, write all files, print the table of variants or the cells."""
     from safmn import layout
+
+    study, folder = studies.opened(args)  # a mistake is told before pandas and matplotlib are imported
     from safmn.report import answer, cells, origins, rendering, sentences
     from safmn.report.rendered import render
 
-    study, folder = studies.opened(args)
     done = render(study, folder, before_page=partial(origins.write, study, folder))
     joined, rendered, comparisons = done.cells, done.tables, done.comparisons
     if args.json:

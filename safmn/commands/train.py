@@ -131,9 +131,11 @@ def _status(number: int) -> int:
 def _train(args: argparse.Namespace, signals: _Signals) -> int:
     from functools import partial
 
+    from safmn import layout, networks
+
+    networks.info(args.network)  # raises with the nearest names, before torch is imported
     import torch
 
-    from safmn import layout
     from safmn.data.packed import open_selection
     from safmn.device import lease
     from safmn.device.description import Cuda

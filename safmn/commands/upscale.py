@@ -49,11 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Enlarge each picture and write it."""
+    jobs = plan(Path(args.input), Path(args.output))
+    options.settle(args)  # a mistake is told before torch is imported
     from safmn.device.memory import is_out_of_memory
     from safmn.quality import evaluation, tiling
 
-    jobs = plan(Path(args.input), Path(args.output))
-    options.settle(args)
     name = args.network
     network, _, _ = options.load_network(args, name)
     channels = networks.info(name).colour

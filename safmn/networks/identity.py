@@ -7,6 +7,8 @@ from typing import Any
 
 from safmn import fingerprint, networks
 from safmn.errors import UserError
+from safmn.files import digest
+from safmn.networks import variants
 from safmn.networks.registry import published_networks
 
 
@@ -14,7 +16,8 @@ def of_network(name: str) -> str:
     """Return the fingerprint of the code of the network `name`.
 
     Numbers among a variant's arguments do not count: a specification holds them, and they run the same code. So a study
-    of a thousand variants that differ in numbers takes one fingerprint.
+    of a thousand variants that differ in numbers takes one fingerprint. Those of a network in `own_networks` do, since
+    no specification holds them.
 
     Raises:
         UserError: the variant names a class that does not exist.
@@ -24,9 +27,10 @@ def of_network(name: str) -> str:
         return _fingerprint(network.code, None, None)
     choices = {key: value for key, value in network.arguments.items() if _is_choice(value)}
     try:
-        return _fingerprint(network.code, json.dumps(choices, sort_keys=True), network.file.parent)
+        code = _fingerprint(network.code, json.dumps(choices, sort_keys=True), network.file.parent)
     except UserError as error:
         raise UserError(f"{network.file}: {error}") from None
+    return code if name in variants.discover() else digest([code, network.arguments])
 
 
 def _is_choice(value: Any) -> bool:

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from safmn.data.remote import Remote
+from safmn.files import digest
 from safmn.networks import own
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+MARK = 8  # letters
 _LIMIT = 256 * 2**20  # bytes; the largest file is a tenth of that
 
 
@@ -84,7 +86,10 @@ def every() -> list[Weights]:
 
 
 def _own(name: str) -> list[Weights]:
-    """Return the downloads of a user's own network; scales with one address share a file."""
+    """Return the downloads of a user's own network; scales with one address share a file.
+
+    Its name says from where, so that another address or checksum in the YAML file is another file, downloaded anew.
+    """
     network = own.networks()[name]
     scales: dict[str, list[int]] = {}
     for scale, where in network.weights.items():
@@ -94,7 +99,8 @@ def _own(name: str) -> list[Weights]:
     for url, served in scales.items():
         where = network.weights[served[0]]
         suffix = PurePosixPath(urlsplit(url).path).suffix
-        file = f"{name}_x{served[0]}{suffix if suffix in SUFFIXES else SUFFIXES[1]}"
+        mark = digest([url, where.sha256])[:MARK]
+        file = f"{name}_x{served[0]}_{mark}{suffix if suffix in SUFFIXES else SUFFIXES[1]}"
         remote = Remote(file, (url,), where.size, where.sha256, limit=_LIMIT)
         files.append(Weights(name, tuple(served), remote, network.licence, f"as {network.network.file} says", ""))
     return files

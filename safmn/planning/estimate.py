@@ -3,10 +3,10 @@
 import time
 from collections.abc import Sequence
 
+from safmn import networks
 from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Device
-from safmn.networks import variants
 from safmn.paper import published
 from safmn.planning import calibration
 from safmn.planning.sizes import Sizes
@@ -43,11 +43,11 @@ def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -
     start = time.process_time()  # of a process that has imported and initialised everything
     sizes = Sizes(study)
     results = Results(study.results)
-    reference = _flops(results, first) or 1
+    reference = _flops(results, first)
     seconds = []
     for run in runs:
         training = study.training_of(run.variant)
-        work = (_flops(results, run) or reference) / reference
+        work = (_flops(results, run) or reference) / reference if reference else 1.0
         work *= training.batch * training.patch**2 / (settings["batch"] * settings["patch"] ** 2)
         tested = sum(size.hr_pixels for size in sizes.selections("test", run.scale))
         validated = sum(size.hr_pixels for size in sizes.selections("validation", run.scale))
@@ -73,6 +73,5 @@ def _flops(results: Results, run: Run) -> float | None:
     counted = results.complexity(run.variant, run.scale)
     if isinstance(counted, dict):
         return float(counted["flops"])
-    variant = variants.discover().get(run.variant)
-    cells = published.of(variant.network) if variant else []
+    cells = published.of(networks.info(run.variant))
     return next((1e9 * cell.value for cell in cells if (cell.column, cell.scale) == ("flops", run.scale)), None)

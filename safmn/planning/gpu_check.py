@@ -134,13 +134,16 @@ def run(
     records: dict[str, Record] = {}
     for part in parts:
         record = None if again else finished(out, part, whose)
+        advice: Record = recommend(kept(out, whose) | records) if part.advised else {}
+        asked: Record = {**part.request, **{key: advice[key] for key in ("form", "graph") if key in advice}}
+        if record is not None and part.advised and record.get("asked") != asked:
+            record = None  # it ran in a form that is no longer the recommended one
         is_old = record is not None
         if record is None:
             if time.monotonic() - began > 60 * minutes:
                 continue
-            advice = recommend(kept(out, whose) | records) if part.advised else {}
-            record = _of(part, out, kind, {**part.request, **advice})
-            record = {"part": part.name, "title": part.title, "identity": whose, **record}
+            record = _of(part, out, kind, asked)
+            record = {"part": part.name, "title": part.title, "identity": whose, "asked": asked, **record}
             files.write_json(out / "parts" / f"{part.name}.json", record)
         records[part.name] = record
         note(part, record, is_old)

@@ -239,9 +239,13 @@ class Jobs:
         return digest([cost.of_memory(name) for name in self.study.timed])
 
     def own_code(self) -> dict[str, str]:
-        """Return `fingerprint` of the timed networks that are the user's own; nothing where there is none."""
-        own = [name for name in self.study.timed if networks.info(name).is_own]
-        return {"fingerprint": digest([self._code(name) for name in own])} if own else {}
+        """Return `fingerprint` of the timed networks that are a user's own; nothing where there is none.
+
+        Their arguments count, too: `network.args` of a variant or the fixed switches of a sweep are not in its name.
+        """
+        timed = {name: networks.info(name) for name in self.study.timed}
+        own = [name for name, network in timed.items() if network.file and name != "safmn"]
+        return {"fingerprint": digest([[self._code(name), timed[name].arguments] for name in own])} if own else {}
 
     # --- inspection ---
 

@@ -91,7 +91,8 @@ def alike(study: Study) -> list[list[Run]]:
     for run in study.runs():
         specification = study.specification(run)
         settings = {key: specification["training"].get(key) for key in TIMED_KEYS}
-        built = [networks.info(run.variant).code, specification["switches"], specification["train"]]
+        network = networks.info(run.variant)
+        built = [network.code, specification["switches"], dict(network.arguments), specification["train"]]
         groups.setdefault(digest([*built, run.scale, settings]), []).append(run)
     return list(groups.values())
 

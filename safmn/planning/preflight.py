@@ -7,8 +7,9 @@ from pathlib import Path
 from safmn import layout
 from safmn.data import sources
 from safmn.errors import UserError, suggestion
+from safmn.networks import variants
 from safmn.networks.registry import published_networks
-from safmn.study import Study
+from safmn.study import OVERRIDES, Study
 
 WITHOUT_IMAGES = {
     *("fetch", "fetch_weights", "overview", "complexity", "memory", "runtime", "operations"),  # targets
@@ -18,24 +19,46 @@ WITHOUT_IMAGES = {
 }
 """The words of a command line of Snakemake that ask for something that reads no image."""
 
+MAX_NAMED = 3  # variants that one line names
 
-def check_targets(words: Iterable[str], variants: Iterable[str]) -> None:
+
+def check_targets(words: Iterable[str], names: Iterable[str]) -> None:
     """Refuse a target such as `train_no_mf`.
 
     Args:
         words: the command line; a Snakefile does not know the targets.
-        variants: the variants that the study trains.
+        names: of the targets, without `train_`.
 
     Raises:
         UserError: one line with the nearest names.
     """
-    known = [f"train_{name}" for name in variants]
+    known = [f"train_{name}" for name in names]
     for word in words:
         if re.fullmatch("train_[a-z0-9_]+", word) and word not in known:
             name = word.removeprefix("train_")
             if name in published_networks():
                 raise UserError(f"there is no target {word}: to train {name} here, name it in the study's `retrain`")
             raise UserError(f"there is no target {word}: {suggestion(word, known, '`snakemake --list` shows all')}")
+
+
+def not_overridden(study: Study, words: Iterable[str]) -> list[str]:
+    """Return which variants keep values of their own that `--config` gives for the study, a sentence each.
+
+    Args:
+        study: the study.
+        words: those of `--config`.
+    """
+    found, sentences = variants.discover(), []
+    for word in words:
+        section, key = OVERRIDES.get(word, ("", ""))
+        names = [name for name in study.variants if study.training and key in found[name].training]
+        if section == "training" and names:
+            shown = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else "")
+            sentences.append(
+                f"--config {word} does not change {shown}, whose files say {key} themselves: edit these, or leave the "
+                "variants out with --config variants=NAME,..."
+            )
+    return sentences
 
 
 def check_data(study: Study, words: Iterable[str] = ()) -> None:

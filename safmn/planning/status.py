@@ -13,7 +13,7 @@ from safmn.data.packed import open_pairs
 from safmn.data.sources import parse_selection
 from safmn.errors import UserError, as_line
 from safmn.planning.wallclock import makespan
-from safmn.report.measured import Absent, Results, first_line
+from safmn.report.measured import Absent, Results, benchmarks, first_line
 from safmn.study import Run, Study
 from safmn.training import identity
 from safmn.training import state as states
@@ -335,7 +335,7 @@ def _other_settings(study: Study, folder: Path) -> list[str]:
 
 def _stages(study: Study, folder: Path) -> dict[str, list[int]]:
     """Return stage -> [files present, files in all]; training is told run by run."""
-    tests = {parse_selection(text)[0] for text in study.data.test}
+    tests = {benchmark.stem for benchmark in benchmarks(study)}
     names = study.counted
     times = [layout.cost("runtime"), layout.cost("operations")]
     if study.efficiency.reason_untimed:  # only a GPU's are expected, and nothing tells here whether there is one

@@ -11,10 +11,11 @@ from typing import Any
 from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network
 from safmn.paper import verdicts
-from safmn.paper.cell import Cell
+from safmn.paper.cell import LOWER_BOUND, PREDICTED, Cell
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, costs, tables
 from safmn.report.ablation import BASELINE, METRIC, Comparison
+from safmn.report.imported import MARK
 from safmn.report.measured import Benchmark, benchmark_title, benchmarks
 from safmn.report.tables import BLANK, COLLAPSE_MARK, OWN, Entry, Header, Section, Table
 from safmn.study import Study, differences_from_paper
@@ -70,6 +71,8 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
         for row, (_, network, scale) in zip(grid, rows, strict=True):
             row += _distance([chosen.get((network.name, scale, column)) for column in columns])
         facts = ["A difference is shown where it is more than the rounding of the published value."]
+    shown = [chosen.get((network.name, scale, column)) for _, network, scale in rows for column in columns]
+    facts += provisos(filter(None, shown), {network.name: label(network) for _, network, _ in rows})
     for place in (place + 2 for place, column in enumerate(columns) if column.endswith(METRIC)):
         for group in [None] if study.training else list(dict.fromkeys(row[0].text for row in grid)):
             tables.mark_best([row for row in grid if group in (None, row[0].text)], place)
@@ -151,6 +154,26 @@ def _quality_title(study: Study, column: str) -> str:
 def label(network: Network) -> str:
     """Return a variant's name in Table 3; its title where that is "-" or a number, or the paper does not have it."""
     return network.title if network.name == BASELINE else network.rows.get(3, network.title)
+
+
+def provisos(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
+    """Return what numbers that are shown without their notes are not: a sentence for each kind, with its rows.
+
+    Args:
+        cells: those that are shown.
+        labels: row -> its name.
+    """
+    kinds = {
+        "FLOPs and activations are lower bounds, since an operation could not be counted": lambda cell: (
+            cell.origin.startswith(LOWER_BOUND)
+        ),
+        "Memory is predicted, not measured": lambda cell: cell.origin.startswith(PREDICTED),
+        "Times are of a CPU": lambda cell: cell.is_time and cell.device == "cpu",
+        "Imported from an archive, not measured here": lambda cell: f", {MARK}" in cell.origin,
+    }
+    shown = [cell for cell in cells if cell.measured is not None]
+    found = {text: dict.fromkeys(cell.network for cell in shown if fits(cell)) for text, fits in kinds.items()}
+    return [f"{text}: {', '.join(labels[row] for row in rows)}." for text, rows in found.items() if rows]
 
 
 def _label(network: Network) -> Entry:

@@ -72,7 +72,7 @@ def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: 
         asides = [f"{explained} of them after a computed explanation"] if explained else []
         asides += ["predicted"] if all(cell.origin.startswith(PREDICTED) for cell in agree) else []
         aside = f" ({', '.join(asides)})" if asides else ""
-        parts.append(f"{len(agree)} of {len(own)} measured values of {kind}{aside}")
+        parts.append(f"{len(agree)} of {len(own)} values of {kind}{aside}")
     same = [name for name, verdict in directions.items() if verdict == verdicts.REPRODUCED]
     if same:
         of = f"{len(same)} of {len(directions)}"

@@ -6,8 +6,9 @@ Columns, exact and without rounding:
 - `params`, `flops`, `activations`, `convolutions`: whole numbers at an output of 1280x720; `lower_bound`: True where an
   operation could not be counted, so that FLOPs and activations are at least that;
 - `predicted_memory`, `measured_memory`: peak of inference in bytes, with the GPU in `memory_device`;
-- `time`: median of one image in ms, with the device in `time_device`;
-- `weights`: trained (here), published (by the authors), none (bicubic); `seeds` of trained ones, separated by spaces;
+- `time`: median of one image in ms, with the device in `time_device`; ", imported" behind a device as above;
+- `weights`: trained (here), published (by the authors), none (bicubic), with ", imported" behind it where somebody else
+  trained or evaluated (`safmn import`); `seeds` of trained ones, separated by spaces;
 - `<test set>_psnr`, `_ssim` on Y and `_psnr_rgb`, `_ssim_rgb`, `_lpips` as far as they were measured: means over
   images, then over seeds.
 
@@ -27,6 +28,7 @@ from safmn import files, layout
 from safmn.networks import all_networks
 from safmn.quality.figures import FIGURES
 from safmn.report import trained
+from safmn.report.imported import MARK, Imported
 from safmn.report.measured import Absent, Benchmark, Record, Results, benchmarks
 from safmn.study import Study
 
@@ -58,7 +60,7 @@ def frame(study: Study, folder: Path | str | None = None) -> pd.DataFrame:
 
 def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
     """Yield a row for each network of the study at each of its scales; absent figures are left out."""
-    known = all_networks()
+    known, imported = all_networks(), Imported(results.folder)
     titles = {name: known[name].title for name in (*study.variants, *study.networks)}
     again = study.retrained
     for row, title in (titles | {row: network.title for row, network in again.items()}).items():
@@ -67,7 +69,22 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
         scales = study.scales_of(name) if trains else [at for at in study.scales if at in known[name].scales]
         for scale in scales:
             quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
-            yield {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
+            line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
+            yield line | _marks(imported, study, results, name, line)
+
+
+def _marks(imported: Imported, study: Study, results: Results, name: str, line: dict[str, Any]) -> dict[str, str]:
+    """Return the fields that say where numbers come from, of those that somebody else measured."""
+    scale, weights = line["scale"], str(line.get("weights", ""))
+    runs = [run for run in study.runs(name) if run.scale == scale] if weights == "trained" else []
+    made = [f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" for run in runs]
+    files = {
+        "weights": made or [layout.evaluation(name, scale, PUBLISHED)],
+        "time_device": [layout.cost("runtime")],
+        "memory_device": [layout.cost("memory")],
+    }
+    held = [field for field, of in files.items() if line.get(field) and any(map(imported.holds, of))]
+    return {field: f"{line[field]}, {MARK}" for field in held}
 
 
 def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:

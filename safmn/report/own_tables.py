@@ -1,7 +1,7 @@
 """Tables for a paper of one's own, as a study's `own_tables` names their rows and columns."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +10,7 @@ from safmn.networks import all_networks
 from safmn.paper import statistics
 from safmn.paper.cell import Cell
 from safmn.report import ablation, tables, trained
-from safmn.report.ablation_table import best_cells, label
+from safmn.report.ablation_table import best_cells, label, provisos
 from safmn.report.measured import METRICS, Absent, Benchmark, Results, benchmark_title, benchmarks
 from safmn.report.tables import BLANK, Entry, Header, Section, Table
 from safmn.schema import OwnTable
@@ -99,12 +99,10 @@ class _Builder:
         return sum(known) / len(known) / 3600 if known else None
 
     def scores(self, row: str, benchmark: Benchmark, metric: str) -> Scores:
-        """Return the scores of a row's trained weights, a mapping a seed, or of its published weights."""
+        """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones."""
         network = self.study.retrained[row].name if row in self.study.retrained else row
-        is_trained = row in self.study.variants or row in self.study.retrained
-        found = trained.collect(self.study, self.results, network, self.scale, benchmark) if is_trained else None
-        if found and found.best:
-            return found.by_image(metric)
+        if row in self.study.retrained or (row in self.study.variants and self.study.training is not None):
+            return trained.collect(self.study, self.results, network, self.scale, benchmark).by_image(metric)
         published = self.results.scores(network, self.scale, "published", benchmark)
         return [] if isinstance(published, Absent) else [published.by_image(metric)]
 
@@ -156,11 +154,13 @@ class _Builder:
         """Name the row that a mark compares with."""
         return text.replace("the baseline", label(self.networks[self.wanted.significance or ablation.BASELINE]))
 
-    def facts(self, rows: Iterable[str]) -> list[str]:
+    def facts(self, rows: Sequence[str]) -> list[str]:
         """Return what a reader must know beside the numbers."""
         collapsed = [row for row in rows if any(cell.collapsed for key, cell in self.cells.items() if key[0] == row)]
         names = ", ".join(label(self.networks[row]) for row in collapsed)
-        return [f"Measured with weights from before the training collapsed: {names}."] if collapsed else []
+        facts = [f"Measured with weights from before the training collapsed: {names}."] if collapsed else []
+        shown = (self.cells.get((row, self.scale, column)) for row in rows for column in self.wanted.columns)
+        return facts + provisos(filter(None, shown), {row: label(self.networks[row]) for row in rows})
 
     def flat(self, row: str, numbers: list[float | None]) -> dict[str, Any]:
         """Return one line of the CSV, all digits."""

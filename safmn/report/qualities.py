@@ -13,7 +13,7 @@ from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
 from safmn.report import evaluated, trained
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks, names
-from safmn.study import ONLY_RGB, Study, differences_from_paper
+from safmn.study import ONLY_RGB, Study, differences_from_paper, own_departures
 
 BICUBIC = "bicubic"
 PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.layout.quality`
@@ -106,7 +106,8 @@ class Qualities:
             notes.append(f"published weights give {trained.shown(authors.mean(metric), metric)}")
         verdict = None
         if cell.published:
-            reasons = [*self._departures, *_partial(benchmark, next(iter(runs.best.values())))]
+            reasons = [*self._departures, *own_departures(self.study, name)]
+            reasons += _partial(benchmark, next(iter(runs.best.values())))
             for run in self.study.runs(name):
                 if run.scale == scale and run.seed in runs.best:
                     reasons += trained.departures(self.study, run, runs.records.get(run.seed, {}))

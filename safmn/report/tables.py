@@ -497,7 +497,7 @@ class _Builder:
             for column in self.columns:
                 if cell := self.cells.get((network, scale, column)):
                     line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
-            for comparison in comparisons:
+            for comparison in comparisons if scale == ablation.scale_of(self.study) else ():
                 if difference := comparison.differences.get(network):
                     line |= _flat_difference(f"{comparison.benchmark.id} difference to baseline", difference)
             if self.number == 2:

@@ -16,7 +16,7 @@ from safmn.training import loss, own, randomness
 from safmn.training.step import TrainStep
 
 BATCH = 2  # patches; with one, a loss that keeps the batch apart would pass for a scalar
-LEAST = 8  # LR pixels a side, the smallest that SAFMN takes
+LEAST = 8  # LR pixels a side, the smallest that SAFMN takes; a network of a user's own gets its patches
 CPU = torch.device("cpu")
 
 
@@ -83,7 +83,7 @@ def _try_steps(specification: dict[str, Any], classes: dict[str, str], where: Ca
     name = specification["network"]
     network = networks.accelerate(networks.build(name, scale)).train()
     parameters.check_real(network, networks.defined_in(name))
-    side = settings["patch"] if "loss" in classes else LEAST
+    side = settings["patch"] if "loss" in classes or networks.info(name).is_own else LEAST
     lr, hr = (torch.randint(0, 256, (BATCH, 3, side * s, side * s), dtype=torch.uint8) for s in (1, scale))
     before = copy.deepcopy(network)
     network(lr / 255)  # so that an error of the network is not told as one of the loss or the optimiser

@@ -1,5 +1,6 @@
 """A network of a user's own: tried before it is trained, built, counted, its weights read, its code fingerprinted."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -230,12 +231,26 @@ def test_a_published_style_network_is_built_and_its_weights_found(folder):
     file = folder(scales=[2, 4], weights={2: {"url": url, "sha256": "0" * 64, "size": 5}, 4: {"file": "x4.pth"}})
     assert networks.build("theirs", 2)(torch.zeros(1, 3, 4, 4)).shape == (1, 3, 8, 8)
     known = published_weights.find("theirs", 2)
-    assert (known.remote.name, known.remote.urls, known.remote.size) == ("theirs_x2.pth", (url,), 5)
+    assert (known.remote.urls, known.remote.size) == ((url,), 5)
+    assert re.fullmatch(r"theirs_x2_[0-9a-f]{8}\.pth", known.remote.name)
     assert published_weights.find("theirs", 4) is None
     assert published_weights.at_hand("theirs", 4) is None
     assert str(file.parent / "x4.pth") in published_weights.obtain("theirs", 4)
     (file.parent / "x4.pth").write_bytes(b"x")
     assert published_weights.at_hand("theirs", 4) == file.parent / "x4.pth"
+
+
+def test_another_address_or_checksum_is_another_file(folder):
+    """Else the earlier download would be evaluated."""
+    from safmn.networks import published_weights
+
+    names = set()
+    for where in ({"url": "https://a.org/n.pth"}, {"url": "https://b.org/n.pth"}):
+        for sha256 in ({}, {"sha256": "0" * 64}):
+            folder(scales=[4], weights={4: where | sha256})
+            own._networks.cache_clear()
+            names.add(published_weights.find("theirs", 4).remote.name)
+    assert len(names) == 4
 
 
 @pytest.mark.parametrize(

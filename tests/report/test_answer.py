@@ -79,7 +79,7 @@ def test_three_sentences_from_the_cells(tmp_path):
     own = [cell for cell in cells.collect(study, tmp_path) if cell.published]
     counted = [cell for cell in own if cell.column in ("params", "flops", "activations") and not cell.is_missing]
     agree = [cell for cell in counted if cell.verdict in answer.AGREE]
-    assert f"{len(agree)} of {len(counted)} measured values of parameters, FLOPs and activations" in agrees
+    assert f"{len(agree)} of {len(counted)} values of parameters, FLOPs and activations" in agrees
     assert "the direction of 1 of 3 differences to the baseline on B100 (CCM → None)" in agrees
     wrong = [cell for cell in own if cell.verdict == verdicts.CONTRADICTED]
     assert f"{len(wrong)} values of parameters, FLOPs and activations" in contradicts

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from safmn import paths
+from safmn import __version__, paths
 from safmn.errors import UserError
 from safmn.files import read_json, write_json, write_text
 from safmn.paper import published, verdicts
@@ -174,6 +174,32 @@ def test_only_the_papers_own_protocol_reproduces_or_contradicts(tmp_path, values
         fabricate.trained(tmp_path, study, "safmn", [value] * 109, seed, dataset="Manga109")
     found = cell(study, tmp_path, "safmn", "manga109_psnr")
     assert (found.published, found.verdict) == ("30.43", verdict), found.note
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "reason"),
+    [
+        ("(a): w/o FM", "training: {iterations: 9000}", "its file says iterations 9000 instead of 500000"),
+        ("(a): w/o FM", "training: {loss: 'mine:Loss'}", "its file says loss mine:Loss instead of paper"),
+        ("(a): w/o FM", "data: {train: ['T91']}", "its file trains on T91"),
+        ("LN → None, lr=1e-4", "training: {learning_rate: 1.0e-4}", ""),
+        ("(a): w/o FM", "", ""),
+    ],
+)
+def test_a_users_variant_for_a_row_of_the_paper_is_trained_as_that_row_or_not_comparable(
+    tmp_path, monkeypatch, row, changes, reason
+):
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / paths.MADE_WITH).write_text(__version__)
+    text = f'title: "M"\ndescription: "x"\nrows: {{"3": "{row}"}}\nnetwork: {{modulation: false}}\n{changes}\n'
+    (tmp_path / "ablations" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("SAFMN_PROJECT", str(tmp_path))
+    monkeypatch.delenv("SAFMN_ABLATIONS", raising=False)
+    study = fabricate.paper(variants=["safmn", "mine"])
+    fabricate.trained(tmp_path, study, "mine", [20.0] * 109, dataset="Manga109")
+    found = cell(study, tmp_path, "mine", "manga109_psnr")
+    assert found.verdict == (verdicts.NOT_COMPARABLE if reason else verdicts.UNDECIDABLE), found.note
+    assert reason in found.note
 
 
 def test_a_part_of_a_benchmark_is_another_quantity(tmp_path):

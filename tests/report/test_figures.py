@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from safmn import __version__, paths
 from safmn.files import write_text
 from safmn.inspection import record
 from safmn.paper import NUMBERS
@@ -196,6 +197,24 @@ def test_tau_over_iterations_is_kendalls(tmp_path):
         assert tau[order.PAPER][step] == pytest.approx(stats.kendalltau(printed, values[:, place]).statistic)
     header, *rows = figures.numbers(draw_files(study, tmp_path) / "order.svg")
     assert [float(row[header.index("Kendall's tau")]) for row in rows[:4]] == pytest.approx(list(tau[order.FINAL]))
+
+
+def test_one_variant_that_trains_longer_does_not_take_the_others_out(tmp_path, monkeypatch):
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / paths.MADE_WITH).write_text(__version__)
+    text = "title: M\ndescription: x\ntraining: {iterations: 200}\n"
+    write_text(tmp_path / "ablations" / "longer.yaml", text)
+    monkeypatch.setenv("SAFMN_PROJECT", str(tmp_path))
+    names = ["safmn", "no_fm", "no_mr"]
+    study = fabricate.study(variants=[*names, "longer"])
+    for name in study.variants:
+        fabricate.run(tmp_path, study, name)
+        steps = (50, 100, 150, 200) if name == "longer" else (50, 100)
+        lines = [f"{step},{27 + step / 100}" for step in steps]
+        history = tmp_path / "training" / name / "x4_seed0" / "history.csv"
+        write_text(history, "\n".join(["iteration,validation_psnr_rgb", *lines]) + "\n")
+    frame = order.validations(study, Results(tmp_path))
+    assert (list(frame.columns), list(frame.index)) == (names, [50, 100])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from safmn import provenance
 from safmn.paths import ROOT
 from safmn.report import frames, networks
 from safmn.study import Study
@@ -52,6 +53,23 @@ def test_all_figures_of_a_study(tmp_path):
     assert frame.loc["safmn", "flops"] == 13554809856
     assert pd.isna(frame.loc["imdn", "params"])
     assert "set5_lpips" in frame
+
+
+def test_what_was_imported_does_not_pass_for_trained_or_timed_here(tmp_path):
+    study = fabricate.study(networks=["imdn"], variants=["safmn", "no_fm"])
+    for name in study.variants:
+        fabricate.trained(tmp_path, study, name, [30.0] * 5)
+    fabricate.quality(tmp_path, "imdn", "published", "Set5", [32.0] * 5)
+    fabricate.evaluation(tmp_path, "imdn", "published")
+    fabricate.runtime(tmp_path, {"safmn": 12.5})
+    names = ["training/no_fm/x4_seed0/run.json", "quality/imdn/x4/published/evaluation.json", "cost/runtime.json"]
+    files = {name: provenance.of_file(tmp_path / name) for name in names}
+    (tmp_path / "imported.json").write_text(json.dumps({"seal": "0" * 64, "files": files}))
+    found = rows(study, tmp_path)
+    assert [found[name]["weights"] for name in found] == ["trained", "trained, imported", "published, imported"]
+    assert found["safmn"]["time_device"] == "CPU (Test CPU), imported"
+    fabricate.run(tmp_path, study, "no_fm", seconds=1.0)  # trained here again
+    assert rows(study, tmp_path)["no_fm"]["weights"] == "trained"
 
 
 def test_memory_and_time_stand_at_their_scale(tmp_path):

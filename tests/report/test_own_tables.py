@@ -9,11 +9,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from safmn import cli
+from safmn import cli, provenance
 from safmn.errors import UserError
 from safmn.files import write_json
 from safmn.paper import statistics
-from safmn.report import cells, own_tables, rendering
+from safmn.report import ablation, ablation_table, cells, own_tables, rendering
 from safmn.report.measured import Results
 from safmn.study import Study
 from tests.report import fabricate
@@ -88,6 +88,38 @@ def test_best_second_best_and_significance_are_marked(filled):
     assert lines["no_mr"]["b100_psnr decision"] == "undecided"
     assert "below SAFMN across images" in dict(table.legend)["▽"]
     assert not [1 for row in build(study(mark="none"), filled).sections[0].rows for entry in row if entry.place]
+
+
+def test_a_row_that_is_not_trained_yet_is_not_compared_by_its_published_weights(filled):
+    """Its number is blank, and so is what is decided by it."""
+    shutil.rmtree(filled / "quality" / "safmn")
+    fabricate.quality(filled, "safmn", "published", "B100", list(HARD))
+    table = build(study(), filled)
+    assert column(table, "B100 PSNR [dB]")["SAFMN"].text == ""
+    assert {entry.text for entry in column(table, "B100 PSNR [dB], difference").values()} == {""}
+    assert not table.legend
+
+
+def test_numbers_that_are_no_measurement_say_so(filled):
+    counts = {"params": 239_520, "flops": 10**10, "activations": 10**7, "lower_bound": True}
+    write_json(filled / "cost/complexity/no_fm.json", {"network": "no_fm", "scales": {"4": counts}})
+    fabricate.memory(filled, {"safmn": 64.9})
+    fabricate.runtime(filled, {"safmn": 12.5})
+    columns = ["params", "flops", "gpu_memory", "runtime", "b100_psnr"]
+    run = filled / "training/ccm_none/x4_seed0/run.json"
+    files = {"training/ccm_none/x4_seed0/run.json": provenance.of_file(run)}
+    write_json(filled / "imported.json", {"seal": "0" * 64, "files": files})
+    facts = build(study(columns=columns), filled).facts
+    assert facts == [
+        "FLOPs and activations are lower bounds, since an operation could not be counted: (a): w/o FM.",
+        "Memory is predicted, not measured: SAFMN.",
+        "Times are of a CPU: SAFMN.",
+        "Imported from an archive, not measured here: CCM → None.",
+    ]
+    of = study()
+    joined = cells.collect(of, filled)
+    one = ablation_table.build(of, joined, ablation.compare_all(of, Results(filled)))
+    assert {facts[0], facts[3]} < set(one.facts)
 
 
 def test_order_and_precision(filled):

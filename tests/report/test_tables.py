@@ -56,6 +56,16 @@ def printed(number: int) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+def test_a_difference_stands_in_the_line_of_its_scale_only(tmp_path):
+    study = fabricate.study(scales=[2, 3])
+    for scale, gap in ((2, 0.5), (3, -0.5)):
+        fabricate.trained(tmp_path, study, "safmn", [30.0, 31.0, 32.0, 33.0, 34.0], scale=scale)
+        fabricate.trained(tmp_path, study, "no_fm", [30.0 + gap, 31.0, 32.0, 33.0, 34.0], scale=scale)
+    lines = list(csv.DictReader(io.StringIO(rendering.flat_csv(build(study, tmp_path)[3]))))
+    found = {line["scale"]: line["set5 difference to baseline [dB]"] for line in lines if line["row"] == "no_fm"}
+    assert (float(found["2"]), found["3"]) == (pytest.approx(0.1), "")
+
+
 @pytest.mark.parametrize(
     ("number", "labels"),
     [

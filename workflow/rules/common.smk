@@ -34,6 +34,10 @@ try:
         preflight.check_targets(sys.argv, jobs.targets())
         preflight.check_data(study, sys.argv)
         jobs.try_own_networks()
+        for sentence in preflight.not_overridden(
+            study, workflow.config_settings.config
+        ):
+            logger.warning(sentence)
     screen = Screen(study)
 except UserError as error:
     raise WorkflowError(as_line(error)) from None

@@ -1,5 +1,6 @@
 """Is the order of the rows stable over the iterations? Kendall's tau with the final order, and with the paper's."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,14 @@ FINAL, PAPER = "with the final order", "with the paper's order"
 def validations(study: Study, results: Results) -> pd.DataFrame:
     """Return validation PSNR on RGB (dB), mean over seeds: a row an iteration, a column a variant.
 
-    Only variants whose runs all reached the last iteration are in it: not those that collapsed.
+    Only variants whose runs all reached the last iteration are in it: not those that collapsed, nor those that train
+    for another number of iterations than most.
     """
     scale = ablation.scale_of(study)
+    iterations = {name: study.training_of(name).iterations for name in study.variants}
+    most = max(Counter(iterations.values()).items(), key=lambda item: item[::-1], default=(0, 0))[0]
     curves = {}
-    for name in study.variants:
+    for name in (name for name in study.variants if iterations[name] == most):
         own = [results.curve(run, "validation_psnr_rgb") for run in study.runs(name) if run.scale == scale]
         if own and all(len(curve) for curve in own):
             curves[name] = pd.concat(own, axis=1).mean(axis=1, skipna=False)
