@@ -395,6 +395,8 @@ class Study(StudyFile):
         for name, other in self._own_networks.items():
             if name in found:
                 raise UserError(f"{other.network.file}: a variant has this name: rename the file")
+        if self.chosen_variants == "all":
+            variants.warn_of_refusals()
         ours = {*found, *variants.swept(found)}
         others = {*published_networks(), *self._own_networks}
         for key, names, known, kind in (

@@ -192,7 +192,7 @@ def test_a_pipe(tmp_path):
         ("seeds", [0.5], ("seeds.0",)),
         ("seeds", ["0"], ("seeds.0",)),
         ("seeds", [0, 0], ("seeds",)),
-        ("variants", ["safmm"], ("variants", "'safmm'", "did you mean safmn?")),
+        ("variants", ["safmm"], ("variants", "'safmm'", "did you mean safmn")),
         ("variants", "safmn", ("variants",)),
         ("networks", ["imdnn"], ("networks", "'imdnn'")),
         ("extra_seeds", {"nobody": [1]}, ("extra_seeds", "'nobody'")),
@@ -690,7 +690,7 @@ def test_editors_find_the_schema(file):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["imdnn"], ("retrain", "'imdnn' is not a known published network", "safmn list")),
+        (["imdnn"], ("retrain", "'imdnn' is not a known published network", "did you mean imdn?")),
         (["no_fm"], ("retrain", "'no_fm' is not a known published network")),
         (["imdn", "imdn"], ("retrain", "lists 'imdn' twice")),
         (["bicubic"], ("retrain", "no parameters to train")),

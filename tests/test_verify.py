@@ -526,7 +526,7 @@ def test_the_commands_steps_are_those_that_there_are():
 def test_images_are_compared_one_by_one():
     from safmn.quality.evaluation import Evaluation, Score
 
-    archived = {"a": (30.0, 0.9), "b": (np.inf, 1.0)}
+    archived = {"a": {"psnr": 30.0, "ssim": 0.9}, "b": {"psnr": np.inf, "ssim": 1.0}}
     reach = {"psnr": 0.01, "ssim": 0.001}
 
     def verdict(*scores):
@@ -536,3 +536,5 @@ def test_images_are_compared_one_by_one():
     assert verdict(Score("a", 30.011, 0.9), Score("b", np.inf, 1.0)) == REFUTED
     assert verdict(Score("a", 30.0, 0.9), Score("b", 99.0, 1.0)) == REFUTED
     assert verdict(Score("a", 30.0, 0.9)) == REFUTED
+    archived["a"] = {"psnr_rgb": 28.0}
+    assert verdict(Score("a", 30.0, 0.9), Score("b", np.inf, 1.0)) == REFUTED

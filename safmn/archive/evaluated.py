@@ -196,6 +196,8 @@ def compared(
     if ours.keys() != archived.keys():
         others = sorted(ours.keys() ^ archived.keys())
         return Finding(name, REFUTED, f"other images were evaluated: {', '.join(others[:3])}")
+    if not all({"psnr", "ssim"} <= figures.keys() for figures in archived.values()):
+        return Finding(name, REFUTED, "an archived image has no PSNR or no SSIM")
     farthest: dict[str, tuple[float, str]] = {}
     for figure in [name for name in next(iter(archived.values())) if name in again.measured]:
         apart = ((_apart(archived[image][figure], getattr(ours[image], figure)), image) for image in ours)

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     with opened(args.archive) as archive:
         summary = take(archive, args.data_root, args.weights_root, stages)
     study = str(summary.folder / layout.STUDY)
-    tables.run(argparse.Namespace(study=study, results=None, json=False))
+    tables.run(argparse.Namespace(file=None, study=study, results=None, json=False))
     missing = _note_as_done(summary)
     print(f"imported: {len(summary.files)} files into {summary.folder}, seal {summary.seal}")
     if summary.absent:

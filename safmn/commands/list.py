@@ -28,8 +28,10 @@ def run(args: argparse.Namespace) -> None:
 
     from safmn import networks
     from safmn.cost import complexity
+    from safmn.networks import variants
     from safmn.paper import verdicts
 
+    variants.warn_of_refusals()
     rows: list[dict[str, Any]] = []
     for name, network in networks.all_networks().items():
         try:

@@ -146,6 +146,17 @@ def discover(folder: Path | None = None) -> dict[str, Variant]:
     return _discover((folder,))[0] if folder else _discover(_folders(), lenient=True)[0]
 
 
+def warn_of_refusals() -> None:
+    """Log once why each file is left out that cannot be used."""
+    _warn_of_refusals(_folders())
+
+
+@cache
+def _warn_of_refusals(folders: tuple[Path, ...]) -> None:
+    for error in _discover(folders, lenient=True)[1].values():
+        _log.warning("left out: %s", error)
+
+
 def refusal(name: str) -> UserError | None:
     """Return why the file of this name is left out; None if there is none, or it is fine."""
     return _discover(_folders(), lenient=True)[1].get(name)
@@ -167,7 +178,6 @@ def _discover(folders: tuple[Path, ...], lenient: bool = False) -> tuple[dict[st
             if not lenient:
                 raise
             refused[file.stem] = error
-            _log.warning("left out: %s", error)
     taken = dict.fromkeys(published_networks(), "a published network")
     taken |= {f"{name}{RETRAINED}": "a published network that is trained here" for name in published_networks()}
     names: dict[str, Path] = {}

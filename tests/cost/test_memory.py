@@ -18,7 +18,7 @@ from safmn.errors import UserError, as_line
 from safmn.networks.acceleration import FusedLayerNorm2d
 from safmn.networks.safmn import LayerNorm2d
 from safmn.paper import NUMBERS
-from safmn.training import loss, precision
+from safmn.training import loss, optimiser, precision
 from safmn.training.step import TrainStep
 
 MIB = 2**20
@@ -211,7 +211,7 @@ def test_it_is_the_step_that_is_trained_by(monkeypatch: pytest.MonkeyPatch) -> N
     """Whatever the step does counts: another optimiser, another loss, another average."""
     usual = memory.predict_training("safmn", 4, training(2, 16))
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim, "Adam", Doubled)
+        patch.setitem(optimiser.BUILT_IN, "adam", Doubled)
         found = memory.predict_training("safmn", 4, training(2, 16))
     assert found["optimiser"] == usual["optimiser"] + usual["weights"]
     kept, terms = [], loss.terms

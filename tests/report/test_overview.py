@@ -68,7 +68,7 @@ def test_of_equal_verdicts_the_larger_budget_then_more_seeds_are_taken(tmp_path)
     seeds = make(tmp_path, "seeds", number(verdicts.NOT_COMPARABLE, seeds=3), iterations=301)
     assert chosen(small, large).study == "large"
     assert chosen(small, large, seeds).study == "seeds"
-    assert chosen(large).budget == "301 iterations of 2 patches of 24x24 on photographs[2:3], photographs[4:]"
+    assert chosen(large).budget == "301 iterations of 1 patch of 24x24 on photographs[2:3], photographs[4:]"
 
 
 def test_a_number_that_needs_no_training_has_no_budget(tmp_path):

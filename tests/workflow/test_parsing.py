@@ -63,7 +63,7 @@ def test_the_papers_study_can_be_planned_without_its_data(snakemake):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"variants": ["no_fmm"]}, ("micro.yaml", "variants", "no_fmm", "safmn list")),
+        ({"variants": ["no_fmm"]}, ("micro.yaml", "variants", "no_fmm", "did you mean no_fm")),
         ({"scales": [5]}, ("micro.yaml", "scales.0", "5")),
         ({"traning": {}}, ("micro.yaml", "traning")),
         ({"data": {"train": ["photographs["], "validation": ["x"], "test": []}}, ("micro.yaml", "data.train", "[")),
