@@ -134,8 +134,8 @@ def test_absent_data_are_named(crate, empty, tmp_path):
 
 EDITS = {
     "safmn/quality/metrics.py": ("seed3_best", "safmn.quality.metrics."),
-    "safmn/training/step.py": ("run.json", "safmn.training.step."),
-    "safmn/networks/safmn.py": ("safmn.networks.safmn.",),
+    "safmn/training/step.py": ("training/ccm_none/x4_seed3", "of safmn.training.step"),
+    "safmn/networks/safmn.py": ("safmn.networks.safmn",),
     "safmn/data/bicubic.py": ("packed data", "safmn.data.bicubic."),
 }
 
@@ -159,9 +159,8 @@ def test_other_comments_are_the_same_code(small, crate, empty):
     for name in EDITS:
         (crate / name).write_text((crate / name).read_text() + "\n# A remark.\n")
     reseal(crate)
-    archive = Opened(crate, crate)
-    assert fitting.of_stage(archive, jobs.EVALUATING) == []
-    assert fitting.of_network(archive, "ccm_none") == []
+    assert fitting.of_stage(crate, jobs.EVALUATING) == []
+    assert fitting.of_network(crate, "ccm_none") == []
     assert take(crate, small).files
 
 

@@ -1,5 +1,6 @@
 """The steps of a verification after the first one: what each needs, what it will take, and its work."""
 
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from safmn.study import Study
 if TYPE_CHECKING:
     import torch
 
+    from safmn.archive.makers import Maker
     from safmn.archive.own_data import OwnData
 
 STEPS = {
@@ -157,7 +159,7 @@ class Steps:
                 findings.append(Finding(name, NOT_CHECKED, as_line(error)))
                 continue
             out = self.scratch / "retrained" / name
-            findings += retrained.repeat(self.archive, study, data, found, self._device, out)
+            findings += retrained.repeat(self.archive, study, data, found, self._maker(found.record), self._device, out)
         return [*data.findings, *findings]
 
     def _extrapolated(self) -> list[Finding]:
@@ -176,7 +178,9 @@ class Steps:
                 findings.append(Finding(name, NOT_CHECKED, as_line(error)))
                 continue
             out = self.scratch / "begun" / name
-            findings += retrained.begin(study, data, found, self._device, out, self._count(found.record))
+            findings += retrained.begin(
+                study, data, found, self._maker(found.record), self._device, out, self._count(found.record)
+            )
         return [*data.findings, *findings]
 
     def _count(self, record: dict[str, Any]) -> int:
@@ -203,6 +207,11 @@ class Steps:
         from safmn.archive.own_data import OwnData
 
         return OwnData(self.archive, study, self.scratch / "data")
+
+    def _maker(self, record: dict[str, Any]) -> "Maker":
+        from safmn.archive.makers import Makers
+
+        return Makers(self.archive, Path(tempfile.mkdtemp(prefix="code-", dir=self.scratch))).of(record)
 
     @cached_property
     def _device(self) -> "torch.device":

@@ -26,6 +26,8 @@ SEMANTIC = (
     "safmn.training.loop:configure",
     "safmn.networks.acceleration:accelerate",
 )
+FORMED = "safmn.training.forms:FormedStep"
+"""Counts, too, where `training.form` is given."""
 
 
 def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
@@ -64,7 +66,7 @@ def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
 
 @cache
 def _forms() -> str:
-    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules())
+    return fingerprint.code(FORMED, apart=modules())
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:
