@@ -11,29 +11,32 @@ from typing import Any
 from safmn import fingerprint, networks, syntax
 from safmn.errors import UserError, as_line
 from safmn.fingerprint import Walk
+from safmn.networks import variants
 from safmn.networks.identity import modules
 from safmn.training import own
 from safmn.training.identity import FORMED, SEMANTIC, key_of
 
 
 class _Elsewhere(syntax.Library):
-    """Finds the project's modules, and a user's beside its variants, in another folder than this one's.
+    """Finds the project's modules, and a user's, in another folder than this one's.
 
     Args:
         root: the folder with `safmn/`.
+        place: the folder below it for a user's modules.
         installed: as for `Library`.
     """
 
-    def __init__(self, root: Path, installed: bool = False) -> None:
-        super().__init__(root / "ablations", installed)
+    def __init__(self, root: Path, place: str = "ablations", installed: bool = False) -> None:
+        super().__init__(root / place, installed)
         self._root = root
+        self._place = root / place
 
     def _find(self, name: str) -> Path | None:
-        if syntax.top(name) != syntax.PROJECT:
-            return super()._find(name)
-        stem = self._root.joinpath(*name.split("."))
+        is_users = syntax.top(name) != syntax.PROJECT
+        stem = (self._place if is_users else self._root).joinpath(*name.split("."))
         files = (stem / "__init__.py", stem.parent / f"{stem.name}.py")
-        return next((file for file in files if file.is_file()), None)
+        found = next((file for file in files if file.is_file()), None)
+        return super()._find(name) if is_users and found is None else found
 
 
 def of_stage(root: Path, names: Sequence[str], apart: Iterable[str] = ()) -> list[str]:
@@ -65,7 +68,8 @@ def of_network(root: Path, name: str) -> list[str]:
         return walk.pieces
 
     here = syntax.Library(network.file.parent if network.file else None, installed=True)
-    return _differing(pieces, _Elsewhere(root, installed=True), here)
+    place = "networks" if network.file and name not in variants.discover() else "ablations"
+    return _differing(pieces, _Elsewhere(root, place, installed=True), here)
 
 
 def of_training(root: Path, specification: Mapping[str, Any]) -> list[str]:
@@ -86,8 +90,10 @@ def of_training(root: Path, specification: Mapping[str, Any]) -> list[str]:
             walk.follow_texts(key, texts)
             return walk.pieces
 
-        here = syntax.Library(own.beside(path), installed=True)
-        differing.update(_differing(pieces, _Elsewhere(root, installed=True), here))
+        top = syntax.top(path.partition(":")[0])
+        is_in_config = any((root / "config" / name).exists() for name in (top, f"{top}.py"))
+        there = _Elsewhere(root, "config" if is_in_config else "ablations", installed=True)
+        differing.update(_differing(pieces, there, syntax.Library(own.beside(path), installed=True)))
     return sorted(differing)
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safmn import layout, provenance
+from safmn import layout, paths, provenance
 from safmn.archive import fitting, makers, whole
 from safmn.archive.findings import CONFIRMED, REFUTED, counted, listed
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
+from safmn.archive.restoring import restored
 from safmn.cost.identity import of_counts
-from safmn.errors import UserError, as_line
+from safmn.errors import UserError
 from safmn.files import staging, write_json
 from safmn.study import Study
 
@@ -36,6 +37,7 @@ class Summary:
         seal: the archive's seal.
         files: the imported files, below the folder.
         absent: those that the archive does not hold although they belong to its results, such as weights.
+        own_files: variants, networks and losses of the archive that are new in the project.
     """
 
     study: Study
@@ -43,6 +45,7 @@ class Summary:
     seal: str
     files: list[str]
     absent: list[str]
+    own_files: list[str]
 
 
 def take(
@@ -51,6 +54,7 @@ def take(
     weights_root: str | None,
     stages: Mapping[str, Sequence[str]],
     results: Path = Path("results"),
+    trust_code: bool = False,
 ) -> Summary:
     """Copy the results of an archive into `results/<study>`, with the verifier's own data packed beside them.
 
@@ -60,6 +64,7 @@ def take(
         weights_root: likewise, published weights.
         stages: "packing", "evaluation", "inspection", "memory" -> the functions ("module:name") whose code decides.
         results: the folder for all studies.
+        trust_code: whether variants, networks and losses that only the archive has are put into the project.
 
     Raises:
         UserError: the archive is damaged, the study exists here, or data or code do not fit; it names what differs.
@@ -67,12 +72,24 @@ def take(
     wrong = [finding for finding in whole.check(archive) if finding.verdict == REFUTED]
     if wrong:
         raise UserError(f"{archive.path} is damaged ({wrong[0]}): `safmn verify` shows all; get the archive again")
-    try:
-        study = archive.study(data_root=data_root, weights_root=weights_root)
-    except UserError as error:
-        raise UserError(
-            f"{as_line(error)}; variants that are not here are in the archive's folder ablations/: put them into yours"
-        ) from error
+    if not trust_code:
+        return _take(archive, data_root, weights_root, stages, results, [])
+    project = paths.project() or (None if paths.INSTALLED or Path.cwd() != paths.ROOT else paths.ROOT)
+    if project is None:
+        raise UserError("--trust-code: the present folder is no project: `safmn init` makes one, import there")
+    with restored(archive, project) as own_files:
+        return _take(archive, data_root, weights_root, stages, results, own_files)
+
+
+def _take(
+    archive: Opened,
+    data_root: str | None,
+    weights_root: str | None,
+    stages: Mapping[str, Sequence[str]],
+    results: Path,
+    own_files: list[str],
+) -> Summary:
+    study = archive.study(data_root, weights_root)
     folder = results / study.name
     if folder.exists():
         raise UserError(f"{folder} exists already: move it away, or import in another folder")
@@ -89,7 +106,7 @@ def take(
         write_json(staged / layout.IMPORTED, record)
         staged.chmod(0o755)
         staged.rename(folder)
-    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)))
+    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)), own_files)
 
 
 def _results(archive: Opened) -> Iterator[str]:

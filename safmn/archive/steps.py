@@ -46,6 +46,7 @@ class Wishes:
         iterations: how many; None for the first lines of the history.
         device: "cpu", "cuda", or None for CUDA if there is one.
         reviewer: who verifies, to be named.
+        trust_code: whether networks and losses that only the archive has are run.
     """
 
     steps: tuple[str, ...] = tuple(STEPS)
@@ -57,6 +58,7 @@ class Wishes:
     iterations: int | None = None
     device: str | None = None
     reviewer: str | None = None
+    trust_code: bool = False
 
 
 class Steps:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safmn.archive import crate
-from safmn.archive.members import members, unrendered, without_weights
+from safmn.archive.members import members, outside, unrendered, without_weights
 from safmn.archive.redaction import redactor
 from safmn.errors import UserError
 from safmn.files import atomic, staging
@@ -59,6 +59,7 @@ def write(
     with tempfile.TemporaryDirectory(prefix="safmn-archive-") as scratch, _target(out) as target:
         inside = members(study, folder, gathered, weights, redact, Path(scratch))
         missing = [*gathered["missing"], *unrendered(folder), *without_weights(study, folder, weights)]
+        missing += outside(study)
         sealed = crate.write(study, inside, gathered, missing, author, target, on_progress)
         written = [file for file in target.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in written)
