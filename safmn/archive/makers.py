@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safmn import provenance
-from safmn.archive import fitting
+from safmn.archive import facts, fitting
 from safmn.archive.findings import listed
 from safmn.archive.opening import Opened
 from safmn.errors import UserError, as_line
@@ -66,12 +66,11 @@ class Makers:
         Args:
             record: its `run.json`.
         """
-        facts = record.get("provenance")
-        facts = facts if isinstance(facts, dict) else {}
-        name = named(facts)
+        origin = facts.of(record)
+        name = named(origin)
         if fitting.has_the_key_here(record):
             return Maker(name, ())
-        wanted, commit = str(facts.get("code_sha256")), str(facts.get("code_commit"))
+        wanted, commit = str(origin.get("code_sha256")), str(origin.get("code_commit"))
         if (wanted, commit) not in self._found:
             self._found[wanted, commit] = self._code(wanted, commit)
         folder = self._found[wanted, commit]
@@ -121,11 +120,11 @@ def others(archive: Opened, records: Mapping[str, Mapping[str, Any]]) -> list[tu
     return merged
 
 
-def named(facts: Mapping[str, Any]) -> str:
+def named(origin: Mapping[str, Any]) -> str:
     """Name the code of a result by its provenance."""
-    commit, content = facts.get("code_commit"), facts.get("code_sha256")
+    commit, content = origin.get("code_commit"), origin.get("code_sha256")
     if isinstance(commit, str):
-        return f"commit {commit[:10]}" + (" with changes that are in no commit" if facts.get("code_dirty") else "")
+        return f"commit {commit[:10]}" + (" with changes that are in no commit" if origin.get("code_dirty") else "")
     return f"the code with sha256 {content[:10]}" if isinstance(content, str) else "unknown code"
 
 

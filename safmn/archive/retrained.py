@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from safmn import layout, networks, provenance
-from safmn.archive import evaluated
+from safmn.archive import evaluated, facts
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, Finding
 from safmn.archive.makers import Maker
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
-from safmn.device.description import describe
 from safmn.errors import UserError, as_line
 from safmn.paper import statistics
 from safmn.quality import evaluation, loading
@@ -60,8 +59,7 @@ class Archived:
     @property
     def seconds(self) -> float:
         """What it took when it was archived; 0 if that is not known."""
-        value = self.record.get("seconds")
-        return float(value) if isinstance(value, int | float) else 0.0
+        return facts.seconds(self.record)
 
 
 def find(archive: Opened, variant: str) -> Archived:
@@ -244,10 +242,8 @@ def _bytes(archive: Opened, archived: Archived, out: Path) -> tuple[list[str], l
 
 def _alike(archived: Archived, device: torch.device) -> tuple[bool, str]:
     """Return whether the same bytes are expected: the same kind of device, the same versions; and what differs."""
-    theirs, ours = archived.record.get("provenance") or {}, describe(device.type)
-    differing = [key for key in BITWISE if theirs.get(key) != ours.get(key)]
-    texts = [f"{key} {theirs.get(key)} archived, {ours.get(key)} here" for key in differing]
-    return not differing, "; ".join(texts) or "the same kind of device and versions"
+    differing = facts.differing(archived.record, device.type, BITWISE)
+    return not differing, differing or "the same kind of device and versions"
 
 
 def _in_spread(

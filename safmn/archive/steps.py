@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safmn.archive import counted, evaluated
+from safmn.archive import counted, evaluated, facts
 from safmn.archive.findings import NOT_CHECKED, Finding
 from safmn.archive.opening import Opened
 from safmn.errors import UserError, as_line
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from safmn.archive.makers import Maker
     from safmn.archive.own_data import OwnData
+    from safmn.archive.retrained import Archived
 
 STEPS = {
     "whole": "is every file the one that was archived, and is the description complete?",
@@ -113,8 +114,7 @@ class Steps:
 
     def _where(self, there: list[evaluated.Evaluated]) -> str:
         for each in there:
-            facts: dict[str, Any] = each.record.get("provenance") or {}
-            name = facts.get("gpu") or facts.get("cpu")
+            name = facts.of(each.record).get("gpu") or facts.of(each.record).get("cpu")
             if name:
                 return f" ({name})"
         return ""
@@ -148,41 +148,42 @@ class Steps:
     def _retrained(self) -> list[Finding]:
         from safmn.archive import retrained
 
-        if not self.wishes.retrain:
-            return [Finding("variants", NOT_CHECKED, "none was named: --retrain VARIANT")]
-        study = self._study
-        if isinstance(study, Finding):
-            return [study]
-        data, findings = self._data(study), []
-        for name in self.wishes.retrain:
-            try:
-                found = retrained.find(self.archive, name)
-            except UserError as error:
-                findings.append(Finding(name, NOT_CHECKED, as_line(error)))
-                continue
-            out = self.scratch / "retrained" / name
-            findings += retrained.repeat(self.archive, study, data, found, self._maker(found.record), self._device, out)
-        return [*data.findings, *findings]
+        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
+            return retrained.repeat(self.archive, study, data, found, self._maker(found.record), self._device, out)
+
+        return self._trained("retrain", self.wishes.retrain, again)
 
     def _extrapolated(self) -> list[Finding]:
         from safmn.archive import retrained
 
-        if not self.wishes.extrapolate:
-            return [Finding("variants", NOT_CHECKED, "none was named: --extrapolate VARIANT")]
+        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
+            maker, count = self._maker(found.record), self._count(found.record)
+            return retrained.begin(study, data, found, maker, self._device, out, count)
+
+        return self._trained("extrapolate", self.wishes.extrapolate, again)
+
+    def _trained(
+        self,
+        option: str,
+        names: tuple[str, ...],
+        again: Callable[[Study, "OwnData", "Archived", Path], list[Finding]],
+    ) -> list[Finding]:
+        """Train the archived run of each variant again, into a folder of its own."""
+        from safmn.archive import retrained
+
+        if not names:
+            return [Finding("variants", NOT_CHECKED, f"none was named: --{option} VARIANT")]
         study = self._study
         if isinstance(study, Finding):
             return [study]
         data, findings = self._data(study), []
-        for name in self.wishes.extrapolate:
+        for name in names:
             try:
                 found = retrained.find(self.archive, name)
             except UserError as error:
                 findings.append(Finding(name, NOT_CHECKED, as_line(error)))
                 continue
-            out = self.scratch / "begun" / name
-            findings += retrained.begin(
-                study, data, found, self._maker(found.record), self._device, out, self._count(found.record)
-            )
+            findings += again(study, data, found, self.scratch / option / name)
         return [*data.findings, *findings]
 
     def _count(self, record: dict[str, Any]) -> int:
