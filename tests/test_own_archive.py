@@ -176,7 +176,8 @@ def test_all_steps_confirm_it_where_none_of_it_is(first, tmp_path, monkeypatch, 
     assert not [name for name in MODULES if name in sys.modules]
     status, found, _ = verified(capsys, *words, *steps, "--trust-code")
     assert {name: step["verdict"] for name, step in found.items()} == dict.fromkeys(STEPS, CONFIRMED), found
-    assert not [each for step in found.values() for each in step["findings"] if each["verdict"] == NOT_CHECKED]
+    for name in set(STEPS) - {"consistent"}:  # figures of images need the images
+        assert not notes(found[name], NOT_CHECKED)
     assert not [key for key in ("SAFMN_PROJECT", "SAFMN_NETWORKS") if os.environ.get(key)]
     assert [file.name for file in here.iterdir()] == ["weights"]
 
