@@ -129,7 +129,7 @@ def _published(study: Study, results: Results, name: str, scale: int) -> dict[st
 
 
 def _means(study: Study, results: Results, name: str, scale: int, which: str) -> dict[str, float]:
-    means = {}
+    means: dict[str, float] = {}
     for benchmark in benchmarks(study):
         if scores := results.scores(name, scale, which, benchmark):
             means |= {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}

@@ -60,7 +60,9 @@ class _Builder:
     def table(self) -> Table:
         """Return the table, its rows sorted and its best numbers marked."""
         wanted = self.wanted
-        numbers = {row: [self.value(row, column) for column in wanted.columns] for row in wanted.rows}
+        numbers: dict[str, list[Any]] = {
+            row: [self.value(row, column) for column in wanted.columns] for row in wanted.rows
+        }
         rows = list(wanted.rows)
         if wanted.sort:
             place = wanted.columns.index(wanted.sort.removeprefix("-"))
