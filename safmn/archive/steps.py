@@ -1,6 +1,5 @@
 """The steps of a verification after the first one: what each needs, what it will take, and its work."""
 
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from safmn.study import Study
 if TYPE_CHECKING:
     import torch
 
-    from safmn.archive.makers import Maker
+    from safmn.archive.makers import Makers
     from safmn.archive.own_data import OwnData
     from safmn.archive.retrained import Archived
 
@@ -149,7 +148,7 @@ class Steps:
         from safmn.archive import retrained
 
         def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
-            return retrained.repeat(self.archive, study, data, found, self._maker(found.record), self._device, out)
+            return retrained.repeat(self.archive, study, data, found, self._makers.of(found.record), self._device, out)
 
         return self._trained("retrain", self.wishes.retrain, again)
 
@@ -157,7 +156,7 @@ class Steps:
         from safmn.archive import retrained
 
         def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
-            maker, count = self._maker(found.record), self._count(found.record)
+            maker, count = self._makers.of(found.record), self._count(found.record)
             return retrained.begin(study, data, found, maker, self._device, out, count)
 
         return self._trained("extrapolate", self.wishes.extrapolate, again)
@@ -211,10 +210,11 @@ class Steps:
 
         return OwnData(self.archive, study, self.scratch / "data")
 
-    def _maker(self, record: dict[str, Any]) -> "Maker":
+    @cached_property
+    def _makers(self) -> "Makers":
         from safmn.archive.makers import Makers
 
-        return Makers(self.archive, Path(tempfile.mkdtemp(prefix="code-", dir=self.scratch))).of(record)
+        return Makers(self.archive, self.scratch / "code")
 
     @cached_property
     def _device(self) -> "torch.device":
