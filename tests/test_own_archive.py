@@ -20,7 +20,7 @@ from safmn.cli import main
 from safmn.data import images
 from safmn.errors import UserError
 from safmn.files import write_json
-from safmn.networks import own, variants
+from safmn.networks import variants
 from safmn.planning import status
 from safmn.study import Study
 from tests.small_study import safmn
@@ -87,8 +87,7 @@ def forget():
     """As a new process: nothing of another project is known."""
     for name in MODULES:
         sys.modules.pop(name, None)
-    variants._discover.cache_clear()
-    own._networks.cache_clear()
+    variants.reread()
 
 
 def project(folder):

@@ -14,6 +14,7 @@ from safmn.archive.opening import Opened
 from safmn.archive.own_files import PLACES
 from safmn.errors import UserError
 from safmn.files import atomic
+from safmn.networks import variants
 
 _ENVIRONMENT = ("SAFMN_PROJECT", "SAFMN_ABLATIONS", "SAFMN_NETWORKS")
 
@@ -53,6 +54,7 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
             if not (project / paths.MADE_WITH).exists():
                 (project / paths.MADE_WITH).write_text(f"{__version__}\n", encoding="utf-8")
             os.environ["SAFMN_PROJECT"] = str(project)
+        variants.reread()
         yield written
     except BaseException:
         for name in written:
@@ -63,3 +65,4 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
             os.environ.pop(key, None)
             if value is not None:
                 os.environ[key] = value
+        variants.reread()
