@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safmn import files
-from safmn.data import bicubic
+from safmn.data import bicubic, colour
 from safmn.errors import UserError
-from safmn.quality import batched, colour, metrics, perceptual, resampling
+from safmn.quality import batched, metrics, perceptual, resampling
 from safmn.quality.figures import FIGURES
 
 if TYPE_CHECKING:
