@@ -16,7 +16,7 @@ from safmn.errors import UserError
 from safmn.files import digest, read_json, write_json
 from safmn.inspection import subjects
 from safmn.networks import variants
-from safmn.networks.identity import modules, of_network
+from safmn.networks.identity import finding, modules, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
@@ -194,7 +194,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*EVALUATING, apart=modules())
+        return fingerprint.code(*EVALUATING, apart=modules() | finding())
 
     # --- training ---
 
@@ -280,7 +280,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*LOOKING, apart=modules())
+        return fingerprint.code(*LOOKING, apart=modules() | finding())
 
 
 def weights_option(files: list[Any]) -> str:

@@ -178,6 +178,7 @@ FOLLOWING = {*TRAIN, *EVALUATE, "inspect safmn", "inspect ccm_none"}
 case("LR to train on", longer(LR.format("trained")), LR.format("trained"), {"pack trained"}, FOLLOWING)
 case("LR to validate on", longer(LR.format("validated")), LR.format("validated"), {"pack validated"}, FOLLOWING)
 code("the loss", "safmn/training/loss.py", "terms", TRAIN, FOLLOWING - TRAIN)
+code("finding variants", "safmn/networks/variants.py", "discover", set())
 code("the evaluation", "safmn/quality/evaluation.py", "evaluate", {*QUALITY, *INSPECT})
 code("reading of weights", "safmn/networks/checkpoints.py", "read", {*QUALITY, *INSPECT})
 code("which weights are taken", "safmn/networks/mappings.py", "choose", {*QUALITY, *INSPECT})
