@@ -163,7 +163,7 @@ def luma(image):
 
 def test_from_its_files_to_its_tables(folder):
     study = Study.load("own.yaml")
-    assert study.trained == ["safmn", "plane", "size_4", "size_8", "tiny", "imdn"]
+    assert study.trained == ["plane", "safmn", "size_4", "size_8", "tiny", "imdn"]
     results = Path("results/own")
     write_json(results / "study.json", study.content)
     state = {f"net.{key}": torch.randn_like(value) for key, value in networks.build("theirs", 4).state_dict().items()}
