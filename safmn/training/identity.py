@@ -69,7 +69,7 @@ def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
 
 @cache
 def _forms() -> str:
-    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules())
+    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules() | {own.__name__})
 
 
 @cache
