@@ -62,6 +62,13 @@ class Jobs:
         """Return the path of a place of `safmn.layout`."""
         return f"{self.study.results}/{place}"
 
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """What the tables call each network, and where its row stands: no result depends on it, the tables do."""
+        beside = {name: variant.beside for name, variant in variants.discover().items()}
+        infos = map(networks.info, self.study.counted)
+        return {info.name: [info.title, sorted(info.rows.items()), beside.get(info.name, "")] for info in infos}
+
     # --- a run of Snakemake as a whole ---
 
     def try_own_networks(self) -> None:
