@@ -1,4 +1,4 @@
-"""A fingerprint of code: comments, docstrings, annotations and layout do not change it, anything that runs does.
+"""A fingerprint of code: comments, docstrings, annotations, layout and the words of a `UserError` do not change it.
 
 Snakemake sees that a rule changed, but not that a module changed which the rule's command imports. So the fingerprint
 of the code that decides a result is a parameter of its rule: an edited loss retrains, an edited comment does not.

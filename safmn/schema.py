@@ -471,9 +471,11 @@ class OwnTable(Section):
         "`imdn_retrained`."
     )
     columns: Annotated[tuple[str, ...], Field(min_length=1), *_DISTINCT] = Field(
-        description="`params`, `flops`, `activations`, `gpu_memory`, `runtime`, `training_hours`, and `<dataset>_psnr` "
-        "and `<dataset>_ssim` of each test set. `published_` before a name takes the paper's value, `difference_` the "
-        "difference of a PSNR or SSIM to the row that `significance` names.",
+        description="Any column of `networks.csv`: `params` (K), `flops` (G), `activations` (M), `convolutions`, "
+        "`predicted_memory` and `measured_memory` (MiB), `time` (median, ms), `weights`, `seeds` and so on, and "
+        "`<dataset>_psnr`, `_ssim`, `_psnr_rgb`, `_ssim_rgb` and `_lpips` of each test set. Also `gpu_memory` "
+        "(measured, else predicted), `runtime` (mean, ms) and `training_hours`. `published_` before a name takes the "
+        "paper's value, `difference_` the difference of a test set's figure to the row that `significance` names.",
     )
     scale: Scale | None = Field(
         None, description="Upscaling factor; null takes x4 if the study has it, else the first."
@@ -482,15 +484,15 @@ class OwnTable(Section):
         "", description="A column to sort the rows by, the smallest first; with `-` before it the largest."
     )
     decimals: Mapping[str, Annotated[int, Field(ge=0, le=9)]] = Field(
-        {}, description="Column, or its last word (`psnr`) -> decimals that are shown."
+        {}, description="Column, or its figure (`psnr`) -> decimals that are shown."
     )
     mark: Literal["none", "best", "both"] = Field(
         "both", description='Whether the "best" of each column is bold, and in "both" the second best underlined.'
     )
     significance: str | None = Field(
         None,
-        description="A row that each PSNR and SSIM is compared with; a mark says where the difference is decided, by "
-        "the 95 % interval over images and, with several seeds, over seeds.",
+        description="A row that each figure of a test set is compared with; a mark says where the difference is "
+        "decided, by the 95 % interval over images and, with several seeds, over seeds.",
     )
 
 

@@ -13,12 +13,13 @@ from typing import Any, Literal, Self
 
 from pydantic import PrivateAttr
 
-from safmn import layout, networks, paths
+from safmn import layout, networks, paths, quantities
 from safmn.configuration import WrongValue, as_plain, check, read_yaml
 from safmn.data import sources, supply
 from safmn.errors import UserError, suggestion
 from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
+from safmn.paper import published
 from safmn.schema import PAPER, Data, StudyFile, Training, Weights
 
 OVERRIDES = {
@@ -30,8 +31,6 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
-OWN_COLUMNS = ("params", "flops", "activations", "gpu_memory", "runtime", "training_hours")
-"""Columns of `own_tables` beside those of the test sets."""
 ONLY_RGB = "works on Y alone, and only networks that take RGB are trained here"
 MAX_TIMED_POINTS = 64
 """Up to as many points of sweeps are timed."""
@@ -304,6 +303,14 @@ class Study(StudyFile):
             for text, name in zip(self.data.test, names, strict=True)
         }
 
+    def network_of(self, row: str) -> str:
+        """Return the network that a row of a table stands for: `imdn` for `imdn_retrained`, else the row's own name."""
+        return self.retrained[row].name if row in self.retrained else row
+
+    def trains(self, row: str) -> bool:
+        """Return whether the numbers of a row are of weights that the study trains, and not of published ones."""
+        return self.training is not None and (row in self.retrained or row in self.variants)
+
     def train_of(self, network: str) -> tuple[str, ...]:
         """Return the datasets, or slices of them, that a network is trained on: its own or the study's."""
         variant = variants.discover().get(network)
@@ -466,9 +473,10 @@ class Study(StudyFile):
 
     def _check_own_tables(self) -> None:
         rows = [*self.variants, *self.networks, *self.retrained]
-        qualities = [f"{name}_{metric}" for name in self.test_sets for metric in ("psnr", "ssim")]
-        columns = [*OWN_COLUMNS, *qualities]
-        published = [f"published_{name}" for name in columns if name != "training_hours"]
+        columns = quantities.columns(self.test_sets)
+        qualities = [column for column in columns if quantities.split(column)[0]]
+        printed = dict.fromkeys(cell.column for table in (1, 2, 3, 4) for cell in published.printed(table))
+        of_paper = [f"published_{column}" for column in printed]
         for name, table in self.own_tables.items():
             key = f"own_tables.{name}"
             if re.fullmatch("table[0-9]+|claims|ablation", name):
@@ -477,7 +485,7 @@ class Study(StudyFile):
             for column in table.columns:
                 if column.startswith("difference_") and not table.significance:
                     raise self._wrong(f"{key}.columns", f"{column!r} needs `significance`, the row to compare with")
-                self._check_known(f"{key}.columns", column, [*columns, *published, *compared], "a column")
+                self._check_known(f"{key}.columns", column, [*columns, *of_paper, *compared], "a column")
             for row in table.rows:
                 self._check_known(f"{key}.rows", row, rows, "a network of the study")
             if table.significance:
@@ -485,7 +493,7 @@ class Study(StudyFile):
             if table.sort:
                 self._check_known(f"{key}.sort", table.sort.removeprefix("-"), table.columns, "a column of the table")
             for column in table.decimals:
-                words = [*table.columns, *(each.rpartition("_")[2] for each in table.columns)]
+                words = [*table.columns, *(quantities.split(each)[1] for each in table.columns)]
                 self._check_known(f"{key}.decimals", column, words, "a column of the table")
             if table.scale is not None and table.scale not in self.scales:
                 known = ", ".join(map(str, self.scales))

@@ -14,6 +14,8 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safmn.errors import UserError
+
 PROJECT = "safmn"
 WHOLE = "*"
 """The piece that is a whole module."""
@@ -51,6 +53,8 @@ class Mentions:
         """Add what a syntax tree mentions, in a module of `package`."""
         if path := dotted(node):
             self.paths.add(path)
+        elif refusal := _refusal(node):
+            self.add(refusal, package)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             _add_import(self.imports, node, package)
         elif not does_nothing(node):
@@ -302,6 +306,13 @@ def does_nothing(node: ast.AST) -> bool:
     return isinstance(node, ast.Pass) or (isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
+def _refusal(node: ast.AST) -> ast.expr | None:
+    """Return the `UserError` of `UserError(...)`: no result follows, so that the words of the message do not count."""
+    if isinstance(node, ast.Call) and (dotted(node.func) or "").rpartition(".")[2] == UserError.__name__:
+        return node.func
+    return None
+
+
 def dotted(node: ast.AST | None) -> str | None:
     """`a.b.c` if the node consists of names and dots alone, else None."""
     if isinstance(node, ast.Name):
@@ -313,7 +324,7 @@ def dotted(node: ast.AST | None) -> str | None:
 
 
 def text(node: Any, annotations: bool = False) -> str:
-    """Write out a syntax tree, or a list of them, without positions, docstrings and empty fields.
+    """Write out a syntax tree, or a list of them, without positions, docstrings, empty fields and words of errors.
 
     Annotations are left out except where a decorator or a base class may read them, as in a dataclass.
 
@@ -323,6 +334,8 @@ def text(node: Any, annotations: bool = False) -> str:
         return f"[{','.join(text(item, annotations) for item in node if not does_nothing(item))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    if refusal := _refusal(node):
+        return f"Call({text(refusal)})"
     if isinstance(node, DEFINITIONS):
         annotations = bool(node.decorator_list or getattr(node, "bases", None) or getattr(node, "keywords", None))
     without = _NO_MEANING if annotations else _NO_EFFECT

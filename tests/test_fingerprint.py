@@ -182,6 +182,15 @@ def without_annotations(text: str) -> str:
     return ast.unparse(tree)
 
 
+def with_other_words(text: str) -> str:
+    """Every `UserError(...)` says something else."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "UserError":
+            node.args = [ast.Constant("other words")]
+    return ast.unparse(tree)
+
+
 def with_comments(text: str) -> str:
     """A comment before every statement at the top, and a line at the end."""
     lines = [f"# a comment\n{line}" if line.startswith(("def ", "class ", "@")) else line for line in text.split("\n")]
@@ -208,6 +217,8 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "comments added": (edited("**/*.py", with_comments), set()),
     "docstrings gone": (edited("**/*.py", without_docstrings), set()),
     "annotations gone": (edited("**/*.py", without_annotations), set()),
+    "the words of errors": (edited("**/*.py", with_other_words), set()),
+    "the nearest names": (change("safmn/errors.py", "suggestion"), set()),
     "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
     "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
     "the tables": (change("safmn/paper/verdicts.py", "Verdict"), set()),
@@ -227,6 +238,7 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "the cutting of patches": (change("safmn/data/patches.py", "_slice"), ALL),
     "the seeding": (change("safmn/training/randomness.py", "seed_everything"), ALL),
     "the validation": (change("safmn/training/validation.py", "_psnr"), ALL),
+    "what is refused": (replace("safmn/data/patches.py", "            raise _too_small.*", "            pass"), ALL),
     "the choice of the best": (change("safmn/training/validation.py", "is_best"), ALL),
     "the authors' draw": (change("safmn/data/draws.py", "Subimages.places"), ALL),
     "the collapse": (assign("safmn/training/collapse.py", "FACTOR", "4.0"), ALL),

@@ -46,6 +46,20 @@ def modules() -> set[str]:
     return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
+def finding() -> set[str]:
+    """Return the modules that find a variant by its name and read its file.
+
+    What they find is part of each fingerprint and specification, so that their own code need not be.
+    """
+    return {
+        "safmn.configuration",
+        "safmn.networks.sweeps",
+        "safmn.networks.variants",
+        "safmn.paths",
+        "safmn.schema",
+    }
+
+
 @cache
 def _fingerprint(code: str, choices: str | None, beside: Path | None) -> str:
     return fingerprint.network(code, None if choices is None else json.loads(choices), beside)

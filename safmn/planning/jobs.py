@@ -16,7 +16,7 @@ from safmn.errors import UserError
 from safmn.files import digest, read_json, write_json
 from safmn.inspection import subjects
 from safmn.networks import variants
-from safmn.networks.identity import modules, of_network
+from safmn.networks.identity import finding, modules, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
@@ -61,6 +61,13 @@ class Jobs:
     def at(self, place: str) -> str:
         """Return the path of a place of `safmn.layout`."""
         return f"{self.study.results}/{place}"
+
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """What the tables call each network, and where its row stands: no result depends on it, the tables do."""
+        beside = {name: variant.beside for name, variant in variants.discover().items()}
+        infos = map(networks.info, self.study.counted)
+        return {info.name: [info.title, sorted(info.rows.items()), beside.get(info.name, "")] for info in infos}
 
     # --- a run of Snakemake as a whole ---
 
@@ -194,7 +201,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*EVALUATING, apart=modules())
+        return fingerprint.code(*EVALUATING, apart=modules() | finding())
 
     # --- training ---
 
@@ -280,7 +287,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*LOOKING, apart=modules())
+        return fingerprint.code(*LOOKING, apart=modules() | finding())
 
 
 def weights_option(files: list[Any]) -> str:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from safmn import layout
 from safmn.data import catalogue
 from safmn.data.sources import DATASETS, parse_selection
 from safmn.errors import as_line, one_line
+from safmn.quantities import QUALITIES
 from safmn.study import Run, Study, identifier
 
 METRICS = ("psnr", "ssim")
@@ -81,22 +83,24 @@ def names() -> dict[str, str]:
 
 
 class Scores:
-    """PSNR on Y (dB) and SSIM on Y of every image of a test set: image -> (PSNR, SSIM)."""
+    """The figures of every image of a test set: figure (a key of `QUALITIES`) -> image -> value.
 
-    def __init__(self, rows: dict[str, tuple[float, float]]) -> None:
-        self.rows = rows
+    PSNR and SSIM on Y are always among them; a file of an earlier version has no others.
+    """
+
+    def __init__(self, figures: dict[str, dict[str, float]]) -> None:
+        self.figures = figures
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.figures["psnr"])
 
-    def by_image(self, metric: str) -> dict[str, float]:
-        """Return image -> PSNR or SSIM."""
-        place = METRICS.index(metric)
-        return {image: values[place] for image, values in self.rows.items()}
+    def by_image(self, figure: str) -> dict[str, float]:
+        """Return image -> value; empty where the figure was not measured."""
+        return self.figures.get(figure, {})
 
-    def mean(self, metric: str) -> float:
+    def mean(self, figure: str) -> float:
         """Compute the mean over the images."""
-        values = self.by_image(metric).values()
+        values = self.figures[figure].values()
         try:
             return math.fsum(values) / len(values)
         except (OverflowError, ValueError):  # inf and -inf together
@@ -143,12 +147,16 @@ class Results:
         file = self.folder / layout.scores(network, scale, weights, benchmark.stem)
         try:
             with open(file, encoding="utf-8", newline="") as handle:
-                rows = {line["image"]: (float(line["psnr"]), float(line["ssim"])) for line in csv.DictReader(handle)}
+                lines = list(csv.DictReader(handle))
+            figures = {metric: {line["image"]: float(line[metric]) for line in lines} for metric in METRICS}
         except FileNotFoundError:
             return Absent()
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
             return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and evaluate again")
-        return Scores(rows) if rows else Absent(f"{self.shown(file)} is empty: delete it and evaluate again")
+        for figure in QUALITIES:
+            with suppress(KeyError, TypeError, ValueError):  # not measured, or damaged
+                figures.setdefault(figure, {line["image"]: float(line[figure]) for line in lines})
+        return Scores(figures) if lines else Absent(f"{self.shown(file)} is empty: delete it and evaluate again")
 
     # --- training ---
 

@@ -26,16 +26,12 @@ import pandas as pd
 
 from safmn import files, layout
 from safmn.networks import all_networks
-from safmn.quality.figures import FIGURES
+from safmn.quantities import COLUMNS, QUALITIES
 from safmn.report import trained
 from safmn.report.imported import MARK, Imported
-from safmn.report.measured import Absent, Benchmark, Record, Results, benchmarks
+from safmn.report.measured import Absent, Record, Results, benchmarks
 from safmn.study import Study
 
-COLUMNS = (
-    *("network", "title", "scale", "params", "flops", "activations", "convolutions", "lower_bound"),
-    *("predicted_memory", "measured_memory", "memory_device", "time", "time_device", "weights", "seeds"),
-)
 PUBLISHED, BICUBIC = "published", "bicubic"
 
 
@@ -62,10 +58,8 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
     """Yield a row for each network of the study at each of its scales; absent figures are left out."""
     known, imported = all_networks(), Imported(results.folder)
     titles = {name: known[name].title for name in (*study.variants, *study.networks)}
-    again = study.retrained
-    for row, title in (titles | {row: network.title for row, network in again.items()}).items():
-        name = again[row].name if row in again else row
-        trains = study.training is not None and (row in again or row in study.variants)
+    for row, title in (titles | {row: network.title for row, network in study.retrained.items()}).items():
+        name, trains = study.network_of(row), study.trains(row)
         scales = study.scales_of(name) if trains else [at for at in study.scales if at in known[name].scales]
         for scale in scales:
             quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
@@ -89,9 +83,8 @@ def _marks(imported: Imported, study: Study, results: Results, name: str, line: 
 
 def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:
     present = {column for row in rows for column in row}
-    optional = FIGURES[4:]
-    own = [f"{benchmark.id}_{figure}" for benchmark in benchmarks(study) for figure in FIGURES]
-    return [*COLUMNS, *(name for name in own if name in present or not name.endswith(optional))]
+    own = [f"{benchmark.id}_{figure}" for benchmark in benchmarks(study) for figure in QUALITIES]
+    return [*COLUMNS, *(name for name in own if name in present or not name.endswith("_lpips"))]  # which is optional
 
 
 def _costs(results: Results, name: str, scale: int) -> dict[str, Any]:
@@ -136,26 +129,11 @@ def _published(study: Study, results: Results, name: str, scale: int) -> dict[st
 
 
 def _means(study: Study, results: Results, name: str, scale: int, which: str) -> dict[str, float]:
-    means = {}
+    means: dict[str, float] = {}
     for benchmark in benchmarks(study):
-        for figure, values in _values(results, name, scale, which, benchmark).items():
-            means[f"{benchmark.id}_{figure}"] = _mean(values)
+        if scores := results.scores(name, scale, which, benchmark):
+            means |= {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}
     return means
-
-
-def _values(results: Results, name: str, scale: int, which: str, benchmark: Benchmark) -> dict[str, list[float]]:
-    """Return the figures of every image that a file has for all of them; files of earlier versions have two figures."""
-    if isinstance(results.scores(name, scale, which, benchmark), Absent):
-        return {}
-    with open(results.folder / layout.scores(name, scale, which, benchmark.stem), encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    found = {}
-    for figure in FIGURES:
-        try:
-            found[figure] = [float(line[figure]) for line in lines]
-        except (KeyError, TypeError, ValueError):  # not measured, or damaged
-            continue
-    return found
 
 
 def _mean(values: list[float]) -> float:

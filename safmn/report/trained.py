@@ -32,9 +32,9 @@ class Trained:
         """Compute mean, deviation and interval of the best weights over the seeds."""
         return over_seeds([scores.mean(metric) for scores in self.best.values()])
 
-    def by_image(self, metric: str) -> list[dict[str, float]]:
-        """Return image -> PSNR or SSIM of the best weights, one mapping a seed."""
-        return [scores.by_image(metric) for scores in self.best.values()]
+    def by_image(self, figure: str) -> list[dict[str, float]]:
+        """Return image -> figure of the best weights, one mapping a seed that has it."""
+        return [values for scores in self.best.values() if (values := scores.by_image(figure))]
 
     @property
     def measured_records(self) -> dict[int, Record]:

@@ -59,6 +59,19 @@ def restore(optimiser: Optimizer, saved: dict[str, Any]) -> None:
         ]
         saved = saved | {"param_groups": groups}
     optimiser.load_state_dict(saved)
+    if type(optimiser) in BUILT_IN.values():
+        _lay_out(optimiser)
+
+
+def _lay_out(optimiser: Optimizer) -> None:
+    """Give moments the memory layout of their weights, which differs between devices (`TrainStep.layout`).
+
+    torch's fused kernel on the CPU pairs moments with weights by their places in memory; that on CUDA refuses others.
+    """
+    for weight, kept in optimiser.state.items():
+        for name, value in kept.items():
+            if torch.is_tensor(value) and value.shape == weight.shape and value.stride() != weight.stride():
+                kept[name] = torch.empty_like(weight).copy_(value)
 
 
 def _own(path: str, parameters: Iterable[nn.Parameter], rate: float, arguments: dict[str, Any]) -> Optimizer:

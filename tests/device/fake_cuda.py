@@ -151,6 +151,8 @@ class Recorder(TorchDispatchMode):
             rate = kwargs.get("lr", args[6] if len(args) > 6 else None)
             assert devices == {"cuda"}, f"fused Adam gets tensors on {devices}"
             assert not isinstance(rate, torch.Tensor) or rate.dtype == torch.float32
+            for kept in zip(*(each for each in args[:4]), strict=True):  # weight, gradient, two moments
+                assert len({each.stride() for each in kept}) == 1, "fused Adam gets tensors of different layouts"
             self.ops["adam", f"{name}: rate is a {type(rate).__name__}, types {kinds}"] += 1
             return None
         out = func(*args, **kwargs)

@@ -444,5 +444,5 @@ def test_another_file_is_refused(tmp_path, content):
 def test_a_note_says_what_of_the_training_is_not_the_papers(training, how):
     specification = {"train": ["T91"], "training": {"iterations": 7} | training}
     record = {"specification": specification, "provenance": {"device": "cpu"}}
-    found = trained.Trained({0: Scores({"a": (30.0, 0.9)})}, {}, {0: record})
+    found = trained.Trained({0: Scores({"psnr": {"a": 30.0}, "ssim": {"a": 0.9}})}, {}, {0: record})
     assert trained.note(found, "psnr").startswith(f"7 iterations on T91{how}, CPU")

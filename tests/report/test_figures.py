@@ -81,20 +81,6 @@ def test_figure_1_tells_published_from_measured(drawn):
     assert "x2" not in words  # nothing is measured there
 
 
-def test_a_pareto_front_is_what_no_other_point_beats():
-    rng = np.random.default_rng(3)
-    some = [figure1.Point(str(n), *(float(v) for v in rng.integers(1, 9, 2)), 1.0) for n in range(60)]
-    beaten = {
-        a
-        for a in some
-        for b in some
-        if (b.flops <= a.flops and b.psnr >= a.psnr) and (b.flops, b.psnr) != (a.flops, a.psnr)
-    }
-    front = figure1.pareto(some)
-    assert {(p.flops, p.psnr) for p in front} == {(p.flops, p.psnr) for p in some if p not in beaten}
-    assert [p.flops for p in front] == sorted(p.flops for p in front)
-
-
 @pytest.mark.parametrize(("most", "named"), [(60, True), (3, False)])
 def test_figure_1_names_own_variants_while_they_are_few(tmp_path, monkeypatch, most, named):
     """Of half the baseline's FLOPs, so that they do not crowd around it."""

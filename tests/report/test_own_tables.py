@@ -7,13 +7,15 @@ import shutil
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from safmn import cli, provenance
+from safmn import cli, provenance, quantities
 from safmn.errors import UserError
 from safmn.files import write_json
 from safmn.paper import statistics
-from safmn.report import ablation, ablation_table, cells, own_tables, rendering
+from safmn.quality.figures import FIGURES
+from safmn.report import ablation, ablation_table, cells, networks, own_tables, rendering
 from safmn.report.measured import Results
 from safmn.study import Study
 from tests.report import fabricate
@@ -130,6 +132,60 @@ def test_order_and_precision(filled):
     assert column(table, "#Params [K]")["SAFMN"].text == "240"
 
 
+def test_every_column_of_networks_csv_can_stand_in_a_table(filled):
+    """Its numbers are those of the file, in the unit that the header names; texts are shown as they are."""
+    rgb = {name: list(HARD + gap - 1.5 + NOISE * (gap != 0)) for name, gap in GAPS.items()}
+    for name, values in rgb.items():
+        file = filled / f"quality/{name}/x4/seed0_best/B100.csv"
+        lines = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+        more = [line | {"psnr_rgb": v, "ssim_rgb": 0.8, "lpips": 0.3} for line, v in zip(lines, values, strict=True)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, more[0])
+        writer.writeheader()
+        writer.writerows(more)
+        file.write_text(text.getvalue(), encoding="utf-8")
+    counts = {"params": 239_520, "flops": 10**10, "activations": 10**7, "convolutions": 58, "lower_bound": True}
+    write_json(filled / "cost/complexity/no_fm.json", {"network": "no_fm", "scales": {"4": counts}})
+    fabricate.memory(filled, {"safmn": 64.9}, {"safmn": 65.5}, provenance=fabricate.GPU)
+    fabricate.runtime(filled, {"safmn": 12.5})
+    every = [name for name in networks.frame(study(), filled) if not name.startswith("set5")]
+    assert set(every) == {*quantities.COLUMNS, *(f"b100_{figure}" for figure in quantities.QUALITIES)}
+    columns = [*every, "gpu_memory", "runtime", "difference_b100_psnr_rgb", "difference_b100_lpips"]
+    of = study(columns=columns, sort="-weights", decimals={"psnr_rgb": 1})
+    table = build(of, filled)
+    expected = networks.frame(of, filled).set_index("network", drop=False)
+    for line in csv.DictReader(io.StringIO(rendering.flat_csv(table))):
+        for name in every:
+            wanted, unit = expected.loc[line["row"], name], quantities.quantity(name).unit
+            if pd.isna(wanted):
+                assert line[name] == "", (line["row"], name)
+            elif isinstance(wanted, str | bool):
+                assert line[name] == {True: "yes", False: "no"}.get(wanted, wanted)
+            else:
+                assert float(line[name]) == pytest.approx(wanted / unit)
+    assert column(table, "#Conv")["(a): w/o FM"].text == "58"
+    assert column(table, "Counts are lower bounds")["(a): w/o FM"].text == "yes"
+    assert column(table, "Memory, measured [MiB]")["SAFMN"].text == "65.50"
+    assert column(table, "Memory, predicted [MiB]")["SAFMN"].text == "64.90"
+    shown = column(table, "B100 PSNR, RGB [dB]")
+    assert (shown["SAFMN"].text, shown["(a): w/o FM"].place) == (f"{np.mean(rgb['safmn']):.1f}", 1)
+    gap = column(table, "B100 PSNR, RGB [dB], difference")["CCM → None"]
+    assert (gap.text, gap.symbol) == (f"{np.mean(rgb['ccm_none']) - np.mean(rgb['safmn']):+.1f}", "▽")
+    assert [row[0].text for row in table.sections[0].rows][-1] == "IMDN"  # published before trained, by the alphabet
+
+
+def test_published_values_are_the_papers_also_on_its_other_test_sets(filled):
+    columns = ["published_params", "published_set5_psnr", "published_manga109_psnr"]
+    table = build(study(columns=columns), filled)
+    shown = {row[0].text: [entry.text for entry in row[1:]] for row in table.sections[0].rows}
+    assert shown["SAFMN"] == ["239.5", "32.18", "30.43"]
+    assert shown["CCM → None"] == ["30.7", "", "28.49"]
+
+
+def test_names_of_figures_are_those_of_an_evaluation():
+    assert tuple(quantities.QUALITIES) == FIGURES
+
+
 def test_the_command_writes_three_forms_and_the_latex_compiles(filled, tmp_path):
     of = study()
     write_json(filled / "study.json", of.content)
@@ -166,6 +222,9 @@ def test_the_command_writes_three_forms_and_the_latex_compiles(filled, tmp_path)
             "own_tables.main.rows: 'ccm_nome' is not a network of the study: did you mean ccm_none",
         ),
         ({"columns": ["b100_pnsr"]}, "own_tables.main.columns: 'b100_pnsr' is not a column: did you mean b100_psnr"),
+        ({"columns": ["convolution"]}, "'convolution' is not a column: did you mean convolutions"),
+        ({"columns": ["b100_psnr_rbg"]}, "'b100_psnr_rbg' is not a column: did you mean b100_psnr_rgb"),
+        ({"columns": ["published_photographs_psnr"]}, "'published_photographs_psnr' is not a column: "),
         ({"columns": ["urban100_psnr"]}, "'urban100_psnr' is not a column: did you mean"),
         (
             {"significance": "safm"},

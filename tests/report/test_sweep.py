@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from safmn.report.figures import sweep
+from safmn.report.figures import canvas, sweep
 from safmn.report.figures.sweep import Point, front
 
 
@@ -32,6 +32,27 @@ def test_the_front_is_what_nothing_beats(seed):
         for number in range(draw.randrange(12))
     ]  # fmt: skip
     assert {each.network for each in front(points, "flops")} == by_definition(points, "flops")
+
+
+def test_names_of_points_do_not_overlap_and_coinciding_points_share_one(study_of_a_sweep):
+    """Nine points and the baseline: three on one place, the others close to each other on a line."""
+    costs = [100.0, 100.0, 100.0, *(200.0 + 4 * number for number in range(6))]
+    points = [
+        Point(f"s_{n}_{c}", {"n": n, "c": c}, 29.7, None, {"params": costs[place], "flops": costs[place]}, False, "")
+        for place, (n, c) in enumerate(itertools.product((4, 8, 12), (24, 36, 48)))
+    ]
+    points.append(Point("safmn", {}, 29.7, None, {"params": 100.0, "flops": 100.0}, False, ""))
+    with canvas.style():
+        figure = sweep.draw(study_of_a_sweep, points, "s")
+        figure.draw_without_rendering()
+        assert len(figure.axes) == 2  # none of times, which are not measured
+        assert "Without a panel of time" in figure.axes[-1].get_xlabel()
+        for ax in figure.axes:
+            names = [text.get_text() for text in ax.texts]
+            assert "4, 24; 4, 36; 4, 48; safmn" in names
+            assert sorted(name for name in names if ";" not in name) == sorted(p.label for p in points[3:9])
+            boxes = [text.get_window_extent() for text in ax.texts]
+            assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.shrunk(0.9, 0.7).overlaps(b)]
 
 
 def test_no_point_has_no_front():

@@ -133,13 +133,14 @@ def study(**changes: object) -> Edit:
     return edit
 
 
-def variant(name: str, **switches: object) -> Edit:
-    """Switches of a variant."""
+def variant(name: str, **changes: object) -> Edit:
+    """Other keys of a variant's file; of `network` only those given."""
 
     def edit(folder: Path) -> None:
         file = folder / f"ablations/{name}.yaml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps(content | {"network": content["network"] | switches}), encoding="utf-8")
+        network = content["network"] | changes.pop("network", {})
+        file.write_text(json.dumps(content | changes | {"network": network}), encoding="utf-8")
 
     return edit
 
@@ -178,6 +179,7 @@ FOLLOWING = {*TRAIN, *EVALUATE, "inspect safmn", "inspect ccm_none"}
 case("LR to train on", longer(LR.format("trained")), LR.format("trained"), {"pack trained"}, FOLLOWING)
 case("LR to validate on", longer(LR.format("validated")), LR.format("validated"), {"pack validated"}, FOLLOWING)
 code("the loss", "safmn/training/loss.py", "terms", TRAIN, FOLLOWING - TRAIN)
+code("finding variants", "safmn/networks/variants.py", "discover", set())
 code("the evaluation", "safmn/quality/evaluation.py", "evaluate", {*QUALITY, *INSPECT})
 code("reading of weights", "safmn/networks/checkpoints.py", "read", {*QUALITY, *INSPECT})
 code("which weights are taken", "safmn/networks/mappings.py", "choose", {*QUALITY, *INSPECT})
@@ -208,11 +210,13 @@ code(
 )
 case(
     "a number of a variant",
-    variant("ccm_none", dim=40),
+    variant("ccm_none", network={"dim": 40}),
     "ablations/ccm_none.yaml",
     {"complexity", "train ccm_none"},
     {"evaluate ccm_none", "inspect ccm_none"},
 )
+case("a variant's title", variant("ccm_none", title="Nothing"), "ablations/ccm_none.yaml", {"tables"}, set())
+case("a variant's description", variant("ccm_none", description="No CCM."), "ablations/ccm_none.yaml", set(), set())
 case(
     "published weights",
     longer("published/IMDN_x4.pth"),

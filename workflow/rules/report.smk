@@ -95,6 +95,7 @@ rule tables:
     params:
         study=STUDY,
         fingerprint=digest(study.content),
+        labels=digest(jobs.labels),
     message:
         "Render the tables, figures and the page."
     shell:

@@ -10,7 +10,7 @@ from safmn.networks.registry import Network
 from safmn.paper.cell import Cell
 from safmn.report.ablation import BASELINE
 from safmn.report.ablation_table import label
-from safmn.report.figures import canvas
+from safmn.report.figures import canvas, labels, pareto
 from safmn.report.figures.canvas import AUTHORS, MEASURED, PUBLISHED
 from safmn.report.measured import benchmark_title, benchmarks
 from safmn.study import Study
@@ -53,15 +53,6 @@ def points(cells: Iterable[Cell], tables: tuple[int, ...], scale: int, column: s
     return list(networks.values())
 
 
-def pareto(some: Iterable[Point]) -> list[Point]:
-    """Return the points that no other one beats with fewer or as many FLOPs and a higher or equal PSNR."""
-    front: list[Point] = []
-    for point in sorted(some, key=lambda point: (point.flops, -point.psnr)):
-        if not front or point.psnr > front[-1].psnr:
-            front.append(point)
-    return front
-
-
 def trade_off(study: Study, cells: Sequence[Cell]) -> Any:
     """Draw the paper's Figure 1 (Set5, x2) and the study's own test set, each if something is measured there."""
     own = [benchmark.id for benchmark in benchmarks(study)]
@@ -94,7 +85,7 @@ def _draw(ax: Any, published: list[Point], measured: list[Point]) -> None:
     for some, look, colour, style in looks:
         if some:
             ax.scatter([p.flops for p in some], [p.psnr for p in some], s=[_area(p.params) for p in some], **look)
-        front = pareto(some)
+        front = _front(some)
         ax.plot([p.flops for p in front], [p.psnr for p in front], style, color=colour, lw=0.9, zorder=0)
     ax.scatter([p.flops for p in measured], [p.psnr for p in measured], s=7, marker="x", color="black", lw=0.7)
     ax.set_xscale("log")
@@ -125,36 +116,18 @@ def _handles(with_published: bool) -> list[Any]:
 def _label(ax: Any, published: list[Point], measured: list[Point]) -> None:
     """Write names beside the circles that matter; of the others, those that find a free place."""
     networks = all_networks()
-    chosen = _worth_a_name(published, measured, networks)
-    fronts = [*pareto(measured), *pareto(published)]
+    chosen = {id(point) for point in _worth_a_name(published, measured, networks)}
+    fronts = [*_front(measured), *_front(published)]
     important = {id(point) for point in (*measured, *fronts)} | {id(p) for p in published if p.name == BASELINE}
-    ax.figure.draw_without_rendering()  # computes the layout, on which places depend
-    per_point = ax.figure.dpi / 72
-    everything = {id(p): ax.transData.transform((p.flops, p.psnr)) / per_point for p in (*published, *measured)}
-    taken = [(*everything[id(p)], math.sqrt(_area(p.params) / math.pi) * 0.8) for p in (*published, *measured)]
-    frame = [edge / per_point for edge in ax.get_window_extent().extents]
-    boxes: list[tuple[float, float, float, float]] = []
-    for point in sorted(chosen, key=lambda point: (id(point) not in important, tuple(everything[id(point)]))):
+    marks = []
+    for point in (*published, *measured):
         text = label(networks[point.name]) if point.name in networks else point.name
         if point.name in networks and 1 not in networks[point.name].rows:
             text = f"{text} ({point.name})"
-        x, y = everything[id(point)]
-        width, height = 3.5 * len(text), 7.0
         radius = math.sqrt(_area(point.params) / math.pi)
-        left, bottom, overlap = _free_place(x, y, radius, width, height, boxes, taken, frame)
-        if overlap and id(point) not in important:
-            continue
-        boxes.append((left, bottom, width, height))
-        far = math.hypot(left + width / 2 - x, bottom + height / 2 - y) > radius + width / 2 + 8
-        ax.annotate(
-            text,
-            (point.flops, point.psnr),
-            xytext=(left - x, bottom - y),
-            textcoords="offset points",
-            fontsize=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.2},
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": AUTHORS} if far else None,
-        )
+        named = text if id(point) in chosen else ""
+        marks.append(labels.Mark(point.flops, point.psnr, named, radius, id(point) in important))
+    labels.label_points(ax, marks)
 
 
 def _worth_a_name(published: list[Point], measured: list[Point], networks: Mapping[str, Network]) -> list[Point]:
@@ -177,39 +150,8 @@ def _worth_a_name(published: list[Point], measured: list[Point], networks: Mappi
     return [*apart, *others]
 
 
-def _free_place(
-    x: float,
-    y: float,
-    radius: float,
-    width: float,
-    height: float,
-    boxes: list[tuple[float, float, float, float]],
-    circles: list[tuple[float, float, float]],
-    frame: Sequence[float],
-) -> tuple[float, float, float]:
-    """Return left and bottom (in points) of the text near a circle that overlaps least with others, and how much.
-
-    What is outside of the `frame` (left, bottom, right, top) counts as overlap.
-    """
-    taken = [*boxes, *((a - r, b - r, 2 * r, 2 * r) for a, b, r in circles)]
-    best, least = (x, y), math.inf
-    for away in range(0, 60, 6):
-        for angle in range(0, 360, 30):
-            cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            left = x + (radius + 2 + away) * cos - width * (1 - cos) / 2
-            bottom = y + (radius + 2 + away) * sin - height * (1 - sin) / 2
-            overlap = sum(
-                max(0, min(left + width, a + w) - max(left, a)) * max(0, min(bottom + height, b + h) - max(bottom, b))
-                for a, b, w, h in taken
-            )
-            inside = max(0, min(left + width, frame[2]) - max(left, frame[0]))
-            inside *= max(0, min(bottom + height, frame[3]) - max(bottom, frame[1]))
-            overlap += width * height - inside
-            if overlap < least:
-                best, least = (left, bottom), overlap
-            if overlap < 1e-6:
-                return *best, 0.0
-    return *best, least
+def _front(some: list[Point]) -> list[Point]:
+    return pareto.front(some, lambda point: (point.flops, point.psnr))
 
 
 def _area(params: float) -> float:

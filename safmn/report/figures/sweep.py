@@ -9,7 +9,7 @@ from safmn.networks import variants
 from safmn.paper.cell import Cell
 from safmn.report import ablation
 from safmn.report.evaluated import device_type
-from safmn.report.figures import canvas
+from safmn.report.figures import canvas, labels, pareto
 from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES
 from safmn.report.measured import Results, benchmark_title, benchmarks
 from safmn.study import Study
@@ -77,22 +77,14 @@ def collect(study: Study, results: Results, cells: Iterable[Cell], name: str) ->
     return points
 
 
-def front(points: Sequence[Point], cost: str) -> list[Point]:
-    """Return the Pareto front, cheapest first: the points that no other equals or beats in both cost and PSNR.
+def front(points: Iterable[Point], cost: str) -> list[Point]:
+    """Return the Pareto front over a cost of those points that have it and a PSNR."""
+    return pareto.front(measured(points, cost), lambda point: (point.costs[cost], point.psnr or 0.0))
 
-    Of points with equal cost and PSNR, all are on it.
-    """
-    able = sorted(
-        (point for point in points if point.psnr is not None and cost in point.costs),
-        key=lambda point: (point.costs[cost], -(point.psnr or 0)),
-    )
-    best: list[Point] = []
-    for point in able:
-        last = best[-1] if best else None
-        equal = last is not None and (last.costs[cost], last.psnr) == (point.costs[cost], point.psnr)
-        if last is None or equal or (point.psnr or 0) > (last.psnr or 0):
-            best.append(point)
-    return best
+
+def measured(points: Iterable[Point], cost: str) -> list[Point]:
+    """Return the points that have a PSNR and a cost."""
+    return [point for point in points if point.psnr is not None and cost in point.costs]
 
 
 def draw(study: Study, points: Sequence[Point], name: str) -> Any:
@@ -105,22 +97,33 @@ def draw(study: Study, points: Sequence[Point], name: str) -> Any:
     own, scale = benchmarks(study), ablation.scale_of(study)
     key = _numeric(points)
     panels = {key: key.rpartition(".")[2], **COSTS} if key else COSTS
-    figure, axes = canvas.panels(len(panels), f"sweep {name}")
-    for ax, (cost, title) in zip(axes, panels.items(), strict=True):
-        shown = [point for point in points if point.psnr is not None and cost in point.costs]
+    drawn = {cost: title for cost, title in panels.items() if measured(points, cost)}
+    if not drawn:
+        return canvas.empty(f"sweep {name}", f"No point of the sweep {name} is counted yet: `snakemake`")
+    figure, axes = canvas.panels(len(drawn), f"sweep {name}")
+    for ax, (cost, title) in zip(axes, drawn.items(), strict=True):
+        shown = measured(points, cost)
         devices = sorted({point.device for point in shown if point.device}) if cost == "runtime" else []
-        ax.set_xlabel(
-            title + (f" ({', '.join({'cuda': 'GPU', 'cpu': 'CPU'}.get(d, d) for d in devices)})" * bool(devices))
-        )
+        where = f" ({', '.join({'cuda': 'GPU', 'cpu': 'CPU'}.get(device, device) for device in devices)})"
+        ax.set_xlabel(title + where * bool(devices))
         ax.set_ylabel(f"PSNR on Y [dB], {benchmark_title(own[0].id, study)}, x{scale}")
-        if not shown:
-            reason = study.efficiency.reason_untimed or "not timed yet, or more points than are timed"
-            canvas.say(ax, canvas.wrapped(reason if cost == "runtime" else "not counted yet", 36))
-            continue
         _panel(ax, shown, cost)
-    handles, labels = axes[-2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), fontsize=7)
+    handles, names = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=7)
+    if "runtime" not in drawn:
+        reason = study.efficiency.reason_untimed or "not timed yet, or more points than are timed"
+        said = canvas.wrapped(f"Without a panel of time: {reason}.", 70)
+        axes[-1].set_xlabel(f"{axes[-1].get_xlabel()}\n\n{said}")
+    for ax, cost in zip(axes, drawn, strict=True):  # when all that takes room is there
+        _label(ax, measured(points, cost), cost)
     return figure
+
+
+def _label(ax: Any, points: Sequence[Point], cost: str) -> None:
+    """Write the values of each point beside it; coinciding points share a text."""
+    if len(points) <= MAX_NAMED:
+        named = [(point.costs[cost], point.psnr or 0.0, point.label + " *" * point.collapsed) for point in points]
+        labels.label_points(ax, [labels.Mark(*each) for each in named])
 
 
 def _numeric(points: Sequence[Point]) -> str:
@@ -162,11 +165,6 @@ def _panel(ax: Any, points: Sequence[Point], cost: str) -> None:
             number += 1
         for point in (point for point in group if not point.values):
             ax.plot(point.costs[cost], point.psnr, marker="*", ms=11, color="black", ls="", label="baseline", zorder=4)
-    if len(points) <= MAX_NAMED:
-        for point in points:
-            text = point.label + " *" * point.collapsed
-            at = (point.costs[cost], point.psnr)
-            ax.annotate(text, at, xytext=(4, 3), textcoords="offset points", fontsize=6)
     if all(point.costs[cost] > 0 for point in points):
         ax.set_xscale("log")
         canvas.log_axis(ax.xaxis)
