@@ -8,7 +8,7 @@ from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Device
 from safmn.paper import published
-from safmn.planning import calibration, plan
+from safmn.planning import calibration, plan, readiness
 from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan, spoken
 from safmn.report.measured import Results
@@ -18,7 +18,7 @@ BUDGET = 1.0  # seconds of training steps
 
 
 def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -> str:
-    """Return about how long training and evaluating some runs takes, and from what that follows.
+    """Return about how long some runs take, from what that follows, and whether the disk has no room for them.
 
     A step of the first run's network is timed; other networks take as long as their FLOPs say, which is rough: memory
     traffic counts as well. `safmn plan` times every network.
@@ -53,9 +53,11 @@ def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -
         seconds.append(sum(plan.seconds_of(study, run, costs, sizes).values()))
     at_once = max(1, cores // study.training.threads) if device.kind == "cpu" else max(1, _devices())
     shared = f"{cores} core{'s' * (cores > 1)}" if device.kind == "cpu" else f"{at_once} GPU{'s' * (at_once > 1)}"
+    room = readiness.room(study, runs)
     return (
         f"about {spoken(makespan(seconds, at_once))} on {shared} for {len(runs)} run{'s' * (len(runs) > 1)} "
         f"({spoken(step)} a step of {first.variant}, others by their FLOPs)"
+        + (f"; NOT ENOUGH ROOM: {room.says}: {room.todo}" if room.level == "error" else "")
     )
 
 
