@@ -1,6 +1,7 @@
 """The documentation: links and anchors in every Markdown file, and the pages that are generated. No network."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -145,7 +146,7 @@ QUICK = (
 )
 
 
-def test_help_names_and_mistakes_wait_for_no_torch():
+def test_help_names_and_mistakes_wait_for_no_torch(tmp_path):
     code = (
         "import sys\n"
         "from safmn.cli import main\n"
@@ -157,6 +158,13 @@ def test_help_names_and_mistakes_wait_for_no_torch():
         "    if {'torch', 'matplotlib', 'pandas'} & set(sys.modules):\n"
         "        sys.exit(line)\n"
     )
-    run = subprocess.run([sys.executable, "-c", code, *QUICK], capture_output=True, text=True, cwd=ROOT, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code, *QUICK],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("no_mf") >= 3
