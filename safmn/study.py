@@ -248,9 +248,8 @@ class Study(StudyFile):
     def timed(self) -> list[str]:
         """Names of the networks whose memory and time are measured at x4.
 
-        Those of Table 2, the user's own, and those that "all" leaves out and the study names.
-
-        Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
+        Those of Table 2, the user's own, and those that "all" leaves out and the study names. Of the points of sweeps,
+        none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
         """
         table2 = [name for name in self.networks if 2 in networks.info(name).rows]
         points = [name for names in self.sweeps.values() for name in names]

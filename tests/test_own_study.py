@@ -20,7 +20,7 @@ from safmn.data import bicubic, images
 from safmn.device.description import Cpu
 from safmn.files import write_json
 from safmn.networks import own, variants
-from safmn.planning import calibration, estimate, plan
+from safmn.planning import calibration, estimate, plan, readiness
 from safmn.planning.jobs import Jobs
 from safmn.study import Study
 from tests.small_study import safmn
@@ -134,9 +134,11 @@ def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, count
     monkeypatch.setattr(calibration, "step", lambda *_: step)
     monkeypatch.setattr(calibration, "evaluating", lambda *_: 0.0)
     monkeypatch.setattr(estimate.memory, "predict_training", lambda *_: {"peak": 0})
+    monkeypatch.setattr(readiness, "free_bytes", lambda _: 10**5 if counted else 10**12)
     times = []
     monkeypatch.setattr(estimate, "makespan", lambda seconds, _: times.extend(seconds) or 1.0)
-    estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
+    sentence = estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
+    assert ("NOT ENOUGH ROOM: own writes about" in sentence) == bool(counted)
     overhead = times[0] - 2 * expected[1]
     assert times[1] - overhead == pytest.approx(2 * expected[0])
 
