@@ -14,7 +14,7 @@ from safmn.fingerprint import Walk
 from safmn.networks import variants
 from safmn.networks.identity import modules
 from safmn.training import own
-from safmn.training.identity import FORMED, SEMANTIC, key_of
+from safmn.training.identity import FORMED, OF_LUMA, SEMANTIC, key_of
 
 
 class _Elsewhere(syntax.Library):
@@ -80,8 +80,10 @@ def of_training(root: Path, specification: Mapping[str, Any]) -> list[str]:
         specification: of the run.
     """
     settings = specification["training"]
-    differing = {*of_network(root, specification["network"]), *of_stage(root, SEMANTIC, {own.__name__})}
-    differing.update(of_stage(root, (FORMED,)) if "form" in settings else ())
+    name = specification["network"]
+    recipe = (*SEMANTIC, *((FORMED,) if "form" in settings else ()))
+    recipe += OF_LUMA if networks.info(name).colour == "Y" else ()
+    differing = {*of_network(root, name), *of_stage(root, recipe, {own.__name__})}
     for key, path in own.classes(settings).items():
         texts = [path, *fingerprint.strings(settings["optimiser"] if key == "optimiser" else {})]
 
