@@ -156,8 +156,8 @@ def is_safe(name: str) -> bool:
 
 
 def _own_networks() -> str | None:
-    """Return the folder of networks of one's own that is here, below the present folder if it is there."""
-    folder = paths.own_networks()
+    """Return the first folder of networks of one's own that is here, below the present folder if it is there."""
+    folder = next(iter(paths.own_networks()), None)
     if folder is None:
         return None
     return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
