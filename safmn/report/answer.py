@@ -104,7 +104,8 @@ def _contradicting(
 def _of_claims(claims: Mapping[str, int], verdict: str) -> list[str]:
     """Say how many of the claims that measured values decide have a verdict."""
     decided = claims[verdicts.REPRODUCED] + claims[verdicts.CONTRADICTED]
-    return [f"{claims[verdict]} of {decided} claims of its text that measured values decide"] if claims[verdict] else []
+    text = f"{claims[verdict]} of the {decided} claims of its text that measured values can decide"
+    return [text] if claims[verdict] else []
 
 
 def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:

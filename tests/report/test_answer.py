@@ -93,8 +93,8 @@ def test_three_sentences_from_the_cells(tmp_path):
     assert "iterations 100 instead of 500000" in cannot
     claims = [result.measured.verdict for result in sentences.evaluate(cells.collect(study, tmp_path))]
     same, other = (claims.count(verdict) for verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED))
-    assert (f"{same} of {same + other} claims of its text" in agrees) == (same > 0)
-    assert (f"{other} of {same + other} claims of its text" in contradicts) == (other > 0)
+    assert (f"{same} of the {same + other} claims of its text" in agrees) == (same > 0)
+    assert (f"{other} of the {same + other} claims of its text" in contradicts) == (other > 0)
     assert same + other
     missing = sum(cell.is_missing for cell in own)
     assert f"anything about {missing} of the {len(own)} published values" in cannot
