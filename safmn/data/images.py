@@ -26,7 +26,8 @@ from safmn.files import atomic
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000  # width x height; DIV2K's largest image has 4 million; $SAFMN_MAX_PIXELS overrides it
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints several lines for a damaged file
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # of OpenCV 4, and of 5
+_set_log_level(0)  # silent: otherwise it prints several lines for a damaged file
 
 Pixels = NDArray[np.uint8]
 

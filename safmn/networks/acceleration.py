@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as torchs
 
 from safmn.networks.safmn import SAFM, LayerNorm2d, max_pool
 
@@ -24,6 +24,14 @@ MIN_IMAGES = 16
 MIN_ROW_POSITIONS = 4096
 """Fewest positions for which 1x1 convolutions by rows are faster (see `by_rows`)."""
 
+GLOBAL_HOOKS = (
+    torchs._global_forward_hooks,
+    torchs._global_forward_pre_hooks,
+    torchs._global_backward_hooks,
+    torchs._global_backward_pre_hooks,
+)
+"""Hooks on all modules; torch 2.6 has no function that asks for them."""
+
 
 # --- When a fast form is used ----------------------------------------------------------------------------------------
 
@@ -31,7 +39,7 @@ MIN_ROW_POSITIONS = 4096
 def is_hooked(module: nn.Module) -> bool:
     """Return whether a forward or backward hook is registered on `module`, or on all modules."""
     forwards = module._forward_hooks or module._forward_pre_hooks
-    return bool(forwards or module._backward_hooks or module._backward_pre_hooks or _has_any_global_hook())
+    return bool(forwards or module._backward_hooks or module._backward_pre_hooks or any(GLOBAL_HOOKS))
 
 
 def unobserved(module: nn.Module, x: Tensor) -> bool:

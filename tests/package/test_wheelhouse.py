@@ -66,6 +66,25 @@ def test_what_is_too_new_there_is_no_obstacle_if_one_that_fits_is_carried(wheelh
     assert list(wheelhouse.unmet(required, lambda name: found.get(name, []), {})) == ["packaging<26"]
 
 
+def test_a_torch_that_is_there_counts_as_whole(wheelhouse: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    required = [Requirement("torch>=2.6"), Requirement("numpy>=2.0")]
+    for version, left in (("2.6.0+cu124", ["numpy"]), ("2.5.1", ["torch", "numpy"]), (None, ["torch", "numpy"])):
+        there = [(Version(version), ["nvidia-thing==13"])] if version else []
+        monkeypatch.setattr(wheelhouse, "installed", lambda name, there=there: there)
+        assert [each.name for each in wheelhouse.without_torch(required)] == left
+
+
+def test_only_what_few_need_is_left_out_in_a_conflict(wheelhouse: ModuleType) -> None:
+    said = """
+The conflict is caused by:
+    fvcore 0.1.5.post20221221 depends on numpy
+    snakemake-executor-plugin-slurm 2.8.0 depends on numpy<3 and >=2.4.5
+    The user requested (constraint) numpy
+"""
+    assert wheelhouse.in_conflict(said) == {"snakemake-executor-plugin-slurm"}
+    assert wheelhouse.in_conflict(said.replace("snakemake-executor-plugin-slurm", "snakemake")) == set()
+
+
 def test_nothing_that_the_package_needs_is_forgotten(wheelhouse: ModuleType) -> None:
     with open(ROOT / "pyproject.toml", "rb") as file:
         project = tomllib.load(file)["project"]
