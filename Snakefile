@@ -38,6 +38,8 @@ rule all:
     default_target: True
     input:
         rules.tables.output,
+    message:
+        "All tables, figures and the page of the study."
 
 
 # Remove the mark of a finished study; the rule `tables` sets it again. Try what is a user's own in its training: a

@@ -20,6 +20,8 @@ ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
 """The folder with `Snakefile`, `workflow/`, `ablations/` and `config/`."""
 SNAKEFILE = ROOT / "Snakefile"
 SCHEMAS = ROOT / "workflow" / "schemas"
+NETWORKS = "SAFMN_NETWORKS"
+"""The environment variable with the folders of networks of one's own, separated as those of PATH."""
 MADE_WITH = ".safmn-version"
 """The file of a user's project with the version of the package that wrote the project."""
 
@@ -45,15 +47,15 @@ def own_ablations() -> Path | None:
     return folder / "ablations"
 
 
-def own_networks() -> Path | None:
-    """Return the folder of networks of one's own: that of SAFMN_NETWORKS, or `networks/` of the user's project, if any.
+def own_networks() -> list[Path]:
+    """Return the folders of networks of one's own: those of SAFMN_NETWORKS, or `networks/` of the user's project.
 
-    A study that names such a folder (`own_networks`) sets SAFMN_NETWORKS, so that child processes find it.
+    A study that names such a folder (`own_networks`) adds it to SAFMN_NETWORKS, so that child processes find it.
     """
-    if named := os.environ.get("SAFMN_NETWORKS"):
-        return Path(named)
+    if named := os.environ.get(NETWORKS):
+        return [Path(folder) for folder in named.split(os.pathsep) if folder]
     folder = project()
-    return folder / "networks" if folder and (folder / "networks").is_dir() else None
+    return [folder / "networks"] if folder and (folder / "networks").is_dir() else []
 
 
 def study(file: str | Path) -> Path:

@@ -1,7 +1,6 @@
 """A study, validated: its data, scales, seeds and variants, and the specification of each of its runs."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -20,7 +19,7 @@ from safmn.errors import UserError, suggestion
 from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
 from safmn.paper import published
-from safmn.schema import PAPER, Data, StudyFile, Training, Weights
+from safmn.schema import PAPER, Data, Multistep, StudyFile, Training, Weights
 
 OVERRIDES = {
     "data_root": ("data", "root"),
@@ -31,9 +30,12 @@ OVERRIDES = {
     **{key: ("efficiency", key) for key in ("images", "rounds", "processes", "modes", "cpu")},
 }
 """A single word that `--config` takes -> the section and key that it stands for."""
-ONLY_RGB = "works on Y alone, and only networks that take RGB are trained here"
 MAX_TIMED_POINTS = 64
 """Up to as many points of sweeps are timed."""
+
+
+class TooFewIterations(WrongValue):
+    """A warm-up or a milestone that comes after the end, where the study says the number of iterations."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class Study(StudyFile):
         study._insisted = dict(insisted or {})
         if study.own_networks and not Path(study.own_networks).is_dir():
             raise study._wrong("own_networks", f"{study.own_networks!r} is not a folder: make it, or correct the name")
-        if study.own_networks:  # child processes find them there
-            os.environ["SAFMN_NETWORKS"] = str(Path(study.own_networks).absolute())
+        if study.own_networks:
+            own.find_in(Path(study.own_networks).absolute())
         study._check_names()
         study._check_data()
         study._check_training()
@@ -153,6 +155,8 @@ class Study(StudyFile):
         try:
             return cls.from_content(content, where, words=OVERRIDES)
         except WrongValue as error:
+            if isinstance(error, TooFewIterations) and "iterations" in command_line:
+                raise WrongValue("--config", ["iterations"], f"is too small: {error}") from error
             word = next((word for word, path in OVERRIDES.items() if path == error.path[:2]), "")
             if word in command_line:
                 raise WrongValue("--config", (word, *error.path[2:]), error.what) from error
@@ -226,9 +230,8 @@ class Study(StudyFile):
 
     @cached_property
     def trained(self) -> list[str]:
-        """Names of all networks that have runs: the variants and the published networks of `retrain` that take RGB."""
-        names = [] if self.training is None else [*self.variants, *self.retrain]
-        return [name for name in names if networks.info(name).colour == "RGB"]
+        """Names of all networks that have runs: the variants and the published networks of `retrain`."""
+        return [] if self.training is None else [*self.variants, *self.retrain]
 
     @cached_property
     def retrained(self) -> dict[str, Network]:
@@ -245,9 +248,8 @@ class Study(StudyFile):
     def timed(self) -> list[str]:
         """Names of the networks whose memory and time are measured at x4.
 
-        Those of Table 2, the user's own, and those that "all" leaves out and the study names.
-
-        Of the points of sweeps, none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
+        Those of Table 2, the user's own, and those that "all" leaves out and the study names. Of the points of sweeps,
+        none if they are more than MAX_TIMED_POINTS: timing would take longer than training.
         """
         table2 = [name for name in self.networks if 2 in networks.info(name).rows]
         points = [name for names in self.sweeps.values() for name in names]
@@ -434,8 +436,9 @@ class Study(StudyFile):
         for use in ("train", "validation"):
             if not self.selections(use):
                 raise self._wrong(f"data.{use}", "a study that trains needs at least one dataset here")
+        self._check_course("", self.training)
         for name in self.variants:
-            self.training_of(name)
+            self._check_course(name, self.training_of(name))
             self._check_train_of(name)
             if self.chosen_variants != "all" and not self.scales_of(name):
                 file = variants.discover()[name].file
@@ -443,10 +446,21 @@ class Study(StudyFile):
         for name in self.retrain:
             if name == "bicubic":
                 raise self._wrong("retrain", "bicubic has no parameters to train: leave it out")
-            if networks.info(name).colour != "RGB":
-                raise self._wrong("retrain", f"{name} {ONLY_RGB}: leave it out")
             if not self.scales_of(name):
                 raise self._wrong("retrain", f"{name} has none of the study's scales: leave it out")
+
+    def _check_course(self, network: str, training: Training) -> None:
+        """Refuse what would never come: a warm-up or a milestone after the end of the run."""
+        milestones = training.schedule.milestones if isinstance(training.schedule, Multistep) else ()
+        for key, last in (("warm_up", training.warm_up), ("schedule.milestones", max(milestones, default=0))):
+            if last and last >= training.iterations:
+                where = self.where_trained(network, key.partition(".")[0])
+                error = TooFewIterations if self.where_trained(network, "iterations") == self.where else WrongValue
+                raise error(
+                    where,
+                    ("training", *key.split(".")),
+                    f"{last} is not below the number of iterations, {training.iterations}: lower it, or train longer",
+                )
 
     def _check_train_of(self, name: str) -> None:
         file = variants.discover()[name].file

@@ -16,11 +16,11 @@ import yaml
 
 from safmn import networks
 from safmn.cli import main
-from safmn.data import images
+from safmn.data import bicubic, images
 from safmn.device.description import Cpu
 from safmn.files import write_json
 from safmn.networks import own, variants
-from safmn.planning import calibration, estimate, plan
+from safmn.planning import calibration, estimate, plan, readiness
 from safmn.planning.jobs import Jobs
 from safmn.study import Study
 from tests.small_study import safmn
@@ -30,10 +30,10 @@ from torch import nn
 
 
 class Tiny(nn.Module):
-    def __init__(self, scale, dim):
+    def __init__(self, scale, dim, colours=3):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, dim, 3, padding=1), nn.ReLU())
-        self.tail = nn.Sequential(nn.Conv2d(dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.body = nn.Sequential(nn.Conv2d(colours, dim, 3, padding=1), nn.ReLU())
+        self.tail = nn.Sequential(nn.Conv2d(dim, colours * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
     def forward(self, x):
         return self.tail(self.body(x))
@@ -64,6 +64,11 @@ def folder(tmp_path, monkeypatch):
     for name, content in {
         "ablations/safmn": {"network": {"n_blocks": 1, "dim": 4}},
         "ablations/tiny": {"title": "Tiny", "network": {"class": "nets_ablations:Tiny", "args": {"dim": 24}}},
+        "ablations/plane": {
+            "title": "Plane",
+            "network": {"class": "nets_ablations:Tiny", "args": {"dim": 8, "colours": 1}},
+            "colour": "Y",
+        },
         "ablations/size": {"title": "C = {dim}", "sweep": {"network.dim": [4, 8]}, "network": {"n_blocks": 1}},
         "theirs/theirs": {"class": "nets_theirs:Tiny", "args": {"dim": 8}, "weights": {4: {"file": "x4.pth"}}},
     }.items():
@@ -129,9 +134,11 @@ def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, count
     monkeypatch.setattr(calibration, "step", lambda *_: step)
     monkeypatch.setattr(calibration, "evaluating", lambda *_: 0.0)
     monkeypatch.setattr(estimate.memory, "predict_training", lambda *_: {"peak": 0})
+    monkeypatch.setattr(readiness, "free_bytes", lambda _: 10**5 if counted else 10**12)
     times = []
     monkeypatch.setattr(estimate, "makespan", lambda seconds, _: times.extend(seconds) or 1.0)
-    estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
+    sentence = estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
+    assert ("NOT ENOUGH ROOM: own writes about" in sentence) == bool(counted)
     overhead = times[0] - 2 * expected[1]
     assert times[1] - overhead == pytest.approx(2 * expected[0])
 
@@ -152,9 +159,13 @@ def edit(file, before, after):
     own._networks.cache_clear()
 
 
+def luma(image):
+    return image @ np.array([65.481, 128.553, 24.966]) / 255 + 16
+
+
 def test_from_its_files_to_its_tables(folder):
     study = Study.load("own.yaml")
-    assert study.trained == ["safmn", "size_4", "size_8", "tiny", "imdn"]
+    assert study.trained == ["plane", "safmn", "size_4", "size_8", "tiny", "imdn"]
     results = Path("results/own")
     write_json(results / "study.json", study.content)
     state = {f"net.{key}": torch.randn_like(value) for key, value in networks.build("theirs", 4).state_dict().items()}
@@ -192,7 +203,7 @@ def test_from_its_files_to_its_tables(folder):
     for place in (
         *(
             ("3", name, column)
-            for name in ("tiny", "size_4", "size_8")
+            for name in ("tiny", "plane", "size_4", "size_8")
             for column in ("params", "mine_psnr", "mine_ssim")
         ),
         *(("2", name, column) for name in ("tiny", "size_8", "theirs") for column in ("gpu_memory", "runtime")),
@@ -205,9 +216,19 @@ def test_from_its_files_to_its_tables(folder):
     }
     assert float(cells["3", "tiny", "params"]["measured"]) == (24 * 27 + 24 + 48 * 24 * 9 + 48) / 1000
     assert float(cells["1", "imdn_retrained", "params"]["measured"]) == 715.176  # Table 1: 715 K
-    rows = [line for line in (results / "tables/table3.md").read_text().splitlines() if "| Tiny " in line]
-    assert rows
-    assert all("Own" in row for row in rows)
+    assert float(cells["3", "plane", "params"]["measured"]) == (8 * 9 + 8 + 16 * 8 * 9 + 16) / 1000
+    for title in ("Tiny", "Plane"):
+        rows = [line for line in (results / "tables/table3.md").read_text().splitlines() if f"| {title} " in line]
+        assert rows
+        assert all("Own" in row for row in rows)
+    with open(results / "quality/plane/x4/seed0_best/mine.csv", encoding="utf-8", newline="") as handle:
+        scores = list(csv.DictReader(handle))
+    plane = networks.load_weights(results / "training/plane/x4_seed0/best.safetensors", "plane", 4)
+    for score in scores:  # Y by its definition; the images of a study have LR by bicubic
+        hr = images.read(Path(f"data/mine/HR/{score['image']}.png"))
+        sr = plane(torch.from_numpy(luma(bicubic.downscale(hr, 4)) / 255)[None, None].float())[0, 0].detach().numpy()
+        error = (np.clip(np.round(sr * 255), 0, 255) - luma(hr))[4:-4, 4:-4]
+        assert float(score["psnr"]) == pytest.approx(10 * np.log10(255**2 / np.square(error).mean()), abs=1e-3)
     assert "IMDN, retrained" in (results / "tables/table1.md").read_text()
     with open(results / "figures/sweep_size.csv", encoding="utf-8", newline="") as handle:
         points = list(csv.DictReader(handle))

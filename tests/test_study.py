@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,11 +16,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from safmn import paths
+from safmn import networks, paths
 from safmn.configuration import Section, as_plain, read_yaml
 from safmn.errors import UserError
 from safmn.files import digest
-from safmn.networks import variants
+from safmn.networks import own, variants
 from safmn.planning import preflight
 from safmn.planning.jobs import Jobs
 from safmn.schema import PAPER, Training
@@ -442,6 +443,11 @@ def test_the_papers_values_are_left_out():
         ({"loss": "charbonnier"}, ("training.loss: 'charbonnier' is not known", "'module:Class'")),
         ({"gradient_clip": 0}, ("training.gradient_clip",)),
         ({"warm_up": -1}, ("training.warm_up",)),
+        ({"warm_up": 100}, ("training.warm_up: 100 is not below the number of iterations, 100",)),
+        (
+            {"schedule": {"name": "multistep", "milestones": [50, 100]}},
+            ("training.schedule.milestones: 100 is not below the number of iterations, 100",),
+        ),
     ],
     ids=itertools.count(),
 )
@@ -493,6 +499,35 @@ def test_images_of_a_variant_that_are_none(tmp_path, monkeypatch, train, says):
         Study.from_content(MINIMAL, "x.yaml")
     assert str(caught.value).startswith(f"{file}: data.train: ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "training"),
+    [
+        ("warm_up", {"warm_up": 70}),
+        ("schedule.milestones", {"schedule": {"name": "multistep", "milestones": [30, 70]}}),
+    ],
+)
+def test_what_comes_after_the_end_of_a_variant(tmp_path, monkeypatch, key, training):
+    """Too few iterations are those of the variant's file, the study's, or the command line's, which is then named."""
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
+    file = variant(tmp_path, "mine", {**PLAIN, "training": training})
+    study = Study.from_snakemake(MINIMAL | {"iterations": 71}, ["a.yaml"], ["iterations"])
+    assert study.training_of("mine").iterations == 71
+    says = f"{file}: training.{key}: 70 is not below the number of iterations, 60"
+
+    def told(content, *words):
+        with pytest.raises(UserError) as caught:
+            Study.from_snakemake(content, ["a.yaml"], words)
+        return str(caught.value)
+
+    assert told(MINIMAL | {"iterations": 60}, "iterations").startswith(f"--config: iterations: is too small: {says}: ")
+    assert told(changed("training.iterations", 60)).startswith(says)
+    own = {"iterations": 60, "validate_every": 60}
+    variants._discover.cache_clear()
+    variant(tmp_path, "mine", {**PLAIN, "training": training | own})
+    assert told(MINIMAL | {"iterations": 80}, "iterations").startswith(says)
+    variants._discover.cache_clear()
 
 
 # --- as Snakemake hands it over ---
@@ -694,7 +729,6 @@ def test_editors_find_the_schema(file):
         (["no_fm"], ("retrain", "'no_fm' is not a known published network")),
         (["imdn", "imdn"], ("retrain", "lists 'imdn' twice")),
         (["bicubic"], ("retrain", "no parameters to train")),
-        (["srcnn"], ("retrain", "srcnn works on Y alone")),
     ],
 )
 def test_what_cannot_be_trained_again(names, words):
@@ -761,13 +795,13 @@ def test_variants_that_config_does_not_change_are_told(tmp_path, monkeypatch):
     variants._discover.cache_clear()
 
 
-def test_a_network_of_y_is_counted_and_not_trained(tmp_path, monkeypatch):
+def test_a_network_of_y_is_trained_as_well(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
     variants._discover.cache_clear()
     variant(tmp_path, "luma", {**PLAIN, "network": {"class": "nets:Luma"}, "colour": "Y"})
-    study = Study.from_content(MINIMAL, "x")
-    assert (study.variants, study.trained, study.runs("luma")) == (["luma"], [], [])
-    assert "luma" in study.counted
+    study = Study.from_content(MINIMAL | {"retrain": ["espcn"]}, "x")
+    assert [run.folder for run in study.runs()] == ["luma/x4_seed0", "espcn/x4_seed0"]
+    assert study.counted[0] == "luma"
     variants._discover.cache_clear()
 
 
@@ -789,4 +823,45 @@ def test_a_folder_of_networks_belongs_to_its_study(tmp_path, monkeypatch):
     every = Study.from_content(content | {"own_networks": str(tmp_path), "networks": "all"}, "x")
     refused(every.shareable, "networks", "'theirs' is not a known published network")
     assert "theirs" not in Study.from_content(MINIMAL, "x").networks
+    (tmp_path / "no_fm.yaml").write_text(json.dumps(theirs))
+    own._networks.cache_clear()
+    with pytest.raises(UserError, match=r"no_fm.yaml: a variant has this name: rename the file"):
+        Study.from_content(content | {"own_networks": str(tmp_path)}, "x")
+    own._networks.cache_clear()
     refused(MINIMAL | {"own_networks": str(tmp_path / "none")}, "own_networks", "is not a folder")
+
+
+def test_two_studies_with_networks_of_their_own(tmp_path, monkeypatch):
+    """The second one in a process changes nothing of the first: both are found, or a name of both is refused."""
+    monkeypatch.setenv("SAFMN_NETWORKS", "")
+    net = "from torch import nn\n\n\nclass Net(nn.Conv2d):\n"
+    net += "    def __init__(self, scale):\n        super().__init__({0}, {0}, 1)\n"
+    studies, jobs = {}, {}
+    for name, channels in (("first", 3), ("second", 5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"nets_of_{name}.py").write_text(net.format(channels))
+        content = {"title": name, "class": f"nets_of_{name}:Net", "scales": [4]}
+        (folder / f"of_{name}.yaml").write_text(json.dumps(content))
+        study = Study.from_content(MINIMAL | {"own_networks": str(folder), "networks": [f"of_{name}"]}, "x")
+        studies[name], jobs[name] = study, Jobs(study).counts[f"of_{name}"]
+    for name, channels in (("first", 3), ("second", 5)):
+        assert studies[name].networks == [f"of_{name}"]
+        assert networks.build(f"of_{name}", 4).in_channels == channels
+        assert networks.info(f"of_{name}").title == name
+        assert Jobs(studies[name]).counts[f"of_{name}"] == jobs[name]
+    assert studies["first"].timed == ["safmn", "of_first"]
+    # Python is another process: it finds both.
+    program = "from safmn import networks; print(networks.names()[-2:])"
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "['of_first', 'of_second']"
+
+    shutil.copytree(tmp_path / "first", tmp_path / "third")
+    with pytest.raises(UserError) as caught:
+        Study.from_content(MINIMAL | {"own_networks": str(tmp_path / "third")}, "x")
+    third, first = (tmp_path / name / "of_first.yaml" for name in ("third", "first"))
+    assert str(caught.value).startswith(f"{third}: {first}, which another study here names")
+    assert networks.info("of_first").file == first
+    (tmp_path / "a:b").mkdir()
+    with pytest.raises(UserError, match="':' in its name"):
+        Study.from_content(MINIMAL | {"own_networks": str(tmp_path / "a:b")}, "x")

@@ -51,11 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Calibrate, write and print the plan."""
     import math
-    import os
     from pathlib import Path
 
     from safmn import layout
-    from safmn.device import lease
+    from safmn.device import host, lease
     from safmn.errors import UserError
     from safmn.files import write_json
     from safmn.progress import Progress
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         device = Cpu() if args.device == "cpu" else Cuda() if args.device else present()
         if args.estimate:
             runs = args.runs or [run.folder for run in study.runs()]
-            print(estimate.sentence(study, runs, device, args.cores or len(os.sched_getaffinity(0))))
+            print(estimate.sentence(study, runs, device, args.cores or host.cores()))
             return
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)

@@ -132,18 +132,10 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     from functools import partial
 
     from safmn import layout, networks
-
-    networks.info(args.network)  # raises with the nearest names, before torch is imported
-    import torch
-
-    from safmn.data.packed import open_selection
-    from safmn.device import lease
-    from safmn.device.description import Cuda
-    from safmn.report import counts
     from safmn.study import Run, Study
-    from safmn.training import loop, own, stopping
 
-    signals.check()
+    # Mistakes in names and numbers are told before torch is imported.
+    networks.info(args.network)
     if not 0 <= args.seed < 2**32:
         raise UserError(f"--seed {args.seed}: give 0 to {2**32 - 1}")
     if args.iterations is not None and args.iterations < 1:
@@ -152,6 +144,15 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     if args.scale is None and len(study.scales) > 1:
         raise UserError(f"{args.study} has scales {', '.join(map(str, study.scales))}: choose one with --scale")
     args.scale = args.scale or study.scales[0]
+    import torch
+
+    from safmn.data.packed import open_selection
+    from safmn.device import lease
+    from safmn.device.description import Cuda
+    from safmn.report import counts
+    from safmn.training import loop, own, stopping
+
+    signals.check()
     specification = study.specification(Run(args.network, args.scale, args.seed))
     if not args.no_check:
         counts.check(args.network, args.scale)

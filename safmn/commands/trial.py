@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
     """Try each combination once, and say how many there were."""
     from functools import partial
 
+    from safmn import networks
     from safmn.study import Study
     from safmn.training import own
 
@@ -33,7 +34,10 @@ def run(args: argparse.Namespace) -> None:
         settings = specification["training"]
         keys = ("loss", "optimiser", "weight_decay", "precision", "patch")
         if own.classes(settings):
-            known.setdefault(json.dumps([run.scale, [settings.get(key) for key in keys]]), (run.variant, specification))
+            known.setdefault(
+                json.dumps([run.scale, networks.info(run.variant).channels, [settings.get(key) for key in keys]]),
+                (run.variant, specification),
+            )
     for name, specification in known.values():
         from safmn.training import trial  # imports torch, which a study without such classes does not need
 

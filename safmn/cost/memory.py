@@ -116,12 +116,11 @@ def predict_training(name: str, scale: int, settings: dict[str, Any], form: str 
     network = _build(name, scale, form)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{name} has no weights to train: only its inference can be predicted")
-    settings, remark = fit_for_meta(partial(_build, name, scale, form), scale, settings)
+    channels = networks.info(name).channels
+    settings, remark = fit_for_meta(partial(_build, name, scale, form), channels, scale, settings)
     step = training_step(network, settings, torch.device("meta"))
-    lr, hr = (
-        torch.empty(batch, networks.info(name).channels, side, side, dtype=torch.uint8, device="meta")
-        for side in (patch, patch * scale)
-    )
+    dtype = torch.uint8 if channels == 3 else torch.float64  # Y is not rounded: see `safmn.training.luma`
+    lr, hr = (torch.empty(batch, channels, side, side, dtype=dtype, device="meta") for side in (patch, patch * scale))
     tracker = PeakTracker("meta")
     parts = {
         "weights": tracker.hold(_weights(step.network)),

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
+from safmn.data import colour
 from safmn.errors import UserError
 from safmn.inspection.scenes import Scene, Square
-from safmn.quality import colour, evaluation
+from safmn.quality import evaluation
 
 FLAT = 1e-6
 """Magnitude that is added (in squares), so that the detector has a derivative where SR has no gradient."""

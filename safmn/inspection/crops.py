@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from safmn.data import colour
 from safmn.inspection.scenes import Scene
-from safmn.quality import colour, evaluation, metrics
+from safmn.quality import evaluation, metrics
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from safmn.data import packed
+from safmn.data import colour, packed
 from safmn.errors import UserError
-from safmn.quality import colour, evaluation
+from safmn.quality import evaluation
 
 MARGIN = 8  # LR pixels that a square keeps from the border where the choice is free and the image is large enough
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,25 +83,57 @@ def imported(file: Path, code: str) -> Callable[..., Any]:
     except (ImportError, AttributeError, SyntaxError) as error:
         reason = one_line(str(error))
         raise UserError(f"{code!r} cannot be imported ({reason}): is it beside the file or installed?") from error
-    beside = file.parent.joinpath(*module_name.split(".")).with_suffix(".py")
-    found = getattr(module, "__file__", None)
-    if beside.is_file() and found and Path(found).is_file() and not beside.samefile(found):
-        raise UserError(
-            f"{code!r} is that of {found}, which Python finds before {beside.name} beside the file: rename the latter"
-        )
+    check_not_hidden(code, file.parent)
     if not callable(made):
         raise UserError(f"{code!r} is no class")
     return made
 
 
+def check_not_hidden(code: str, folder: Path) -> None:
+    """Raise UserError if the imported module of "module:name" is another than the one in `folder`, if there is one.
+
+    Python takes the first of several modules of one name, and none anew that it has imported already.
+    """
+    module_name = code.partition(":")[0]
+    place = folder.joinpath(*module_name.split("."))
+    beside = next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+    found = getattr(sys.modules.get(module_name), "__file__", None)
+    if beside and not (found and Path(found).is_file() and beside.samefile(found)):
+        raise UserError(
+            f"{code!r} is that of {found or 'Python itself'}, which Python finds before {beside}: rename the latter"
+        )
+
+
 def networks(folder: Path | None = None) -> dict[str, OwnNetwork]:
-    """Return the networks of a folder of YAML files, or of the present one (`safmn.paths.own_networks`), by name.
+    """Return the networks of a folder of YAML files, or of all that are known (`safmn.paths.own_networks`), by name.
 
     Raises:
-        UserError: the folder is missing, or one of its files is wrong; the message names it.
+        UserError: a folder is missing, or one of its files is wrong; the message names it.
     """
-    folder = folder or paths.own_networks()
-    return _networks(folder) if folder else {}
+    folders = [folder] if folder else paths.own_networks()
+    return {name: network for each in folders for name, network in _networks(each).items()}
+
+
+def find_in(folder: Path) -> None:
+    """Let the networks of a folder be found by name, here and, by SAFMN_NETWORKS, in child processes.
+
+    Those in folders that other studies of this process name are found as before.
+
+    Raises:
+        UserError: one of its files is wrong or has the name of one in another of these folders.
+    """
+    known = paths.own_networks() if os.environ.get(paths.NETWORKS) else []
+    if folder in known:
+        return
+    if os.pathsep in str(folder):
+        raise UserError(f"{folder} has {os.pathsep!r} in its name, which separates the folders of {paths.NETWORKS}")
+    for other in filter(Path.is_dir, known):
+        for name in _networks(folder).keys() & _networks(other).keys():
+            raise UserError(
+                f"{_networks(folder)[name].network.file}: {_networks(other)[name].network.file}, which another study "
+                "here names, has this name: rename one, or use the two studies one after the other"
+            )
+    os.environ[paths.NETWORKS] = os.pathsep.join(map(str, (*known, folder)))
 
 
 @cache

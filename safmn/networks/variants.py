@@ -122,7 +122,11 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
     from safmn.networks import safmn
 
     with own.building(file):
-        return safmn.SAFMN(scale, **switches)
+        network = safmn.SAFMN(scale, **switches)
+        for value in switches.values():
+            if isinstance(value, str) and ":" in value:
+                own.check_not_hidden(value, file.parent)
+    return network
 
 
 def swept(found: Mapping[str, Variant]) -> dict[str, list[str]]:

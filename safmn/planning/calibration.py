@@ -26,7 +26,7 @@ from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError
 from safmn.quality import evaluation
 from safmn.schema import RunSettings
-from safmn.training import capture, forms, loop, validation
+from safmn.training import capture, forms, loop, luma, validation
 
 WARM_UP = 2
 MIN_REPETITIONS, MAX_REPETITIONS = 3, 200
@@ -215,13 +215,14 @@ def _stepping(
         device=where,
         resident=resident,
     )
-    one = forms.step(networks.accelerate(networks.build(specification["network"], scale)), settings, where)
-    learn = capture.as_asked(one, run_settings)
+    info = networks.info(specification["network"])
+    one = forms.step(networks.accelerate(networks.build(info.name, scale)), settings, where)
+    learn, batch_of = capture.as_asked(one, run_settings, info.channels), luma.batches(sampler, info.colour)
     iterations = itertools.cycle(range(settings["iterations"]))
 
     def work() -> object:
         iteration = next(iterations)
-        return learn(iteration, *sampler.batch(iteration))
+        return learn(iteration, *batch_of(iteration))
 
     with sampler:
         if learn is not one:  # recorded before anything is timed
@@ -234,14 +235,17 @@ def validating(specification: dict[str, Any], device: Device, budget: float) -> 
     """Return the seconds of a validation for each HR pixel, within `as_in_training`."""
     network, noise = _evaluated(specification, device, 1)
     pairs = [(noise.lr(0), noise.hr(0))]
-    work = partial(validation.rgb_psnr, network, pairs, noise.scale)
+    is_luma = networks.info(specification["network"]).colour == "Y"
+    measure = validation.rgb_psnr_of_luma if is_luma else validation.rgb_psnr
+    work = partial(measure, network, pairs, noise.scale)
     return timed(work, device, budget, least=2).seconds / noise.hr_pixels
 
 
 def evaluating(specification: dict[str, Any], device: Device, budget: float) -> float:
     """Return the seconds of an evaluation, PSNR and SSIM included, for each HR pixel."""
     network, noise = _evaluated(specification, device, torch.get_num_threads())
-    work = partial(evaluation.evaluate, network, noise, noise.scale)
+    colour = networks.info(specification["network"]).colour
+    work = partial(evaluation.evaluate, network, noise, noise.scale, channels=colour)
     return timed(work, device, budget, least=2).seconds / noise.hr_pixels
 
 

@@ -31,9 +31,10 @@ def of_run(specification: dict[str, Any], run_settings: RunSettings) -> dict[str
     """
     settings, scale = specification["training"], specification["scale"]
     build = partial(networks.build, specification["network"], scale)
-    settings, _ = fit_for_meta(build, scale, settings)
+    channels = networks.info(specification["network"]).channels
+    settings, _ = fit_for_meta(build, channels, scale, settings)
     step = TrainStep(build(), settings, torch.device("meta"))
-    patches = (torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta") for side in (8, 8 * scale))
+    patches = (torch.empty(1, channels, side, side, dtype=torch.uint8, device="meta") for side in (8, 8 * scale))
     step(0, *patches)  # creates the optimiser's moments
     kept = Kept(step)
     kept.best["weights"], _ = kept.weights()  # a copy of its own

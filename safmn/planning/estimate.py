@@ -8,18 +8,17 @@ from safmn.configuration import as_plain
 from safmn.cost import memory
 from safmn.device.description import Device
 from safmn.paper import published
-from safmn.planning import calibration
+from safmn.planning import calibration, plan, readiness
 from safmn.planning.sizes import Sizes
 from safmn.planning.wallclock import makespan, spoken
 from safmn.report.measured import Results
 from safmn.study import Run, Study
 
 BUDGET = 1.0  # seconds of training steps
-JOBS_OF_A_RUN = 2  # training, and the evaluation of its weights
 
 
 def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -> str:
-    """Return about how long training and evaluating some runs takes, and from what that follows.
+    """Return about how long some runs take, from what that follows, and whether the disk has no room for them.
 
     A step of the first run's network is timed; other networks take as long as their FLOPs say, which is rough: memory
     traffic counts as well. `safmn plan` times every network.
@@ -40,7 +39,8 @@ def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -
     with calibration.as_in_training(device.torch_device, as_plain(study.training)):
         step = calibration.step(specification, study.run, device, BUDGET, needs["peak"]).seconds
         pixel = calibration.evaluating(specification, device, BUDGET / 2)
-    start = time.process_time()  # of a process that has imported and initialised everything
+    # What this process did beside the two measurements, each job does before it works: above all, it imports torch.
+    start = max(0.0, time.process_time() - 1.5 * BUDGET)
     sizes = Sizes(study)
     results = Results(study.results)
     reference = _flops(results, first)
@@ -48,17 +48,16 @@ def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -
     for run in runs:
         training = study.training_of(run.variant)
         work = (_flops(results, run) or reference) / reference if reference else 1.0
-        work *= training.batch * training.patch**2 / (settings["batch"] * settings["patch"] ** 2)
-        tested = sum(size.hr_pixels for size in sizes.selections("test", run.scale))
-        validated = sum(size.hr_pixels for size in sizes.selections("validation", run.scale))
-        validations = -(-training.iterations // training.validate_every)
-        images = (2 * tested + validations * validated) * pixel
-        seconds.append(work * (training.iterations * step + images) + JOBS_OF_A_RUN * start)
+        pixels = training.batch * training.patch**2 / (settings["batch"] * settings["patch"] ** 2)
+        costs = plan.Costs(work * pixels * step, work * pixel, work * pixel, start)
+        seconds.append(sum(plan.seconds_of(study, run, costs, sizes).values()))
     at_once = max(1, cores // study.training.threads) if device.kind == "cpu" else max(1, _devices())
     shared = f"{cores} core{'s' * (cores > 1)}" if device.kind == "cpu" else f"{at_once} GPU{'s' * (at_once > 1)}"
+    room = readiness.room(study, runs)
     return (
         f"about {spoken(makespan(seconds, at_once))} on {shared} for {len(runs)} run{'s' * (len(runs) > 1)} "
         f"({spoken(step)} a step of {first.variant}, others by their FLOPs)"
+        + (f"; NOT ENOUGH ROOM: {room.says}: {room.todo}" if room.level == "error" else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,10 +18,26 @@ from safmn.planning.wallclock import makespan
 from safmn.study import Run, Study
 
 TIMED_KEYS = ("batch", "patch", "precision", "form", "threads", "ema_buffers", "loss", "optimiser", "gradient_clip")
-EVALUATED = 2  # weights of each run: best and last
+EVALUATED = 2  # weights of each run: best and last, in one process
+PROCESSES = 2  # of each run: training, and evaluation
 UNSTEADY = 0.25  # interquartile range over median above which a median of few steps is not reliable
-PROCESSES = 1 + EVALUATED  # jobs of each run: training, and an evaluation of each of its weights
 PARTS = ("training_seconds", "validation_seconds", "evaluation_seconds", "start_seconds")
+
+
+class Costs(NamedTuple):
+    """What a network takes on a device, in seconds.
+
+    Attributes:
+        step: a training step.
+        validation: a validation, for each HR pixel.
+        evaluation: an evaluation of one file of weights, for each HR pixel.
+        start: the start of a process.
+    """
+
+    step: float
+    validation: float
+    evaluation: float
+    start: float
 
 
 def make(
@@ -125,27 +141,47 @@ def _calibrate(study: Study, group: list[Run], device: Device, budget: float, si
     }
 
 
-def _run(study: Study, run: Run, network: dict[str, Any], start: float, sizes: Sizes) -> dict[str, Any]:
+def seconds_of(study: Study, run: Run, costs: Costs, sizes: Sizes) -> dict[str, float]:
+    """Return the seconds of a run, from its first iteration to the evaluation of its weights, by PARTS.
+
+    Args:
+        study: the study.
+        run: one of its runs.
+        costs: of the run's network.
+        sizes: of the study's datasets.
+    """
     training = study.training_of(run.variant)
     validations = -(-training.iterations // training.validate_every)  # the last iteration is validated, too
     validated, tested = (
         sum(size.hr_pixels for size in sizes.selections(use, run.scale)) for use in ("validation", "test")
     )
     seconds = (
-        training.iterations * network["step"]["seconds"],
-        validations * validated * network["validation_seconds_per_pixel"],
-        EVALUATED * tested * network["evaluation_seconds_per_pixel"],
-        PROCESSES * start,
+        training.iterations * costs.step,
+        validations * validated * costs.validation,
+        EVALUATED * tested * costs.evaluation,
+        PROCESSES * costs.start,
     )
+    return dict(zip(PARTS, seconds, strict=True))
+
+
+def _run(study: Study, run: Run, network: dict[str, Any], start: float, sizes: Sizes) -> dict[str, Any]:
+    costs = Costs(
+        step=network["step"]["seconds"],
+        validation=network["validation_seconds_per_pixel"],
+        evaluation=network["evaluation_seconds_per_pixel"],
+        start=start,
+    )
+    seconds = seconds_of(study, run, costs, sizes)
+    iterations = study.training_of(run.variant).iterations
     return {
         "folder": run.folder,
         "variant": run.variant,
         "scale": run.scale,
         "seed": run.seed,
-        "iterations": training.iterations,
-        "seconds_per_iteration": (seconds[0] + seconds[1]) / training.iterations,
-        **dict(zip(PARTS, seconds, strict=True)),
-        "seconds": sum(seconds),
+        "iterations": iterations,
+        "seconds_per_iteration": (seconds["training_seconds"] + seconds["validation_seconds"]) / iterations,
+        **seconds,
+        "seconds": sum(seconds.values()),
         "bytes": network["bytes_a_run"],
     }
 

@@ -1,6 +1,6 @@
 """What a study finds on this machine: its images, room on the disk, memory and time of a training step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 from safmn.cost import memory
@@ -44,9 +44,9 @@ def _absent(study: Study, use: str, text: str, why: str) -> Finding:
     return Finding(f"{use} images", "error", says, todo)
 
 
-def room(study: Study) -> Finding:
-    """Compare what a study will still write with what is free."""
-    runs = study.runs()
+def room(study: Study, runs: Sequence[Run] | None = None) -> Finding:
+    """Compare what a study will still write with what is free; `runs` are those to be trained, all by default."""
+    runs = study.runs() if runs is None else runs
     of_one = sum(disk.of_run(study.specification(runs[0]), study.run).values()) if runs else 0
     packed = sum(each["bytes"] or 0 for each in disk.packed(study, Sizes(study)) if not each["present"])
     needed, free = packed + len(runs) * of_one, free_bytes(study.results)

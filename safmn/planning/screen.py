@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from safmn import layout
 from safmn.errors import one_line
@@ -26,6 +26,15 @@ INTERVAL = 60.0  # seconds between two lines of progress
 ESTIMATE_LIMIT = 45.0  # seconds; an estimate that takes longer is not worth the wait
 MIN_ESTIMATED = 500  # iterations; fewer are done before an estimate is
 MAX_SHOWN = 4  # runs that one line names
+
+
+class _Seen(NamedTuple):
+    """A run as its files show it: its iterations, all that it shall do, and whether this Snakemake has finished it."""
+
+    run: Run
+    iteration: int
+    total: int
+    is_done: bool
 
 
 class Screen(logging.Handler):
@@ -64,7 +73,7 @@ class Screen(logging.Handler):
         atexit.register(self._end)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._note(number)
-        self._began, self._first = time.monotonic(), sum(map(self._iteration, self._runs))
+        self._began, self._first = time.monotonic(), sum(each.iteration for each in self._look())
         if self._runs:
             threading.Thread(target=self._report, daemon=True).start()
 
@@ -122,20 +131,26 @@ class Screen(logging.Handler):
 
     def progress(self) -> str:
         """Return one line: runs done, runs that have a saved state, and the time that is left at the present rate."""
-        counts = {run: self._iteration(run) for run in self._runs}
-        totals = {run: self._study.training_of(run.variant).iterations for run in self._runs}
-        done = [run for run in self._runs if self._is_done(run)]
+        seen = self._look()
         running = [
-            f"{run.folder} {count:,}/{totals[run]:,}" for run, count in counts.items() if 0 < count < totals[run]
+            f"{each.run.folder} {each.iteration:,}/{each.total:,}" for each in seen if 0 < each.iteration < each.total
         ]
         more = f" and {len(running) - MAX_SHOWN} more" if len(running) > MAX_SHOWN else ""
-        parts = [f"{self._study.name}: {len(done)} of {len(self._runs)} runs trained"]
+        parts = [f"{self._study.name}: {sum(each.is_done for each in seen)} of {len(seen)} runs trained"]
         parts += [f"under way {', '.join(running[:MAX_SHOWN])}{more}"] if running else []
-        now, total = sum(counts.values()), sum(totals.values())
+        now, total = sum(each.iteration for each in seen), sum(each.total for each in seen)
         if now > self._first:
             rate = (now - self._first) / (time.monotonic() - self._began)
             parts.append(f"about {spoken((total - now) / rate)} of training left")
         return "; ".join(parts)
+
+    def _look(self) -> list[_Seen]:
+        """Look once at the files of every run, as far as they tell without being read."""
+        seen = []
+        for run in self._runs:
+            total, is_done = self._study.training_of(run.variant).iterations, self._is_done(run)
+            seen.append(_Seen(run, total if is_done else self._saved(run), total, is_done))
+        return seen
 
     def _is_done(self, run: Run) -> bool:
         try:  # the record of an earlier training is there until the new one is done
@@ -144,10 +159,8 @@ class Screen(logging.Handler):
             return False
         return written > time.time() - (time.monotonic() - self._began)
 
-    def _iteration(self, run: Run) -> int:
-        """Return how many iterations a run has done, as far as files tell without being read."""
-        if self._is_done(run):
-            return self._study.training_of(run.variant).iterations
+    def _saved(self, run: Run) -> int:
+        """Return the iteration of a run's last saved state; 0 without one."""
         states = self._folder(run).joinpath(layout.STATE).glob("iteration-*.state")
         return max((int(match[0]) for state in states if (match := re.search("[0-9]+", state.name))), default=0)
 
@@ -169,8 +182,8 @@ class Screen(logging.Handler):
             is_there = (self._results / layout.PAGE).exists()
             return [f"Tables: {page.parent}/tables/   page to read: {page}"] if is_there else []
         if self._stopped:
-            counts = {run: self._iteration(run) for run in self._runs if not self._is_done(run)}
-            saved = [f"{run.folder} at iteration {count:,}" for run, count in counts.items() if count]
+            left = [each for each in self._look() if each.iteration and not each.is_done]
+            saved = [f"{each.run.folder} at iteration {each.iteration:,}" for each in left]
             more = f" and {len(saved) - MAX_SHOWN} more" if len(saved) > MAX_SHOWN else ""
             what = f"saved {', '.join(saved[:MAX_SHOWN])}{more}; " if saved else ""
             return [f"{self._study.name}: stopped; {what}the same command resumes"]

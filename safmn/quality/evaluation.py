@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from safmn import files
-from safmn.data import bicubic
+from safmn.data import colour
 from safmn.errors import UserError
-from safmn.quality import batched, colour, metrics, perceptual, resampling
+from safmn.quality import batched, metrics, perceptual, resampling
 from safmn.quality.figures import FIGURES
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def super_resolve(network: nn.Module, lr: NDArray[np.uint8], channels: str = "RG
         sr = run(network, _planar(lr)[None].to(device))[0]
         return sr.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
     plane = torch.from_numpy(colour.luma(lr))[None, None].to(device)
-    return _coloured(run(network, plane)[0, 0].cpu().numpy(), lr)
+    return colour.coloured(run(network, plane)[0, 0].cpu().numpy(), lr)
 
 
 def run(network: nn.Module, images: Tensor) -> Tensor:
@@ -320,19 +320,13 @@ def _in_rgb(batch: "Batch", sr: Tensor, border: int, distance: perceptual.Distan
     """Return PSNR and SSIM in RGB, and LPIPS where there is a `distance`: a list of N values each."""
     hr = batch.hr.to(sr.device)
     if batch.pictures:
-        coloured = [_coloured(plane, lr) for plane, (lr, _) in zip(sr[:, 0].cpu().numpy(), batch.pictures, strict=True)]
-        both = [(first, second) for first, (_, second) in zip(coloured, batch.pictures, strict=True)]
+        planes = sr[:, 0].cpu().numpy()
+        both = [(colour.coloured(plane, lr), hr) for plane, (lr, hr) in zip(planes, batch.pictures, strict=True)]
         columns = [[metric(*images, border) for images in both] for metric in (metrics.psnr_rgb, metrics.ssim_rgb)]
         sr, hr = (torch.stack([_planar(image) for image in images]).to(sr.device) for images in zip(*both, strict=True))
     else:
         columns = [batched.psnr_rgb(sr, hr, border).tolist(), batched.ssim_rgb(sr, hr, border).tolist()]
     return columns + ([distance(sr, hr).tolist()] if distance else [])
-
-
-def _coloured(luma: NDArray[Any], lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the picture with SR's Y, H x W, and LR's CbCr enlarged by MATLAB's bicubic: H x W x 3 RGB."""
-    ycbcr = bicubic.upscale(colour.ycbcr_uint8(lr), luma.shape[0] // lr.shape[0])
-    return colour.rgb_uint8(np.dstack([luma, ycbcr[..., 1:]]))
 
 
 def _legacy_pair(pairs: Pairs, index: int, scale: int, convert_grey: bool) -> tuple[Tensor, Tensor]:

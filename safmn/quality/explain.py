@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import convolve, uniform_filter
 from torch import nn
 
-from safmn.data import bicubic, images, packed, pairs
+from safmn.data import bicubic, colour, images, packed, pairs
 from safmn.errors import UserError
 from safmn.layout import INDEX
-from safmn.quality import authors, colour, evaluation, metrics, resampling
+from safmn.quality import authors, evaluation, metrics, resampling
 
 Array = NDArray[Any]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
+from safmn.data.colour import luma
 from safmn.errors import UserError
-from safmn.quality.colour import luma
 
 PEAK = 255.0
 C1 = (0.01 * PEAK) ** 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.sparse import csr_array
 
-from safmn.quality.colour import round_uint8
+from safmn.data.colour import round_uint8
 
 
 def matlab_once(image: NDArray[Any], factor: float, border: str = "symmetric") -> NDArray[np.uint8]:

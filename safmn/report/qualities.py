@@ -13,7 +13,7 @@ from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
 from safmn.report import evaluated, trained
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks, names
-from safmn.study import ONLY_RGB, Study, differences_from_paper, own_departures
+from safmn.study import Study, differences_from_paper, own_departures
 
 BICUBIC = "bicubic"
 PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.layout.quality`
@@ -89,8 +89,6 @@ class Qualities:
 
     def _trained(self, cell: Cell, benchmark: Benchmark, metric: str) -> Cell:
         name, scale = cell.network, cell.scale
-        if name not in self.study.trained:
-            return cell.missing(f"{name} {ONLY_RGB}")
         if scale not in self.study.scales_of(name):
             return cell.missing(f"the study does not train it at x{scale}")
         runs = trained.collect(self.study, self.results, name, scale, benchmark)

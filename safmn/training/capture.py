@@ -17,20 +17,20 @@ WARM_UP = 3  # iterations that are not replayed
 _log = logging.getLogger(__name__)
 
 
-def as_asked(step: TrainStep, run_settings: RunSettings) -> Callable[[int, Tensor, Tensor], Tensor]:
+def as_asked(step: TrainStep, run_settings: RunSettings, channels: int = 3) -> Callable[[int, Tensor, Tensor], Tensor]:
     """Return the step itself, or as a CUDA graph if the study's `run` section asks for it on CUDA.
 
     What is a user's own may not be fit for a graph; then the step is returned, and a warning says why.
     """
     if not run_settings.cuda_graph or step.device.type != "cuda":
         return step
-    if reason := _unfit(step):
+    if reason := _unfit(step, channels):
         _log.warning("run.cuda_graph is not used, which changes no result: %s", reason)
         return step
     return CapturedStep(step)
 
 
-def _unfit(step: TrainStep) -> str:
+def _unfit(step: TrainStep, channels: int) -> str:
     """Return why a step cannot be recorded, "" if nothing is known against it.
 
     A loss of a user's own is called once on random images, as batches of that size may be, while torch refuses whatever
@@ -41,7 +41,7 @@ def _unfit(step: TrainStep) -> str:
     if not step.loss.is_own:
         return ""
     state, before = randomness.state(), torch.cuda.get_sync_debug_mode()
-    sr, hr = (torch.rand(2, 3, SIDE, SIDE, device=step.device) for _ in range(2))
+    sr, hr = (torch.rand(2, channels, SIDE, SIDE, device=step.device) for _ in range(2))
     kept = step.loss.state()
     try:
         torch.cuda.set_sync_debug_mode("error")

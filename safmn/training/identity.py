@@ -5,7 +5,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from safmn import fingerprint
+from safmn import fingerprint, networks
 from safmn.errors import UserError
 from safmn.files import digest
 from safmn.networks import variants
@@ -27,6 +27,9 @@ SEMANTIC = (
     "safmn.networks.acceleration:accelerate",
 )
 
+OF_LUMA = ("safmn.training.luma:batches", "safmn.training.validation:rgb_psnr_of_luma")
+"""What a network of colour Y depends on beside them."""
+
 
 def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Return the fingerprint of the code that training the network `name` executes.
@@ -41,6 +44,8 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
     code = [_recipe(), of_network(name)]
     if "form" in settings:  # others do not depend on it
         code.append(_forms())
+    if networks.info(name).colour == "Y":
+        code.append(_of_luma())
     for key, path in own.classes(settings).items():
         arguments = settings["optimiser"] if key == "optimiser" else {}
         try:
@@ -64,7 +69,12 @@ def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
 
 @cache
 def _forms() -> str:
-    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules())
+    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules() | {own.__name__})
+
+
+@cache
+def _of_luma() -> str:
+    return fingerprint.code(*OF_LUMA, apart=modules())
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:

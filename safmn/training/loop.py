@@ -18,7 +18,7 @@ from safmn.files import remove_strays
 from safmn.networks import parameters, trial
 from safmn.progress import Progress, Task
 from safmn.schema import PAPER, RunSettings
-from safmn.training import capture, forms, randomness, record, schedule, validation
+from safmn.training import capture, forms, luma, randomness, record, schedule, validation
 from safmn.training.collapse import Collapse
 from safmn.training.history import Scalars
 from safmn.training.identity import key_of
@@ -64,7 +64,8 @@ class Training:
         # Always built on the CPU, so that the initial weights do not depend on the device.
         network = networks.accelerate(networks.build(specification["network"], self.scale))
         self.kept = Kept(forms.step(network, self.settings, device))
-        self.learn = capture.as_asked(self.kept.step, run_settings)
+        info = networks.info(specification["network"])
+        self.learn = capture.as_asked(self.kept.step, run_settings, info.channels)
         self.sampler = PatchSampler(
             train,
             self.settings["batch"],
@@ -76,6 +77,8 @@ class Training:
             small=self.settings["small_images"],
             augment=self.settings.get("augment", PAPER["augment"]),
         )
+        self.batch = luma.batches(self.sampler, info.colour)
+        self.colour = info.colour
         self.pairs = [(packed.lr(i), packed.hr(i)) for packed in validate for i in range(len(packed))]
 
     def run(self, states: StateFolder, should_stop: Callable[[], int | None]) -> None:
@@ -95,7 +98,7 @@ class Training:
         saved = began
         try:
             while kept.iteration < self.total and kept.collapse is None:
-                kept.pending.append(self.learn(kept.iteration, *self.sampler.batch(kept.iteration)))
+                kept.pending.append(self.learn(kept.iteration, *self.batch(kept.iteration)))
                 kept.iteration += 1
                 if self._is_due(LOOK_EVERY, self.settings["validate_every"], self.run_settings.log_every):
                     self._look(progress, scalars)
@@ -152,7 +155,8 @@ class Training:
         psnr = None
         finite = all(bool(value.isfinite().all()) for value in (*average.values(), *raw.values()))
         if finite and self._is_due(self.settings["validate_every"]):
-            psnr = validation.rgb_psnr(self.kept.step.average.network, self.pairs, self.scale)
+            measure = validation.rgb_psnr_of_luma if self.colour == "Y" else validation.rgb_psnr
+            psnr = measure(self.kept.step.average.network, self.pairs, self.scale)
         if not finite or (psnr is not None and not math.isfinite(psnr)):
             what = "validation PSNR is" if finite else "weights are"
             self.kept.collapse = Collapse(self.kept.iteration, f"the {what} not finite", total_loss, norm)
@@ -244,8 +248,6 @@ def configure(device: torch.device, settings: dict[str, Any]) -> None:
 
 def _check_trainable(specification: dict[str, Any]) -> None:
     name = specification["network"]
-    if networks.info(name).colour != "RGB":
-        raise UserError(f"{name} works on Y alone: only networks that take RGB are trained here")
     if networks.info(name).is_own:
         trial.check(name, specification["scale"])
     network = trial.built(name, specification["scale"])

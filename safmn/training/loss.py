@@ -86,9 +86,10 @@ class PaperLoss:
 class OwnLoss:
     """A loss of a user's own, in place of both terms.
 
-    It is built without arguments and called with SR and HR, both N x 3 x H x W in [0, 1] and float32 also where the
-    network computes in bfloat16. It returns a scalar, or a dict of named scalars, whose sum is minimised. If it is an
-    `nn.Module`, its parameters are not trained; its buffers are part of a saved state.
+    It is built without arguments and called with SR and HR, both N x 3 x H x W (N x 1 for a network of colour Y) in
+    [0, 1] and float32 also where the network computes in bfloat16. It returns a scalar, or a dict of named scalars,
+    whose sum is minimised. If it is an `nn.Module`, its parameters are not trained; its buffers are part of a saved
+    state.
 
     Args:
         path: "module:Class".

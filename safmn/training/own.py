@@ -8,6 +8,7 @@ from typing import Any
 
 from safmn import paths
 from safmn.errors import UserError, as_line
+from safmn.networks.own import check_not_hidden
 from safmn.schema import PAPER
 
 
@@ -28,7 +29,7 @@ def load(path: str, key: str) -> Any:
         key: the key of `training` that names it, for messages.
 
     Raises:
-        UserError: it cannot be imported.
+        UserError: it cannot be imported, or Python takes another module of this name.
     """
     module, _, name = path.partition(":")
     folder = beside(path)
@@ -41,6 +42,11 @@ def load(path: str, key: str) -> Any:
             f"training.{key}: {path!r} cannot be imported ({as_line(error)}): is its module beside the variant or "
             "installed?"
         ) from error
+    if folder:
+        try:
+            check_not_hidden(path, folder)
+        except UserError as error:
+            raise UserError(f"training.{key}: {error}") from None
     if not isinstance(found, type):
         raise UserError(f"training.{key}: {path!r} is not a class")
     return found

@@ -62,7 +62,7 @@ def _named(key: str, where: Callable[[str], str], work: Callable[..., Any], *arg
 def _try_loss(specification: dict[str, Any], path: str) -> None:
     """Call the loss on images and images that differ from them a little."""
     side = specification["training"]["patch"] * specification["scale"]
-    hr = torch.rand(BATCH, 3, side, side)
+    hr = torch.rand(BATCH, networks.info(specification["network"]).channels, side, side)
     sr = (hr + 0.1 * torch.randn(hr.shape)).clamp(0, 1).requires_grad_()
     terms = loss.build(specification["training"], CPU)(sr, hr)
     for name, term in terms.items():
@@ -83,8 +83,10 @@ def _try_steps(specification: dict[str, Any], classes: dict[str, str], where: Ca
     name = specification["network"]
     network = networks.accelerate(networks.build(name, scale)).train()
     parameters.check_real(network, networks.defined_in(name))
-    side = settings["patch"] if "loss" in classes or networks.info(name).is_own else LEAST
-    lr, hr = (torch.randint(0, 256, (BATCH, 3, side * s, side * s), dtype=torch.uint8) for s in (1, scale))
+    info = networks.info(name)
+    side = settings["patch"] if "loss" in classes or info.is_own else LEAST
+    sizes = ((BATCH, info.channels, side * s, side * s) for s in (1, scale))
+    lr, hr = (torch.randint(0, 256, size, dtype=torch.uint8) for size in sizes)
     before = copy.deepcopy(network)
     network(lr / 255)  # so that an error of the network is not told as one of the loss or the optimiser
     key = "optimiser" if "optimiser" in classes else "loss"

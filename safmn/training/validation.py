@@ -1,10 +1,15 @@
-"""The choice of the best weights: RGB PSNR on validation images, a border of `scale` pixels left out."""
+"""The choice of the best weights: RGB PSNR on validation images, a border of `scale` pixels left out.
+
+For a network of colour Y too, so that its curve can be compared: its picture gets Cb and Cr as in evaluation.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from safmn.data import colour
 
 
 @torch.no_grad()
@@ -18,6 +23,19 @@ def rgb_psnr(network: nn.Module, pairs: Sequence[tuple[np.ndarray, np.ndarray]],
     """
     device = next(network.parameters()).device
     values = [_psnr(network(_batch(lr, device) / 255), _batch(hr, device), scale) for lr, hr in pairs]
+    return float(torch.stack(values).mean())
+
+
+@torch.no_grad()
+def rgb_psnr_of_luma(network: nn.Module, pairs: Sequence[tuple[np.ndarray, np.ndarray]], scale: int) -> float:
+    """Return what `rgb_psnr` does, for a network that enlarges Y alone: Cb and Cr of LR are enlarged bicubically."""
+    device = next(network.parameters()).device
+    values = []
+    for lr, hr in pairs:
+        plane = torch.from_numpy(colour.luma(lr))[None, None].to(device, torch.float32)
+        sr = network(plane / 255).clamp(0, 1).mul(255).round()
+        picture = colour.coloured(sr[0, 0].cpu().numpy(), lr)
+        values.append(_psnr(_batch(picture, device) / 255, _batch(hr, device), scale))
     return float(torch.stack(values).mean())
 
 

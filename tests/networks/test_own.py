@@ -170,8 +170,19 @@ def test_a_module_that_another_one_hides_is_refused(tiny, tmp_path, monkeypatch)
     (tmp_path / "elsewhere/nets_of_mine.py").write_text(NETS)
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     tiny(named())
-    with pytest.raises(UserError, match="which Python finds before nets_of_mine"):
+    with pytest.raises(UserError, match=r"which Python finds before .*/nets_of_mine\.py: rename"):
         networks.build("tiny", 4)
+
+
+def test_so_is_one_that_replaces_a_part_of_safmn(tiny, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        (folder / "parts_of_mine.py").write_text(NETS + "\n\nclass Part(nn.Identity):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    file = tiny({"dim": 8, "n_blocks": 1, "mixer": "parts_of_mine:Part"})
+    with pytest.raises(UserError, match=r"which Python finds before .*/parts_of_mine\.py: rename") as caught:
+        networks.build("tiny", 4)
+    assert str(caught.value).startswith(f"{file}: 'parts_of_mine:Part'")
 
 
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"params_ema": state}])

@@ -1,6 +1,7 @@
 """The documentation: links and anchors in every Markdown file, and the pages that are generated. No network."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -128,3 +129,42 @@ def test_importing_the_package_imports_no_torch():
     assert run.stdout == "['build', 'measure', 'evaluate', 'networks']\n"
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         getattr(safmn, "no" + "thing")
+
+
+QUICK = (
+    "--help",
+    "train --help",
+    "evaluate --help",
+    "trian",
+    "complexity no_mf",
+    "train no_mf --study config/mini.yaml --out run",
+    "train no_fm --study config/mni.yaml --out run",
+    "evaluate --network no_mf --scale 4 --data Set5",
+    "plan config/mni.yaml --estimate",
+    "status config/mni.yaml",
+    "tables --study config/mni.yaml",
+)
+
+
+def test_help_names_and_mistakes_wait_for_no_torch(tmp_path):
+    code = (
+        "import sys\n"
+        "from safmn.cli import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n"
+        "        main(line.split())\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+        "    if {'torch', 'matplotlib', 'pandas'} & set(sys.modules):\n"
+        "        sys.exit(line)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *QUICK],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("no_mf") >= 3

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from safmn import networks
-from safmn.data import packed
+from safmn.data import colour, packed
 from safmn.errors import UserError
-from safmn.quality import colour, evaluation, perceptual, psnr_rgb, psnr_y, ssim_rgb, ssim_y, tiling
+from safmn.quality import evaluation, perceptual, psnr_rgb, psnr_y, ssim_rgb, ssim_y, tiling
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
 PUBLISHED = Path(__file__).parents[2] / "safmn" / "paper" / "numbers" / "table1.csv"

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from safmn.data import colour
 from safmn.errors import UserError
-from safmn.quality import batched, colour, evaluation, psnr_rgb, psnr_y, ssim_rgb, ssim_y
+from safmn.quality import batched, evaluation, psnr_rgb, psnr_y, ssim_rgb, ssim_y
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
 

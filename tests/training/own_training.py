@@ -46,6 +46,29 @@ class Single(Charbonnier):
         return super().forward(sr, hr)
 
 
+class OneChannel(Charbonnier):
+    """For networks of Y."""
+
+    channels = 1
+
+    def forward(self, sr, hr):
+        assert sr.shape[1] == hr.shape[1] == self.channels
+        return super().forward(sr, hr)
+
+
+class ThreeChannels(OneChannel):
+    """For networks of RGB."""
+
+    channels = 3
+
+
+class Anything(nn.Module):
+    """A network."""
+
+    def __init__(self, scale):
+        super().__init__()
+
+
 class LooksAtValues(nn.Module):
     """Cannot run without data."""
 

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safmn.cost import memory
 from safmn.errors import UserError
 from safmn.planning import disk
 from safmn.schema import RunSettings
-from safmn.training import capture, trial
+from safmn.training import capture, own, trial
 from safmn.training.collapse import OwnLossWatch
 from safmn.training.step import TrainStep
 
@@ -115,6 +116,27 @@ def test_modules_that_cannot_be_imported(workshop):
         refused(workshop, "loss", "cannot be imported", loss=path)
 
 
+@pytest.mark.parametrize("place", ["installed", "in another study"])
+def test_a_module_that_another_one_hides_is_refused(workshop, tmp_path, monkeypatch, place):
+    """Never another class than the one beside the variant, whose code is what the fingerprint covers."""
+    folder = shutil.copytree(workshop.variants, tmp_path / "variants")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    module = f"hidden_{place.replace(' ', '_')}"
+    (tmp_path / "elsewhere").mkdir()
+    for where in (folder, tmp_path / "elsewhere"):
+        shutil.copy(folder / "own_training.py", where / f"{module}.py")
+    if place == "installed":
+        monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    else:  # as a study before it may have left it
+        monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path / "elsewhere"))
+        own.load(f"{module}:Charbonnier", "loss")
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+    optimiser = {"name": f"{module}:SignMomentum"}
+    for key, value in {"loss": f"{module}:Charbonnier", "optimiser": optimiser}.items():
+        refused(workshop, key, f"which Python finds before {folder / module}.py: rename the latter", **{key: value})
+    assert own.load("torch.nn:L1Loss", "loss") is torch.nn.L1Loss
+
+
 @pytest.mark.parametrize("network", ["lazy", "complex"])
 def test_a_network_that_cannot_be_trained_is_not_told_as_a_wrong_loss(workshop, network):
     specification = workshop._arguments(workshop.folder, network, 0, {"patch": 8, **GOOD})[0]
@@ -127,10 +149,12 @@ def test_a_network_that_cannot_be_trained_is_not_told_as_a_wrong_loss(workshop, 
 def test_the_commands_tell_it_before_anything_is_trained(workshop, tmp_path, capsys, monkeypatch, command):
     """One line, in which the variant's file is named, since it is there that the loss is."""
     folder = shutil.copytree(workshop.variants, tmp_path / "variants")  # one that nobody has looked into
+    module = f"for_{command}"
+    (folder / "own_training.py").rename(folder / f"{module}.py")
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     variant = folder / "wrong.yaml"
     network = {"dim": 8, "n_blocks": 1}
-    content = {"title": "x", "description": "x", "network": network, "training": {"loss": "own_training:Map"}}
+    content = {"title": "x", "description": "x", "network": network, "training": {"loss": f"{module}:Map"}}
     variant.write_text(json.dumps(content))
     content = workshop.content(iterations=5, validate_every=5) | {"variants": ["wrong"]}
     study = tmp_path / "study.yaml"
@@ -139,7 +163,7 @@ def test_the_commands_tell_it_before_anything_is_trained(workshop, tmp_path, cap
     status = cli.main(arguments if command == "train" else ["trial", "--study", str(study)])
     said = capsys.readouterr().err.splitlines()
     assert status == 2
-    assert said[-1].startswith(f"safmn {command}: {variant}: training.loss: own_training:Map gives loss with shape")
+    assert said[-1].startswith(f"safmn {command}: {variant}: training.loss: {module}:Map gives loss with shape")
     assert not (tmp_path / "run" / "state").exists()
 
 

@@ -469,7 +469,6 @@ def test_a_file_in_the_way(workshop, tmp_path, capsys):
         ("tiny", {"scale": 5}, "no x5"),
         ("tinny", {}, "did you mean tiny"),
         ("bicubic", {}, "bicubic has no parameters to train"),
-        ("espcn", {}, "works on Y alone"),
         ("tiny", {"study": "no such file.yaml"}, "cannot read no such file.yaml: No such file"),
         ("tiny", {"batch": 10**13}, "do not fit the memory: lower training.batch"),
         ("tiny", {"patch": 4096}, "smaller than an HR patch"),

@@ -61,7 +61,7 @@ class Project:
 
     def stale(self) -> tuple[set[str], set[str]]:
         """What a dry run would do for reasons of its own, and what only since something before it is done again."""
-        said = self.snakemake("--dry-run")
+        said = self.snakemake("--dry-run", "--quiet", "host")
         own, following = set(), set()
         for job, reason in re.findall(r"^Job \d+: (.*)\.\nReason: (.*)$", said, re.MULTILINE):
             other = re.sub(r"Input files updated by another job: [^;]*(; )?", "", reason).strip()

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from safmn.data import bicubic
+
 LUMA = (65.481, 128.553, 24.966)
 """Weights of R, G and B in Y, for values in [0, 1]; 16 is added."""
 
@@ -44,6 +46,17 @@ def round_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Clamp to [0, 255] and round half up, MATLAB's conversion to uint8 (numpy rounds half to even)."""
     rounded: NDArray[np.uint8] = np.floor(np.clip(values, 0.0, 255.0) + 0.5).astype(np.uint8)
     return rounded
+
+
+def coloured(plane: NDArray[Any], lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture that a network of colour Y makes: its SR Y, with LR's Cb and Cr enlarged by MATLAB's bicubic.
+
+    Args:
+        plane: Y in [0, 255], sH x sW.
+        lr: uint8 RGB, H x W x 3.
+    """
+    ycbcr = bicubic.upscale(ycbcr_uint8(lr), plane.shape[0] // lr.shape[0])
+    return rgb_uint8(np.dstack([plane, ycbcr[..., 1:]]))
 
 
 def luma_batch(images: Tensor) -> Tensor:
