@@ -51,6 +51,11 @@ class Run:
         """Its folder, below `results/<study>/training/`."""
         return layout.run_name(self.variant, self.scale, self.seed)
 
+    @property
+    def record(self) -> str:
+        """Its record, below `results/<study>/`."""
+        return layout.record(self.variant, self.scale, self.seed)
+
 
 class Study(StudyFile):
     """One complete study, with every default filled in; its keys are attributes (`study.training.iterations`).

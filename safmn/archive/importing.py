@@ -104,7 +104,7 @@ def _results(archive: Opened) -> Iterator[str]:
 def _absent(study: Study, folder: Path) -> Iterator[str]:
     """Yield what jobs that are done leave and an archive may not hold: weights, arrays of inspections."""
     for run in study.runs():
-        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file():
+        if (folder / run.record).is_file():
             files = [layout.weights(run.variant, run.scale, run.seed, which) for which in layout.WEIGHTS]
             yield from (name for name in files if not (folder / name).is_file())
     for file in folder.glob(f"{layout.inspection('*', '[234]', '*')}.json"):
@@ -162,9 +162,7 @@ def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Map
 def _check_run(archive: Opened, study: Study, name: str, network: Callable[[str], list[str]]) -> None:
     """Compare the key of a run, of specification, data and code, with the one that it would have here."""
     record = archive.record(name)
-    run = next(
-        (run for run in study.runs() if f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" == name), None
-    )
+    run = next((run for run in study.runs() if run.record == name), None)
     if run is None:
         return  # of no run that the study asks for: nothing depends on it
     specification = study.specification(run)
