@@ -21,10 +21,10 @@ from safmn.paper.cell import Cell
 from safmn.paper.statistics import CONFIDENCE
 from safmn.paper.verdicts import COST_TOLERANCE, TOLERANCE
 from safmn.report import cells, origins
+from safmn.report.costs import COUNTS
 from safmn.report.measured import Results
 from safmn.study import Study
 
-COUNTS = ("params", "flops", "activations")
 MORE, WITHIN, UNKNOWN, ONE_SIDED = "more than the spread", "within the spread", "spread unknown", "only in one"
 VERSIONS = ("device", "gpu", "torch", "cuda", "cudnn", "cpu", "isa", "threads", "fvcore", "python", "os", "driver")
 """Facts of an environment that may explain a difference, the likeliest first."""

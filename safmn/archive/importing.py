@@ -120,7 +120,7 @@ def _results(archive: Opened) -> Iterator[str]:
 def _absent(study: Study, folder: Path) -> Iterator[str]:
     """Yield what jobs that are done leave and an archive may not hold: weights, arrays of inspections."""
     for run in study.runs():
-        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file():
+        if (folder / run.record).is_file():
             files = [layout.weights(run.variant, run.scale, run.seed, which) for which in layout.WEIGHTS]
             yield from (name for name in files if not (folder / name).is_file())
     for file in folder.glob(f"{layout.inspection('*', '[234]', '*')}.json"):
@@ -182,8 +182,8 @@ def _check_runs(archive: Opened, study: Study) -> None:
     records = {}
     for run in study.runs():
         name = layout.run(run.variant, run.scale, run.seed)
-        if (archive.results / name / layout.RUN).is_file():
-            records[name] = archive.record(f"{name}/{layout.RUN}")
+        if (archive.results / run.record).is_file():
+            records[name] = archive.record(run.record)
             if records[name].get("specification") != study.specification(run):
                 raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
     for maker, names in makers.others(archive, records):

@@ -31,7 +31,7 @@ RESULTS = {
     layout.scores("*", "[234]", "*", "*"): "PSNR (dB) and SSIM on Y and in RGB, image by image",
     layout.evaluation("*", "[234]", "*"): "What was evaluated, on which images, where and when",
     f"{layout.inspection('*', '[234]', '*')}.json": "What a trained network looks at",
-    f"{layout.run('*', '[234]', '*')}/{layout.RUN}": "A training run: specification, outcome, sessions, provenance",
+    layout.record("*", "[234]", "*"): "A training run: specification, outcome, sessions, provenance",
     f"{layout.run('*', '[234]', '*')}/{layout.HISTORY}": "Losses, gradient norm and validation PSNR of a training run",
     f"{layout.packed('*', '[234]')}/{layout.MANIFEST}": "Which images a dataset held, as digests",
 }
@@ -151,7 +151,7 @@ def without_weights(study: Study, folder: Path, weights: str) -> list[dict[str, 
         layout.weights(run.variant, run.scale, run.seed, which)
         for run in study.runs()
         for which in WEIGHTS[weights]
-        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file()
+        if (folder / run.record).is_file()
     ]
     reason = "the file is gone: train again"
     return [{"what": "weights", "file": name, "reason": reason} for name in files if not (folder / name).is_file()]

@@ -69,7 +69,7 @@ def find(archive: Opened, variant: str) -> Archived:
         UserError: there is none, or its record is damaged.
     """
     runs = []
-    for file in archive.results.glob(f"{layout.run(variant, '[234]', '*')}/{layout.RUN}"):
+    for file in archive.results.glob(layout.record(variant, "[234]", "*")):
         scale, _, seed = file.parent.name.removeprefix("x").partition("_seed")
         record = archive.record(file.relative_to(archive.results).as_posix())
         try:

@@ -127,7 +127,7 @@ def code(archive: Opened) -> list[Finding]:
 
 def _of_training(archive: Opened) -> list[Finding]:
     """Compare the code that trained the runs with the code here."""
-    files = sorted(archive.results.glob(f"{layout.run('*', '[234]', '*')}/{layout.RUN}"))
+    files = sorted(archive.results.glob(layout.record("*", "[234]", "*")))
     names = [file.parent.relative_to(archive.results).as_posix() for file in files]
     others = makers.others(archive, {name: archive.record(f"{name}/{layout.RUN}") for name in names})
     return [

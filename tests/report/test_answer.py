@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from safmn import paths
-from safmn.files import write_text
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference, Interval
 from safmn.report import ablation, ablation_table, answer, cells, origins, rendering, sentences
@@ -183,10 +182,7 @@ def test_numbers_that_look_equal_share_the_best_place(tmp_path):
 
 def test_a_users_own_variants_come_first(tmp_path, monkeypatch):
     folder = tmp_path / "ablations"
-    folder.mkdir()
-    for file in paths.ablations().glob("*.yaml"):
-        write_text(folder / file.name, file.read_text(encoding="utf-8"))
-    write_text(folder / "mine.yaml", "title: Mine\ndescription: x\n")
+    fabricate.own_variants(folder, mine="title: Mine\ndescription: x\n")
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = on_b100(tmp_path / "results", {"no_fm": -0.1, "mine": 0.2, "ln_bn": -0.2, "ln_bn_reference_ema": -0.1})
     (part,) = table(study, tmp_path / "results").sections
