@@ -191,8 +191,9 @@ class Study(StudyFile):
         for key in ("root", "folders", "download"):
             del content["data"][key]
         del content["weights"]
-        if content.pop("own_networks", None):
-            content["networks"] = self.networks  # "all" would be fewer where that folder is not
+        if content.get("own_networks"):
+            content["own_networks"] = "networks"  # there in a project, and in an archive
+            content["networks"] = self.networks
         return content
 
     @property
