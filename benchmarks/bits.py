@@ -148,9 +148,9 @@ def table(rows: dict[str, list[str]], device: dict[str, Any], capability: str, c
         "All rows are compared with the first one. The difference is the norm of the difference of all weights,",
         "relative to the norm of the weights. Where it says unknown, expect other bits.",
         "",
-        "`safmn verify` expects the same bytes only if the model of the CPU or GPU, the kind of operating system and",
-        "the version of torch are the same. Elsewhere it compares PSNR with the spread between seeds. The number of",
-        "threads is part of a study (`training.threads`).",
+        "`safmn verify` expects the same bytes only if the model of the CPU or GPU, the kind of operating system, the",
+        "version of torch and the training code are the same. Elsewhere it compares PSNR with the spread between",
+        "seeds. The number of threads is part of a study (`training.threads`).",
         "",
     ]
     lines = [line.rstrip() for line in lines]

@@ -243,3 +243,18 @@ def yaml_files(folder: Path) -> Iterator[Path]:
             raise UserError(f"{by_name[file.stem]} and {file.name} beside it give one name: remove or rename one")
         by_name[file.stem] = file
     yield from by_name.values()
+
+
+def differences(first: Any, second: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the values that differ between two pieces of plain data: ("training.batch", 2, 4).
+
+    Args:
+        first: plain data, whose order of keys is kept.
+        second: plain data.
+        where: the key that both stand under.
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in dict.fromkeys([*first, *second]):
+            yield from differences(first.get(name), second.get(name), f"{where}.{name}" if where else str(name))
+    elif first != second:
+        yield where, first, second

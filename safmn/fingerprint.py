@@ -88,10 +88,15 @@ def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> s
     Raises:
         UserError: a class cannot be found.
     """
+    return classes_walk(named, beside).digest()
+
+
+def classes_walk(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> "Walk":
+    """Follow the code of classes that a study names, as `classes`."""
     walk = Walk(Library(beside, installed=True))
     for key, texts in named.items():
         walk.follow_texts(key, texts)
-    return walk.digest()
+    return walk
 
 
 def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
@@ -111,10 +116,12 @@ class Walk:
 
     Attributes:
         pieces: "module.name" of each piece that counts -> its text. Data files are among them.
+        files: a user's modules and data files that count.
     """
 
     def __init__(self, library: Library, apart: Collection[str] = ()) -> None:
         self.pieces: dict[str, str] = {}
+        self.files: set[Path] = set()
         self._library = library
         self._apart = apart
         self._done: set[Piece] = set()
@@ -188,6 +195,8 @@ class Walk:
     def _uses(self, piece: Piece) -> list[Piece]:
         """Add a piece, and return the pieces that it uses."""
         module, name = piece
+        if self._is_users(module):
+            self.files.add(module.file)
         entries = self._chosen(piece)
         if entries is None:
             self.pieces[f"{module.name}.{name}"] = _text(module, name)
@@ -304,6 +313,7 @@ class Walk:
             files |= {file for file in places if file.is_file()}
         for file in files:
             if file.suffix not in _CODE:
+                self.files.add(file)
                 self.pieces[f"file {file.name} {_digest(file, *syntax.version(file))}"] = ""
 
 

@@ -48,6 +48,11 @@ def run_name(network: str, scale: int | str, seed: int | str) -> str:
     return f"{network}/x{scale}_seed{seed}"
 
 
+def record(network: str, scale: int | str, seed: int | str) -> str:
+    """Return the record of a training run, which is there when it is done."""
+    return f"{run(network, scale, seed)}/{RUN}"
+
+
 def weights(network: str, scale: int | str, seed: int | str, which: str) -> str:
     """Return a file of trained weights; `which` is one of WEIGHTS."""
     return f"{run(network, scale, seed)}/{weights_file(which)}"

@@ -7,6 +7,7 @@ are made to be passed on. Weights and histories have no times, so that they are 
 
 import hashlib
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -167,6 +168,18 @@ def _git(root: Path, *arguments: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def unpack(commit: str, folder: Path, root: Path = paths.ROOT) -> bool:
+    """Write the code of a commit, the files in CODE, into a new folder; return whether git knows it here."""
+    folder.mkdir(parents=True)
+    packed = folder / "code.tar"
+    if _git(root, "archive", "--format=tar", f"--output={packed}", commit, "--", *CODE) is None:
+        return False
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder, filter="data")
+    packed.unlink()
+    return True
 
 
 def source_files(root: Path = paths.ROOT) -> dict[str, Path]:

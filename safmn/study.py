@@ -1,6 +1,7 @@
 """A study, validated: its data, scales, seeds and variants, and the specification of each of its runs."""
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +21,8 @@ from safmn.networks import own, published_weights, variants
 from safmn.networks.registry import RETRAINED, Network, published_networks
 from safmn.paper import published
 from safmn.schema import PAPER, Data, Multistep, StudyFile, Training, Weights
+
+_log = logging.getLogger(__name__)
 
 OVERRIDES = {
     "data_root": ("data", "root"),
@@ -50,6 +53,11 @@ class Run:
     def folder(self) -> str:
         """Its folder, below `results/<study>/training/`."""
         return layout.run_name(self.variant, self.scale, self.seed)
+
+    @property
+    def record(self) -> str:
+        """Its record, below `results/<study>/`."""
+        return layout.record(self.variant, self.scale, self.seed)
 
 
 class Study(StudyFile):
@@ -183,8 +191,9 @@ class Study(StudyFile):
         for key in ("root", "folders", "download"):
             del content["data"][key]
         del content["weights"]
-        if content.pop("own_networks", None):
-            content["networks"] = self.networks  # "all" would be fewer where that folder is not
+        if content.get("own_networks"):
+            content["own_networks"] = "networks"  # there in a project, and in an archive
+            content["networks"] = self.networks
         return content
 
     @property
@@ -520,6 +529,38 @@ class Study(StudyFile):
         if name not in names:
             hint = suggestion(name, names, f"there are {', '.join(names[:12])}")
             raise self._wrong(key, f"{name!r} is not {what}: {hint}")
+
+
+def opened(study: Study | str | Path, results: str | Path | None = None) -> tuple[Study, Path]:
+    """Return a study and the folder of its results.
+
+    That is `results` where it is given, then the folder of a file `<name>/study.json`, then `results/<name>` here. If
+    there is none here, it is the folder of any study.json, or `results/<name>` beside the folder of the study's file.
+
+    Args:
+        study: a study, its YAML file, or `results/<name>/study.json`.
+        results: its results, where they lie elsewhere.
+
+    Raises:
+        UserError: the study cannot be read, or `results` is a file.
+    """
+    if isinstance(study, Study):
+        return study, study.folder(results)
+    file = Path(study)
+    read = Study.load(file)
+    if results is not None:
+        return read, read.folder(results)
+    if file.name == layout.STUDY and file.parent.name == read.name:
+        return read, file.parent
+    folder = read.folder()
+    if not folder.is_dir():
+        around = (file.parent / read.results, file.parent.parent / read.results)
+        for place in [file.parent] if file.name == layout.STUDY else around:
+            if (place / layout.STUDY).is_file():
+                _log.info("%s is not here: looking at %s", folder, place)
+                return read, place
+        _log.warning("there is no %s in %s: nothing was run here yet, or --results DIR names where", folder, Path.cwd())
+    return read, folder
 
 
 def identifier(text: str) -> str:

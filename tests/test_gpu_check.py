@@ -4,6 +4,7 @@ The figures in these tests are made up, to see what is concluded from them.
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,36 @@ def test_a_part_that_fails_or_hangs_loses_no_other(stand_in, tmp_path: Path) -> 
     again = gpu_check.run(tmp_path, "cuda", WHOSE, parts, 5)
     assert asked(calls)[4:] == ["crashes", "hangs"]  # what was done is kept
     assert again["first"] == records["first"]
+
+
+def test_nothing_that_a_part_started_goes_on_after_it(stand_in, tmp_path: Path) -> None:
+    stand_in(hangs=f"sleep 60 & echo $! >{tmp_path}/started; wait")
+    assert gpu_check.run(tmp_path, "cuda", WHOSE, [Part("hangs", "", 1.0)], 5)["hangs"]["status"] == "failed"
+    status = Path(f"/proc/{int((tmp_path / 'started').read_text())}/stat")
+    deadline = time.monotonic() + 10
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_disk_that_is_full_loses_no_part(stand_in, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = stand_in(a=f"echo '{GOOD}'", b=f"echo '{GOOD}'")
+
+    def full(path: Path, value: object) -> None:
+        raise UserError(f"cannot write {path}: No space left on device; free some space or choose another place")
+
+    monkeypatch.setattr(gpu_check.files, "write_json", full)
+    records = gpu_check.run(tmp_path, "cuda", WHOSE, [Part(name, "", 5.0) for name in "ab"], 5)
+    assert asked(calls) == ["a", "b"]
+    assert [record["status"] for record in records.values()] == ["done", "done"]
+    assert all("fine (not kept: cannot write" in record["summary"] for record in records.values())
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(stand_in, tmp_path: Path) -> None:
+    stand_in(a=f"echo '{GOOD}'")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*: choose another folder with --out"):
+        gpu_check.run(tmp_path / "file", "cuda", WHOSE, [Part("a", "", 5.0)], 5)
 
 
 def test_a_check_that_is_killed_twice_goes_on_where_it_was(stand_in, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from safmn import networks, paths
 from safmn.configuration import Section, as_plain, read_yaml
 from safmn.errors import UserError
 from safmn.files import digest
-from safmn.networks import variants
+from safmn.networks import own, variants
 from safmn.planning import preflight
 from safmn.planning.jobs import Jobs
 from safmn.schema import PAPER, Training
@@ -819,10 +819,15 @@ def test_a_folder_of_networks_belongs_to_its_study(tmp_path, monkeypatch):
     assert study.networks == ["theirs"]
     (name,) = [file for file, of in study.weights_to_fetch().items() if of == ("theirs", 4)]
     assert study.published_weights("theirs", 4) == tmp_path / "there" / name
-    assert "own_networks" not in study.shareable
+    assert study.shareable["own_networks"] == "networks"
     every = Study.from_content(content | {"own_networks": str(tmp_path), "networks": "all"}, "x")
-    refused(every.shareable, "networks", "'theirs' is not a known published network")
+    assert "theirs" in every.shareable["networks"]
     assert "theirs" not in Study.from_content(MINIMAL, "x").networks
+    (tmp_path / "no_fm.yaml").write_text(json.dumps(theirs))
+    own._networks.cache_clear()
+    with pytest.raises(UserError, match=r"no_fm.yaml: a variant has this name: rename the file"):
+        Study.from_content(content | {"own_networks": str(tmp_path)}, "x")
+    own._networks.cache_clear()
     refused(MINIMAL | {"own_networks": str(tmp_path / "none")}, "own_networks", "is not a folder")
 
 

@@ -306,7 +306,7 @@ def test_an_archive_of_another_code_version_says_which_files_differ(crate, tmp_p
     file.write_text(file.read_text() + "\n# another version\n")
     reseal(crate)
     (made, here) = whole.code(at(crate))
-    assert "another version than the archived one made" in made.note
+    assert "another version than the archived one, made 9 results" in made.note
     assert "safmn/report/cells.py" in here.note
     (crate / "results/small/tables/table3.md").write_text("x")
     findings = list(consistent.check(at(crate), tmp_path / "scratch"))

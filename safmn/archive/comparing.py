@@ -1,7 +1,7 @@
 """Two studies side by side: which cells differ, whether by more than their spread, and what may explain it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from scipy import stats
 
 from safmn import layout
 from safmn.archive.opening import opened
+from safmn.configuration import differences
 from safmn.data import manifest
 from safmn.errors import UserError
 from safmn.files import read_json
@@ -20,10 +21,10 @@ from safmn.paper.cell import Cell
 from safmn.paper.statistics import CONFIDENCE
 from safmn.paper.verdicts import COST_TOLERANCE, TOLERANCE
 from safmn.report import cells, origins
+from safmn.report.costs import COUNTS
 from safmn.report.measured import Results
 from safmn.study import Study
 
-COUNTS = ("params", "flops", "activations")
 MORE, WITHIN, UNKNOWN, ONE_SIDED = "more than the spread", "within the spread", "spread unknown", "only in one"
 VERSIONS = ("device", "gpu", "torch", "cuda", "cudnn", "cpu", "isa", "threads", "fvcore", "python", "os", "driver")
 """Facts of an environment that may explain a difference, the likeliest first."""
@@ -134,7 +135,7 @@ def compare(first: Side, second: Side) -> tuple[list[Difference], int, list[str]
         The cells that differ, the number of those that are equal in both, and what differs as a whole: keys of the
         study, datasets.
     """
-    differences, equal = [], 0
+    differing, equal = [], 0
     for place in dict.fromkeys([*first.cells, *second.cells]):
         a, b = first.cells.get(place), second.cells.get(place)
         values = [cell.measured if cell else None for cell in (a, b)]
@@ -143,9 +144,9 @@ def compare(first: Side, second: Side) -> tuple[list[Difference], int, list[str]
         if values[0] == values[1] or all(value is not None and math.isnan(value) for value in values):
             equal += 1
             continue
-        differences.append(_difference(first, second, a, b))
+        differing.append(_difference(first, second, a, b))
     whole = [*specification(first.content, second.content), *datasets(first, second)]
-    return differences, equal, whole
+    return differing, equal, whole
 
 
 def _difference(first: Side, second: Side, a: Cell | None, b: Cell | None) -> Difference:
@@ -239,21 +240,17 @@ def _of_specification(first: Side, second: Side, name: str, a: dict[str, Any], b
         return ""
     records = [side.results.json(name) or {} for side in (first, second)]
     asked = [record.get("specification") or record.get("settings") or {} for record in records]
-    keys = list(_keys(asked[0], asked[1], ""))
+    keys = _keys(*asked)
     return f"specification: {keys[0]}" if keys else "specification: it differs, the records do not say where"
 
 
 def specification(first: Any, second: Any) -> list[str]:
     """Return the keys of two studies that differ, as "training.batch: 16 and 64"."""
-    return [f"study: {text}" for text in _keys(first, second, "")]
+    return [f"study: {text}" for text in _keys(first, second)]
 
 
-def _keys(first: Any, second: Any, key: str) -> Iterator[str]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for name in dict.fromkeys([*first, *second]):
-            yield from _keys(first.get(name), second.get(name), f"{key}.{name}" if key else str(name))
-    elif first != second:
-        yield f"{key}: {_short(first)} and {_short(second)}"
+def _keys(first: Any, second: Any) -> list[str]:
+    return [f"{key}: {_short(a)} and {_short(b)}" for key, a, b in differences(first, second)]
 
 
 def _short(value: Any) -> str:

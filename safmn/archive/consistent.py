@@ -34,8 +34,7 @@ def check(archive: Opened, scratch: Path) -> Iterator[Finding]:
     try:
         study = archive.study()
     except UserError as error:
-        note = f"{as_line(error)}; its variants are in the archive's folder ablations/"
-        yield Finding("tables, claims, figures", NOT_CHECKED, note)
+        yield Finding("tables, claims, figures", NOT_CHECKED, as_line(error))
         return
     yield from _provenance(archive, study)
     yield from _rendered(archive, study, scratch / study.name)

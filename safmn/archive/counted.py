@@ -8,8 +8,7 @@ from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, Finding
 from safmn.archive.opening import Opened
 from safmn.cost import complexity, memory
 from safmn.errors import UserError, as_line
-
-COUNTS = ("params", "flops", "activations")
+from safmn.report.costs import COUNTS
 
 
 def listed(archive: Opened, chosen: set[str] | None = None) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from safmn import layout, networks, provenance
+from safmn.archive import facts
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, Finding
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
-from safmn.device.description import describe
 from safmn.errors import UserError, as_line
 from safmn.paper.verdicts import TOLERANCE
 from safmn.quality import evaluation, loading
@@ -24,8 +24,7 @@ COMPARED = ("psnr", "ssim", "psnr_rgb", "ssim_rgb")
 """Figures of an image; LPIPS is not among them, whose network is another package's."""
 EQUAL = 1e-6
 """How far apart PSNR (dB) and SSIM of an image may be on the same kind of device with the same version of torch."""
-KIND = ("device", "gpu", "cpu")
-SAME = (*KIND, "isa", "torch")
+SAME = ("device", "gpu", "cpu", "isa", "torch")
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ class Evaluated:
     @property
     def seconds(self) -> float:
         """What it took when it was archived; 0 if that is not known."""
-        value = _facts(self.record).get("seconds")
-        return float(value) if isinstance(value, int | float) else 0.0
+        return facts.seconds(facts.of(self.record))
 
 
 def listed(archive: Opened, chosen: set[str] | None = None) -> list[Evaluated]:
@@ -149,17 +147,10 @@ def _weights(archive: Opened, study: Study, evaluated: Evaluated) -> Path | None
 
 def _reach(record: dict[str, Any], device: torch.device) -> tuple[dict[str, float], str]:
     """Return how far PSNR and SSIM may be from the archived ones, and why."""
-    theirs, ours = _facts(record), describe(device.type)
-    differing = [key for key in SAME if theirs.get(key) != ours.get(key)]
+    differing = facts.differing(record, device.type, SAME)
     if not differing:
         return dict.fromkeys(METRICS, EQUAL), "the same kind of device and version of torch"
-    texts = [f"{key} {theirs.get(key)} archived, {ours.get(key)} here" for key in differing]
-    return TOLERANCE, "; ".join(texts)
-
-
-def _facts(record: dict[str, Any]) -> dict[str, Any]:
-    facts = record.get("provenance")
-    return facts if isinstance(facts, dict) else {}
+    return TOLERANCE, differing
 
 
 Scores = dict[str, dict[str, float]]

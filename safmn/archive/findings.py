@@ -22,11 +22,13 @@ class Finding:
         what: a file, a network, a variant.
         verdict: CONFIRMED, REFUTED, UNDECIDED, NOT_CHECKED or NOTED.
         note: numbers or the reason.
+        differing: the pieces of code that are others here, as "module.name", where that may matter.
     """
 
     what: str
     verdict: str
     note: str = ""
+    differing: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.what}: {self.note}" if self.note else self.what
@@ -81,3 +83,8 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     """Return names with commas, the first ones only where there are many."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def counted(names: Sequence[str], what: str, limit: int = 3) -> str:
+    """Return how many there are, and the first names: "24 runs (training/no_fm/x4_seed0, ... and 21 more)"."""
+    return f"{len(names)} {what}{'s' * (len(names) != 1)} ({listed(names, limit)})"

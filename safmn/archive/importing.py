@@ -5,20 +5,20 @@ piece. What differs is named. `imported.json` keeps the hash of each file, by wh
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safmn import layout, provenance
-from safmn.archive import fitting, whole
-from safmn.archive.findings import CONFIRMED, REFUTED, listed
+from safmn import layout, paths, provenance
+from safmn.archive import fitting, makers, whole
+from safmn.archive.findings import CONFIRMED, REFUTED, counted, listed
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
+from safmn.archive.restoring import restored
 from safmn.cost.identity import of_counts
-from safmn.errors import UserError, as_line
+from safmn.errors import UserError
 from safmn.files import staging, write_json
 from safmn.study import Study
-from safmn.training.identity import SEMANTIC, key_of
 
 RENDERED = (layout.CELLS, layout.NETWORKS, layout.PAGE, layout.PROVENANCE, "tables/", "figures/")
 """What is rendered again instead of copied."""
@@ -37,6 +37,7 @@ class Summary:
         seal: the archive's seal.
         files: the imported files, below the folder.
         absent: those that the archive does not hold although they belong to its results, such as weights.
+        own_files: variants, networks and losses of the archive that are new in the project.
     """
 
     study: Study
@@ -44,6 +45,7 @@ class Summary:
     seal: str
     files: list[str]
     absent: list[str]
+    own_files: list[str]
 
 
 def take(
@@ -52,6 +54,7 @@ def take(
     weights_root: str | None,
     stages: Mapping[str, Sequence[str]],
     results: Path = Path("results"),
+    trust_code: bool = False,
 ) -> Summary:
     """Copy the results of an archive into `results/<study>`, with the verifier's own data packed beside them.
 
@@ -61,6 +64,7 @@ def take(
         weights_root: likewise, published weights.
         stages: "packing", "evaluation", "inspection", "memory" -> the functions ("module:name") whose code decides.
         results: the folder for all studies.
+        trust_code: whether variants, networks and losses that only the archive has are put into the project.
 
     Raises:
         UserError: the archive is damaged, the study exists here, or data or code do not fit; it names what differs.
@@ -68,12 +72,24 @@ def take(
     wrong = [finding for finding in whole.check(archive) if finding.verdict == REFUTED]
     if wrong:
         raise UserError(f"{archive.path} is damaged ({wrong[0]}): `safmn verify` shows all; get the archive again")
-    try:
-        study = archive.study(data_root=data_root, weights_root=weights_root)
-    except UserError as error:
-        raise UserError(
-            f"{as_line(error)}; variants that are not here are in the archive's folder ablations/: put them into yours"
-        ) from error
+    if not trust_code:
+        return _take(archive, data_root, weights_root, stages, results, [])
+    project = paths.project() or (None if paths.INSTALLED or Path.cwd() != paths.ROOT else paths.ROOT)
+    if project is None:
+        raise UserError("--trust-code: the present folder is no project: `safmn init` makes one, import there")
+    with restored(archive, project) as own_files:
+        return _take(archive, data_root, weights_root, stages, results, own_files)
+
+
+def _take(
+    archive: Opened,
+    data_root: str | None,
+    weights_root: str | None,
+    stages: Mapping[str, Sequence[str]],
+    results: Path,
+    own_files: list[str],
+) -> Summary:
+    study = archive.study(data_root, weights_root)
     folder = results / study.name
     if folder.exists():
         raise UserError(f"{folder} exists already: move it away, or import in another folder")
@@ -90,7 +106,7 @@ def take(
         write_json(staged / layout.IMPORTED, record)
         staged.chmod(0o755)
         staged.rename(folder)
-    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)))
+    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)), own_files)
 
 
 def _results(archive: Opened) -> Iterator[str]:
@@ -104,7 +120,7 @@ def _results(archive: Opened) -> Iterator[str]:
 def _absent(study: Study, folder: Path) -> Iterator[str]:
     """Yield what jobs that are done leave and an archive may not hold: weights, arrays of inspections."""
     for run in study.runs():
-        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file():
+        if (folder / run.record).is_file():
             files = [layout.weights(run.variant, run.scale, run.seed, which) for which in layout.WEIGHTS]
             yield from (name for name in files if not (folder / name).is_file())
     for file in folder.glob(f"{layout.inspection('*', '[234]', '*')}.json"):
@@ -135,21 +151,20 @@ def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Map
 
     def stage(name: str) -> list[str]:
         if name not in memory:
-            memory[name] = fitting.of_stage(archive, stages[name])
+            memory[name] = fitting.of_stage(archive.folder, stages[name])
         return memory[name]
 
     def network(name: str) -> list[str]:
         if f"network {name}" not in memory:
-            memory[f"network {name}"] = fitting.of_network(archive, name)
+            memory[f"network {name}"] = fitting.of_network(archive.folder, name)
         return memory[f"network {name}"]
 
+    _check_runs(archive, study)
     if any(name.startswith(("quality/", "training/", "inspection/")) for name in files):
         _refuse("packed data", stage("packing"))
     for name in files:
         parts = name.split("/")
-        if name.startswith("training/") and parts[-1] == layout.RUN:
-            _check_run(archive, study, name, network)
-        elif name.startswith(f"{layout.COMPLEXITY}/"):
+        if name.startswith(f"{layout.COMPLEXITY}/"):
             if archive.record(name).get("key") != of_counts(parts[-1].removesuffix(".json")):
                 _refuse(name, network(parts[-1].removesuffix(".json")) or ["the code that counts"])
         else:
@@ -159,25 +174,33 @@ def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Map
                 _refuse(name, network(parts[1]) if len(parts) > 2 else [])
 
 
-def _check_run(archive: Opened, study: Study, name: str, network: Callable[[str], list[str]]) -> None:
-    """Compare the key of a run, of specification, data and code, with the one that it would have here."""
-    record = archive.record(name)
-    run = next(
-        (run for run in study.runs() if f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" == name), None
-    )
-    if run is None:
-        return  # of no run that the study asks for: nothing depends on it
-    specification = study.specification(run)
-    if record.get("specification") != specification:
-        raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
-    try:
-        digests = record["provenance"]["data"]
-        data = [digests[text] for text in (*specification["train"], *specification["validation"])]
-    except (LookupError, TypeError):
-        raise UserError(f"{name} does not say which images it was trained on: it cannot be imported") from None
-    if record.get("key") != key_of(specification, data):
-        pieces = [*network(run.variant), *fitting.of_stage(archive, SEMANTIC)]
-        _refuse(name, pieces or ["the fingerprint of its code"])
+def _check_runs(archive: Opened, study: Study) -> None:
+    """Compare the key of each run, of specification, data and code, with the one that it would have here.
+
+    Runs that the study does not ask for are left alone: nothing depends on them.
+    """
+    records = {}
+    for run in study.runs():
+        name = layout.run(run.variant, run.scale, run.seed)
+        if (archive.results / run.record).is_file():
+            records[name] = archive.record(run.record)
+            if records[name].get("specification") != study.specification(run):
+                raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
+    for maker, names in makers.others(archive, records):
+        runs = counted(names, "run")
+        if maker.is_here:
+            raise UserError(f"{runs}: the key is not that of specification, images and code: they cannot be imported")
+        environments = archive.provenance.get("environments") or ()
+        several = len({str(each.get("code", {}).get("code_sha256")) for each in environments}) > 1
+        raise UserError(
+            f"{runs}: trained by {maker}; Snakemake would train them again: check out {maker.name} and "
+            + (
+                "run the study there, since later code made other results of this archive"
+                if several
+                else "import there, or run the study anew"
+            )
+            + "; `safmn verify` and `safmn compare` take the archive as it is"
+        )
 
 
 def _refuse(what: str, pieces: list[str]) -> None:

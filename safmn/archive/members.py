@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safmn import layout, paths, provenance
+from safmn.archive import own_files
 from safmn.configuration import check
 from safmn.files import write_json, write_text
 from safmn.report import page
@@ -30,7 +31,7 @@ RESULTS = {
     layout.scores("*", "[234]", "*", "*"): "PSNR (dB) and SSIM on Y and in RGB, image by image",
     layout.evaluation("*", "[234]", "*"): "What was evaluated, on which images, where and when",
     f"{layout.inspection('*', '[234]', '*')}.json": "What a trained network looks at",
-    f"{layout.run('*', '[234]', '*')}/{layout.RUN}": "A training run: specification, outcome, sessions, provenance",
+    layout.record("*", "[234]", "*"): "A training run: specification, outcome, sessions, provenance",
     f"{layout.run('*', '[234]', '*')}/{layout.HISTORY}": "Losses, gradient norm and validation PSNR of a training run",
     f"{layout.packed('*', '[234]')}/{layout.MANIFEST}": "Which images a dataset held, as digests",
 }
@@ -87,6 +88,11 @@ def members(
         return clean(Member(f"results/{study.name}/{name}", file, about, kind))
 
     files = [clean(member) for member in _code()]
+    there = {member.name for member in files}
+    about = "Of the study's own: a network, a loss, an optimiser, or what they import and read"
+    for name, file in own_files.collect(study)[0].items():
+        if name not in there:
+            files.append(clean(Member(name, file, about, "variant")))
     content = scratch / layout.STUDY
     write_json(content, study.shareable)
     files.append(result(layout.STUDY, content, "The study, with every default filled in", "study"))
@@ -133,13 +139,19 @@ def unrendered(folder: Path) -> list[dict[str, Any]]:
     return [{"what": "report", "file": name, "reason": reason} for name in RENDERED if not (folder / name).is_file()]
 
 
+def outside(study: Study) -> list[dict[str, Any]]:
+    """Return the files of the study's own that an archive cannot hold, as `what`, `file` and `reason`."""
+    reason = "it is not below ablations/, config/ or the folder of own_networks: put it there"
+    return [{"what": "code", "file": name, "reason": reason} for name in own_files.collect(study)[1]]
+
+
 def without_weights(study: Study, folder: Path, weights: str) -> list[dict[str, Any]]:
     """Return the chosen weights of finished runs that do not exist, as `what`, `file` and `reason`."""
     files = [
         layout.weights(run.variant, run.scale, run.seed, which)
         for run in study.runs()
         for which in WEIGHTS[weights]
-        if (folder / layout.run(run.variant, run.scale, run.seed) / layout.RUN).is_file()
+        if (folder / run.record).is_file()
     ]
     reason = "the file is gone: train again"
     return [{"what": "weights", "file": name, "reason": reason} for name in files if not (folder / name).is_file()]

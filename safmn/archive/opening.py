@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safmn import layout
+from safmn import layout, paths
 from safmn.archive import seal
 from safmn.archive.crate import METADATA
+from safmn.configuration import read_yaml
 from safmn.data.archives import BadArchive, extract, safe_path
-from safmn.errors import UserError
+from safmn.errors import UserError, as_line
 from safmn.study import Study
 
 REVIEWS = "reviews"
@@ -84,13 +85,30 @@ class Opened:
             raise BadArchive(f"{self.path} has {len(studies)} studies below results/, not one: get the archive again")
         return studies[0].parent
 
-    def study(self, **overrides: Any) -> Study:
-        """Return its study, with overrides as `Study.load`.
+    def study(self, data_root: str | None = None, weights_root: str | None = None) -> Study:
+        """Return its study.
+
+        Args:
+            data_root: the datasets of whoever reads it.
+            weights_root: likewise, published weights.
 
         Raises:
             UserError: it is not valid with the variants and networks that are here.
         """
-        study = Study.load(self.results / layout.STUDY, **overrides)
+        content = read_yaml(self.results / layout.STUDY)
+        if isinstance(content, dict):
+            for section, root in (("data", data_root), ("weights", weights_root)):
+                if root and isinstance(content.get(section, {}), dict):
+                    content[section] = {**content.get(section, {}), "root": root}
+            if content.get("own_networks"):
+                content["own_networks"] = _own_networks()
+        try:
+            study = Study.from_content(content, self.results / layout.STUDY)
+        except UserError as error:
+            raise UserError(
+                f"{as_line(error)}; what is not here is in the archive's folders ablations/, networks/ and config/: "
+                "read it, then put it into yours, or give --trust-code"
+            ) from error
         if study.name != self.results.name:
             raise UserError(f"{self.path}: its study is called {study.name}, its folder {self.results.name}")
         return study
@@ -135,6 +153,14 @@ def is_safe(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _own_networks() -> str | None:
+    """Return the first folder of networks of one's own that is here, below the present folder if it is there."""
+    folder = next(iter(paths.own_networks()), None)
+    if folder is None:
+        return None
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
 
 
 def _words(value: Any) -> list[str]:

@@ -4,18 +4,18 @@ import contextlib
 import csv
 import io
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from safmn import layout, networks, provenance
-from safmn.archive import evaluated
+from safmn.archive import evaluated, facts
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, Finding
+from safmn.archive.makers import Maker
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
-from safmn.device.description import describe
 from safmn.errors import UserError, as_line
 from safmn.paper import statistics
 from safmn.quality import evaluation, loading
@@ -59,8 +59,7 @@ class Archived:
     @property
     def seconds(self) -> float:
         """What it took when it was archived; 0 if that is not known."""
-        value = self.record.get("seconds")
-        return float(value) if isinstance(value, int | float) else 0.0
+        return facts.seconds(self.record)
 
 
 def find(archive: Opened, variant: str) -> Archived:
@@ -70,7 +69,7 @@ def find(archive: Opened, variant: str) -> Archived:
         UserError: there is none, or its record is damaged.
     """
     runs = []
-    for file in archive.results.glob(f"{layout.run(variant, '[234]', '*')}/{layout.RUN}"):
+    for file in archive.results.glob(layout.record(variant, "[234]", "*")):
         scale, _, seed = file.parent.name.removeprefix("x").partition("_seed")
         record = archive.record(file.relative_to(archive.results).as_posix())
         try:
@@ -85,7 +84,7 @@ def find(archive: Opened, variant: str) -> Archived:
 
 
 def repeat(
-    archive: Opened, study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path
+    archive: Opened, study: Study, data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path
 ) -> list[Finding]:
     """Train a run anew, and compare weights and history byte for byte, else PSNR with the spread between seeds.
 
@@ -94,6 +93,7 @@ def repeat(
         study: its study.
         data: the verifier's data.
         archived: the run.
+        maker: the code that trained it. Where it differs from the code here, other bytes refute nothing.
         device: where to train.
         out: an empty folder.
     """
@@ -108,15 +108,20 @@ def repeat(
     alike, why = _alike(archived, device)
     if equal and not differing:
         note = f"the same bytes: {', '.join(equal)}" + (f"; not in the archive: {', '.join(absent)}" if absent else "")
-        return [Finding(archived.title, CONFIRMED, note)]
+        return [_of_code(Finding(archived.title, CONFIRMED, note), maker)]
     text = f"other bytes in {', '.join(differing)}" if differing else "the archive has nothing to compare bytes with"
-    if alike and differing:
-        return [Finding(archived.title, REFUTED, f"{text}, although device and versions are the same")]
-    return [_in_spread(archive, study, data, archived, device, out, f"{text} ({why})")]
+    if alike and differing and maker.is_here:
+        return [Finding(archived.title, REFUTED, f"{text}, although device, versions and code are the same")]
+    return [_of_code(_in_spread(archive, study, data, archived, device, out, f"{text} ({why})"), maker)]
+
+
+def _of_code(finding: Finding, maker: Maker) -> Finding:
+    """Add to a finding which code trained the run."""
+    return replace(finding, note=f"{finding.note}; trained by {maker}", differing=maker.differing or ())
 
 
 def begin(
-    study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path, count: int
+    study: Study, data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path, count: int
 ) -> list[Finding]:
     """Train the first iterations of a run anew, and compare their history line by line.
 
@@ -124,6 +129,7 @@ def begin(
         study: the archive's study.
         data: the verifier's data.
         archived: the run.
+        maker: the code that trained it.
         device: where to train.
         out: an empty folder.
         count: of iterations.
@@ -147,10 +153,11 @@ def begin(
     except (OSError, UnicodeDecodeError):
         return [Finding(archived.title, NOT_CHECKED, "its history is not in the archive, or damaged")]
     alike, why = _alike(archived, device)
-    return [lines(archived.title, theirs, training.kept.history.text(), count, alike, why)]
+    found = lines(archived.title, theirs, training.kept.history.text(), count, alike, why, maker.is_here)
+    return [_of_code(found, maker)]
 
 
-def lines(title: str, archived: str, again: str, count: int, alike: bool, why: str) -> Finding:
+def lines(title: str, archived: str, again: str, count: int, alike: bool, why: str, same_code: bool = True) -> Finding:
     """Compare the lines of two histories up to an iteration.
 
     Args:
@@ -158,8 +165,9 @@ def lines(title: str, archived: str, again: str, count: int, alike: bool, why: s
         archived: the text of the archived history.csv.
         again: that of the repeated one.
         count: the last iteration that was repeated.
-        alike: whether the same bytes are expected.
+        alike: whether the device lets one expect the same bytes.
         why: the reason for that.
+        same_code: whether the code that trained the run is known to be the code here.
     """
     try:
         theirs, ours = (_rows(text, count) for text in (archived, again))
@@ -171,7 +179,7 @@ def lines(title: str, archived: str, again: str, count: int, alike: bool, why: s
         return Finding(title, CONFIRMED, f"{len(ours)} lines up to iteration {count} are the same text")
     columns = {tuple(row) for rows in (theirs, ours) for row in rows.values()}
     if len(columns) > 1:
-        return Finding(title, REFUTED, "the two histories have other columns")
+        return Finding(title, REFUTED if same_code else UNDECIDED, "the two histories have other columns")
     if theirs.keys() != ours.keys():
         first = min(theirs.keys() ^ ours.keys())
         return Finding(title, REFUTED, f"only one of the two histories has a line of iteration {first}")
@@ -183,7 +191,7 @@ def lines(title: str, archived: str, again: str, count: int, alike: bool, why: s
         if a and b
     )
     text = f"the line of iteration {first} is the first that differs; at most {farthest:.2g} apart, relative; {why}"
-    if alike:
+    if alike and same_code:
         return Finding(title, REFUTED, text)
     return Finding(title, CONFIRMED if farthest <= CLOSE else UNDECIDED, text)
 
@@ -234,10 +242,8 @@ def _bytes(archive: Opened, archived: Archived, out: Path) -> tuple[list[str], l
 
 def _alike(archived: Archived, device: torch.device) -> tuple[bool, str]:
     """Return whether the same bytes are expected: the same kind of device, the same versions; and what differs."""
-    theirs, ours = archived.record.get("provenance") or {}, describe(device.type)
-    differing = [key for key in BITWISE if theirs.get(key) != ours.get(key)]
-    texts = [f"{key} {theirs.get(key)} archived, {ours.get(key)} here" for key in differing]
-    return not differing, "; ".join(texts) or "the same kind of device and versions"
+    differing = facts.differing(archived.record, device.type, BITWISE)
+    return not differing, differing or "the same kind of device and versions"
 
 
 def _in_spread(

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safmn.archive import counted, evaluated
+from safmn.archive import counted, evaluated, facts
 from safmn.archive.findings import NOT_CHECKED, Finding
 from safmn.archive.opening import Opened
 from safmn.errors import UserError, as_line
@@ -16,7 +16,9 @@ from safmn.study import Study
 if TYPE_CHECKING:
     import torch
 
+    from safmn.archive.makers import Makers
     from safmn.archive.own_data import OwnData
+    from safmn.archive.retrained import Archived
 
 STEPS = {
     "whole": "is every file the one that was archived, and is the description complete?",
@@ -44,6 +46,7 @@ class Wishes:
         iterations: how many; None for the first lines of the history.
         device: "cpu", "cuda", or None for CUDA if there is one.
         reviewer: who verifies, to be named.
+        trust_code: whether networks and losses that only the archive has are run.
     """
 
     steps: tuple[str, ...] = tuple(STEPS)
@@ -55,6 +58,7 @@ class Wishes:
     iterations: int | None = None
     device: str | None = None
     reviewer: str | None = None
+    trust_code: bool = False
 
 
 class Steps:
@@ -109,8 +113,7 @@ class Steps:
 
     def _where(self, there: list[evaluated.Evaluated]) -> str:
         for each in there:
-            facts: dict[str, Any] = each.record.get("provenance") or {}
-            name = facts.get("gpu") or facts.get("cpu")
+            name = facts.of(each.record).get("gpu") or facts.of(each.record).get("cpu")
             if name:
                 return f" ({name})"
         return ""
@@ -144,39 +147,42 @@ class Steps:
     def _retrained(self) -> list[Finding]:
         from safmn.archive import retrained
 
-        if not self.wishes.retrain:
-            return [Finding("variants", NOT_CHECKED, "none was named: --retrain VARIANT")]
-        study = self._study
-        if isinstance(study, Finding):
-            return [study]
-        data, findings = self._data(study), []
-        for name in self.wishes.retrain:
-            try:
-                found = retrained.find(self.archive, name)
-            except UserError as error:
-                findings.append(Finding(name, NOT_CHECKED, as_line(error)))
-                continue
-            out = self.scratch / "retrained" / name
-            findings += retrained.repeat(self.archive, study, data, found, self._device, out)
-        return [*data.findings, *findings]
+        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
+            return retrained.repeat(self.archive, study, data, found, self._makers.of(found.record), self._device, out)
+
+        return self._trained("retrain", self.wishes.retrain, again)
 
     def _extrapolated(self) -> list[Finding]:
         from safmn.archive import retrained
 
-        if not self.wishes.extrapolate:
-            return [Finding("variants", NOT_CHECKED, "none was named: --extrapolate VARIANT")]
+        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
+            maker, count = self._makers.of(found.record), self._count(found.record)
+            return retrained.begin(study, data, found, maker, self._device, out, count)
+
+        return self._trained("extrapolate", self.wishes.extrapolate, again)
+
+    def _trained(
+        self,
+        option: str,
+        names: tuple[str, ...],
+        again: Callable[[Study, "OwnData", "Archived", Path], list[Finding]],
+    ) -> list[Finding]:
+        """Train the archived run of each variant again, into a folder of its own."""
+        from safmn.archive import retrained
+
+        if not names:
+            return [Finding("variants", NOT_CHECKED, f"none was named: --{option} VARIANT")]
         study = self._study
         if isinstance(study, Finding):
             return [study]
         data, findings = self._data(study), []
-        for name in self.wishes.extrapolate:
+        for name in names:
             try:
                 found = retrained.find(self.archive, name)
             except UserError as error:
                 findings.append(Finding(name, NOT_CHECKED, as_line(error)))
                 continue
-            out = self.scratch / "begun" / name
-            findings += retrained.begin(study, data, found, self._device, out, self._count(found.record))
+            findings += again(study, data, found, self.scratch / option / name)
         return [*data.findings, *findings]
 
     def _count(self, record: dict[str, Any]) -> int:
@@ -203,6 +209,12 @@ class Steps:
         from safmn.archive.own_data import OwnData
 
         return OwnData(self.archive, study, self.scratch / "data")
+
+    @cached_property
+    def _makers(self) -> "Makers":
+        from safmn.archive.makers import Makers
+
+        return Makers(self.archive, self.scratch / "code")
 
     @cached_property
     def _device(self) -> "torch.device":

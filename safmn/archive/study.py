@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safmn import paths
 from safmn.archive import crate
-from safmn.archive.members import members, unrendered, without_weights
+from safmn.archive.members import members, outside, unrendered, without_weights
 from safmn.archive.redaction import redactor
 from safmn.errors import UserError
 from safmn.files import atomic, staging
@@ -44,8 +45,8 @@ def write(
         on_progress: called with (files done, files in all).
 
     Returns:
-        `files` and `results` (their numbers), `bytes` (unpacked), `missing` (`file` and `reason` of each) and
-        `seal` (see `safmn.archive.seal`).
+        `files` and `results` (their numbers), `bytes` (unpacked), `own` (names of files of a user's own),
+        `missing` (`file` and `reason` of each) and `seal` (see `safmn.archive.seal`).
 
     Raises:
         UserError: rocrate is not installed, there is no result, or `out` cannot be written.
@@ -59,11 +60,13 @@ def write(
     with tempfile.TemporaryDirectory(prefix="safmn-archive-") as scratch, _target(out) as target:
         inside = members(study, folder, gathered, weights, redact, Path(scratch))
         missing = [*gathered["missing"], *unrendered(folder), *without_weights(study, folder, weights)]
+        missing += outside(study)
         sealed = crate.write(study, inside, gathered, missing, author, target, on_progress)
         written = [file for file in target.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in written)
+    own = [member.name for member in inside if member.kind == "variant" and not (paths.ROOT / member.name).exists()]
     numbers = {"files": len(written), "bytes": size, "results": len(gathered["results"])}
-    return numbers | {"missing": missing, "seal": sealed}
+    return numbers | {"own": own, "missing": missing, "seal": sealed}
 
 
 # --- Where it goes ---

@@ -1,22 +1,24 @@
 """Verify an archive in steps, from the cheap to the expensive; each says its cost before it begins, and its verdict.
 
-Nothing of the archive is run: this code reads it. Steps that need something which is not available say so.
+Nothing of the archive is run, unless its own networks and losses are trusted: this code reads it. Steps that need
+something which is not available say so.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from safmn import provenance
-from safmn.archive import reviews
+from safmn.archive import reviews, whole
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, Finding, Step
 from safmn.archive.opening import Opened, opened
+from safmn.archive.restoring import restored
 from safmn.archive.steps import STEPS, Steps, Wishes
-from safmn.archive.whole import check as check_whole
 from safmn.data.archives import BadArchive
 from safmn.errors import UserError, as_line
 
@@ -121,7 +123,7 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
     if not path.exists():
         raise UserError(f"{path} does not exist: name an archive of `safmn archive`, a zip file or a folder")
     try:
-        with opened(path) as archive:
+        with opened(path) as archive, _trusted(archive, wishes, scratch / "project"):
             _run(archive, wishes, scratch, found, before, after)
     except BadArchive as error:
         # Refused, or too damaged to go on: that is what the first step is for.
@@ -138,6 +140,19 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
     return found
 
 
+@contextmanager
+def _trusted(archive: Opened, wishes: Wishes, project: Path) -> Iterator[None]:
+    """Let the archive's own networks and losses be found, if that is wished; UserError if a file was changed."""
+    if not wishes.trust_code:
+        yield
+        return
+    wrong = [finding for finding in (*whole.seal(archive), *whole.files(archive)) if finding.verdict == REFUTED]
+    if wrong:
+        raise UserError(f"{archive.path} is damaged ({wrong[0]}): its code is not run; leave --trust-code out")
+    with restored(archive, project):
+        yield
+
+
 def _run(archive: Opened, wishes: Wishes, scratch: Path, found: Verification, before: Watch, after: Watch) -> None:
     found.seal = archive.seals[1]
     found.study = archive.results.name
@@ -146,7 +161,7 @@ def _run(archive: Opened, wishes: Wishes, scratch: Path, found: Verification, be
         if name == "whole":
             size = sum(file.stat().st_size for file in archive.files.values())
             step = Step(name, STEPS[name], f"seconds, to read {size / 1e6:,.1f} MB")
-            work: Callable[[], Iterable[Finding]] = lambda: check_whole(archive)  # noqa: E731
+            work: Callable[[], Iterable[Finding]] = lambda: whole.check(archive)  # noqa: E731
         else:
             cost, work = steps.of(name)
             step = Step(name, STEPS[name], cost)

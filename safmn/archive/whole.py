@@ -3,11 +3,14 @@
 from importlib.util import find_spec
 from typing import Any
 
-from safmn import provenance
+from safmn import layout, provenance
+from safmn.archive import makers
 from safmn.archive.crate import METADATA, PROFILES, ROCRATE
-from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Finding, listed
+from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Finding, counted, listed
 from safmn.archive.members import WORKFLOW
 from safmn.archive.opening import Opened, is_safe
+
+OTHER = "another version than the archived one"
 
 
 def check(archive: Opened) -> list[Finding]:
@@ -93,25 +96,49 @@ def _read_by_rocrate(archive: Opened) -> Finding:
 
 
 def code(archive: Opened) -> list[Finding]:
-    """Say whether the code in the archive made its results, and whether it is the code that is here."""
+    """Say which code made the results, and whether that in the archive and that of the training are the code here."""
     inside = provenance.code(archive.folder)["code_sha256"]
     made_by: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
     environments = archive.provenance.get("environments") or []
     for result in archive.provenance.get("results") or []:
         try:
             facts = environments[result["environment"]]["code"]
-            made_by.setdefault(str(facts["code_sha256"]), []).append(str(result["file"]))
-        except (LookupError, TypeError):
+            version = str(facts["code_sha256"])
+            made_by.setdefault(version, []).append(str(result["file"]))
+            names[version] = makers.named(facts)
+        except (LookupError, TypeError, AttributeError):
             made_by.setdefault("unknown", []).append(str(result.get("file") if isinstance(result, dict) else "?"))
-    others = [file for version, results in made_by.items() if version != inside for file in results]
+    made = [
+        Finding(
+            "code of the results",
+            NOTED,
+            f"{names.get(version, 'unknown code')}, {OTHER}, made {counted(files, 'result')}",
+        )
+        for version, files in made_by.items()
+        if version != inside
+    ]
     if not made_by:
-        made = Finding("code of the results", UNDECIDED, "no record says which code made them")
-    elif others:
-        note = f"another version than the archived one made {len(others)} results: {listed(others, 3)}"
-        made = Finding("code of the results", NOTED, note)
-    else:
-        made = Finding("code of the results", CONFIRMED, "the archived code made all results")
-    return [made, _code_here(archive)]
+        made = [Finding("code of the results", UNDECIDED, "no record says which code made them")]
+    elif not made:
+        made = [Finding("code of the results", CONFIRMED, "the archived code made all results")]
+    return [*made, _code_here(archive), *_of_training(archive)]
+
+
+def _of_training(archive: Opened) -> list[Finding]:
+    """Compare the code that trained the runs with the code here."""
+    files = sorted(archive.results.glob(layout.record("*", "[234]", "*")))
+    names = [file.parent.relative_to(archive.results).as_posix() for file in files]
+    others = makers.others(archive, {name: archive.record(f"{name}/{layout.RUN}") for name in names})
+    return [
+        Finding(
+            "code of the training",
+            NOTED,
+            f"{counted(runs, 'run')}: trained by {maker}; steps retrained and extrapolated show its effect",
+            maker.differing or (),
+        )
+        for maker, runs in others
+    ]
 
 
 def _code_here(archive: Opened) -> Finding:

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
 def _print(summary: dict[str, Any]) -> None:
     print(f"{summary['out']}: {summary['files']} files, {summary['bytes'] / 1e6:.1f} MB, {summary['results']} results")
     print(f"seal: {summary['seal']}")
+    if summary["own"]:
+        print(f"of your own, look through them before you pass it on: {', '.join(summary['own'])}")
     for result in summary["missing"][:10]:
         print(f"missing: {result['file']}: {result['reason']}")
     if len(summary["missing"]) > 10:

@@ -61,12 +61,13 @@ def run(args: argparse.Namespace) -> int:
         "recommended": advice,
         "expected": gpu_check.expected(records, advice),
     }
-    files.write_json(out / "summary.json", summary)
-    files.write_text(out / "report.md", page)
     if args.json:
         output.print_json(summary)
     else:
         print(page)
+    files.write_json(out / "summary.json", summary)
+    files.write_text(out / "report.md", page)
+    if not args.json:
         print(f"written: {out / 'report.md'}")
     if not gpu_check.is_good(records):
         return 1

@@ -21,7 +21,8 @@ EXAMPLES = """examples:
   snakemake --cores all --configfile results/t291/study.json --config variants=safmn,gated       # one more variant
 
 Run it in the folder in which you run Snakemake. Your datasets are packed and compared first. No code of the archive is
-run; its variants are in its folder ablations/ and must be in yours."""
+run. Variants, networks and losses that you do not have are in its folders ablations/, networks/ and config/: read them,
+then --trust-code puts them into your project, where Snakemake runs them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="a zip file or an unpacked folder")
     parser.add_argument("--data-root", metavar="DIR", help="your datasets, one folder each")
     parser.add_argument("--weights-root", metavar="DIR", help="your files of published weights, if the study uses any")
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="put its variants, networks and losses into your project: read them first",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,10 +53,12 @@ def run(args: argparse.Namespace) -> None:
         "memory": ("safmn.cost.memory:predict", "safmn.cost.memory:measure"),
     }
     with opened(args.archive) as archive:
-        summary = take(archive, args.data_root, args.weights_root, stages)
+        summary = take(archive, args.data_root, args.weights_root, stages, trust_code=args.trust_code)
     study = str(summary.folder / layout.STUDY)
     tables.run(argparse.Namespace(file=None, study=study, results=None, json=False))
     missing = _note_as_done(summary)
+    for name in summary.own_files:
+        print(f"new in your project: {name}")
     print(f"imported: {len(summary.files)} files into {summary.folder}, seal {summary.seal}")
     if summary.absent:
         names = listed(summary.absent, 3)

@@ -1,7 +1,6 @@
 """The arguments that name a study and its results, which several commands share."""
 
 import argparse
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,6 @@ from safmn.errors import UserError
 
 if TYPE_CHECKING:
     from safmn.study import Study
-
-_log = logging.getLogger(__name__)
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -33,22 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def opened(args: argparse.Namespace) -> "tuple[Study, Path]":
-    """Return the study that the arguments name, and the folder of its results.
+    """Return the study that the arguments name, and the folder of its results: `safmn.study.opened`."""
+    from safmn import study
 
-    That is `--results`, else `results/<study>` here. If there is none here, it is the folder of a file
-    `results/<study>/study.json`, or `results/<study>` beside the folder of the study's file.
-    """
-    from safmn import layout
-    from safmn.study import Study
-
-    file = Path(file_of(args))
-    study = Study.load(file)
-    folder = study.folder(args.results)
-    if args.results is None and not folder.is_dir():
-        around = (file.parent / study.results, file.parent.parent / study.results)
-        for place in [file.parent] if file.name == layout.STUDY else around:
-            if (place / layout.STUDY).is_file():
-                _log.info("%s is not here: looking at %s", folder, place)
-                return study, place
-        _log.warning("there is no %s in %s: nothing was run here yet, or --results DIR names where", folder, Path.cwd())
-    return study, folder
+    return study.opened(file_of(args), args.results)

@@ -15,7 +15,7 @@ HELP = """Check an archive of `safmn archive`, a zip file or a folder, in steps:
   retrained     variants trained anew (--retrain): the same bytes, or a PSNR within the spread between seeds
   extrapolated  the first iterations trained anew (--extrapolate): the same lines of the history
 
-Each step says what it will take before it begins. No code of the archive is run.
+Each step says what it will take before it begins. No code of the archive is run without --trust-code.
 Exit status: 0 nothing is refuted, 1 something is, 2 a mistake."""
 
 EXAMPLES = """examples:
@@ -41,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retrain", nargs="+", default=[], metavar="VARIANT", help="train anew: its first seed, at x4")
     parser.add_argument("--extrapolate", nargs="+", default=[], metavar="VARIANT", help="train the beginning anew")
     parser.add_argument("--iterations", type=int, metavar="N", help="of the beginning (default: two lines' worth)")
+    parser.add_argument(
+        "--trust-code", action="store_true", help="run networks and losses that only the archive has: read them first"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is one")
     parser.add_argument("--reviewer", metavar="NAME", help="who verifies, to be named in the report")
     parser.add_argument("--out", type=Path, metavar="REPORT.md", help="the report; REPORT.json comes beside it")
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         iterations=args.iterations,
         device=args.device,
         reviewer=args.reviewer,
+        trust_code=args.trust_code,
     )
 
     def before(step: Step) -> None:

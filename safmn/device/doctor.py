@@ -248,8 +248,10 @@ def leases() -> Iterator[Finding]:
 
 
 def torch(found: list[Card]) -> Iterator[Finding]:
-    """Say which torch there is, and whether it can compute on each visible device."""
-    names: list[str | None] = [*lease.visible_devices()]
+    """Say which torch there is, and whether it can compute on each visible device that no job has alone."""
+    cards = lease.visible_devices()
+    alone = [name for name, card in cards.items() if any(each.startswith("alone") for each in _holders(card))]
+    names: list[str | None] = [name for name in cards if name not in alone]
     results: dict[str | None, dict[str, Any]] = {name: probe.ask(name) for name in names or [None]}
     first = next(iter(results.values()))
     if "torch" not in first:
@@ -260,6 +262,15 @@ def torch(found: list[Card]) -> Iterator[Finding]:
     yield from _version(version, built, found)
     for name, result in results.items():
         yield from _use(name, result, version)
+    for each in alone:
+        yield Finding("compute", "ok", f"{each}: not tried, since a job has it alone and may be timing")
+
+
+def _holders(card: str) -> list[str]:
+    try:
+        return lease.holders(card)
+    except UserError:  # told by `leases`
+        return []
 
 
 def _version(version: str, built: str, found: list[Card]) -> Iterator[Finding]:
@@ -291,8 +302,12 @@ def _use(name: str | None, result: dict[str, Any], version: str) -> Iterator[Fin
         todo = "install a torch built for this driver, or compute on the CPU: CUDA_VISIBLE_DEVICES="
         yield Finding("compute", "error", f"{where}: torch {version} cannot use it{notes}", todo)
     elif result["convolution"]:
-        memory = "memory" in result["convolution"].lower()
-        todo = "free its memory, or choose another GPU" if memory else "another torch, or another driver"
+        reason = result["convolution"].lower()
+        todo = "another torch, or another driver"
+        if "busy" in reason:  # of a GPU in exclusive mode
+            todo = "wait for the program that `nvidia-smi` names, or choose another GPU"
+        elif "memory" in reason:
+            todo = "free its memory, or choose another GPU"
         yield Finding("compute", "error", f"{where}: {result['convolution']}{notes}", todo)
     elif result.get("graph"):
         todo = "leave run.cuda_graph at false"

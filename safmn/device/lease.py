@@ -34,6 +34,9 @@ SLOTS = 16
 FOLDER = "SAFMN_LEASE_DIR"
 LEASED = "SAFMN_LEASED_DEVICE"  # tells a child process that its parent holds the lease
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ORDER = "CUDA_DEVICE_ORDER"
+"""Without it CUDA gives the fastest card the index 0, while `nvidia-smi`, which the leases ask, goes by the bus."""
+BY_BUS = "PCI_BUS_ID"
 DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
 POLL = 0.2  # seconds
 _log = logging.getLogger(__name__)
@@ -122,8 +125,9 @@ def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | Non
 @contextlib.contextmanager
 def _visible(devices: str) -> Iterator[None]:
     """Show these devices alone to this process and its children, unless CUDA has been initialised before."""
-    before = {name: os.environ.get(name) for name in (VISIBLE, LEASED)}
+    before = {name: os.environ.get(name) for name in (VISIBLE, LEASED, ORDER)}
     os.environ[VISIBLE] = devices
+    os.environ[ORDER] = BY_BUS
     try:
         yield
     finally:

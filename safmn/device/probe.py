@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from safmn.device import lease
+
 PATIENCE = 180.0  # seconds; the first use of a GPU loads libraries of gigabytes, perhaps over a network
 TOLERANCE = 1e-3  # largest difference of the convolution from the CPU's, relative to the largest value; float32
 
@@ -23,7 +25,7 @@ def ask(device: str | None, patience: float = PATIENCE) -> dict[str, Any]:
         device: a name for `CUDA_VISIBLE_DEVICES`; None hides all GPUs, so the CPU computes.
         patience: seconds after which the process is given up.
     """
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": device or ""}
+    environment = {**os.environ, lease.VISIBLE: device or "", lease.ORDER: lease.BY_BUS}
     command = [sys.executable, "-m", "safmn.device.probe"]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience, check=False)

@@ -129,18 +129,20 @@ def own_names(network: str, scale: int) -> tuple[str, ...]:
 def at_hand(network: str, scale: int, *roots: str | Path | None) -> Path | None:
     """Find the weights of a network in the first of some folders that has them; None where none does.
 
-    By the authors' file name, as `safmn fetch` leaves it, else by one of `own_names`. The content is not checked:
-    `load_weights` does that.
+    By the authors' file name, as `safmn fetch` leaves it, else by one of `own_names`. A file that a user's own network
+    names may lie there, too. The content is not checked: `load_weights` does that.
 
     Args:
         network: the network's name.
         scale: its scale.
         roots: folders, None for one that is not set.
     """
-    if named := _own_file(network, scale):
-        return named if named.is_file() else None
+    named = _own_file(network, scale)
+    if named and named.is_file():
+        return named
     weights = find(network, scale)
-    names = (*((weights.remote.name,) if weights else ()), *own_names(network, scale))
+    first = [named.name] if named else [weights.remote.name] if weights else []
+    names = (*first, *own_names(network, scale))
     folders = [Path(root).expanduser() for root in roots if root is not None]
     return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
 

@@ -150,6 +150,12 @@ def discover(folder: Path | None = None) -> dict[str, Variant]:
     return _discover((folder,))[0] if folder else _discover(_folders(), lenient=True)[0]
 
 
+def reread() -> None:
+    """Forget the files of variants and networks, since others are there now."""
+    _discover.cache_clear()
+    own._networks.cache_clear()
+
+
 def warn_of_refusals() -> None:
     """Log once why each file is left out that cannot be used."""
     _warn_of_refusals(_folders())

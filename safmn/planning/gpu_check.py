@@ -4,8 +4,10 @@ A finished part is not repeated for the same device, torch and code, so the chec
 fails, hangs or crashes loses no other.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -144,7 +146,10 @@ def run(
                 continue
             record = _of(part, out, kind, asked)
             record = {"part": part.name, "title": part.title, "identity": whose, "asked": asked, **record}
-            files.write_json(out / "parts" / f"{part.name}.json", record)
+            try:
+                files.write_json(out / "parts" / f"{part.name}.json", record)
+            except UserError as error:  # a full disk; what follows can still be shown
+                record["summary"] += f" (not kept: {error})"
         records[part.name] = record
         note(part, record, is_old)
     return records
@@ -155,12 +160,18 @@ def _of(part: Part, out: Path, kind: str, request: Record) -> Record:
     asked = json.dumps({"part": part.name, "device": kind, **request})
     limit = part.limit * (1 if kind == "cuda" else 10)
     log = out / "parts" / f"{part.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "safmn.planning.gpu_parts"]
     began = time.monotonic()
-    with open(log, "w", encoding="utf-8") as errors:
+    pipe = subprocess.PIPE
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        errors = open(log, "w", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"cannot write {log} ({error.strerror}): choose another folder with --out") from error
+    with errors:
+        # A session of its own: what a part starts, such as tests, ends with it and does not disturb the next one.
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=dict(os.environ)
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True, env=dict(os.environ), start_new_session=True
         )
         try:
             said, _ = process.communicate(asked + "\n", timeout=limit)
@@ -170,7 +181,8 @@ def _of(part: Part, out: Path, kind: str, request: Record) -> Record:
         else:
             reason = f"ended with status {process.returncode}"
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     seconds = round(time.monotonic() - began, 1)
     lines = said.strip().splitlines()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safmn import layout, locks
+from safmn import configuration, layout, locks
 from safmn.data.packed import open_pairs
 from safmn.data.sources import parse_selection
 from safmn.errors import UserError, as_line
@@ -226,11 +226,10 @@ def changes(record: dict[str, Any], specification: dict[str, Any], data: dict[st
 
 def differences(before: Any, now: Any, where: str = "") -> list[str]:
     """Return what differs between two pieces of plain data, a phrase for each value: "training.batch 2, now 4"."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        prefix = f"{where}." if where else ""
-        keys = [*now, *(key for key in before if key not in now)]
-        return [text for key in keys for text in differences(before.get(key), now.get(key), f"{prefix}{key}")]
-    return [] if before == now else [f"{where or 'all'} {_shown(before)}, now {_shown(now)}"]
+    return [
+        f"{key or 'all'} {_shown(other)}, now {_shown(value)}"
+        for key, value, other in configuration.differences(now, before, where)
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -128,9 +128,8 @@ def _compare(
     study: Study, results: Results, benchmark: Benchmark, printed: dict[str, float], own: list[str]
 ) -> Comparison:
     scale = scale_of(study)
-    trained_as = {row: network.name for row, network in study.retrained.items()}
     runs = {
-        name: trained.collect(study, results, trained_as.get(name, name), scale, benchmark) for name in [*printed, *own]
+        name: trained.collect(study, results, study.network_of(name), scale, benchmark) for name in [*printed, *own]
     }
     scores = {name: trained_runs.by_image(METRIC) for name, trained_runs in runs.items() if trained_runs.best}
     if not scores:

@@ -10,7 +10,7 @@ from typing import Any
 
 from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network
-from safmn.paper import verdicts
+from safmn.paper import statistics, verdicts
 from safmn.paper.cell import LOWER_BOUND, PREDICTED, Cell
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, costs, tables
@@ -32,12 +32,14 @@ SEVERITY = (  # of verdicts: the first that a row has is shown
     verdicts.ROUNDING,
     verdicts.EXACT,
 )
+VERSUS = "vs. baseline [dB]"
 DIRECTION = (
-    "The verdict is on the direction of a difference, above or below the baseline, and not on its size. It rests on "
-    "the 95 % interval over images and, with several seeds, over seeds; with one seed it holds for these weights only."
+    'A number "vs. baseline" is PSNR minus the baseline\'s. The verdict is on its direction, above or below the '
+    "baseline, and not on its size. It rests on the 95 % interval over images and, with several seeds, over seeds; "
+    "with one seed it holds for these weights only."
 )
 PAPERS_OTHER = (
-    "The paper's differences are on {paper}; those measured here are on {here}, its test set with most images."
+    "The paper's differences are on {paper}. Those measured here are on {here}, the study's test set with most images."
 )
 
 
@@ -55,7 +57,7 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
     found = ablation.differences(comparisons)
     decisive = ablation.decisive(study, found)
     headers: list[Header] = [("", "Group" if study.training else "Scale"), ("", "Network")]
-    headers += [("", tables.HEADERS.get(column) or _quality_title(study, column)) for column in columns]
+    headers += [_header(study, column) for column in columns]
     grid = [
         [Entry(group, header=True), _label(network), *(_number(chosen.get((network.name, scale, c))) for c in columns)]
         for group, network, scale in rows
@@ -65,7 +67,11 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
         headers += _difference_headers(study, decisive)
         for row, (_, network, _) in zip(grid, rows, strict=True):
             row += _difference(network, decisive, found, chosen)
-        facts = _facts(study, decisive)
+        facts = _facts(study, decisive, found)
+        if not any(row[-3].text for row in grid):  # no interval
+            del headers[-3]
+            for row in grid:
+                del row[-3]
     else:
         headers += [("PSNR on Y [dB]", "largest difference to the paper"), ("", "Verdict")]
         for row, (_, network, scale) in zip(grid, rows, strict=True):
@@ -73,9 +79,12 @@ def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequenc
         facts = ["A difference is shown where it is more than the rounding of the published value."]
     shown = [chosen.get((network.name, scale, column)) for _, network, scale in rows for column in columns]
     facts += provisos(filter(None, shown), {network.name: label(network) for _, network, _ in rows})
-    for place in (place + 2 for place, column in enumerate(columns) if column.endswith(METRIC)):
-        for group in [None] if study.training else list(dict.fromkeys(row[0].text for row in grid)):
-            tables.mark_best([row for row in grid if group in (None, row[0].text)], place)
+    for place, column in enumerate(columns, 2):
+        if study.training and _is_decided(found.get(column.removesuffix(f"_{METRIC}"), {})):
+            tables.mark_best(grid, place)
+        if not study.training and column.endswith(METRIC):
+            for group in dict.fromkeys(row[0].text for row in grid):
+                tables.mark_best([row for row in grid if row[0].text == group], place)
     section = Section("", headers, grid, grouped=True)
     title = "Ablation" if study.training else "Published networks"
     return Table(
@@ -144,8 +153,10 @@ def _columns(study: Study, chosen: Chosen, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _quality_title(study: Study, column: str) -> str:
-    return f"{benchmark_title(column.rpartition('_')[0], study)} [dB]"
+def _header(study: Study, column: str) -> Header:
+    if column in tables.HEADERS:
+        return "", tables.HEADERS[column]
+    return "PSNR on Y [dB]", benchmark_title(column.removesuffix(f"_{METRIC}"), study)
 
 
 # --- Fields -----------------------------------------------------------------------------------------------------------
@@ -195,10 +206,14 @@ def _number(cell: Cell | None) -> Entry:
 
 
 def _difference_headers(study: Study, decisive: Benchmark | None) -> list[Header]:
-    title = benchmark_title(decisive.id, study) if decisive else "PSNR"
-    what = f"Difference to the baseline, {title} [dB]"
+    title = benchmark_title(decisive.id, study) if decisive else "measured"
     paper = benchmark_title(ablation.paper_difference("no_fm", _column(decisive))[1].rpartition("_")[0], study)
-    return [(what, "measured"), (what, "95 % interval"), ("Paper's difference", f"{paper} [dB]"), ("", "Verdict")]
+    return [(VERSUS, title), (VERSUS, "95 % interval"), (VERSUS, f"paper, {paper}"), ("", "Verdict")]
+
+
+def _is_decided(differences: Mapping[str, Difference]) -> bool:
+    """Return whether any difference is decided; otherwise the best number may be the best by chance."""
+    return any(difference.decision != statistics.UNDECIDED for difference in differences.values())
 
 
 def _column(decisive: Benchmark | None) -> str:
@@ -238,11 +253,16 @@ def _is_shown(cell: Cell) -> bool:
     return cell.column.endswith(METRIC) and cell.verdict not in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE)
 
 
-def _facts(study: Study, decisive: Benchmark | None) -> list[str]:
+def _facts(study: Study, decisive: Benchmark | None, found: Mapping[str, Mapping[str, Difference]]) -> list[str]:
     if decisive is None:
         return ["There is no difference to the baseline yet: no other variant is measured, or the baseline is not."]
     _, column = ablation.paper_difference("no_fm", _column(decisive))
     sentences = [DIRECTION]
+    if not _is_decided(found[decisive.id]):
+        intervals = [each for own in found[decisive.id].values() for each in (own.images, own.seeds)]
+        notes = "; ".join(dict.fromkeys(filter(None, (each.note for each in intervals))))
+        reason = f" ({notes})" if notes else ""
+        sentences.append(f"No difference is decided{reason}, so no PSNR is marked as the best.")
     if column != _column(decisive):
         here, paper = (benchmark_title(identity, study) for identity in (decisive.id, column.rpartition("_")[0]))
         sentences.append(PAPERS_OTHER.format(paper=paper, here=here))

@@ -1,5 +1,6 @@
 """What a study says, in three sentences, computed from its cells: what agrees, what contradicts, what it cannot say."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,9 +13,10 @@ from safmn.report import ablation, costs
 from safmn.report.ablation import BASELINE, Comparison
 from safmn.report.ablation_table import label
 from safmn.report.measured import benchmark_title, benchmarks
+from safmn.report.sentences import evaluate
 from safmn.study import Study, differences_from_paper
 
-AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.EXPLAINED, verdicts.REPRODUCED)
+AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.REPRODUCED)
 KINDS: dict[str, Callable[[Cell], bool]] = {  # kind of quantity -> whether a cell is of it, the first that fits
     "parameters, FLOPs and activations": lambda cell: cell.column in costs.COUNTS,
     "memory": lambda cell: cell.column == "gpu_memory",
@@ -31,11 +33,13 @@ def sentences(
     study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequence[Comparison]]
 ) -> list[tuple[str, str]]:
     """Return the three sentences: (beginning, rest)."""
-    printed = [cell for cell in cells if cell.published]
+    everything = list(cells)
+    printed = [cell for cell in everything if cell.published]
     directions, test_set = _directions(study, comparisons)
+    claims = Counter(result.measured.verdict for result in evaluate(everything))
     return [
-        ("Agrees with the paper:", _agreeing(printed, directions, test_set)),
-        ("Contradicts it:", _contradicting(printed, directions, test_set)),
+        ("Agrees with the paper:", _agreeing(printed, directions, test_set, claims)),
+        ("Contradicts it:", _contradicting(printed, directions, test_set, claims)),
         ("Cannot say:", _open(study, printed, directions)),
     ]
 
@@ -62,25 +66,28 @@ def _of_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return kinds
 
 
-def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str) -> str:
+def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str, claims: Mapping[str, int]) -> str:
     parts = []
     for kind, own in _of_kind(cell for cell in printed if not cell.is_missing).items():
-        agree = [cell for cell in own if cell.verdict in AGREE]
-        if not agree:
+        explained = sum(cell.verdict == verdicts.EXPLAINED for cell in own)
+        agree = sum(cell.verdict in AGREE for cell in own)
+        if not agree + explained:
             continue
-        explained = sum(cell.verdict == verdicts.EXPLAINED for cell in agree)
-        asides = [f"{explained} of them after a computed explanation"] if explained else []
-        asides += ["predicted"] if all(cell.origin.startswith(PREDICTED) for cell in agree) else []
-        aside = f" ({', '.join(asides)})" if asides else ""
-        parts.append(f"{len(agree)} of {len(own)} values of {kind}{aside}")
+        asides = [f"{explained} others differ, and the cause is computed"] if explained else []
+        asides += ["predicted"] if all(cell.origin.startswith(PREDICTED) for cell in own) else []
+        aside = f" ({'; '.join(asides)})" if asides else ""
+        parts.append(f"{agree} of {len(own)} values of {kind}{aside}")
     same = [name for name, verdict in directions.items() if verdict == verdicts.REPRODUCED]
     if same:
         of = f"{len(same)} of {len(directions)}"
         parts.append(f"the direction of {of} differences to the baseline on {test_set} ({_named(same)})")
+    parts += _of_claims(claims, verdicts.REPRODUCED)
     return _sentence(parts, "nothing yet, since no published value has a measured one.")
 
 
-def _contradicting(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str) -> str:
+def _contradicting(
+    printed: Sequence[Cell], directions: Mapping[str, str], test_set: str, claims: Mapping[str, int]
+) -> str:
     parts = []
     for kind, own in _of_kind(cell for cell in printed if cell.verdict == verdicts.CONTRADICTED).items():
         if own:
@@ -90,14 +97,23 @@ def _contradicting(printed: Sequence[Cell], directions: Mapping[str, str], test_
         parts.append(
             f"the direction of {_count(opposite, 'difference')} to the baseline on {test_set} ({_named(opposite)})"
         )
+    parts += _of_claims(claims, verdicts.CONTRADICTED)
     return _sentence(parts, "nothing that was measured here.")
+
+
+def _of_claims(claims: Mapping[str, int], verdict: str) -> list[str]:
+    """Say how many of the claims that measured values decide have a verdict."""
+    decided = claims[verdicts.REPRODUCED] + claims[verdicts.CONTRADICTED]
+    text = f"{claims[verdict]} of the {decided} claims of its text that measured values can decide"
+    return [text] if claims[verdict] else []
 
 
 def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:
     parts = []
     undecided = [name for name, verdict in directions.items() if verdict == verdicts.UNDECIDABLE]
     if undecided:
-        parts.append(f"the direction of {_count(undecided, 'difference')} to the baseline ({_named(undecided)})")
+        which = f"{len(undecided)} of {len(directions)} variants are better or worse than the baseline"
+        parts.append(f"whether {which} ({_named(undecided)})")
     absent = [
         name for name in study.variants if name not in directions and name != BASELINE and all_networks()[name].rows
     ]

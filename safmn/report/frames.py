@@ -9,24 +9,7 @@ from safmn.paper import published
 from safmn.report import cells as all_cells
 from safmn.report import networks as all_networks
 from safmn.report import tables as all_tables
-from safmn.study import Study
-
-
-def opened(study: Study | str | Path, folder: str | Path | None = None) -> tuple[Study, Path]:
-    """Return a study and the folder of its results: that of `study.json`, or `results/NAME` below the current folder.
-
-    Args:
-        study: a study, its YAML file, or `results/NAME/study.json`.
-        folder: its results, where they lie elsewhere.
-
-    Raises:
-        UserError: the study cannot be read.
-    """
-    if isinstance(study, Study):
-        return study, study.folder(folder)
-    read = Study.load(study)
-    beside = Path(study).parent if Path(study).name == "study.json" else None
-    return read, read.folder(folder or beside)
+from safmn.study import Study, opened
 
 
 def networks(study: Study | str | Path, folder: str | Path | None = None) -> pd.DataFrame:

@@ -14,13 +14,13 @@ from safmn import layout, provenance
 from safmn.errors import UserError
 from safmn.files import read_json
 from safmn.paper.cell import Cell
+from safmn.report.costs import COUNTS
 from safmn.report.measured import Absent, Results
 from safmn.study import Study
 
 MARK = "imported"
 SHOWN = 12  # letters of a seal
 _COLUMNS = {"gpu_memory": "memory", "runtime": "runtime"}
-_COUNTS = ("params", "flops", "activations")
 
 
 class Imported:
@@ -73,14 +73,13 @@ def _sources(cell: Cell, study: Study, results: Results) -> list[str]:
         return [layout.cost("operations")]
     if cell.column in _COLUMNS:
         return [layout.cost(_COLUMNS[cell.column])]
-    row = study.retrained.get(cell.network)
-    name = row.name if row else cell.network
-    if cell.column in _COUNTS:
+    name = study.network_of(cell.network)
+    if cell.column in COUNTS:
         return [layout.complexity(name)]
-    if study.training is not None and (row or name in study.variants):
+    if study.trains(cell.network):
         runs = [run for run in study.runs(name) if run.scale == cell.scale]
         made = [run for run in runs if not isinstance(results.record(run), Absent)]
-        return [f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" for run in made]
+        return [run.record for run in made]
     return [layout.evaluation(name, cell.scale, "published")]
 
 

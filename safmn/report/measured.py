@@ -162,7 +162,7 @@ class Results:
 
     def record(self, run: Run) -> dict[str, Any] | Absent:
         """Return a run's run.json."""
-        return self.json(f"{_folder(run)}/{layout.RUN}")
+        return self.json(run.record)
 
     def curve(self, run: Run, column: str) -> pd.Series:
         """Return a column of a run's history.csv over iterations; empty where there is no usable file."""

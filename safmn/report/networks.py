@@ -71,7 +71,7 @@ def _marks(imported: Imported, study: Study, results: Results, name: str, line: 
     """Return the fields that say where numbers come from, of those that somebody else measured."""
     scale, weights = line["scale"], str(line.get("weights", ""))
     runs = [run for run in study.runs(name) if run.scale == scale] if weights == "trained" else []
-    made = [f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}" for run in runs]
+    made = [run.record for run in runs]
     files = {
         "weights": made or [layout.evaluation(name, scale, PUBLISHED)],
         "time_device": [layout.cost("runtime")],

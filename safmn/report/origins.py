@@ -168,8 +168,7 @@ def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | 
     tests = bool(study.data.test)
     names = study.counted
     for run in study.runs():
-        file = f"{layout.run(run.variant, run.scale, run.seed)}/{layout.RUN}"
-        yield "training", file, run.variant, run.scale, partial(results.untrained, run)
+        yield "training", run.record, run.variant, run.scale, partial(results.untrained, run)
     for run in study.runs() if tests else []:
         for which in ("best", "last"):
             file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))

@@ -548,12 +548,18 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
 
 
 def mark_best(rows: Sequence[list[Entry]], column: int, most: int = 1, lowest: bool = False) -> None:
-    """Mark the `most` largest (or lowest) numbers of a column; equal ones share a place."""
-    values = {value for row in rows if (value := row[column].value) is not None and math.isfinite(value)}
-    places = {value: place for place, value in enumerate(sorted(values, reverse=not lowest)[:most], 1)}
-    for row in rows:
-        value = row[column].value
-        row[column] = replace(row[column], place=0 if value is None else places.get(value, 0))
+    """Mark the `most` largest (or lowest) numbers of a column; those that look equal share a place."""
+    known = [
+        (row[column].value or 0.0, row[column].text.rstrip(COLLAPSE_MARK), row) for row in rows if _finite(row[column])
+    ]
+    ranked = dict.fromkeys(text for _, text, _ in sorted(known, key=lambda each: each[0], reverse=not lowest))
+    places = {text: place for place, text in enumerate(list(ranked)[:most], 1)}
+    for _, text, row in known:
+        row[column] = replace(row[column], place=places.get(text, 0))
+
+
+def _finite(entry: Entry) -> bool:
+    return entry.value is not None and math.isfinite(entry.value)
 
 
 def ends(interval: statistics.Interval) -> str:

@@ -26,7 +26,8 @@ SEMANTIC = (
     "safmn.training.loop:configure",
     "safmn.networks.acceleration:accelerate",
 )
-
+FORMED = "safmn.training.forms:FormedStep"
+"""Counts, too, where `training.form` is given."""
 OF_LUMA = ("safmn.training.luma:batches", "safmn.training.validation:rgb_psnr_of_luma")
 """What a network of colour Y depends on beside them."""
 
@@ -69,7 +70,7 @@ def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
 
 @cache
 def _forms() -> str:
-    return fingerprint.code("safmn.training.forms:FormedStep", apart=modules() | {own.__name__})
+    return fingerprint.code(FORMED, apart=modules() | {own.__name__})
 
 
 @cache

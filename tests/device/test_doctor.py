@@ -173,7 +173,7 @@ def test_who_holds_a_gpu(machine: Machine) -> None:
 @contextlib.contextmanager
 def unleased():
     """As in another process, which has no lease."""
-    kept = {name: os.environ.pop(name) for name in (lease.VISIBLE, lease.LEASED)}
+    kept = {name: os.environ.pop(name) for name in (lease.VISIBLE, lease.LEASED, lease.ORDER)}
     yield
     os.environ |= kept
 
@@ -183,6 +183,11 @@ def unleased():
     [
         ({"error": "no answer in 180 s"}, "error", "no answer in 180 s"),
         ({"convolution": "OutOfMemoryError: CUDA out of memory", "graph": "not tried"}, "error", "out of memory"),
+        (
+            {"convolution": "AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"},
+            "error",
+            "busy",
+        ),
         ({"graph": "RuntimeError: capture failed"}, "warning", "no CUDA graph (RuntimeError: capture failed)"),
         ({"notes": ["sm_121 is not compatible"]}, "warning", "sm_121 is not compatible"),
     ],
@@ -191,6 +196,24 @@ def test_what_torch_cannot_do_is_said(result: dict, level: str, says: str, machi
     machine(H100, use=WORKS | result)
     finding = one("compute")
     assert (finding.level, says in finding.says, finding.todo != "") == (level, True, True)
+
+
+def test_a_gpu_in_exclusive_mode_that_is_busy_asks_to_wait(machine: Machine) -> None:
+    machine(H100, use=WORKS | {"convolution": "CUDA error: CUDA-capable device(s) is/are busy or unavailable"})
+    assert one("compute").todo.startswith("wait for the program")
+
+
+def test_a_gpu_that_a_job_has_alone_is_not_disturbed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(H100, H100)
+    tried: list = []
+    monkeypatch.setattr(probe, "ask", lambda device: tried.append(device) or WORKS)
+    with lease.hold(timeout=0), unleased():  # A, alone
+        said = [each.says for each in findings("compute")]
+    assert tried == [B]
+    assert said[1] == f"{A}: not tried, since a job has it alone and may be timing"
+    with lease.hold(False, 2, [A], timeout=0), unleased():
+        findings("compute")
+    assert tried == [B, A, B]
 
 
 def test_a_torch_that_cannot_be_imported_is_one_error(machine: Machine) -> None:

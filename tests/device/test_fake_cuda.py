@@ -31,3 +31,6 @@ def test_nothing_waits_for_the_device_in_a_step_and_nothing_is_on_the_wrong_one(
         assert "cuda->cpu" not in found, title
         assert "cpu->cuda" not in found, title
     assert "forbidden ones: none" in done.stdout
+    # Kernels of a list of tensors, as Adam's, are one operation; tensor by tensor, a step would have thousands.
+    (recorded,) = re.findall(r"while recording: (\d+) operations", done.stdout)
+    assert int(recorded) < 600

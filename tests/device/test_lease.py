@@ -19,6 +19,7 @@ def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(lease.FOLDER, str(tmp_path / "locks"))
     monkeypatch.delenv(lease.VISIBLE, raising=False)
     monkeypatch.delenv(lease.LEASED, raising=False)
+    monkeypatch.delenv(lease.ORDER, raising=False)
 
 
 def start(arguments: str) -> subprocess.Popen:
@@ -54,6 +55,13 @@ def taken(*arguments: object, **named: object) -> str | None:
     """The device that this process gets at once, and gives back."""
     with lease.hold(*arguments, **named, timeout=0) as device:
         return device
+
+
+def test_an_index_means_the_card_that_nvidia_smi_means() -> None:
+    with lease.hold(devices=["0"], timeout=0):
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert lease.VISIBLE not in os.environ
+    assert "CUDA_DEVICE_ORDER" not in os.environ
 
 
 def is_refused(*arguments: object, **named: object) -> bool:

@@ -117,7 +117,7 @@ DIM = {"network.dim": [24, 36]}
         ({"sweep": {"network.dim": [24, 0]}}, "sweep of network.dim: network.dim: should be .* not 0"),
         ({"sweep": {"network.dim": []}}, "sweep.network.dim"),
         ({"sweep": {"network.dim": 24}}, "sweep.network.dim"),
-        ({"sweep": {"network.dim": [*range(1, 317)], "network.n_blocks": [*range(1, 317)]}}, "gives 99,856 points"),
+        ({"sweep": {"network.dim": [*range(1, 401)], "network.n_blocks": [*range(1, 251)]}}, "gives 100,000 points"),
         ({"sweep": {"network.mixer": ["a:B", "a_b"]}}, "two points would both be called s_a_b"),
         ({"sweep": DIM, "rows": {"3": "Baseline"}}, "rows: the points of a sweep stand for no row"),
         ({"sweep": DIM, "title": "{width}"}, "title: {width} is not swept: write one of {network.dim}, {dim}"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from safmn.files import write_json
+from safmn import paths
+from safmn.files import write_json, write_text
 from safmn.inspection import record
 from safmn.paper import published
 from safmn.paper.cell import Cell
@@ -33,10 +34,16 @@ def study(**changes: Any) -> Study:
     return Study.from_content(content | changes, "made.yaml")
 
 
+def own_variants(folder: Path, **texts: str) -> None:
+    """A folder with the paper's variants and a user's own, name -> content of the file."""
+    for file in paths.ablations().glob("*.yaml"):
+        write_text(folder / file.name, file.read_text(encoding="utf-8"))
+    for name, text in texts.items():
+        write_text(folder / f"{name}.yaml", text)
+
+
 def paper(**changes: Any) -> Study:
     """The paper's own protocol, two variants of it, tested on Set5; `changes` replace top-level keys."""
-    from safmn import paths
-
     whole = Study.load(paths.ROOT / "config" / "paper.yaml").content
     data = whole["data"] | {"test": ["Set5", "Manga109"]}
     return Study.from_content(

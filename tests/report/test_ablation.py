@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safmn import paths
-from safmn.files import write_text
 from safmn.paper import verdicts
 from safmn.paper.cell import Cell
 from safmn.report import ablation, cells, tables
@@ -79,11 +77,9 @@ def test_an_image_that_a_seed_lacks_is_left_out_of_all(tmp_path, lacking):
 def test_own_variants_stand_behind_the_row_that_they_name(tmp_path, monkeypatch):
     """Names that come first by letters, in every form of the table."""
     folder = tmp_path / "ablations"
-    folder.mkdir()
-    for file in paths.ablations().glob("*.yaml"):
-        write_text(folder / file.name, file.read_text(encoding="utf-8"))
-    for name, beside in (("a_first", "no_fm"), ("b_second", "no_fm"), ("a_norm", "ln_bn"), ("zz_last", "safmn")):
-        write_text(folder / f"{name}.yaml", f"title: {name}\ndescription: x\nbeside: {beside}\n")
+    beside = {"a_first": "no_fm", "b_second": "no_fm", "a_norm": "ln_bn", "zz_last": "safmn"}
+    files = {name: f"title: {name}\ndescription: x\nbeside: {other}\n" for name, other in beside.items()}
+    fabricate.own_variants(folder, **files)
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = fabricate.study(variants="all")
     found = cells.collect(study, tmp_path)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from safmn import paths
-from safmn.files import write_text
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference, Interval
-from safmn.report import ablation, ablation_table, answer, cells, origins, rendering
+from safmn.report import ablation, ablation_table, answer, cells, origins, rendering, sentences
 from safmn.report.measured import Results
 from safmn.study import Study
 from tests.report import fabricate
@@ -72,21 +71,30 @@ def test_a_direction_is_judged_by_the_interval(measured, printed, verdict):
 
 def test_three_sentences_from_the_cells(tmp_path):
     study = on_b100(tmp_path, {"ccm_none": -0.9, "ccm_se": -0.3, "no_fm": 0.0001})
-    fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
+    twice = {"flops": [{"value": 13_560_000_000, "sentence": "rounded twice", "rule": "equal"}]}
+    fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160, alternatives=twice)
     fabricate.complexity(tmp_path, "no_fm", 239_520, 13_554_915_840, 99_000_000)  # not the paper's activations
     said = told(study, tmp_path)
     agrees, contradicts, cannot = said.values()
     own = [cell for cell in cells.collect(study, tmp_path) if cell.published]
     counted = [cell for cell in own if cell.column in ("params", "flops", "activations") and not cell.is_missing]
     agree = [cell for cell in counted if cell.verdict in answer.AGREE]
+    explained = sum(cell.verdict == verdicts.EXPLAINED for cell in counted)
     assert f"{len(agree)} of {len(counted)} values of parameters, FLOPs and activations" in agrees
+    assert explained
+    assert f"({explained} others differ, and the cause is computed)" in agrees
     assert "the direction of 1 of 3 differences to the baseline on B100 (CCM → None)" in agrees
     wrong = [cell for cell in own if cell.verdict == verdicts.CONTRADICTED]
     assert f"{len(wrong)} values of parameters, FLOPs and activations" in contradicts
     assert "(a): w/o FM" in contradicts
     assert "the direction of 1 difference to the baseline on B100 (w/ SE)" in contradicts  # the paper has it above
-    assert "the direction of 1 difference to the baseline ((a): w/o FM)" in cannot
+    assert "whether 1 of 3 variants are better or worse than the baseline ((a): w/o FM)" in cannot
     assert "iterations 100 instead of 500000" in cannot
+    claims = [result.measured.verdict for result in sentences.evaluate(cells.collect(study, tmp_path))]
+    same, other = (claims.count(verdict) for verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED))
+    assert (f"{same} of the {same + other} claims of its text" in agrees) == (same > 0)
+    assert (f"{other} of the {same + other} claims of its text" in contradicts) == (other > 0)
+    assert same + other
     missing = sum(cell.is_missing for cell in own)
     assert f"anything about {missing} of the {len(own)} published values" in cannot
 
@@ -137,11 +145,11 @@ def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
     heads = [" ".join(filter(None, header)) for header in part.headers]
     row = dict(zip(heads, part.rows[1], strict=True))
     assert row["#Params [K]"].text == "30.720"
-    assert row["B100 [dB]"].value == pytest.approx(np.mean(HARD - 0.9 + NOISE))
-    assert row["Difference to the baseline, B100 [dB] measured"].text == f"{np.mean(NOISE) - 0.9:+.3f}"
-    assert row["Paper's difference Manga109 [dB]"].text == "-1.94"  # 28.49 - 30.43
+    assert row["PSNR on Y [dB] B100"].value == pytest.approx(np.mean(HARD - 0.9 + NOISE))
+    assert row["vs. baseline [dB] B100"].text == f"{np.mean(NOISE) - 0.9:+.3f}"
+    assert row["vs. baseline [dB] paper, Manga109"].text == "-1.94"  # 28.49 - 30.43
     assert row["Verdict"].verdict == verdicts.REPRODUCED
-    best = [line[1].name for line in part.rows if line[heads.index("B100 [dB]")].place == 1]
+    best = [line[1].name for line in part.rows if line[heads.index("PSNR on Y [dB] B100")].place == 1]
     assert best == ["blocks_12"]
     interval = statistics.paired_bootstrap(HARD - 0.9 + NOISE, HARD)
     lines = list(csv.DictReader(io.StringIO(rendering.flat_csv(one))))
@@ -153,12 +161,28 @@ def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
     assert "$-$1.94" in tex
 
 
+def test_without_a_decided_difference_no_number_is_the_best_and_the_reason_is_told(tmp_path):
+    study = fabricate.study(variants=["safmn", "no_fm"])
+    for name, value in (("safmn", 30.0), ("no_fm", 30.1)):
+        fabricate.trained(tmp_path, study, name, [value, value + 2])  # two images
+    one = table(study, tmp_path)
+    (part,) = one.sections
+    assert not [entry for row in part.rows for entry in row if entry.place]
+    assert "95 % interval" not in [what for _, what in part.headers]
+    (said,) = [fact for fact in one.facts if fact.startswith("No difference is decided")]
+    assert "2 images: too few to resample; one seed each" in said
+
+
+def test_numbers_that_look_equal_share_the_best_place(tmp_path):
+    study = on_b100(tmp_path, {"ccm_none": -0.9, "no_fm": 0.201, "no_mr": 0.2})
+    (part,) = table(study, tmp_path).sections
+    place = part.headers.index(("PSNR on Y [dB]", "B100"))
+    assert [row[1].name for row in part.rows if row[place].place == 1] == ["no_fm", "no_mr"]
+
+
 def test_a_users_own_variants_come_first(tmp_path, monkeypatch):
     folder = tmp_path / "ablations"
-    folder.mkdir()
-    for file in paths.ablations().glob("*.yaml"):
-        write_text(folder / file.name, file.read_text(encoding="utf-8"))
-    write_text(folder / "mine.yaml", "title: Mine\ndescription: x\n")
+    fabricate.own_variants(folder, mine="title: Mine\ndescription: x\n")
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = on_b100(tmp_path / "results", {"no_fm": -0.1, "mine": 0.2, "ln_bn": -0.2, "ln_bn_reference_ema": -0.1})
     (part,) = table(study, tmp_path / "results").sections

@@ -57,10 +57,7 @@ def test_two_parts_of_one_test_set_are_told_apart(tmp_path):
 
 def test_own_variants_follow_the_papers_in_table_3(tmp_path, monkeypatch):
     folder = tmp_path / "ablations"
-    folder.mkdir()
-    for file in paths.ablations().glob("*.yaml"):
-        write_text(folder / file.name, file.read_text(encoding="utf-8"))
-    write_text(folder / "a_mine.yaml", 'title: "Mine | <b>x</b> & $y_1$"\ndescription: "My own."\n')
+    fabricate.own_variants(folder, a_mine='title: "Mine | <b>x</b> & $y_1$"\ndescription: "My own."\n')
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = fabricate.study(variants="all")
     fabricate.complexity(tmp_path, "a_mine", 1500, 2_500_000_000, 3_000_000)
