@@ -1,9 +1,12 @@
 """What is committed of real studies: the tables follow from the numbers beside them, and nobody's images are there."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from safmn import cli
@@ -36,6 +39,28 @@ def test_tables_rendered_again_have_the_same_bytes(study, tmp_path, capsys):
     assert cli.main(["tables", "--study", str(folder / "study.json"), "--results", str(folder)]) == 0
     differing = [name for name in rendered if (folder / name).read_bytes() != before[name]]
     assert not differing, "rendered differently now: run scripts/publish on results/<study> and commit what it writes"
+
+
+def test_the_readmes_sentences_on_the_short_study_have_its_numbers():
+    """Its table is generated and compared by `scripts/reference --check`."""
+    folder = ROOT / "results/t291-cpu"
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    scores = [pd.read_csv(folder / f"quality/safmn/x4/seed{seed}_best/B100.csv")["psnr"].mean() for seed in range(3)]
+    set5 = [pd.read_csv(folder / f"quality/safmn/x4/seed{seed}_best/Set5.csv")["psnr"].mean() for seed in range(3)]
+    assert f"reaches {np.mean(set5):.2f} dB on Set5 at x4, the mean of three seeds" in text
+    assert f"Three seeds of the baseline differ by {max(scores) - min(scores):.3f} dB on B100" in text
+
+    def loss(name: str) -> str:
+        best = pd.read_csv(folder / f"quality/{name}/x4/seed0_best/B100.csv")["psnr"].mean()
+        return f"{np.mean(scores) - best:.2f} dB"
+
+    assert loss("ln_none") == loss("ln_fbn")
+    assert f"both lose {loss('ln_none')}" in text
+    assert f"`LN → BN` loses {loss('ln_bn')}" in text
+    assert f"it loses {loss('ln_bn_reference_ema')} after 4,000 iterations" in text
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("training/*/x4_seed*/run.json")]
+    assert len(runs) == 29
+    assert not any(run["collapse"] for run in runs)
 
 
 def test_no_pixels_of_others_and_not_too_much_are_committed():
