@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,16 @@ def test_tables_rendered_again_have_the_same_bytes(study, tmp_path, capsys):
     assert cli.main(["tables", "--study", str(folder / "study.json"), "--results", str(folder)]) == 0
     differing = [name for name in rendered if (folder / name).read_bytes() != before[name]]
     assert not differing, "rendered differently now: run scripts/publish on results/<study> and commit what it writes"
+
+
+def test_the_overview_rendered_again_has_the_same_bytes(tmp_path):
+    out = tmp_path / "overview"
+    folders = [f"results/{study}" for study in STUDIES]
+    command = [sys.executable, "-m", "safmn", "overview", *folders, "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    for form in ("md", "html", "csv"):
+        committed_file = ROOT / f"results/overview.{form}"
+        assert out.with_suffix(f".{form}").read_bytes() == committed_file.read_bytes(), "run `safmn overview results/*`"
 
 
 def test_the_readmes_sentences_on_the_short_study_have_its_numbers():
