@@ -236,7 +236,7 @@ def test_a_recorded_step_is_what_is_timed(monkeypatch):
     """Where a study records its steps: they are recorded before the first one that is timed."""
     done = []
 
-    def recorded(step, run_settings):
+    def recorded(step, run_settings, channels):
         if not run_settings.cuda_graph:
             return step
         kinds = itertools.chain(["aside"] * capture.WARM_UP, ["record"], itertools.repeat("replay"))

@@ -437,6 +437,19 @@ def test_the_command_prints_a_table(place, capsys):
     assert snapshot(place) == before
 
 
+def test_results_are_looked_for_beside_the_study(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", str(place / "micro.yaml")]) == 0
+    told = capsys.readouterr()
+    assert "nothing was run here yet, or --results DIR names where" in told.err
+    assert "2 runs: 2 not started" in told.out
+    write_json(place / "results/micro/study.json", Study.from_content(CONTENT, "").content)
+    assert main(["status", str(place / "micro.yaml")]) == 0
+    told = capsys.readouterr()
+    assert f"results/micro is not here: looking at {place / 'results/micro'}" in told.err
+    assert "6 of 12 iterations" in told.out
+
+
 def test_the_command_as_json(place, capsys):
     assert main(["status", "--study", "micro.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == look()

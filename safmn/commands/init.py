@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         sync_folder(folder.parent)
     print(f"{args.folder} has a variant of its own, gated; continue with:")
     print(f"  cd {args.folder}\n  snakemake --cores all train_gated   # trains it alone, in a minute or two")
-    print("  snakemake --cores all               # the whole study and its page: 15 minutes on two cores")
+    print("  snakemake --cores all               # the whole study and its page: about five minutes on two cores")
 
 
 _ignored = shutil.ignore_patterns("__pycache__")

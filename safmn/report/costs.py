@@ -14,6 +14,8 @@ PAPER_GPU = "RTX 3090"  # Section 4.1
 PAPER_IMAGES = 50  # Tables 2 and 5
 PAPER_LR = (180, 320)  # height, width
 COUNTS = {"params": "K", "flops": "G", "activations": "M"}
+OPERATIONS = {column: title for title, column in published.OPERATIONS.items()}
+"""Column of a cell of Table 5 -> the paper's name of the operation."""
 
 
 def count(cell: Cell, results: Results) -> Cell:
@@ -77,8 +79,7 @@ def runtime(cell: Cell, results: Results, reason: str) -> Cell:
 
 def operation(cell: Cell, results: Results, reason: str) -> Cell:
     """Fill in the time of one kind of operation in 50 images, Table 5; `reason` says why there may be none."""
-    title = next(title for title, column in published.OPERATIONS.items() if column == cell.column)
-    record = results.operation(title)
+    record = results.operation(OPERATIONS[cell.column])
     if isinstance(record, Absent):
         return cell.missing(record.reason or reason)
     images = record["settings"].get("images")

@@ -30,9 +30,8 @@ from safmn.quantities import COLUMNS, QUALITIES
 from safmn.report import trained
 from safmn.report.imported import MARK, Imported
 from safmn.report.measured import Absent, Record, Results, benchmarks
+from safmn.report.qualities import BICUBIC, PUBLISHED
 from safmn.study import Study
-
-PUBLISHED, BICUBIC = "published", "bicubic"
 
 
 def write(study: Study, folder: Path | str) -> Path:
@@ -64,10 +63,10 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
         for scale in scales:
             quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
             line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
-            yield line | _marks(imported, study, results, name, line)
+            yield line | _marks(imported, study, name, line)
 
 
-def _marks(imported: Imported, study: Study, results: Results, name: str, line: dict[str, Any]) -> dict[str, str]:
+def _marks(imported: Imported, study: Study, name: str, line: dict[str, Any]) -> dict[str, str]:
     """Return the fields that say where numbers come from, of those that somebody else measured."""
     scale, weights = line["scale"], str(line.get("weights", ""))
     runs = [run for run in study.runs(name) if run.scale == scale] if weights == "trained" else []

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from safmn import quantities
 from safmn.networks import all_networks, variants
 from safmn.paper import published, statistics, verdicts
 from safmn.paper.cell import LOWER_BOUND, PREDICTED, UNPUBLISHED, Cell
@@ -66,13 +67,7 @@ OWN = "Own"
 COLLAPSE_MARK = "*"
 COLLAPSE_MEANING = "measured with weights from before the training collapsed"
 
-HEADERS = {
-    "params": "#Params [K]",
-    "flops": "#FLOPs [G]",
-    "activations": "#Acts [M]",
-    "gpu_memory": "#GPU Mem. [MiB]",
-    "runtime": "#Avg. Time [ms]",
-}
+HEADERS = {name: quantities.quantity(name).title for name in (*costs.COUNTS, "gpu_memory", "runtime")}
 DECIMALS = {"params": 2, "flops": 2, "activations": 2, "gpu_memory": 2, "runtime": 2, "psnr": 3, "ssim": 4}
 AT_LEAST, AT_LEAST_MEANING = "≥", "a lower bound: an operation could not be counted"
 FLAT = ("published", "measured", "unit", "delta", "verdict", "note", "low", "high", "std", "seeds", "device", "origin")
@@ -289,7 +284,7 @@ class _Builder:
         return [("", name) for name in names[self.number] + ["Scale"] * self.shows_scale]
 
     def labels(self, network: str, scale: int) -> list[Entry]:
-        before = {1: [f"x{scale}"], 3: [self.group(network)]}.get(self.number, [])
+        before = {1: [f"x{scale}"], 3: [group_of(network)]}.get(self.number, [])
         texts = [*before, self.label(network), *[f"x{scale}"] * self.shows_scale]
         return [Entry(text, header=True) for text in texts]
 
@@ -297,9 +292,6 @@ class _Builder:
         """Return the row's name in the paper; the network's title if the paper does not have it."""
         own = self.networks.get(network) or self.study.retrained.get(network)
         return own.rows.get(self.number, own.title) if own else network
-
-    def group(self, network: str) -> str:
-        return group_of(network)
 
     # --- fields ---
 
@@ -427,7 +419,6 @@ class _Builder:
 
     def operations(self) -> list[Section]:
         """Return Table 5: one operation a row, with its share of the six, which depends less on the device."""
-        titles = {column: title for title, column in published.OPERATIONS.items()}
         headers = [
             *self.label_headers(),
             *(("Runtime [ms]", what) for what in ("paper", "measured", "difference")),
@@ -438,7 +429,7 @@ class _Builder:
         measured = _shares([cell.measured for cell in cells])
         rows = [
             [
-                Entry(titles[cell.column], header=True),
+                Entry(costs.OPERATIONS[cell.column], header=True),
                 *(self.printed(cell), self.measured(cell), self.delta(cell)),
                 *(_relative(share, 1, "cuda"), _relative(own, 1, cell.device)),
             ]
@@ -493,7 +484,7 @@ class _Builder:
         for network, scale in self.rows:
             line: dict[str, Any] = {"row": network, "label": self.label(network), "scale": scale}
             if self.number == 3:
-                line["group"] = self.group(network)
+                line["group"] = group_of(network)
             for column in self.columns:
                 if cell := self.cells.get((network, scale, column)):
                     line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
@@ -595,8 +586,7 @@ def _flat_difference(name: str, difference: statistics.Difference) -> dict[str, 
 
 
 def _flat_operations(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    titles = {column: title for title, column in published.OPERATIONS.items()}
     return [
-        {"operation": titles[cell.column], "row": cell.network} | {what: getattr(cell, what) for what in FLAT}
+        {"operation": costs.OPERATIONS[cell.column], "row": cell.network} | {what: getattr(cell, what) for what in FLAT}
         for cell in cells
     ]

@@ -1,6 +1,7 @@
 """Timing on a made-up device that keeps its own clock and notices when it is not waited for; and the real command."""
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -432,7 +433,9 @@ def test_the_command_times_both_protocols(tmp_path, capsys: pytest.CaptureFixtur
     out = tmp_path / "runtime.json"
     command = f"runtime espcn --images 2 --processes 1 --height 8 --width 8 --threads 1 --json --out {out}"
     assert cli.main(command.split()) == 0
-    record = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    assert re.match(r"this will take about [\d.,]+ (ms|s|min|h)\n", told.err)
+    record = json.loads(told.out)
     assert record == json.loads(out.read_text(encoding="utf-8"))
     assert set(record["networks"]) == {"espcn", "safmn"}
     for name in ("espcn", "safmn"):

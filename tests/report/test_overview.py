@@ -145,7 +145,7 @@ def test_the_page_shows_what_only_a_neighbour_has_measured(tmp_path):
     assert cli.main(["tables", "--study", str(here / "study.json"), "--results", str(here)]) == 0
     page = (here / "report.html").read_text()
     assert "Measured in other studies, not in this one: 1" in page
-    budget = "600 iterations of 1 patch of 24x24 on photographs[2:3], photographs[4:]"
+    budget = "375 iterations of 1 patch of 24x24 on photographs[2:3], photographs[4:]"
     for text in ("neighbour", "cpu", budget):  # no number without its study, device and budget
         assert f'<td data-text="{text}">{text}</td>' in page
     assert "neighbour" not in page_file.without_other_studies(page)

@@ -13,9 +13,9 @@ import pytest
 from safmn.data import images
 from tests.workflow.conftest import PATIENCE, ROOT
 
-README, TUTORIAL, OWN = (
+README, TUTORIAL, OWN, DATA = (
     re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    for page in ("README.md", "docs/tutorial.md", "docs/own-network.md")
+    for page in ("README.md", "docs/tutorial.md", "docs/own-network.md", "docs/data.md")
 )
 """The code blocks of a page: (language, text)."""
 ELSEWHERE = (
@@ -87,14 +87,39 @@ def test_the_readmes_commands_run(place):
     shown = [command for language, text in README if language == "sh" for command in commands(text)]
     assert {"make tables", "make test"} <= set(shown)
     assert len(shown) >= 12
+    before = {file.relative_to(place) for file in place.rglob("*")}
     follow(README, place, SAFMN_ABLATIONS=str(place / "ablations"))
-    assert images.read(place / "larger.png").shape == (96, 64, 3)
+    assert images.read(place / "runs/larger.png").shape == (96, 64, 3)
+    made = {file.relative_to(place) for file in place.rglob("*") if file.is_file()} - before
+    ignored = subprocess.run(  # in a checkout, all but the variant that the page adds is ignored by git
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        input="\n".join(map(str, made)),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    left = made - set(map(Path, ignored.stdout.splitlines()))
+    assert left == {Path("ablations/gated.yaml"), Path("ablations/my_mixers.py")}
     assert (place / "results/mini/tables/table3.md").exists()
 
 
 def test_the_tutorials_commands_run(tmp_path):
     follow(TUTORIAL, tmp_path)
     assert (tmp_path / "my_first_ablation/ablations/plain.yaml").exists()
+
+
+def test_the_study_of_own_images_runs(tmp_path):
+    run(["safmn", "init", "project"], tmp_path, {})  # for a Snakefile without this repository's config/
+    project = tmp_path / "project"
+    random = np.random.default_rng(0)
+    for number in range(24):
+        picture = random.integers(0, 256, (192, 200, 3), dtype=np.uint8)
+        images.write(project / f"datasets/my_images/HR/{number:02}.png", picture)
+    follow(DATA, project)
+    options = "--study config/my_study.yaml --data-root datasets --iterations 1 --out runs/no_fm"
+    run(["safmn", "train", "no_fm", *options.split()], project, {})
+    assert (project / "runs/no_fm/best.safetensors").exists()
 
 
 def test_the_ways_to_add_a_network_are_followed_literally(tmp_path):

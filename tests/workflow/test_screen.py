@@ -5,9 +5,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from safmn import layout
+from safmn.planning.screen import Screen
+from safmn.planning.wallclock import spoken
+from safmn.study import Study
 from tests.workflow.conftest import MICRO, ROOT, wait_for
 
 DATA = MICRO["data"]
@@ -39,6 +44,29 @@ def test_a_failed_job_is_named_with_its_reason_as_the_last_lines(micro, snakemak
     assert failed.startswith("micro: failed: pack mine_x4: ")
     assert "torn.png" in failed
     assert rest == "What was finished is kept; the same command does the rest."
+
+
+def test_one_line_of_progress(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study.from_content(MICRO | {"seeds": [0, 1, 2]}, "")
+    screen = Screen(study)
+    screen._runs = study.runs()
+    screen._began, screen._first = time.monotonic() - 60, 0
+    monkeypatch.setattr(time, "monotonic", lambda: screen._began + 60)
+    first, second, *_ = (study.results / layout.run(run.variant, run.scale, run.seed) for run in screen._runs)
+    total = study.training.iterations
+    assert screen.progress() == f"micro: 0 of {len(screen._runs)} runs trained"
+    (second / layout.STATE).mkdir(parents=True)
+    (second / layout.STATE / "iteration-000000001.state").touch()
+    first.mkdir(parents=True)
+    (first / layout.RUN).touch()
+    names = [run.folder for run in screen._runs]
+    told = screen.progress()
+    left = 60 * (len(names) * total - total - 1) / (total + 1)  # seconds, at the rate of the first minute
+    assert told.startswith(f"micro: 1 of {len(names)} runs trained; under way {names[1]} 1/{total}; about ")
+    assert told.endswith(f"about {spoken(left)} of training left")
+    os.utime(first / layout.RUN, (1, 1))  # of an earlier Snakemake: it is trained again
+    assert screen.progress().startswith(f"micro: 0 of {len(names)} runs trained; under way {names[1]} 1/{total}; ")
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -48,7 +48,7 @@ def forest(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> Any
     ax.set_xscale("symlog", linthresh=LINEAR, linscale=1)
     ax.set_xticks([each for each in (-10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1) if _within(ax, each)])
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_locator(_none())
+    ax.minorticks_off()
     ax.set_yticks(range(len(names)), [canvas.wrapped(label(networks[name]), 26) for name in names], fontsize=6.5)
     ax.tick_params("x", labelsize=7)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -77,12 +77,6 @@ def _legend(figure: Any, used: list[str], measured: str, paper: str) -> None:
 def _within(ax: Any, value: float) -> bool:
     low, high = ax.get_xlim()
     return bool(low <= value <= high)
-
-
-def _none() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
 
 
 def rows(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> list[list[Any]]:
