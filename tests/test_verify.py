@@ -23,6 +23,7 @@ from safmn.commands import verify
 from safmn.data import images
 from safmn.data.archives import BadArchive
 from safmn.quality import evaluation
+from safmn.training import stopping
 from tests import small_study
 
 RUN = f"results/small/{small_study.RUN}"
@@ -371,6 +372,16 @@ def test_a_false_history_is_found_by_training_its_beginning(small, crate, capsys
     assert status == 1
     assert "the line of iteration 2 is the first that differs" in notes(steps["extrapolated"], REFUTED)[0]
     assert "the archive has no run of no_fm; it has ccm_none" in notes(steps["extrapolated"], NOT_CHECKED)[0]
+
+
+def test_an_interrupted_training_is_one_line(small, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise stopping.Interrupted(3, 15)
+
+    monkeypatch.setattr(retrained.loop, "train", interrupted)
+    words = ("--data-root", str(small / "home/somebody"), "--steps", "retrained", "--retrain", "ccm_none")
+    assert main(["verify", str(small / "whole"), *words, "--device", "cpu"]) == 130
+    assert capsys.readouterr().err.strip().splitlines() == ["safmn verify: interrupted"]
 
 
 LINES = "iteration,learning_rate,l1_loss,validation_psnr_rgb\n{}"

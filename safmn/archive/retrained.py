@@ -102,6 +102,8 @@ def repeat(
         return [pairs]
     try:
         loop.train(archived.specification, *pairs, out, study.run, device=device)
+    except Interrupted as error:  # nothing is kept here, so it is no more than an interruption
+        raise KeyboardInterrupt from error
     except UserError as error:
         return [Finding(archived.title, NOT_CHECKED, as_line(error))]
     equal, differing, absent = _bytes(archive, archived, out)
