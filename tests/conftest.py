@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """No lines of progress, which come where a machine is slow: a message can then be asked to be the only line."""
     monkeypatch.setattr("safmn.progress.PATIENCE", math.inf)
+
+
+@pytest.fixture(autouse=True)
+def own_modules_are_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A module that a test writes and imports is found by no other test, which may write one of the same name."""
+    path, before = [*sys.path], set(sys.modules)
+    yield
+    sys.path[:] = path
+    base = str(tmp_path_factory.getbasetemp())
+    for name in sys.modules.keys() - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(base):
+            del sys.modules[name]
 
 
 @pytest.fixture

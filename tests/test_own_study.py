@@ -6,7 +6,6 @@
 import contextlib
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +76,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(STUDY))
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path / "ablations"))
     monkeypatch.setenv("SAFMN_NETWORKS", "")  # the study sets it
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for place in ("ablations", "theirs"):  # another test's module of that name must not be what is built
-        sys.modules.pop(f"nets_{place}", None)
     with contextlib.chdir(tmp_path):
         yield tmp_path
-    for place in ("ablations", "theirs"):
-        sys.modules.pop(f"nets_{place}", None)
     variants._discover.cache_clear()
     own._networks.cache_clear()
 

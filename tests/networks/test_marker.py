@@ -1,6 +1,5 @@
 """Files of variants that other tools would take for SAFMN: marked, refused by strict loaders, known to ours."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,8 +43,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "ablations"
     folder.mkdir()
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
-    monkeypatch.setattr(sys, "path", [*sys.path])  # a module of this name in another test's folder would hide this one
-    monkeypatch.delitem(sys.modules, "marked_layers", raising=False)
 
     def write(name: str, text: str) -> None:
         (folder / f"{name}.yaml").write_text(f"title: {name}\ndescription: Own.\n{text}")

@@ -1,7 +1,6 @@
 """A network of a user's own: tried before it is trained, built, counted, its weights read, its code fingerprinted."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -70,8 +69,6 @@ def made(scale):
 def tiny(tmp_path, monkeypatch):
     """Writes `tiny.yaml` of a network section, beside `nets_of_mine.py`; it is the only variant."""
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "nets_of_mine", raising=False)
     (tmp_path / "nets_of_mine.py").write_text(NETS)
 
     def write(network, **more) -> Path:

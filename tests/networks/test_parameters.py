@@ -1,6 +1,5 @@
 """A network of the user's own whose parameters cannot be used: one line that names file and module."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -51,8 +50,6 @@ class Table(nn.Module):
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Variants `lazy`, `lazynorm`, `spectral` and `table`."""
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [*sys.path])  # a module of this name in another test's folder would hide this one
-    monkeypatch.delitem(sys.modules, "odd_layers", raising=False)
     (tmp_path / "odd_layers.py").write_text(CODE)
     for name in ("Lazy", "LazyNorm", "Spectral", "Table"):
         text = f"title: own\ndescription: Own.\nnetwork: {{mixer: 'odd_layers:{name}'}}\n"

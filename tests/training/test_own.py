@@ -4,7 +4,6 @@ import csv
 import json
 import random
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -120,7 +119,6 @@ def test_modules_that_cannot_be_imported(workshop):
 def test_a_module_that_another_one_hides_is_refused(workshop, tmp_path, monkeypatch, place):
     """Never another class than the one beside the variant, whose code is what the fingerprint covers."""
     folder = shutil.copytree(workshop.variants, tmp_path / "variants")
-    monkeypatch.setattr(sys, "path", [*sys.path])
     module = f"hidden_{place.replace(' ', '_')}"
     (tmp_path / "elsewhere").mkdir()
     for where in (folder, tmp_path / "elsewhere"):
