@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safmn import fingerprint, networks, syntax
+from safmn import networks, syntax
 from safmn.errors import UserError, as_line
 from safmn.fingerprint import Walk
 from safmn.networks import variants
@@ -85,7 +85,7 @@ def of_training(root: Path, specification: Mapping[str, Any]) -> list[str]:
     recipe += OF_LUMA if networks.info(name).colour == "Y" else ()
     differing = {*of_network(root, name), *of_stage(root, recipe, {own.__name__})}
     for key, path in own.classes(settings).items():
-        texts = [path, *fingerprint.strings(settings["optimiser"] if key == "optimiser" else {})]
+        texts = [path, *own.texts(settings, key)]
 
         def pieces(library: syntax.Library, key: str = key, texts: list[str] = texts) -> Mapping[str, str]:
             walk = Walk(library)

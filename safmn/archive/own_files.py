@@ -51,5 +51,5 @@ def _counting(study: Study) -> Iterator[Path]:
     for run in study.runs():
         settings = study.specification(run)["training"]
         for key, path in own.classes(settings).items():
-            texts = fingerprint.strings(settings["optimiser"] if key == "optimiser" else {})
-            yield from fingerprint.classes_walk({key: (path, *texts)}, own.beside(path)).files
+            named = {key: (path, *own.texts(settings, key))}
+            yield from fingerprint.classes_walk(named, own.beside(path)).files

@@ -113,7 +113,8 @@ class Steps:
 
     def _where(self, there: list[evaluated.Evaluated]) -> str:
         for each in there:
-            name = facts.of(each.record).get("gpu") or facts.of(each.record).get("cpu")
+            origin = facts.of(each.record)
+            name = origin.get("gpu") or origin.get("cpu")
             if name:
                 return f" ({name})"
         return ""

@@ -5,7 +5,7 @@ from functools import cache
 from safmn import fingerprint, networks
 from safmn.files import digest
 from safmn.networks import variants
-from safmn.networks.identity import finding, modules, of_network
+from safmn.networks.identity import apart, of_network
 
 _COUNTING = ("safmn.cost.complexity:measure", "safmn.cost.conventions:alternatives")
 _PREDICTING = ("safmn.cost.memory:predict", "safmn.cost.memory:measure")
@@ -29,4 +29,4 @@ def _of(name: str, roots: tuple[str, ...]) -> str:
 
 @cache
 def _code(roots: tuple[str, ...]) -> str:
-    return fingerprint.code(*roots, apart=modules() | finding())
+    return fingerprint.code(*roots, apart=apart())

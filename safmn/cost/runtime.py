@@ -529,12 +529,18 @@ def _child(request: Record) -> Record:
     raise UserError(f"the timing process of {what} {reason}")
 
 
-def end_with(parent: int) -> None:
-    """End this process once its parent is gone: the lease on the device went with the parent."""
+def end_with(parent: int, first: Callable[[], None] = lambda: None) -> None:
+    """End this process once its parent is gone: the lease on the device went with the parent.
+
+    Args:
+        parent: its process number.
+        first: what is done before.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        first()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -46,12 +46,14 @@ def modules() -> set[str]:
     return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
 
 
-def finding() -> set[str]:
-    """Return the modules that find a variant by its name and read its file.
+def apart() -> set[str]:
+    """Return the modules whose code does not count for what is made with a network's weights, or counted of it.
 
-    What they find is part of each fingerprint and specification, so that their own code need not be.
+    They are those that define networks (`modules`), and those that find a variant by its name and read its file: what
+    they find is part of each fingerprint and specification.
     """
     return {
+        *modules(),
         "safmn.configuration",
         "safmn.networks.sweeps",
         "safmn.networks.variants",

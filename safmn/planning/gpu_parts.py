@@ -13,7 +13,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -657,20 +656,13 @@ def serve(request: Record) -> Record:
     return {"status": "done", "device": description.describe(device.kind), **found}
 
 
-def end_with(parent: int) -> None:
-    """End this process, and those that it started, once its parent is gone: tests would go on and use the device."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def end_group() -> None:
+    """End this process and those that it started, such as tests, which would go on and use the device."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
     asked = json.loads(sys.stdin.readline())
-    end_with(os.getppid())
+    runtime.end_with(os.getppid(), end_group)
     sys.stdout.write(json.dumps(serve(asked)) + "\n")

@@ -16,7 +16,7 @@ from safmn.errors import UserError
 from safmn.files import digest, read_json, write_json
 from safmn.inspection import subjects
 from safmn.networks import variants
-from safmn.networks.identity import finding, modules, of_network
+from safmn.networks.identity import apart, of_network
 from safmn.report.measured import benchmarks
 from safmn.study import Run, Study
 from safmn.training import identity as training
@@ -201,7 +201,7 @@ class Jobs:
 
     @cached_property
     def _evaluating(self) -> str:
-        return fingerprint.code(*EVALUATING, apart=modules() | finding())
+        return fingerprint.code(*EVALUATING, apart=apart())
 
     # --- training ---
 
@@ -287,7 +287,7 @@ class Jobs:
 
     @cached_property
     def _looking(self) -> str:
-        return fingerprint.code(*LOOKING, apart=modules() | finding())
+        return fingerprint.code(*LOOKING, apart=apart())
 
 
 def weights_option(files: list[Any]) -> str:

@@ -48,9 +48,8 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
     if networks.info(name).colour == "Y":
         code.append(_of_luma())
     for key, path in own.classes(settings).items():
-        arguments = settings["optimiser"] if key == "optimiser" else {}
         try:
-            code.append(_own(key, path, tuple(sorted(fingerprint.strings(arguments)))))
+            code.append(_own(key, path, tuple(sorted(own.texts(settings, key)))))
         except UserError as error:
             variant = variants.discover().get(name)
             where = variant.file if variant and key in variant.training else "the study"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safmn import paths
+from safmn import fingerprint, paths
 from safmn.errors import UserError, as_line
 from safmn.networks.own import check_not_hidden
 from safmn.schema import PAPER
@@ -19,6 +19,11 @@ def classes(settings: Mapping[str, Any]) -> dict[str, str]:
         "optimiser": settings.get("optimiser", PAPER["optimiser"])["name"],
     }
     return {key: name for key, name in named.items() if ":" in name}
+
+
+def texts(settings: Mapping[str, Any], key: str) -> list[str]:
+    """Return the texts among the arguments of the user's class that a key of `training` names; they may name more."""
+    return list(fingerprint.strings(settings["optimiser"])) if key == "optimiser" else []
 
 
 def load(path: str, key: str) -> Any:
