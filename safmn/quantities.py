@@ -12,8 +12,8 @@ class Quantity:
     Attributes:
         title: Its words above a column, with the unit that a table shows it in.
         decimals: How many a table shows; None where it is a text.
-        unit: How many of what `networks.csv` holds are one of the unit shown.
-        best: Which end is the best, "" where none is.
+        unit: What a value of `networks.csv` is divided by to get the unit in the title.
+        best: Whether the lowest or the highest value is the best; "" for neither.
     """
 
     title: str

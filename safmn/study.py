@@ -38,7 +38,7 @@ MAX_TIMED_POINTS = 64
 
 
 class TooFewIterations(WrongValue):
-    """A warm-up or a milestone that comes after the end, where the study says the number of iterations."""
+    """A warm-up or a milestone after the last iteration, of a run whose iterations the study gives, not its variant."""
 
 
 @dataclass(frozen=True)

@@ -86,5 +86,5 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def counted(names: Sequence[str], what: str, limit: int = 3) -> str:
-    """Return how many there are, and the first names: "24 runs (training/no_fm/x4_seed0, ... and 21 more)"."""
+    """Return the number of things with the first names: "24 runs (training/no_fm/x4_seed0, ... and 21 more)"."""
     return f"{len(names)} {what}{'s' * (len(names) != 1)} ({listed(names, limit)})"

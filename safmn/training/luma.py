@@ -9,7 +9,7 @@ from safmn.data.patches import Batch, PatchSampler
 
 
 def batches(sampler: PatchSampler, of: str) -> Callable[[int], Batch]:
-    """Return what gives LR and HR of an iteration as a network of a colour takes them.
+    """Return a function from an iteration to its batch, LR and HR, in the colour that a network takes.
 
     Args:
         sampler: draws them.

@@ -61,6 +61,8 @@ def test_the_readmes_sentences_on_the_short_study_have_its_numbers():
     assert f"reaches {np.mean(set5):.2f} dB on Set5 at x4, the mean of three seeds" in text
     assert f"Three seeds of the baseline differ by {max(scores) - min(scores):.3f} dB on B100" in text
 
+    assert f"which lies {scores[0] - np.mean(scores):.3f} dB below seed 0" in text
+
     def loss(name: str) -> str:
         best = pd.read_csv(folder / f"quality/{name}/x4/seed0_best/B100.csv")["psnr"].mean()
         return f"{np.mean(scores) - best:.2f} dB"
