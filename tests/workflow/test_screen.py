@@ -122,6 +122,6 @@ def test_a_mistake_ends_the_command_before_any_job(micro, snakemake, tmp_path, a
 
 
 def test_the_default_study_takes_another_name(snakemake):
-    told = snakemake("-n", "train_no_fm", "--config", "name=other")
+    told = snakemake("-n", "train_no_fm", "--quiet", "host", "--config", "name=other")  # the profile hides the reasons
     assert told.returncode == 0, told.stdout + told.stderr
     assert "results/other/training/no_fm/x4_seed0/best.safetensors" in told.stdout
