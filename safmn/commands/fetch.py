@@ -180,7 +180,7 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], f
     fetcher = Fetcher(root, facts, args.attempts, args.jobs, args.keep_archives)
     files = _files(networks, scales, bool(args.scale))
     for name in datasets:
-        if name not in catalogue.FOLDERS:
+        if name not in catalogue.FOLDERS and name != "photographs":
             try:
                 sources.locate(name, root)
             except UserError:

@@ -152,17 +152,16 @@ class Fetcher:
         return hr if kind == HR else hr.with_name(hr.name[:-2] + "LR_bicubic") / f"X{kind}"
 
     def _hr_folder(self, dataset: str) -> Path:
-        """Return the HR folder that `sources.locate` and `pairs` find or will find.
+        """Return the HR folder that `sources.locate` and `layouts` find or will find.
 
         Raises:
             UserError: a folder that would be found before it cannot be completed.
         """
         own = self.root / catalogue.FOLDERS[dataset]
         try:
-            folder = sources.locate(dataset, self.root).folder
+            folder = sources.locate(dataset, self.root)
         except UserError:
             return own
-        assert folder is not None
         hr = next(path for path in (folder / "HR", *sorted(folder.glob("*_HR")), folder) if path.is_dir())
         count = len(_images(hr, dataset, HR))
         if count and hr.name.endswith("HR"):

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from safmn import progress
-from safmn.data import images, packed, pairs
+from safmn.data import images, packed
 from safmn.errors import UserError
 
-from .pictures import ODD_NAMES, check_message, edsr_folder
+from .pictures import ODD_NAMES, check_message, edsr_folder, find, read_pair
 
 SIZES = {"b": (17, 22), "a": (16, 12), "c": (9, 31)}
 
@@ -57,11 +57,13 @@ def test_a_store_has_the_pixels_of_the_folder(root, tmp_path, scale, origin):
     assert store.names == ["a", "b", "c"]
     assert len(store) == len(folder) == 3
     assert store.fingerprint == folder.fingerprint
-    for i, pair in enumerate(pairs.find(root / "own", scale)):
-        lr, hr = pairs.read_pair(pair, scale)
+    for i, pair in enumerate(find(root / "own", scale)):
+        lr, hr = read_pair(pair, scale)
         np.testing.assert_array_equal(store.lr(i), lr)
         np.testing.assert_array_equal(store.hr(i), hr)
-        assert store.origin(i) == folder.origin(i) == origin
+        assert pair.origin == origin
+    assert store.lr_summary == folder.lr_summary
+    assert store.lr_summary["made"] == (3 if origin == "bicubic" else 0)
     store.verify()
 
 
