@@ -24,9 +24,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from safmn.configuration import Section
 from safmn.data import bicubic, layouts, manifest, pairs, sources
 from safmn.data.images import Pixels
-from safmn.data.manifest import HashedImage, HashedLR, HashedPair, Model
+from safmn.data.manifest import HashedImage, HashedLR, HashedPair
 from safmn.data.pairs import FolderPairs, Loaded, Pair, Pairs
 from safmn.errors import UserError
 from safmn.files import atomic, check_space, write_json
@@ -37,7 +38,7 @@ from safmn.progress import Progress
 _MAX_THREADS = 8  # decoding scales to about that before the disk is the limit
 
 
-class Block(Model):
+class Block(Section):
     """Place of an image in `pixels.u8`: byte offset, (H, W, 3), and sha256; see `manifest.hash_pixels`."""
 
     offset: NonNegativeInt
@@ -45,14 +46,14 @@ class Block(Model):
     sha256: str
 
 
-class Source(Model):
+class Source(Section):
     """A file that pixels were decoded from."""
 
     file: str
     sha256: str
 
 
-class Entry(Model):
+class Entry(Section):
     """One image of a packed dataset.
 
     Attributes:
@@ -84,7 +85,7 @@ class Entry(Model):
         )
 
 
-class Index(Model):
+class Index(Section):
     """The file `index.json`.
 
     Attributes:
