@@ -123,7 +123,7 @@ def find_in(folder: Path) -> None:
         UserError: one of its files is wrong or has the name of one in another of these folders.
     """
     known = paths.own_networks() if os.environ.get(paths.NETWORKS) else []
-    if folder in known:
+    if folder.resolve() in [other.resolve() for other in known]:
         return
     if os.pathsep in str(folder):
         raise UserError(f"{folder} has {os.pathsep!r} in its name, which separates the folders of {paths.NETWORKS}")
