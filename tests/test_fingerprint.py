@@ -265,7 +265,6 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "a new norm": (replace(place("NORMS"), '"batch_norm":', '"new": nn.InstanceNorm2d, "batch_norm":'), set()),
     "the layers of CCM": (change(place("convolutional"), "convolutional"), OURS - {"ccm_none", "ccm_se"}),
     "the layers of another mixer": (change(place("with_excitation"), "with_excitation"), {"ccm_se"}),
-    "a removed branch": (change(place("WithoutSAFM.forward"), "WithoutSAFM.forward"), {"safm_none"}),
     "no product": (change(place("attention_alone"), "attention_alone"), set()),
     "what makes SAFM fast": (change("safmn/networks/acceleration.py", "FastSAFM.forward"), ALL),
     "a fast backward pass": (change("safmn/networks/acceleration.py", "LayerNorm.backward"), ALL),
