@@ -90,7 +90,9 @@ def imported(code: str, folder: Path | None) -> Callable[..., Any]:
         made: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
     except Exception as error:  # a module may raise anything while it is imported
         reason = as_line(error)
-        raise UserError(f"{code!r} cannot be imported ({reason}): is its module beside the file or installed?") from error
+        raise UserError(
+            f"{code!r} cannot be imported ({reason}): is its module beside the file or installed?"
+        ) from error
     if folder:
         check_not_hidden(code, folder)
     if not callable(made):
