@@ -340,7 +340,7 @@ def test_the_same_in_every_place_and_with_every_hash_seed(tmp_path, fingerprints
 def test_all_that_is_built_counts(name):
     """What the switches choose in the tables by reading is what they choose by running."""
     variant = variants.discover()[name]
-    pieces = fingerprint.network_walk(registry.SAFMN, variant.switches, variant.file.parent).pieces
+    pieces = fingerprint.network(registry.SAFMN, variant.switches, variant.file.parent).pieces
     modules = list(networks.build(name, 4).modules())
     functions = {value for module in modules for value in vars(module).values() if inspect.isfunction(value)}
     built = {f"{used.__module__}.{used.__qualname__}" for used in {*map(type, modules), *functions}}
