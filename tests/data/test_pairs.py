@@ -56,11 +56,12 @@ def test_made_lr_is_that_of_the_cropped_hr(tmp_path):
 
 
 def test_a_plain_folder_is_hr(tmp_path):
-    images.write(tmp_path / "x.PNG", picture(8, 8))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    (tmp_path / ".hidden.png").write_text("")
-    (tmp_path / "folder.png").mkdir()
-    assert find(tmp_path, 4) == [pairs.Pair("x", tmp_path / "x.PNG", None)]
+    folder = tmp_path / "pictures"
+    images.write(folder / "x.PNG", picture(8, 8))
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_text("")
+    (folder / "folder.png").mkdir()
+    assert find(folder, 4) == [pairs.Pair("x", folder / "x.PNG", None)]
 
 
 def test_a_name_that_is_not_text(tmp_path):
