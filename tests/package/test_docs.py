@@ -143,6 +143,26 @@ QUICK = (
     "plan config/mni.yaml --estimate",
     "status config/mni.yaml",
     "tables --study config/mni.yaml",
+    "archive --study mni --out a.zip",
+    "resolve mni",
+    "doctor --study config/mni.yaml",
+    "trial no_mf --study mini",
+    "memory no_mf",
+    "memory safmn --scale 7",
+    "memory safmn --training --study config/mni.yaml",
+    "complexity safmn --scale 7",
+    "runtime safmn no_mf",
+    "operations --network no_mf",
+    "explain no_mf --scale 4 --data Set5 --published 32.2",
+    "inspect no_mf --scale 4 --scene Set5",
+    "upscale none.png out.png --network safmn --scale 4 --weights w",
+    "fetch imd --to weights",
+    "pack Set6 --scale 4 --data-root . --out packed",
+    "gpu-check --parts grph",
+    "compare none none",
+    "verify none.zip",
+    "import none.zip",
+    "overview none",
 )
 
 
@@ -167,4 +187,8 @@ def test_help_names_and_mistakes_wait_for_no_torch(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("no_mf") >= 3
+    assert "Traceback" not in run.stderr
+    assert run.stderr.count("no_mf': did you mean no_mr, no_fm, no_fa?") == 9
+    assert run.stderr.count("there is no study mni: did you mean mini?") == 2
+    told = [line for line in run.stderr.splitlines() if line.startswith("safmn ")]
+    assert len(told) == len([line for line in QUICK if not line.endswith("--help")]) - 1, told  # one line each; trian
