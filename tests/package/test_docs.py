@@ -1,5 +1,6 @@
 """The documentation: links and anchors in every Markdown file, and the pages that are generated. No network."""
 
+import argparse
 import importlib.util
 import os
 import re
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 import safmn
-from safmn.cli import COMMANDS
+from safmn.cli import COMMANDS, command
+from safmn.device import doctor
 from tests.package.conftest import ROOT
 
 FILES = sorted(
@@ -131,6 +133,29 @@ def test_importing_the_package_imports_no_torch():
         getattr(safmn, "no" + "thing")
 
 
+def test_the_readme_names_the_drivers_that_the_doctor_asks_for():
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| Which torch? |"))
+    assert all(f"CUDA {cuda} " in row and f"{major}.{minor}" in row for cuda, (major, minor) in doctor.DRIVERS.items())
+
+
+NETWORK, STUDY = (
+    {"complexity", "memory", "runtime", "operations", "train", "evaluate", "explain", "inspect", "upscale"},
+    {"doctor", "memory", "resolve", "train", "trial", "plan", "status", "tables", "archive"},
+)
+
+
+def test_one_grammar_of_options():
+    """`--network`, `--study` and `--weights` are known to each command that is about a network, a study, weights."""
+    options = {}
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser()
+        command(name).configure(parser)
+        options[name] = {option for action in parser._actions for option in action.option_strings}
+    assert {name for name, known in options.items() if "--network" in known} == NETWORK
+    assert {name for name, known in options.items() if "--study" in known} == STUDY
+    assert {"evaluate", "explain", "inspect", "upscale"} <= {n for n, known in options.items() if "--weights" in known}
+
+
 QUICK = (
     "--help",
     "train --help",
@@ -162,7 +187,6 @@ QUICK = (
     "compare none none",
     "verify none.zip",
     "import none.zip",
-    "overview none",
 )
 
 
