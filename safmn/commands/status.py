@@ -7,9 +7,9 @@ from typing import Any
 from safmn.commands import output, studies
 
 HELP = """Show how far a study is, run by run: done, collapsed (a result), running, interrupted (will resume from its
-saved state), failed (with the first line of the reason), stale (specification, code or data changed, or weights are missing; it
-will be trained again) or not started; iterations done, time spent and time expected. Changes nothing and waits for no lock, so
-that it can be called at any time, also while Snakemake runs."""
+saved state), failed (with the first line of the reason), stale (specification, code or data changed, or weights are
+missing; it will be trained again) or not started; iterations done, time spent and time expected. Changes nothing and
+waits for no lock, so that it can be called at any time, also while Snakemake runs."""
 
 EXAMPLES = """examples:
   safmn status --study config/mini.yaml

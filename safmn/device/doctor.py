@@ -288,7 +288,7 @@ def _version(version: str, built: str, found: list[Card], computes: bool) -> Ite
         says += f", which driver {found[0].driver} is too old for"
         if computes:  # on data centre GPUs NVIDIA's package cuda-compat takes the place of a part of the driver
             says += " by itself; it computes, by CUDA's forward compatibility"
-            yield Finding("torch", "warning", says, f"if a job fails on the GPU, update the driver to {oldest} or newer")
+            yield Finding("torch", "warning", says, f"if a job fails there, update the driver to {oldest} or newer")
             return
         todo = f"update the driver to {oldest} or newer, or install a torch for an older CUDA"
         yield Finding("torch", "error", says, todo)
