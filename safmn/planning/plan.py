@@ -119,7 +119,7 @@ def _calibrate(study: Study, group: list[Run], device: Device, budget: float, si
     specification = study.specification(group[0])
     network, scale, settings = (specification[key] for key in ("network", "scale", "training"))
     needs = memory.predict_training(network, scale, settings)
-    images = sum(size.bytes for size in sizes.trained_on(network, scale))
+    images = sum(size.bytes for size in sizes.selections(study.train_of(network), scale))
     resident = fits = None
     if device.kind == "cuda":
         resident = 2 * images <= calibration.free_memory(device)  # as the sampler decides
@@ -154,7 +154,8 @@ def seconds_of(study: Study, run: Run, costs: Costs, sizes: Sizes) -> dict[str, 
     training = study.training_of(run.variant)
     validations = -(-training.iterations // training.validate_every)  # the last iteration is validated, too
     validated, tested = (
-        sum(size.hr_pixels for size in sizes.selections(use, run.scale)) for use in ("validation", "test")
+        sum(size.hr_pixels for size in sizes.selections(texts, run.scale))
+        for texts in (study.data.validation, study.data.test)
     )
     return {
         "training_seconds": training.iterations * costs.step,
