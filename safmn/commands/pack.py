@@ -3,7 +3,7 @@
 import argparse
 
 from safmn.commands import output
-from safmn.data import packed, sources
+from safmn.data import packed, pairs, sources
 
 HELP = """Decode a dataset once into a packed dataset (pixels.u8, index.json, manifest.json), from which training crops
 its patches and evaluation takes its images. LR images are made by MATLAB's bicubic where the dataset has none."""
@@ -58,11 +58,11 @@ def run(args: argparse.Namespace) -> None:
         "fingerprint": dataset.fingerprint,
         "out": str(args.out),
     }
-    for line in packed.warning_lines(warnings):
+    for line in pairs.warning_lines(warnings):
         output.warn("pack", f"{args.dataset}: {line}")
     if args.json:
         output.print_json(figures)
         return
     print(f"{args.dataset} x{dataset.scale}: {len(dataset)} images, {hr_pixels / 1e6:.2f} megapixels HR, ", end="")
     print(f"{dataset.flat.size / 1e6:.1f} MB in {args.out}")
-    print(f"{packed.describe_lr(lr)}; fingerprint {dataset.fingerprint[:16]}")
+    print(f"{pairs.describe_lr(lr)}; fingerprint {dataset.fingerprint[:16]}")
