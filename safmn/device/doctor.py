@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from safmn import paths
 from safmn.device import host, lease, probe
 from safmn.errors import UserError
@@ -86,8 +89,6 @@ def python() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Compare the installed packages with what pyproject.toml asks for."""
-    from packaging.requirements import Requirement
-
     required, extras = [], []
     for line in _requirements():
         requirement = Requirement(line)
@@ -344,21 +345,13 @@ def slurm() -> Iterator[Finding]:
         yield Finding("SLURM", "ok", f"this is job {job}, GPUs: {gpus}")
     elif shutil.which("sbatch"):
         plugin = "snakemake-executor-plugin-slurm"
-        if _lack(plugin, _Any()):
+        if _lack(plugin, SpecifierSet()):
             todo = "pip install -e '.[slurm]'"
             yield Finding("SLURM", "warning", f"sbatch is there, but not {plugin}", todo)
         else:
             yield Finding("SLURM", "ok", "sbatch is there: snakemake --workflow-profile profiles/slurm")
     else:
         yield Finding("SLURM", "ok", "none here")
-
-
-class _Any:
-    """A specifier that any version fulfils."""
-
-    def contains(self, version: str, prereleases: bool) -> bool:
-        """Return True."""
-        return True
 
 
 def programs() -> Iterator[Finding]:
