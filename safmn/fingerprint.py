@@ -38,7 +38,8 @@ _MAX_NAME = 200  # bytes of a file's name
 _MAX_READ = 2**28  # bytes of a data file whose content is read; of a larger one, size and time count
 
 
-def code(*roots: str, apart: Collection[str] = ()) -> str:
+@cache
+def code(*roots: str, apart: frozenset[str] = frozenset()) -> str:
     """Compute the fingerprint of classes and functions, and of all that they use.
 
     Args:
