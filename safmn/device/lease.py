@@ -117,9 +117,9 @@ def share(
         yield device
 
 
-def alone(named: str | None = None, instead: str = ON_CPU) -> contextlib.AbstractContextManager[str | None]:
+def alone(named: str | None = None) -> contextlib.AbstractContextManager[str | None]:
     """Hold a device as `share`, but alone, as for timing."""
-    return share(named, instead=instead, exclusive=True)
+    return share(named, exclusive=True)
 
 
 @contextlib.contextmanager
