@@ -10,7 +10,7 @@ Columns, exact and without rounding:
 - `weights`: trained (here), published (by the authors), none (bicubic), with ", imported" behind it where somebody else
   trained or evaluated (`safmn import`); `seeds` of trained ones, separated by spaces;
 - `<test set>_psnr`, `_ssim` on Y and `_psnr_rgb`, `_ssim_rgb`, `_lpips` as far as they were measured: means over
-  images, then over seeds.
+  images, then over `seeds`. What one of these seeds lacks (its evaluation is older) has no mean.
 
 A blank field was not measured; `cells.csv` and the page say why.
 """
@@ -61,8 +61,8 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
         name, trains = study.network_of(row), study.trains(row)
         scales = study.scales_of(name) if trains else [at for at in study.scales if at in known[name].scales]
         for scale in scales:
-            quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
-            line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
+            line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale)
+            line |= _quality(study, results, name, scale, trains)
             yield line | _marks(imported, study, name, line)
 
 
@@ -107,33 +107,20 @@ def _is_of(record: Record, scale: int) -> bool:
     return bool((record.get("settings") or {}).get("scale", 4) == scale)
 
 
-def _trained(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
-    seeds: dict[int, dict[str, float]] = {}
-    for run in study.runs(name):
-        if run.scale == scale:
-            means = _means(study, results, name, scale, layout.trained(run.seed, "best"))
-            if means:
-                seeds[run.seed] = means
+def _quality(study: Study, results: Results, name: str, scale: int, trains: bool) -> dict[str, Any]:
+    """Return where the weights come from, and the mean of each figure that all of the evaluated seeds have."""
+    weights = "trained" if trains else "none" if name == BICUBIC else PUBLISHED
+    runs = [run for run in study.runs(name) if run.scale == scale] if trains else []
+    evaluations = {str(run.seed): layout.trained(run.seed, "best") for run in runs} if trains else {"": PUBLISHED}
+    seeds: dict[str, dict[str, float]] = {}
+    for seed, which in evaluations.items():
+        for benchmark in benchmarks(study):
+            if scores := results.scores(name, scale, which, benchmark):
+                means = {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}
+                seeds.setdefault(seed, {}).update(means)
     if not seeds:
         return {}
-    # The mean of the seeds that have a figure on a test set; `seeds` lists those that have any.
-    columns = dict.fromkeys(column for means in seeds.values() for column in means)
-    averages = {column: _mean([means[column] for means in seeds.values() if column in means]) for column in columns}
-    return {"weights": "trained", "seeds": " ".join(map(str, seeds))} | averages
-
-
-def _published(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
-    means = _means(study, results, name, scale, PUBLISHED)
-    return {"weights": "none" if name == BICUBIC else PUBLISHED} | means if means else {}
-
-
-def _means(study: Study, results: Results, name: str, scale: int, which: str) -> dict[str, float]:
-    means: dict[str, float] = {}
-    for benchmark in benchmarks(study):
-        if scores := results.scores(name, scale, which, benchmark):
-            means |= {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}
-    return means
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+    first, *others = seeds.values()
+    shared = [column for column in first if all(column in other for other in others)]
+    averages = {column: math.fsum(own[column] for own in seeds.values()) / len(seeds) for column in shared}
+    return {"weights": weights, "seeds": " ".join(seeds)} | averages

@@ -120,9 +120,13 @@ class _Builder:
         """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones."""
         network = self.study.network_of(row)
         if self.study.trains(row):
-            return trained.collect(self.study, self.results, network, self.scale, benchmark).by_image(figure)
+            return self.trained(row, benchmark).by_image(figure)
         published = self.results.scores(network, self.scale, "published", benchmark)
         return [] if isinstance(published, Absent) else [published.by_image(figure)]
+
+    def trained(self, row: str, benchmark: Benchmark) -> trained.Trained:
+        """Return the results of the study's own runs of a row."""
+        return trained.collect(self.study, self.results, self.study.network_of(row), self.scale, benchmark)
 
     def _difference(self, row: str, column: str) -> statistics.Difference | None:
         """Return the difference to the row of `significance` on a test set."""
@@ -174,8 +178,17 @@ class _Builder:
         collapsed = [row for row in rows if any(cell.collapsed for key, cell in self.cells.items() if key[0] == row)]
         names = ", ".join(label(self.networks[row]) for row in collapsed)
         facts = [f"Measured with weights from before the training collapsed: {names}."] if collapsed else []
+        facts += [fact for row in rows for column in self.wanted.columns if (fact := self.without_mean(row, column))]
         shown = (self.noted(row, column) for row in rows for column in self.wanted.columns)
         return facts + provisos(filter(None, shown), {row: label(self.networks[row]) for row in rows})
+
+    def without_mean(self, row: str, column: str) -> str:
+        """Say that a number is blank since some of the row's seeds lack it; "" where that is not so."""
+        identity, figure = split(column)
+        if identity not in self.benchmarks or not self.study.trains(row):
+            return ""
+        lacking = self.trained(row, self.benchmarks[identity]).lacking(figure)
+        return f"{self.header(column)[1]} of {label(self.networks[row])} is blank: {lacking}." if lacking else ""
 
     def noted(self, row: str, column: str) -> Cell | None:
         """Return the cell whose reservations hold for a number: its own, or that of the same measurement."""

@@ -33,8 +33,18 @@ class Trained:
         return over_seeds([scores.mean(metric) for scores in self.best.values()])
 
     def by_image(self, figure: str) -> list[dict[str, float]]:
-        """Return image -> figure of the best weights, one mapping a seed that has it."""
-        return [values for scores in self.best.values() if (values := scores.by_image(figure))]
+        """Return image -> figure of the best weights, one mapping a seed; none unless every seed has it."""
+        found = [scores.by_image(figure) for scores in self.best.values()]
+        return found if all(found) else []
+
+    def lacking(self, figure: str) -> str:
+        """Say which of the seeds lack a figure that others have, so that there is no mean of it; else ""."""
+        seeds = [str(seed) for seed, scores in self.best.items() if not scores.by_image(figure)]
+        return (
+            f"{len(seeds)} of {len(self.best)} seeds ({', '.join(seeds)}) have none"
+            if 0 < len(seeds) < len(self.best)
+            else ""
+        )
 
     @property
     def measured_records(self) -> dict[int, Record]:

@@ -238,7 +238,18 @@ def test_a_benchmark_given_on_application_only_says_where_to_apply(tmp_path):
     assert "not evaluated on Set5" in cell(study, tmp_path, "safmn", "set5_psnr").note
 
 
-@pytest.mark.parametrize("content", ["", "image,psnr,ssim\n", "image,psnr\na,1\n", "image,psnr,ssim\na,x,y\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "image,psnr,ssim\n",
+        "image,psnr\na,1\n",
+        "image,psnr,ssim\na,x,y\n",
+        "image,psnr,ssim,psnr_rgb,ssim_rgb\na,30,0.9,x,0.8\n",
+        "image,psnr,ssim,lpips\na,30,0.9,0.1\nb,30,0.9,\n",
+        "image,psnr,ssim,lpips\na,30,0.9,0.1\nb,30,0.9\n",
+    ],
+)
 def test_damaged_scores_are_a_missing_cell(tmp_path, content):
     study = fabricate.study()
     fabricate.run(tmp_path, study, "no_fm")
