@@ -15,16 +15,15 @@ Columns, exact and without rounding:
 A blank field was not measured; `cells.csv` and the page say why.
 """
 
-import csv
-import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from safmn import files, layout
+from safmn import layout
+from safmn.files import write_csv
 from safmn.networks import all_networks
 from safmn.quantities import COLUMNS, QUALITIES
 from safmn.report import trained
@@ -34,16 +33,9 @@ from safmn.report.qualities import BICUBIC, PUBLISHED
 from safmn.study import Study
 
 
-def write(study: Study, folder: Path | str) -> Path:
-    """Write `networks.csv` into the study's folder; return the file."""
-    file = Path(folder) / layout.NETWORKS
-    rows = list(collect(study, Results(folder)))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(study, rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)  # a float becomes the shortest text that reads back as the same number
-    files.write_text(file, text.getvalue())
-    return file
+def write(study: Study, lines: Sequence[Mapping[str, Any]], file: Path | str) -> None:
+    """Write `networks.csv`."""
+    write_csv(file, _columns(study, lines), lines)
 
 
 def frame(study: Study, folder: Path | str | None = None) -> pd.DataFrame:
@@ -80,7 +72,7 @@ def _marks(imported: Imported, study: Study, name: str, line: dict[str, Any]) ->
     return {field: f"{line[field]}, {MARK}" for field in held}
 
 
-def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:
+def _columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     present = {column for row in rows for column in row}
     own = [f"{benchmark.id}_{figure}" for benchmark in benchmarks(study) for figure in QUALITIES]
     return [*COLUMNS, *(name for name in own if name in present or not name.endswith("_lpips"))]  # which is optional

@@ -19,7 +19,7 @@ from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.paper.published import Place
 from safmn.report import cells as cell_files
-from safmn.report import rendering, tables
+from safmn.report import grids, rendering, tables
 from safmn.report.rendering import escape_markdown as escape
 from safmn.report.sentences import printed_networks
 from safmn.study import Study
@@ -212,7 +212,7 @@ def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
         counts=counts(evidence),
         sources=[(source.name, _described(source)) for source in sources],
         tables=by_table,
-        meanings=tables.MEANINGS,
+        meanings=grids.MEANINGS,
     )
 
 

@@ -6,8 +6,7 @@ from pathlib import PurePath
 
 from safmn import layout
 from safmn.data import sources
-from safmn.networks import published_weights
-from safmn.networks.registry import Network
+from safmn.networks import all_networks, published_weights
 from safmn.paper import published, verdicts
 from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
@@ -22,22 +21,21 @@ PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.
 class Qualities:
     """PSNR and SSIM of a study's networks, as far as they are available."""
 
-    def __init__(self, study: Study, results: Results, networks: Mapping[str, Network]) -> None:
-        self.study, self.results, self.networks = study, results, networks
+    def __init__(self, study: Study, results: Results) -> None:
+        self.study, self.results, self.networks = study, results, all_networks()
         self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(study)}
 
-    def fill(self, cell: Cell, retrained: bool = False) -> Cell:
+    def fill(self, cell: Cell, trains: bool) -> Cell:
         """Return the cell with what was measured, or with the reason why nothing was.
 
         Args:
             cell: The cell.
-            retrained: Whether it is of a published network that the study trains itself.
+            trains: Whether it is of weights that the study trains, and not of published ones.
         """
         identity, metric = cell.column.rsplit("_", 1)
         benchmark = self.benchmarks.get(identity)
         if benchmark is None:
             return cell.missing(f"the study does not test on {names().get(identity, identity)}")
-        trains = retrained or (cell.network in self.study.variants and self.study.training is not None)
         filled = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
         if not filled.is_missing:
             return filled

@@ -1,6 +1,5 @@
 """The claims of the paper's text as a table: `tables/claims.md` and `tables/claims.csv`."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from safmn import layout, paths
-from safmn.files import atomic, write_text
+from safmn.files import write_csv, write_text
 from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network, published_networks
 from safmn.paper import claims, published, verdicts
@@ -55,18 +54,10 @@ def evaluate(cells: Iterable[Cell] = ()) -> list[Result]:
     return claims.evaluate(CLAIMS, published.cells(printed_networks()), cells)
 
 
-def write(folder: Path | str, cells: Iterable[Cell] = ()) -> list[Result]:
-    """Write `tables/claims.md` and `tables/claims.csv` into a study's folder; return what they hold."""
-    results = evaluate(cells)
-    with (
-        atomic(Path(folder) / layout.table("claims", "csv")) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as handle,
-    ):
-        writer = csv.DictWriter(handle, _line(results[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(_line, results))
+def write(results: Sequence[Result], folder: Path | str) -> None:
+    """Write `tables/claims.md` and `tables/claims.csv` into a study's folder."""
+    write_csv(Path(folder) / layout.table("claims", "csv"), _line(results[0]), map(_line, results))
     write_text(Path(folder) / layout.table("claims", "md"), markdown(results))
-    return results
 
 
 def _line(result: Result) -> dict[str, Any]:

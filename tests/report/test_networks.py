@@ -9,7 +9,8 @@ import pytest
 
 from safmn import provenance
 from safmn.paths import ROOT
-from safmn.report import cells, frames, networks, own_tables
+from safmn.report import frames, networks, own_tables
+from safmn.report.joined import Joined
 from safmn.study import Study
 from tests.report import fabricate
 
@@ -21,7 +22,8 @@ def scores(folder: Path, network: str, which: str, header: str, *lines: str) -> 
 
 
 def rows(study: Study, folder: Path) -> dict[str, dict[str, str]]:
-    with open(networks.write(study, folder), encoding="utf-8", newline="") as file:
+    networks.write(study, list(Joined(study, folder).networks.values()), folder / "networks.csv")
+    with open(folder / "networks.csv", encoding="utf-8", newline="") as file:
         return {line["network"]: line for line in csv.DictReader(file)}
 
 
@@ -66,7 +68,7 @@ def test_a_figure_that_not_every_seed_has_is_no_mean(tmp_path):
     found = rows(study, tmp_path)
     assert [found[name]["set5_psnr_rgb"] for name in study.variants] == ["", "28.5"]
     assert (found["safmn"]["set5_psnr"], found["safmn"]["seeds"]) == ("31.5", "3 4")
-    (table,) = own_tables.build_all(study, networks.Results(tmp_path), cells.collect(study, tmp_path))
+    (table,) = own_tables.build_all(Joined(study, tmp_path))
     assert [[field.text for field in row][1:] for row in table.sections[0].rows] == [
         ["31.50", "", ""],
         ["31.00", "28.50", ""],

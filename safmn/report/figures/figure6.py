@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from numpy.typing import NDArray
 
 from safmn.report import inspected
@@ -14,9 +15,13 @@ WIDTH = canvas.WIDTH
 SIDE = 1.1  # inches of a crop, about
 TITLE = 0.32  # inches above a picture
 GAP = 0.06
+COLUMNS = [
+    *("Network", "Weights", "Scale", "Image", "Left [px]", "Top [px]", "Side [px]"),
+    *("PSNR of the image [dB]", "PSNR of the crop [dB]"),
+]
 
 
-def crops(inspections: Inspections) -> Any:
+def draw(inspections: Inspections) -> Any:
     """Draw one block a scene: the whole image with the place marked, the crops right of it and below.
 
     PSNR is on Y, of the whole image (from the evaluation) and, in brackets, of the crop alone.
@@ -127,18 +132,16 @@ def decibels(crop: dict[str, Any]) -> str:
     return f"{whole} ({part})"
 
 
-def rows(inspections: Inspections) -> list[list[Any]]:
-    """Return the numbers of the figure, a header first."""
-    header = ["Network", "Weights", "Scale", "Image", "Left [px]", "Top [px]", "Side [px]"]
-    header += ["PSNR of the image [dB]", "PSNR of the crop [dB]"]
+def numbers(inspections: Inspections) -> pd.DataFrame:
+    """Return the numbers of the figure, a row for each crop of each network."""
     networks, _ = inspections.alike(_place)
-    lines = []
+    rows = []
     for network in networks:
         for crop in network.numbers["crops"]:
             image = f"{crop['dataset']}/{crop['image']}"
-            line = [network.subject.network, network.subject.weights, network.subject.scale, image]
-            lines.append(line + [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")])
-    return [header, *lines]
+            figures = [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")]
+            rows.append([network.subject.network, network.subject.weights, network.subject.scale, image, *figures])
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
 def reduced_by(overview: NDArray[Any], height: int, width: int) -> int:
