@@ -47,7 +47,7 @@ def collect(study: Study, results: Results) -> list[Cell]:
         study: The study.
         results: Its folder `results/<study>`; may be empty or missing.
     """
-    qualities = Qualities(study, results)
+    qualities, imported = Qualities(study, results), Imported(results.folder)
     untimed = study.efficiency.reason_untimed or "not timed yet: `snakemake`"
     fill: dict[str, Callable[[Cell], Cell]] = {
         **dict.fromkeys(costs.COUNTS, partial(costs.count, results=results)),
@@ -59,10 +59,9 @@ def collect(study: Study, results: Results) -> list[Cell]:
     def filled(cell: Cell) -> Cell:
         quality = partial(qualities.fill, trains=study.trains(cell.network))
         found = fill.get(cell.column, quality)(replace(cell, network=study.network_of(cell.network)))
-        return replace(found, network=cell.network)
+        return imported.marked(replace(found, network=cell.network))
 
-    cells = [filled(cell) for cell in _blanks(study, list(qualities.benchmarks))]
-    return Imported(results.folder).marked(cells, study, results)
+    return [filled(cell) for cell in _blanks(study, qualities.benchmarks)]
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:

@@ -34,7 +34,6 @@ KINDS = {
 }
 FIRST = ("figure1", "differences")
 """Figures that stand at the top."""
-FOLLOWING = "What follows from the paper's own cells"
 MAX_FIGURE = 5_000_000  # bytes of SVG; larger ones are left out, so that a phone can open the page
 
 
@@ -74,7 +73,10 @@ def html(joined: Joined, built: Sequence[Table], one: Table) -> str:
         spans=rendering.spans,
         figures=_figures(folder),
         first=FIRST,
-        claims=claimed(joined.claims),
+        claims=sentences.by_heading(joined.claims),
+        claims_summary=sentences.summary(joined.claims),
+        claims_meanings=claims.MEANINGS,
+        claims_rules=sentences.RULES,
         missing=missing(cells),
         provenance=provenance(gathered),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
@@ -127,37 +129,6 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     parts = [(f"All {len(gathered['results'])} results", shared)]
     parts += [(", ".join(kinds), json.loads(text)) for text, kinds in alike.items() if text != "{}"]
     return [{"what": what, "facts": {key: str(value) for key, value in facts.items()}} for what, facts in parts]
-
-
-def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
-    """Return what the template shows of the claims, by sentence, those that follow last."""
-    parts: dict[str, list[dict[str, Any]]] = {title: [] for title in (*sentences.DOUBTFUL.values(), FOLLOWING)}
-    for each in sentences.by_sentence(judged):
-        wrong = [result for result in each.results if verdicts.CONTRADICTED in _words(result)]
-        title = sentences.DOUBTFUL[all(result.claim.is_reading for result in wrong)] if wrong else FOLLOWING
-        rows = [
-            {
-                "about": sentences.about(result.claim),
-                "reading": result.claim.reading,
-                "printed": sentences.number(result.claim, result.printed),
-                "printed_verdict": result.printed.verdict,
-                "measured": sentences.number(result.claim, result.measured),
-                "measured_verdict": result.measured.verdict,
-                "remark": sentences.remark(result),
-            }
-            for result in each.results
-        ]
-        parts[title].append({"section": each.section, "quotation": each.quotation, "notes": each.notes, "rows": rows})
-    return {
-        "summary": sentences.summary(judged),
-        "parts": parts,
-        "meanings": claims.MEANINGS,
-        "rules": sentences.RULES,
-    }
-
-
-def _words(result: claims.Result) -> tuple[str, str]:
-    return result.printed.verdict, result.measured.verdict
 
 
 def _figures(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
 from safmn.report import evaluated, trained
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks, names
-from safmn.study import Study, differences_from_paper, own_departures
+from safmn.study import Run, Study, differences_from_paper, own_departures
 
 BICUBIC = "bicubic"
 PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.layout.quality`
@@ -112,7 +112,6 @@ class Qualities:
                 metric,
                 spread.mean,
                 interval=spread.interval.ends,
-                comparable=not reasons,
                 reason="; ".join(dict.fromkeys(reasons)),
             )
         return cell.filled(
@@ -127,6 +126,7 @@ class Qualities:
             collapsed=bool(runs.collapses),
             origin=TRAINED,
             remarks=(*remarks.loud, *infinite),
+            files=tuple(Run(name, scale, seed).record for seed in runs.records),
         )
 
     @cached_property
@@ -152,6 +152,7 @@ class Qualities:
             device=remarks.device,
             origin=MEASURED if cell.network == BICUBIC else PUBLISHED_WEIGHTS,
             remarks=(*remarks.loud, infinite) if infinite else remarks.loud,
+            files=(layout.evaluation(cell.network, cell.scale, PUBLISHED),),
         )
 
     def _judged(self, cell: Cell, benchmark: Benchmark, metric: str, scores: Scores) -> Verdict:

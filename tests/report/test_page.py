@@ -197,16 +197,14 @@ def test_claims_are_told_by_sentence_without_names_of_the_code(made):
     for each in judged:
         assert sentences.about(each.claim) in text
         assert "_" not in each.claim.id or each.claim.id not in text
-    shown = page.claimed(judged)["parts"]
-    assert sum(len(each["rows"]) for part in shown.values() for each in part) == len(judged)
-    following = shown[page.FOLLOWING]
-    words = {row["printed_verdict"] for each in following for row in each["rows"]}
+    shown = sentences.by_heading(judged)
+    assert sum(len(each.rows) for part in shown.values() for each in part) == len(judged)
+    following = shown.pop(sentences.FOLLOWING)
+    words = {row["printed_verdict"] for each in following for row in each.rows}
     assert words == {verdicts.REPRODUCED, verdicts.ROUNDING}
     assert all(
-        verdicts.CONTRADICTED
-        in {word for row in each["rows"] for word in (row["printed_verdict"], row["measured_verdict"])}
-        for title, part in shown.items()
-        if title != page.FOLLOWING
+        verdicts.CONTRADICTED in {word for result in each.results for word in result.verdicts}
+        for part in shown.values()
         for each in part
     )
 
