@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from safmn.inspection.record import DECADES
 from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Inspections
@@ -14,7 +15,6 @@ from safmn.report.inspected import Inspected, Inspections
 ACROSS = 3  # pictures in a row
 CELL = (1.66, 2.0)  # inches
 SHADES = "magma_r"  # from white to black in one direction, in colour and in grey
-DECADES = 3  # of contributions that are told apart
 COLUMNS = [
     *("Network", "Weights", "Scale", "Image", "Diffusion index", "Texture of SR", "Texture at the path's start"),
     "Sum of the map minus their difference",
