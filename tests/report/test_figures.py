@@ -244,7 +244,7 @@ def test_names_at_line_ends_do_not_overlap():
 @pytest.mark.parametrize("aspect", [0.6, 1.0, 1.5, 2.2])
 def test_figure_6_leaves_little_empty(aspect, count):
     block = figure6.Block.fitting(aspect, count)
-    places = block.places()
+    places = block.places
     assert len(places) == 1 + count
     for left, top, width, height in places:
         assert -1e-9 <= left <= left + width <= figure6.WIDTH + 1e-9
