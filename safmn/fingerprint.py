@@ -28,9 +28,9 @@ from typing import Any
 
 from safmn import syntax
 from safmn.errors import UserError
+from safmn.schema import CLASS
 from safmn.syntax import ON_IMPORT, WHOLE, Library, Mentions, Module, Piece
 
-_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # "package.module:Class"
 _LISTINGS = {"iterdir", "listdir", "scandir", "walk", "glob", "rglob"}  # of the files in a folder
 _CODE = (".py", ".pyc")  # followed as code
 _VARIANTS = (".yaml", ".yml")  # counted only if a string names them
@@ -38,7 +38,8 @@ _MAX_NAME = 200  # bytes of a file's name
 _MAX_READ = 2**28  # bytes of a data file whose content is read; of a larger one, size and time count
 
 
-def code(*roots: str, apart: Collection[str] = ()) -> str:
+@cache
+def code(*roots: str, apart: frozenset[str] = frozenset()) -> str:
     """Compute the fingerprint of classes and functions, and of all that they use.
 
     Args:
@@ -57,8 +58,8 @@ def code(*roots: str, apart: Collection[str] = ()) -> str:
     return walk.digest()
 
 
-def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> str:
-    """Compute the fingerprint of the code of a network.
+def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
+    """Follow the code of a network; `digest()` of the result is its fingerprint.
 
     Args:
         root: the class or function that builds it, as "module:name".
@@ -66,43 +67,27 @@ def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path |
             entries of its tables count. A string such as "module:Class" among them is followed, too.
         beside: the folder of the variant, where a user's modules and data may be.
 
-    Returns:
-        A sha256 in hexadecimal.
-
     Raises:
         UserError: a class that a switch names cannot be found, or no table has the value of a switch.
     """
-    return network_walk(root, switches, beside).digest()
+    walk = Walk(Library(beside, installed=True))
+    walk.start(root, switches)
+    return walk
 
 
-def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> str:
-    """Compute the fingerprint of the code of classes that a study names.
+def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> "Walk":
+    """Follow the code of classes that a study names.
 
     Args:
         named: key of the study -> "module:Class", and the texts among its arguments, which may name more.
         beside: the folder where a user's modules and data may be.
 
-    Returns:
-        A sha256 in hexadecimal.
-
     Raises:
         UserError: a class cannot be found.
     """
-    return classes_walk(named, beside).digest()
-
-
-def classes_walk(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> "Walk":
-    """Follow the code of classes that a study names, as `classes`."""
     walk = Walk(Library(beside, installed=True))
     for key, texts in named.items():
         walk.follow_texts(key, texts)
-    return walk
-
-
-def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
-    """Follow the code of a network, as `network`; `pieces` of the result says which code counts."""
-    walk = Walk(Library(beside, installed=True))
-    walk.start(root, switches)
     return walk
 
 
@@ -158,7 +143,7 @@ class Walk:
     def follow_texts(self, key: str, texts: Iterable[str]) -> None:
         """Follow the classes among texts that the value of a key has, and add the data files that the others name."""
         for text in texts:
-            if _CLASS.fullmatch(text):
+            if re.fullmatch(CLASS, text):
                 self._follow(self._class(text, key))
             elif self._library.beside:
                 self._add_files({text}, self._library.beside)
@@ -245,7 +230,7 @@ class Walk:
         for switch, value in switches.items():
             lookups = module.lookups.items()
             tables = [module.tables[name] for name, keys in lookups if switch in map(syntax.dotted, keys)]
-            is_word = isinstance(value, str) and not _CLASS.fullmatch(value)
+            is_word = isinstance(value, str) and not re.fullmatch(CLASS, value)
             if tables and is_word and not any(value in table for table in tables):
                 raise UserError(
                     f"{switch}: {value!r} is not known: correct it, or name a class as 'package.module:Class'"

@@ -240,6 +240,7 @@ def test_a_pipe(tmp_path):
         ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
         ("training.threads", 10**9, ("training.threads",)),
         ("training.x", 1, ("training.x", "not a known key")),
+        ("training.fft_wieght", 0.1, ("training.fft_wieght: is not a known key; did you mean fft_weight?",)),
         ("run.save_every", -1, ("run.save_every",)),
         ("run.log_every", 0, ("run.log_every",)),
         ("description", "x" * 5000, ("description", "4096")),
@@ -481,7 +482,7 @@ def test_a_variant_may_change_every_key(tmp_path, monkeypatch):
     }
     assert study.packed_datasets() == [("BSDS200", 4), ("DIV2K", 4), ("T91", 4), ("Set5", 4)]
     jobs = Jobs(Study.from_content(MINIMAL | {"networks": []}, "x"))
-    assert (jobs.threads("mine"), jobs.threads("plain")) == (2, 1)
+    assert [jobs.study.training_of(name).threads for name in ("mine", "plain")] == [2, 1]
     needed = [file.split("/")[-3] for file in jobs.trained_on("mine", 4)]
     assert needed == ["BSDS200", "DIV2K"]  # validated on a slice of the first
     assert jobs.trained_on("plain", 4)[0].endswith("data/T91/x4/index.json")
@@ -645,6 +646,10 @@ PLAIN = {"title": "x", "description": "x"}
         ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
         ({**PLAIN, "rows": [3]}, "rows"),
         ({**PLAIN, "training": {"steps": 5}}, "training.steps"),
+        (
+            {**PLAIN, "training": {"fft_wieght": 0.1}},
+            r"training\.fft_wieght: is not a known key; did you mean fft_weight\?$",
+        ),
         ({**PLAIN, "data": {"test": ["T91"]}}, "data.test"),
         ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
     ],
@@ -887,6 +892,12 @@ def test_two_studies_with_networks_of_their_own(tmp_path, monkeypatch):
     third, first = (tmp_path / name / "of_first.yaml" for name in ("third", "first"))
     assert str(caught.value).startswith(f"{third}: {first}, which another study here names")
     assert networks.info("of_first").file == first
+    # The same folder, as a user or a link may also write it, clashes with nothing.
+    (tmp_path / "link").symlink_to("first")
+    monkeypatch.chdir(tmp_path)
+    for known in ("first", "link", "second/../first"):
+        monkeypatch.setenv("SAFMN_NETWORKS", known)
+        Study.from_content(MINIMAL | {"own_networks": "first", "networks": ["of_first"]}, "x")
     (tmp_path / "a:b").mkdir()
     with pytest.raises(UserError, match="':' in its name"):
         Study.from_content(MINIMAL | {"own_networks": str(tmp_path / "a:b")}, "x")
