@@ -53,9 +53,9 @@ def own_networks() -> list[Path]:
     A study that names such a folder (`own_networks`) adds it to SAFMN_NETWORKS, so that child processes find it.
     """
     if named := os.environ.get(NETWORKS):
-        return [Path(folder) for folder in named.split(os.pathsep) if folder]
+        return [Path(folder).absolute() for folder in named.split(os.pathsep) if folder]
     folder = project()
-    return [folder / "networks"] if folder and (folder / "networks").is_dir() else []
+    return [folder.absolute() / "networks"] if folder and (folder / "networks").is_dir() else []
 
 
 def study(file: str | Path) -> Path:

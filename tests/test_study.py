@@ -862,6 +862,12 @@ def test_two_studies_with_networks_of_their_own(tmp_path, monkeypatch):
     third, first = (tmp_path / name / "of_first.yaml" for name in ("third", "first"))
     assert str(caught.value).startswith(f"{third}: {first}, which another study here names")
     assert networks.info("of_first").file == first
+    # The same folder, as a user or a link may also write it, clashes with nothing.
+    (tmp_path / "link").symlink_to("first")
+    monkeypatch.chdir(tmp_path)
+    for known in ("first", "link", "second/../first"):
+        monkeypatch.setenv("SAFMN_NETWORKS", known)
+        Study.from_content(MINIMAL | {"own_networks": "first", "networks": ["of_first"]}, "x")
     (tmp_path / "a:b").mkdir()
     with pytest.raises(UserError, match="':' in its name"):
         Study.from_content(MINIMAL | {"own_networks": str(tmp_path / "a:b")}, "x")

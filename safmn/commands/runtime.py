@@ -48,13 +48,13 @@ def run(args: argparse.Namespace) -> None:
         networks.info(name)  # raises, before torch is imported
     import torch
 
-    from safmn.cost import runtime
+    from safmn.cost import runtime, timing
 
     if args.threads is not None:
         if args.threads < 1:
             raise UserError(f"--threads {args.threads}: give at least 1")
         torch.set_num_threads(args.threads)
-    modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
+    modes = list(timing.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
     begun = provenance.begin()
     settings = {
         "images": 5 if args.quick else args.images,

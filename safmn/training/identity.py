@@ -95,7 +95,7 @@ def _of_functions(names: tuple[str, ...]) -> str:
 
 @cache
 def _of_class(key: str, path: str, texts: tuple[str, ...]) -> str:
-    return fingerprint.classes({key: (path, *texts)}, own.beside(path))
+    return fingerprint.classes({key: (path, *texts)}, own.beside(path)).digest()
 
 
 def key_of(specification: dict[str, Any], data: list[str], code: str | None = None) -> str:
