@@ -533,7 +533,7 @@ def opened(study: Study | str | Path, results: str | Path | None = None) -> tupl
     """
     if isinstance(study, Study):
         return study, study.folder(results)
-    file = Path(study)
+    file = paths.study(study)
     read = Study.load(file)
     if results is not None:
         return read, read.folder(results)

@@ -231,6 +231,7 @@ def test_a_pipe(tmp_path):
         ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
         ("training.threads", 10**9, ("training.threads",)),
         ("training.x", 1, ("training.x", "not a known key")),
+        ("training.fft_wieght", 0.1, ("training.fft_wieght: is not a known key; did you mean fft_weight?",)),
         ("run.save_every", -1, ("run.save_every",)),
         ("run.log_every", 0, ("run.log_every",)),
         ("description", "x" * 5000, ("description", "4096")),
@@ -620,6 +621,10 @@ PLAIN = {"title": "x", "description": "x"}
         ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
         ({**PLAIN, "rows": [3]}, "rows"),
         ({**PLAIN, "training": {"steps": 5}}, "training.steps"),
+        (
+            {**PLAIN, "training": {"fft_wieght": 0.1}},
+            r"training\.fft_wieght: is not a known key; did you mean fft_weight\?$",
+        ),
         ({**PLAIN, "data": {"test": ["T91"]}}, "data.test"),
         ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
     ],

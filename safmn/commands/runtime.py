@@ -4,7 +4,7 @@ import argparse
 import logging
 from typing import Any
 
-from safmn import networks, provenance
+from safmn import provenance
 from safmn.commands import options, output
 from safmn.device import lease
 from safmn.errors import UserError
@@ -44,8 +44,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Time and print."""
     args.names = options.names_of(args)
-    for name in args.names:
-        networks.info(name)  # raises, before torch is imported
     import torch
 
     from safmn.cost import runtime, timing

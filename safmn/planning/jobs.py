@@ -22,7 +22,7 @@ from safmn.study import Run, Study
 from safmn.training import identity as training
 from safmn.training import own
 
-PACKING = ("safmn.data.pairs:read_pair",)
+PACKING = ("safmn.data.pairs:load",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
@@ -136,7 +136,7 @@ class Jobs:
         if dataset in self.fetched:
             return [self._marker(dataset, scale)]
         try:
-            pairs = sources.locate(dataset, self.study.roots, self.study.data.folders).pairs(scale)
+            pairs = sources.select(dataset, scale, self.study.roots, self.study.data.folders).pairs
         except UserError:
             return []  # the job reports what is missing and how to get it
         return [str(path) for pair in pairs for path in (pair.hr, pair.lr) if path is not None]

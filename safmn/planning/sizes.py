@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from safmn import layout
-from safmn.data import images, pairs, sources
+from safmn.data import pairs, sources
 from safmn.data.packed import open_pairs
 from safmn.errors import UserError
 from safmn.study import Study
@@ -86,7 +86,7 @@ class Sizes:
             except UserError:
                 pass  # it is packed again when it is needed
         try:
-            located = sources.locate(name, study.roots, study.data.folders).pairs(scale)
+            located = sources.select(name, scale, study.roots, study.data.folders).pairs
             return Size([_of_pair(pair, scale) for pair in located], "headers")
         except UserError:
             known = sources.DATASETS.get(name)
@@ -96,6 +96,5 @@ class Sizes:
 
 
 def _of_pair(pair: pairs.Pair, scale: int) -> tuple[int, int]:
-    lr_file = None if pair.lr is None else images.size(pair.lr)
-    height, width = pairs.lr_size(pair, scale, images.size(pair.hr), lr_file)
+    height, width = pairs.lr_size(pair, scale)
     return height * width, height * width * scale**2

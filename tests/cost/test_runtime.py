@@ -448,6 +448,19 @@ def test_the_command_times_both_protocols(tmp_path, capsys: pytest.CaptureFixtur
         assert "gpu" not in record["provenance"]
 
 
+def test_a_quick_look_is_one_process_without_the_habit(capsys: pytest.CaptureFixture) -> None:
+    command = "runtime espcn --quick --height 8 --width 8 --threads 1 --json"
+    assert cli.main(command.split()) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("this will take about ")
+    record = json.loads(told.out)
+    assert [record["settings"][key] for key in ("images", "rounds", "processes")] == [5, 1, 1]
+    for name in ("espcn", "safmn"):
+        figures = record["networks"][name]["eager"]
+        assert figures["median_ms"] > 0
+        assert "habit" not in figures
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CUDA modes cannot be timed here")
 def test_all_modes_run_on_a_gpu() -> None:
