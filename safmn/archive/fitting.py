@@ -3,7 +3,7 @@
 That code is read, never imported: its fingerprint is compared with that of the code here.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -54,7 +54,7 @@ class Code:
         self.network = cache(self._network)
         self.own_class = cache(self._own_class)
 
-    def _functions(self, names: tuple[str, ...], without: Collection[str]) -> Walk:
+    def _functions(self, names: tuple[str, ...], without: frozenset[str]) -> Walk:
         """Follow functions, as "module:name"; one that is not there is left out."""
         walk = Walk(_Elsewhere(self._root, "ablations", False) if self._root else syntax.Library(), without)
         for name in names:
@@ -93,15 +93,15 @@ class Other:
     def __init__(self, root: Path | None) -> None:
         self._there, self._here = Code(root), Code()
 
-    def of_functions(self, names: Sequence[str], without: Collection[str] | None = None) -> list[str]:
+    def of_functions(self, names: Sequence[str], without: frozenset[str] | None = None) -> list[str]:
         """Compare all that some functions use. A function that is not there differs.
 
         Args:
             names: the functions, as "module:name".
             without: modules that do not count; `networks.identity.apart` if not given.
         """
-        without = frozenset(apart() if without is None else without)
-        return self._differing(lambda code: code.functions(tuple(names), without))
+        left_out = apart() if without is None else without
+        return self._differing(lambda code: code.functions(tuple(names), left_out))
 
     def of_network(self, name: str) -> list[str]:
         """Compare all that a network uses."""
@@ -128,7 +128,7 @@ class Other:
         Args:
             record: its `run.json`.
         """
-        specification, without = record["specification"], frozenset(identity.apart())
+        specification, without = record["specification"], identity.apart()
         variant, code = variants.discover().get(specification["network"]), self._there
         has_other_switches = specification.get("switches") != (variant.switches if variant else {})
         if has_other_switches or self.of_functions(["safmn.training.identity:key_of"]):

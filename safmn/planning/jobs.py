@@ -55,6 +55,7 @@ class Jobs:
         self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
+        self._using = cache(lambda roots: fingerprint.code(*roots, apart=apart()))
         self.counts = {name: cost.of_counts(name) for name in study.counted}
         self.needs_trial = self._uses_own_training()
 
@@ -122,11 +123,6 @@ class Jobs:
     def fetched_weights(self) -> dict[str, tuple[str, int]]:
         """File of published weights that is downloaded -> (network, a scale that it serves)."""
         return self.study.weights_to_fetch()
-
-    @cached_property
-    def weights_folder(self) -> Path | None:
-        """The folder into which published weights are downloaded."""
-        return self.study.weights_roots[-1] if self.study.weights.download else None
 
     def images(self, dataset: str, scale: int) -> list[str]:
         """Return the image files of a dataset, so that Snakemake notices a change; none while it is absent.
@@ -197,11 +193,7 @@ class Jobs:
 
     def evaluation(self, network: str) -> str:
         """Return the fingerprint of the code that evaluates a network, the network's own included."""
-        return digest([self._evaluating, self._code(network)])
-
-    @cached_property
-    def _evaluating(self) -> str:
-        return fingerprint.code(*EVALUATING, apart=apart())
+        return digest([self._using(EVALUATING), self._code(network)])
 
     # --- training ---
 
@@ -226,10 +218,6 @@ class Jobs:
     def trained_on(self, network: str, scale: int | str) -> list[str]:
         """Return the packed datasets with the images that a network is trained on and validated on."""
         return self.packed([*self.study.train_of(network), *self.study.data.validation], scale)
-
-    def threads(self, network: str) -> int:
-        """Return the CPU threads of a run of a network."""
-        return self.study.training_of(network).threads
 
     def _uses_own_training(self) -> bool:
         """Return whether a run has a loss or an optimiser of a user's own; raise UserError if its code is not found."""
@@ -283,11 +271,7 @@ class Jobs:
 
     def inspection(self, network: str) -> str:
         """Return the fingerprint of the code that inspects a network, the network's own included."""
-        return digest([self._looking, self._code(network)])
-
-    @cached_property
-    def _looking(self) -> str:
-        return fingerprint.code(*LOOKING, apart=apart())
+        return digest([self._using(LOOKING), self._code(network)])
 
 
 def weights_option(files: list[Any]) -> str:

@@ -1,7 +1,7 @@
 """Pixels of datasets: as packed, from the headers of their images, or from known facts if they are absent."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from safmn import layout
 from safmn.data import pairs, sources
@@ -67,13 +67,9 @@ class Sizes:
         whole = self.dataset(name, scale)
         return Size(whole.shapes[part], whole.origin)
 
-    def selections(self, use: Literal["validation", "test"], scale: int) -> list[Size]:
-        """Return the sizes of `data.validation` or `data.test`."""
-        return [self.selection(text, scale) for text in self._study.selections(use)]
-
-    def trained_on(self, network: str, scale: int) -> list[Size]:
-        """Return the sizes of the images that a network is trained on."""
-        return [self.selection(text, scale) for text in self._study.train_of(network)]
+    def selections(self, texts: Iterable[str], scale: int) -> list[Size]:
+        """Return the sizes of selections, such as those of `data.test`."""
+        return [self.selection(text, scale) for text in texts]
 
     def _read(self, name: str, scale: int) -> Size:
         study = self._study

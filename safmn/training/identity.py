@@ -61,7 +61,7 @@ def parts(
     return found
 
 
-def apart() -> set[str]:
+def apart() -> frozenset[str]:
     """Return the modules whose code counts for a network or a class of a user's own, or that only find such a class."""
     return modules() | {own.__name__}
 
@@ -77,6 +77,9 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
         UserError: a class of a user's own cannot be found.
     """
 
+    def of_functions(names: tuple[str, ...]) -> str:
+        return fingerprint.code(*names, apart=apart())
+
     def of_class(key: str, path: str, texts: tuple[str, ...]) -> str:
         try:
             return _of_class(key, path, texts)
@@ -85,12 +88,7 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
             where = variant.file if variant and key in variant.training else "the study"
             raise UserError(f"{where}: training.{error}") from None
 
-    return digest(parts(name, settings, _of_functions, of_network, of_class))
-
-
-@cache
-def _of_functions(names: tuple[str, ...]) -> str:
-    return fingerprint.code(*names, apart=apart())
+    return digest(parts(name, settings, of_functions, of_network, of_class))
 
 
 @cache
