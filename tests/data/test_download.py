@@ -433,13 +433,6 @@ def test_a_disk_that_fills_up(site, tmp_path):
     assert site.requests(PATH)[1] is not None
 
 
-def test_without_curl(site, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="downloads need curl, which is not installed"):
-        fetch(remote(site), tmp_path)
-    assert visible(tmp_path) == []
-
-
 def test_a_folder_that_cannot_be(site, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*choose another folder"):
