@@ -107,14 +107,14 @@ def _evaluated(archive: Opened, data: OwnData, device: torch.device, evaluated: 
         scores = archive.results / layout.scores(network, scale, evaluated.which, benchmark.stem)
         if not scores.is_file():
             continue
-        pairs = data.open([benchmark.selection], scale)
-        if pairs is None:
-            missing = data.differing([benchmark.selection], scale)
-            yield Finding(name, NOT_CHECKED, f"your data {missing} are not the archive's, or absent")
+        try:
+            (pairs,) = data.open([benchmark.selection], scale)
+        except UserError as error:
+            yield Finding(name, NOT_CHECKED, as_line(error))
             continue
         again = evaluation.evaluate(
             None if legacy and network == "bicubic" else module,
-            pairs[0],
+            pairs,
             scale,
             channels=info.colour,
             protocol="legacy" if legacy else "present",

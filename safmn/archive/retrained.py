@@ -16,6 +16,7 @@ from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, F
 from safmn.archive.makers import Maker
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
+from safmn.data.packed import PackedPairs
 from safmn.errors import UserError
 from safmn.paper import statistics
 from safmn.quality import evaluation, loading
@@ -194,7 +195,7 @@ def _rows(text: str, count: int) -> dict[int, dict[str, str]]:
     return {iteration: row for iteration, row in rows.items() if iteration <= count}
 
 
-def _pairs(data: OwnData, archived: Archived) -> tuple[list[Any], list[Any]]:
+def _pairs(data: OwnData, archived: Archived) -> tuple[list[PackedPairs], list[PackedPairs]]:
     """Return the images to train and to validate on; UserError where there are none."""
     specification = archived.specification
     here = data.study.specification(archived.run)
@@ -202,11 +203,9 @@ def _pairs(data: OwnData, archived: Archived) -> tuple[list[Any], list[Any]]:
     if differing:
         names = ", ".join(differing)
         raise UserError(f"the run was not made as its study and the network of that name here say ({names})")
-    train, validate = (data.open(specification[use], archived.run.scale) for use in ("train", "validation"))
-    if train is None or validate is None:
-        missing = data.differing([*specification["train"], *specification["validation"]], archived.run.scale)
-        raise UserError(f"your data {missing} are not the archive's, or absent")
-    return list(train), list(validate)
+    train, validation = specification["train"], specification["validation"]
+    pairs = data.open([*train, *validation], archived.run.scale)
+    return pairs[: len(train)], pairs[len(train) :]
 
 
 def _bytes(archive: Opened, archived: Archived, out: Path) -> tuple[list[str], list[str], list[str]]:
@@ -245,10 +244,13 @@ def _in_spread(
     notes, outside, known = [], False, False
     for benchmark in benchmarks(data.study):
         seeds = _seeds(archive, run, benchmark.stem)
-        pairs = data.open([benchmark.selection], run.scale)
-        if run.seed not in seeds or pairs is None:
+        try:
+            (pairs,) = data.open([benchmark.selection], run.scale)
+        except UserError:  # the findings of the data say why
             continue
-        psnr = evaluation.evaluate(module, pairs[0], run.scale, channels=networks.info(run.variant).colour).psnr
+        if run.seed not in seeds:
+            continue
+        psnr = evaluation.evaluate(module, pairs, run.scale, channels=networks.info(run.variant).colour).psnr
         apart = psnr - seeds[run.seed]
         note = f"{benchmark.selection}: {psnr:.3f} dB now, {seeds[run.seed]:.3f} dB archived"
         interval = statistics.difference_over_seeds([psnr], list(seeds.values()))
