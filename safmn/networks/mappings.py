@@ -23,8 +23,11 @@ AVERAGED = {"emas", "ewma", "swa", "polyak", "shadow", "average", "averaged", "a
 RAW = {"raw", "online", "current", "unaveraged", "collected", "backup", "stored"}  # the last three: set aside
 NEGATIONS = {"non", "no", "not", "without", "pre", "before"}
 NOT_EMA = {"schema", "cinema"}
-# Tensors that have the weights' names and shapes but are gradients or moments, and places that hold more of them.
-NO_WEIGHTS = re.compile(r"(\w+_)?grads?|gradients?|moments?|momentum(_buffers?)?|exp_avg\w*")
+# Gradients, moments, masks, differences, variances: they have names and shapes of weights, and places hold more of them.
+NO_WEIGHTS = re.compile(
+    r"(\w+_)?grads?|gradients?|moments?|momentum(_buffers?)?|exp_avg\w*|(\w+_)?masks?|deltas?|diffs?|fisher|hessian|"
+    r"variances?|sq(uare)?_?means?"
+)
 OPTIMISERS = {"optim", "optimizer", "optimizers", "optimiser"}
 # Single numbers that profilers (thop), averaging wrappers (torch, ema-pytorch, LitEma) and loops put among weights.
 COUNTERS = {

@@ -1,6 +1,8 @@
 """Loads weights into a network and saves them: this project's `.safetensors`, authors' files, other checkpoints."""
 
 import json
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +18,13 @@ from safmn.files import atomic
 from safmn.networks import checkpoints, mappings, marker
 from safmn.networks.checkpoints import Checkpoint, Container, shown
 
+_log = logging.getLogger(__name__)
+
 # A file may hold a whole training run (raw and averaged weights, two Adam moments, in double precision: 64 bytes for
 # a 4-byte weight) and a few things beside; anything larger is not for this network.
 LIMIT_FACTOR = 16
 LIMIT_MARGIN = 16 * 2**20
+_SCALE = re.compile(r"x([234])(?!\d)|(?<!\d)([234])x(?![a-z0-9])", re.I)
 AVERAGED = {"best": True, "last": True, "last_raw": False}
 """`which` in the metadata of this project's files -> whether their weights are averaged."""
 
@@ -110,6 +115,12 @@ def load(path: Path | str, name: str, scale: int, which: str | None = None) -> t
                 f"{shown(path)} holds NaN or infinity in {wrong} of {tensor.numel()} values of {key}: "
                 "the training that made it diverged; use an earlier file"
             )
+    named = {int(next(filter(None, groups))) for groups in _SCALE.findall(Path(path).stem)}
+    if "scale" not in metadata and len(named) == 1 and scale not in named:
+        _log.warning(
+            "%s is of x%d by its name, and is used for x%d: the shapes of %s are the same at every scale",
+            *(shown(path), *named, scale, name),
+        )
     others = tuple(candidate.key for candidate in sets if candidate is not chosen)
     return module.eval(), Choice(kind, chosen.key, others, remark and f"{shown(path)} {shown(remark)}")
 

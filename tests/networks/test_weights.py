@@ -972,3 +972,28 @@ def test_converters_survive_any_state(scratch: Path, state: dict[str, Tensor], n
     scratch.write_bytes(torch_bytes(state))
     with mock.patch.object(networks, "names", return_value=[NAME]), pytest.raises(UserError):
         networks.load_weights(scratch, name, 2)
+
+
+@pytest.mark.parametrize("key", ["masks", "weight_mask", "delta", "fisher", "variance", "sq_mean"])
+def test_what_has_the_shapes_of_weights_and_is_none(tmp_path, key):
+    """Masks of pruning, differences to a base, moments of SWAG: alone in a file or beside the weights."""
+    state = networks.build("blocks_4", 4).state_dict()
+    torch.save({key: {name: torch.ones_like(tensor) for name, tensor in state.items()}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="does not fit blocks_4 x4"):
+        networks.load_weights(tmp_path / "a.pth", "blocks_4", 4)
+    torch.save(
+        {key: {name: torch.ones_like(tensor) for name, tensor in state.items()}, "net": state}, tmp_path / "b.pth"
+    )
+    loaded = networks.load_weights(tmp_path / "b.pth", "blocks_4", 4)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    ("file", "warned"),
+    [("FSRCNN_x2.pth", True), ("fsrcnn-2X.pth", True), ("FSRCNN_x4.pth", False), ("x2x4.pth", False)],
+)
+def test_weights_of_another_scale_by_their_name(tmp_path, caplog, file, warned):
+    """FSRCNN has the same shapes at every scale, so nothing but the file's name tells."""
+    torch.save(networks.build("fsrcnn", 2).state_dict(), tmp_path / file)
+    networks.load_weights(tmp_path / file, "fsrcnn", 4)
+    assert ("is of x2 by its name, and is used for x4" in caplog.text) is warned
