@@ -690,6 +690,7 @@ def test_no_folder(tmp_path):
         ({"mixer": "a b;c:$(touch x)"}, "cannot be imported"),
         ({"mixer": "torch.nn:Module"}, "cannot be built: TypeError"),
         ({"norm": "torch.nn:Conv2d"}, "cannot be built: TypeError"),
+        ({"channel_mixer": "torch.nn:Conv2d"}, "cannot be built: TypeError"),
         ({"mixer": "broken_layers:Mixer"}, "cannot be built: SyntaxError"),
         ({"mixer": "raising_layers:Mixer"}, "cannot be built: RuntimeError: two lines"),
         ({"dim": 7}, "7 is not a multiple"),

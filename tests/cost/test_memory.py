@@ -47,10 +47,10 @@ COUNTED = {"safmn": 64.90, "imdn": 200.28, "edsr_baseline": 484.58, "carn": 681.
 
 
 @pytest.mark.parametrize("name", TABLE_2.values())
-def test_prediction_is_what_others_counted_and_within_three_percent_of_table_2(name: str) -> None:
+def test_prediction_is_what_others_counted_and_within_two_percent_of_table_2(name: str) -> None:
     predicted = memory.predict(name, 4, 180, 320)
     assert isinstance(predicted, int)
-    assert published()[name] * 0.97 <= predicted / MIB < published()[name]  # the card's workspaces come on top
+    assert published()[name] * 0.98 <= predicted / MIB < published()[name]  # the card's workspaces come on top
     if name in COUNTED:
         assert round(predicted / MIB, 2) == COUNTED[name]
 

@@ -12,8 +12,6 @@ import yaml
 from safmn.cli import main
 from safmn.errors import UserError
 from safmn.networks import variants
-from safmn.planning.jobs import Jobs
-from safmn.study import Study
 from tests.workflow.conftest import MICRO, ROOT
 
 PAPER = ["safmn", "safm_none", "ccm_none", "no_fm", "no_mr", "no_fa", "no_fm_mr", "no_fm_fa", "no_fm_mr_fa", "avg_pool"]
@@ -60,47 +58,17 @@ def test_a_study_that_must_fail_is_refused_by_a_dry_run(snakemake, micro):
     assert "Traceback" not in told.stderr
 
 
-@pytest.fixture
-def gated(tmp_path, monkeypatch):
-    """Writes the file of a variant beside modules, one of which is broken; they are the folder of variants."""
+def test_a_variant_that_is_wrong_is_one_line_of_a_dry_run(snakemake, micro, tmp_path):
+    """As those of tests/test_study.py and tests/test_fingerprint_users.py."""
     folder = tmp_path / "ablations"
     folder.mkdir()
     shutil.copyfile(ROOT / "ablations/safmn.yaml", folder / "safmn.yaml")
+    (folder / "gated.yaml").write_text("title: x\ndescription: x\nnetwork: {mixer: broken:Gated}\n")
     (folder / "broken.py").write_text("x = 1\ndef (\n")
-    (folder / "sound.py").write_text("class Gated: ...\n")
-    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
-    return (folder / "gated.yaml").write_text
-
-
-SYNTAX_ERROR = "title: x\ndescription: x\nnetwork: {mixer: broken:Gated}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("title: Gated\n", ("gated.yaml", "description")),
-        ("title: [\n", ("gated.yaml", "not valid YAML")),
-        ("title: x\ndescription: x\nnetwork: {mixer: nowhere:Gated}\n", ("gated.yaml", "mixer", "nowhere:Gated")),
-        (SYNTAX_ERROR, ("gated.yaml", "mixer", "SyntaxError", "line 2")),
-        ("title: x\ndescription: x\nnetwork: {mixer: 'sound:Gate'}\n", ("gated.yaml", "mixer", "has no Gate")),
-        ("title: x\ndescription: x\nnetwork: {norm: layer_nrom}\n", ("gated.yaml", "norm", "'layer_nrom'")),
-    ],
-)
-def test_a_variant_that_is_wrong_is_one_line(gated, text, words):
-    """As soon as the rules are read."""
-    gated(text)
-    with pytest.raises(UserError) as told:
-        Jobs(Study.from_content(MICRO | {"variants": ["safmn", "gated"]}, "micro.yaml"))
-    assert all(word in str(told.value) for word in words)
-    assert "\n" not in str(told.value)
-
-
-def test_a_variant_that_is_wrong_is_one_line_of_a_dry_run(gated, snakemake, micro):
-    gated(SYNTAX_ERROR)
-    told = snakemake("--dry-run", "--configfile", micro(variants=["safmn", "gated"]))
+    told = snakemake("--dry-run", "--configfile", micro(variants=["safmn", "gated"]), SAFMN_ABLATIONS=str(folder))
     assert told.returncode != 0
     (message,) = (line for line in (told.stdout + told.stderr).splitlines() if "gated.yaml" in line)
-    assert "SyntaxError" in message
+    assert all(word in message for word in ("mixer", "SyntaxError", "line 2")), message
     assert "Traceback" not in told.stderr
 
 
