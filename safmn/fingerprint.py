@@ -57,8 +57,8 @@ def code(*roots: str, apart: Collection[str] = ()) -> str:
     return walk.digest()
 
 
-def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> str:
-    """Compute the fingerprint of the code of a network.
+def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
+    """Follow the code of a network; `digest()` of the result is its fingerprint.
 
     Args:
         root: the class or function that builds it, as "module:name".
@@ -66,43 +66,27 @@ def network(root: str, switches: Mapping[str, Any] | None = None, beside: Path |
             entries of its tables count. A string such as "module:Class" among them is followed, too.
         beside: the folder of the variant, where a user's modules and data may be.
 
-    Returns:
-        A sha256 in hexadecimal.
-
     Raises:
         UserError: a class that a switch names cannot be found, or no table has the value of a switch.
     """
-    return network_walk(root, switches, beside).digest()
+    walk = Walk(Library(beside, installed=True))
+    walk.start(root, switches)
+    return walk
 
 
-def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> str:
-    """Compute the fingerprint of the code of classes that a study names.
+def classes(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> "Walk":
+    """Follow the code of classes that a study names.
 
     Args:
         named: key of the study -> "module:Class", and the texts among its arguments, which may name more.
         beside: the folder where a user's modules and data may be.
 
-    Returns:
-        A sha256 in hexadecimal.
-
     Raises:
         UserError: a class cannot be found.
     """
-    return classes_walk(named, beside).digest()
-
-
-def classes_walk(named: Mapping[str, Iterable[str]], beside: Path | None = None) -> "Walk":
-    """Follow the code of classes that a study names, as `classes`."""
     walk = Walk(Library(beside, installed=True))
     for key, texts in named.items():
         walk.follow_texts(key, texts)
-    return walk
-
-
-def network_walk(root: str, switches: Mapping[str, Any] | None = None, beside: Path | None = None) -> "Walk":
-    """Follow the code of a network, as `network`; `pieces` of the result says which code counts."""
-    walk = Walk(Library(beside, installed=True))
-    walk.start(root, switches)
     return walk
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from safmn import __version__
-from safmn.errors import UserError
+from safmn.errors import UserError, suggestion
 
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "project").is_dir()
@@ -53,16 +53,26 @@ def own_networks() -> list[Path]:
     A study that names such a folder (`own_networks`) adds it to SAFMN_NETWORKS, so that child processes find it.
     """
     if named := os.environ.get(NETWORKS):
-        return [Path(folder) for folder in named.split(os.pathsep) if folder]
+        return [Path(folder).absolute() for folder in named.split(os.pathsep) if folder]
     folder = project()
-    return [folder / "networks"] if folder and (folder / "networks").is_dir() else []
+    return [folder.absolute() / "networks"] if folder and (folder / "networks").is_dir() else []
 
 
 def study(file: str | Path) -> Path:
-    """Return the file of a study; a bare name, such as "mini", is one of the package's unless a file here has it."""
-    packaged = ROOT / "config" / f"{file}.yaml"
+    """Return the file of a study; a bare name, such as "mini", is one of the package's unless a file here has it.
+
+    Raises:
+        UserError: there is none; with the nearest names in its folder, or of the package.
+    """
+    path, packaged = Path(file), ROOT / "config" / f"{file}.yaml"
+    if path.exists():
+        return path
     is_name = re.fullmatch("[A-Za-z0-9_-]+", str(file)) is not None
-    return packaged if is_name and not Path(file).exists() and packaged.is_file() else Path(file)
+    if is_name and packaged.is_file():
+        return packaged
+    near = packaged.parent.glob("*.yaml") if is_name else path.parent.glob("*.yaml")
+    known = [each.stem if is_name else str(each) for each in near]
+    raise UserError(f"there is no study {file}: {suggestion(str(file), known, 'give its file, or mini')}")
 
 
 def project() -> Path | None:

@@ -42,6 +42,14 @@ So studies that were made before these keys existed keep their fingerprints.
 """
 
 
+def _unless_default(default: Any, **more: Any) -> Any:
+    """Return the field of a key that plain data holds only where it is not the default.
+
+    So studies that were made before the key existed keep their fingerprints.
+    """
+    return Field(default, **{"exclude_if": lambda value: value == default, **more})
+
+
 def partial(model: type[Section], *keys: str) -> GetPydanticSchema:
     """Return the annotation of a dictionary with some keys of a section, each optional, with its type and bounds."""
     fields: dict[str, Any] = {
@@ -141,26 +149,17 @@ class Weights(Section):
     )
 
 
-def _is_class(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None
+def _one_of(*names: str, or_class: bool = False) -> AfterValidator:
+    choices = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
+    def check(text: str) -> str:
+        is_class = or_class and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text)
+        if text not in names and not is_class:
+            own = ", or a class of your own, 'module:Class'" if or_class else ""
+            raise ValueError(f"{text!r} is not known: take {choices}{own}")
+        return text
 
-def _loss(text: str) -> str:
-    if text != PAPER["loss"] and not _is_class(text):
-        raise ValueError(f"{text!r} is not known: take {PAPER['loss']}, or a class of your own, 'module:Class'")
-    return text
-
-
-def _own_optimiser(text: str) -> str:
-    if not _is_class(text):
-        raise ValueError(f"{text!r} is not known: take adam, adamw or sgd, or a class of your own, 'module:Class'")
-    return text
-
-
-def _schedule(text: str) -> str:
-    if text not in ("cosine", "constant"):
-        raise ValueError(f"{text!r} is not known: take cosine, constant or multistep")
-    return text
+    return AfterValidator(check)
 
 
 def _named(value: Any) -> Any:
@@ -175,29 +174,24 @@ def _name_of(value: Any) -> str:
     return str(value.get("name", "")) if isinstance(value, dict) else str(getattr(value, "name", ""))
 
 
-def _given(default: Any = None, **limits: Any) -> Any:
-    """Return the field of an argument that may be left out."""
-    return Field(default, exclude_if=lambda value: value is None, **limits)
-
-
 class AdamOptimiser(Section):
     """Adam, or AdamW, whose weight decay is decoupled from the gradient."""
 
     name: Literal["adam", "adamw"]
-    betas: tuple[Beta, Beta] | None = _given()
-    eps: float | None = _given(gt=0)
-    weight_decay: float | None = _given(ge=0)
-    amsgrad: bool | None = _given()
+    betas: tuple[Beta, Beta] | None = _unless_default(None)
+    eps: float | None = _unless_default(None, gt=0)
+    weight_decay: float | None = _unless_default(None, ge=0)
+    amsgrad: bool | None = _unless_default(None)
 
 
 class SgdOptimiser(Section):
     """Stochastic gradient descent."""
 
     name: Literal["sgd"]
-    momentum: float | None = _given(ge=0, lt=1)
-    dampening: float | None = _given(ge=0)
-    weight_decay: float | None = _given(ge=0)
-    nesterov: bool | None = _given()
+    momentum: float | None = _unless_default(None, ge=0, lt=1)
+    dampening: float | None = _unless_default(None, ge=0)
+    weight_decay: float | None = _unless_default(None, ge=0)
+    nesterov: bool | None = _unless_default(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -215,7 +209,7 @@ class OwnOptimiser(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Argument | tuple[Argument, ...]]
 
-    name: Annotated[str, AfterValidator(_own_optimiser)]
+    name: Annotated[str, _one_of("adam", "adamw", "sgd", or_class=True)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -227,7 +221,11 @@ class OwnOptimiser(Section):
 class Schedule(Section):
     """The course of the learning rate, by a name alone."""
 
-    name: Annotated[str, AfterValidator(_schedule), Field(json_schema_extra={"enum": ["cosine", "constant"]})]
+    name: Annotated[
+        str,
+        _one_of("cosine", "constant", "multistep"),
+        Field(json_schema_extra={"enum": ["cosine", "constant"]}),
+    ]
 
 
 class Multistep(Section):
@@ -277,7 +275,7 @@ class Training(Section):
         description='"area": every position of every image is equally likely; "subimages": as the authors draw, from '
         "overlapping sub-images of 480 HR pixels in a shuffled order.",
     )
-    augment: Annotated[tuple[Literal["flip", "rotate"], ...], *_DISTINCT] = Field(
+    augment: Annotated[tuple[Literal["flip", "rotate"], ...], *_DISTINCT] = _unless_default(
         tuple(PAPER["augment"]),
         exclude_if=lambda value: set(value) == set(PAPER["augment"]),
         description='How patches are changed at random: "flip" (rows, columns or both reversed), "rotate" (by 0, 90, '
@@ -291,24 +289,21 @@ class Training(Section):
     )
     schedule: Annotated[
         Course, Discriminator(_kind_of_schedule), BeforeValidator(_named, json_schema_input_type=str | Course)
-    ] = Field(
+    ] = _unless_default(
         Schedule(**PAPER["schedule"]),
-        exclude_if=lambda value: as_plain(value) == PAPER["schedule"],
         description='Course of the learning rate: "cosine" annealing, "constant", or `{name: multistep, milestones: '
         "[250, 400], gamma: 0.5}`, which multiplies it by gamma at each of these iterations.",
     )
-    warm_up: int = Field(
+    warm_up: int = _unless_default(
         PAPER["warm_up"],
         ge=0,
-        exclude_if=lambda value: value == PAPER["warm_up"],
         description="Iterations in which the learning rate rises evenly to its highest; cosine annealing follows over "
         "the remaining ones.",
     )
     optimiser: Annotated[
         Optimiser, Discriminator(_kind_of_optimiser), BeforeValidator(_named, json_schema_input_type=str | Optimiser)
-    ] = Field(
+    ] = _unless_default(
         AdamOptimiser(**PAPER["optimiser"]),
-        exclude_if=lambda value: as_plain(value) == PAPER["optimiser"],
         description="`{name: NAME, ...}` with its arguments: adam and adamw (betas, eps, weight_decay, amsgrad), sgd "
         "(momentum, dampening, weight_decay, nesterov), or a class of your own, built as `Class(parameters, lr=..., "
         "...)`.",
@@ -316,21 +311,18 @@ class Training(Section):
     betas: tuple[Beta, Beta] = Field(
         (0.9, 0.99), description="Decay rates of the two moments of adam and adamw; other optimisers do not use them."
     )
-    weight_decay: float | None = Field(
+    weight_decay: float | None = _unless_default(
         PAPER["weight_decay"],
         ge=0,
-        exclude_if=lambda value: value == PAPER["weight_decay"],
         description="Weight decay of the optimiser; null is its own default: 0, and 0.01 for adamw.",
     )
-    gradient_clip: float | None = Field(
+    gradient_clip: float | None = _unless_default(
         PAPER["gradient_clip"],
         gt=0,
-        exclude_if=lambda value: value == PAPER["gradient_clip"],
         description="Highest Euclidean norm of all gradients: larger ones are scaled down to it; null scales none.",
     )
-    loss: Annotated[str, AfterValidator(_loss)] = Field(
+    loss: Annotated[str, _one_of(PAPER["loss"], or_class=True)] = _unless_default(
         PAPER["loss"],
-        exclude_if=lambda value: value == PAPER["loss"],
         description='"paper" is L1 plus the weighted frequency term; or a class of your own, `module:Class`, in place '
         "of both.",
     )
@@ -348,9 +340,8 @@ class Training(Section):
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32", description="float32, tf32 (convolutions and products, CUDA only) or bf16 (autocast)."
     )
-    form: Literal["usual", "contiguous", "written", "channels_last", "compiled"] = Field(
+    form: Literal["usual", "contiguous", "written", "channels_last", "compiled"] = _unless_default(
         "usual",
-        exclude_if=lambda form: form == "usual",  # keeps the fingerprint that such studies had before
         description="By which kernels the network computes, equal to rounding: `safmn gpu-check` says which is fastest "
         'on a GPU. "contiguous" copies what LayerNorm returns, "written" computes LayerNorm step by step, '
         '"channels_last" keeps that layout throughout, "compiled" takes torch.compile.',
@@ -407,9 +398,8 @@ class Efficiency(Section):
     )
     rounds: Count = Field(5, description="Rounds in which the networks take turns, so that a drifting clock hits all.")
     processes: Count = Field(3, description="Repetitions in fresh processes, for the spread between runs.")
-    cpu: bool = Field(
+    cpu: bool = _unless_default(
         True,
-        exclude_if=lambda cpu: cpu,  # keeps the fingerprint that such studies had before
         description="Whether Tables 2 and 5 are timed where there is no GPU; such times are never comparable with the "
         "paper's.",
     )
@@ -425,9 +415,8 @@ class Scene(Section):
 
     test: str = Field(description="A dataset of `data.test`.")
     image: Annotated[str, Field(pattern="^[^-]")] = Field(description="The name of one of its images.")
-    at: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
+    at: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = _unless_default(
         None,
-        exclude_if=lambda at: at is None,  # keeps the fingerprint that such studies had before
         description="Left and top of the square in HR pixels; null takes the place where LR has most texture.",
     )
 
@@ -519,15 +508,13 @@ class StudyFile(Section):
         alias="networks",
         description='Published networks that stand in Tables 1 and 2, by name; "all" takes every one of these tables.',
     )
-    retrain: Annotated[tuple[str, ...], *_DISTINCT] = Field(
+    retrain: Annotated[tuple[str, ...], *_DISTINCT] = _unless_default(
         (),
-        exclude_if=lambda names: not names,  # keeps the fingerprint that such studies had before
         description="Published networks that are trained as the variants are, from their own initial weights, at all "
         'scales that they have; Table 1 shows them as "IMDN, retrained" beside the published weights.',
     )
-    own_networks: Folder | None = Field(
+    own_networks: Folder | None = _unless_default(
         None,
-        exclude_if=lambda folder: folder is None,  # likewise
         description="A folder with networks of your own, one YAML file each, which stand in Table 1 like published "
         "ones.",
     )
@@ -539,9 +526,8 @@ class StudyFile(Section):
     run: RunSettings = Field(RunSettings(), description="How a run is carried out; changes no result.")
     efficiency: Efficiency = Field(Efficiency(), description="How Tables 2 and 5 are measured.")
     figures: Figures = Field(Figures(), description="What Figures 2, 5 and 6 show.")
-    own_tables: Mapping[Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")], OwnTable] = Field(
+    own_tables: Mapping[Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")], OwnTable] = _unless_default(
         {},
-        exclude_if=lambda tables: not tables,  # keeps the fingerprint that such studies had before
         description="Tables for a paper of your own: name -> rows and columns; each is written as Markdown, CSV and "
         "LaTeX to `results/<study>/tables/<name>`.",
     )

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -303,7 +303,8 @@ class Study(StudyFile):
 
     def selections(self, use: Literal["train", "validation", "test"]) -> tuple[str, ...]:
         """Return the datasets, or slices of them, that serve one purpose."""
-        return {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}[use]
+        selections: tuple[str, ...] = getattr(self.data, use)
+        return selections
 
     @cached_property
     def test_sets(self) -> dict[str, str]:
@@ -330,15 +331,13 @@ class Study(StudyFile):
 
     def packed_datasets(self) -> list[tuple[str, int]]:
         """Return (dataset, scale) of each that is packed: those to train on where there are runs, those to test on."""
-        trained = dict.fromkeys((run.scale, self.train_of(run.variant)) for run in self.runs())
-        needed: dict[tuple[str, int], None] = {}
-        for scale, train in sorted(trained, key=lambda each: each[0]):
-            for text in (*train, *self.data.validation):
-                needed[sources.parse_selection(text)[0], scale] = None
-        for scale in sorted(self.scales):
-            for text in self.data.test:
-                needed[sources.parse_selection(text)[0], scale] = None
-        return list(needed)
+        trained = dict.fromkeys(
+            (run.scale, (*self.train_of(run.variant), *self.data.validation)) for run in self.runs()
+        )
+        tested = [(scale, self.data.test) for scale in sorted(self.scales)]
+        needed = [*sorted(trained, key=lambda each: each[0]), *tested]
+        pairs = ((sources.parse_selection(text)[0], scale) for scale, texts in needed for text in texts)
+        return list(dict.fromkeys(pairs))
 
     def to_fetch(self) -> dict[str, dict[str, list[int]]]:
         """Return what is to be downloaded: source -> dataset -> scales; see `safmn.data.supply`."""
@@ -433,11 +432,7 @@ class Study(StudyFile):
 
     def _check_data(self) -> None:
         for use in ("train", "validation", "test"):
-            for text in self.selections(use):
-                try:
-                    sources.parse_selection(text)
-                except UserError as error:
-                    raise self._wrong(f"data.{use}", str(error)) from error
+            _check_selections(self.where, use, self.selections(use))
 
     def _check_training(self) -> None:
         if self.training is None:
@@ -448,9 +443,11 @@ class Study(StudyFile):
         self._check_course("", self.training)
         for name in self.variants:
             self._check_course(name, self.training_of(name))
-            self._check_train_of(name)
+            file = variants.discover()[name].file
+            if not self.train_of(name):
+                raise UserError(f"{file}: data.train: a variant that changes it needs at least one dataset here")
+            _check_selections(file, "train", self.train_of(name))
             if self.chosen_variants != "all" and not self.scales_of(name):
-                file = variants.discover()[name].file
                 raise self._wrong("variants", f"{name} has none of the study's scales: see scales in {file}")
         for name in self.retrain:
             if name == "bicubic":
@@ -470,16 +467,6 @@ class Study(StudyFile):
                     ("training", *key.split(".")),
                     f"{last} is not below the number of iterations, {training.iterations}: lower it, or train longer",
                 )
-
-    def _check_train_of(self, name: str) -> None:
-        file = variants.discover()[name].file
-        if not self.train_of(name):
-            raise UserError(f"{file}: data.train: a variant that changes it needs at least one dataset here")
-        for text in self.train_of(name):
-            try:
-                sources.parse_selection(text)
-            except UserError as error:
-                raise UserError(f"{file}: data.train: {error}") from error
 
     def _check_figures(self) -> None:
         if self.figures.scale is not None and self.figures.scale not in self.scales:
@@ -546,7 +533,7 @@ def opened(study: Study | str | Path, results: str | Path | None = None) -> tupl
     """
     if isinstance(study, Study):
         return study, study.folder(results)
-    file = Path(study)
+    file = paths.study(study)
     read = Study.load(file)
     if results is not None:
         return read, read.folder(results)
@@ -585,10 +572,7 @@ def differences_from_paper(study: Study) -> list[str]:
         if here != there:
             differences.append(f"{what} on {', '.join(here)} instead of {', '.join(there)}")
     ours, theirs = (PAPER | as_plain(training) for training in (study.training, paper.training))
-    for key in Training.model_fields:
-        if key not in ("threads", "form") and ours[key] != theirs[key]:  # those two change only the order of sums
-            differences.append(f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}")
-    return differences
+    return [*differences, *_changes(ours, theirs, Training.model_fields)]
 
 
 def own_departures(study: Study, network: str) -> list[str]:
@@ -607,15 +591,17 @@ def own_departures(study: Study, network: str) -> list[str]:
     twins = [other for other in found.values() if other is not variant and rows & other.network.rows.items()]
     expected = twins[0].training if twins else {}
     ours, theirs = (PAPER | as_plain(training) for training in (study.training_of(network), study.training))
-    theirs |= expected
-    phrases = [
-        f"its file says {key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}"
-        for key in variant.training
-        if key not in ("threads", "form") and ours[key] != theirs[key]
-    ]
+    phrases = [f"its file says {change}" for change in _changes(ours, theirs | expected, variant.training)]
     if study.train_of(network) != study.data.train:
         phrases.append(f"its file trains on {', '.join(study.train_of(network))}")
     return phrases
+
+
+def _changes(ours: Mapping[str, Any], theirs: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
+    """Yield a phrase for each key of two `training` sections that differs and changes more than the order of sums."""
+    for key in keys:
+        if key not in ("threads", "form") and ours[key] != theirs[key]:
+            yield f"{key.replace('_', ' ')} {as_words(ours[key])} instead of {as_words(theirs[key])}"
 
 
 def as_words(value: Any) -> str:
@@ -668,6 +654,14 @@ def _variant(network: str) -> variants.Variant | None:
     if variant is None:
         networks.info(network)  # raises
     return variant
+
+
+def _check_selections(where: str | Path, use: str, selections: Iterable[str]) -> None:
+    for text in selections:
+        try:
+            sources.parse_selection(text)
+        except UserError as error:
+            raise WrongValue(where, ("data", use), str(error)) from error
 
 
 def _folders(section: Data | Weights) -> list[Path]:

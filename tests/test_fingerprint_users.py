@@ -33,7 +33,7 @@ TWO = "def one(x):\n    return x * 1\n\n\ndef two(x):\n    return x * 2\n"
 
 
 def of(folder: Path, **switches: object) -> str:
-    return fingerprint.network(ROOT, {"mixer": "mine:Mine"} | switches, folder)
+    return fingerprint.network(ROOT, {"mixer": "mine:Mine"} | switches, folder).digest()
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -228,10 +228,11 @@ def test_a_word_that_no_table_has_is_an_error(tmp_path):
 
 def test_switches_choose_and_numbers_do_not():
     names = itertools.product(["layer_norm", "l2"], ["max", "average"])
-    found = {names: fingerprint.network(ROOT, {"norm": names[0], "pooling": names[1]}) for names in names}
+    found = {names: fingerprint.network(ROOT, {"norm": names[0], "pooling": names[1]}).digest() for names in names}
     assert len(set(found.values())) == 4
-    assert fingerprint.network(ROOT, {}) == found["layer_norm", "max"]
-    assert fingerprint.network(ROOT, {"dim": 40, "n_blocks": 3, "expansion": 1.5}) == fingerprint.network(ROOT, {})
+    assert fingerprint.network(ROOT, {}).digest() == found["layer_norm", "max"]
+    numbers = {"dim": 40, "n_blocks": 3, "expansion": 1.5}
+    assert fingerprint.network(ROOT, numbers).digest() == fingerprint.network(ROOT, {}).digest()
 
 
 def test_a_root_that_does_not_exist_is_an_error():

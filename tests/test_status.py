@@ -178,6 +178,16 @@ def test_missing_weights_are_not_done(place):
     assert any("best.safetensors" in remark for remark in found["remarks"])
 
 
+def test_a_finished_run_without_weights_was_started(place):
+    """Such as the committed results of this repository: weights and saved states are not passed on."""
+    (RUN / "last.safetensors").unlink()
+    shutil.rmtree(RUN / "state")
+    found = of(look())
+    assert (found["state"], found["remarks"]) == ("stale", ["last.safetensors is missing"])
+    assert found["seconds"] > 0
+    assert found["remaining_from"] == "own rate"
+
+
 # --- stale, and why ---
 
 
@@ -442,7 +452,7 @@ def test_results_are_looked_for_beside_the_study(place, tmp_path, capsys, monkey
     assert main(["status", str(place / "micro.yaml")]) == 0
     told = capsys.readouterr()
     assert "nothing was run here yet, or --results DIR names where" in told.err
-    assert "2 runs: 2 not started" in told.out
+    assert told.out == f"micro: none of its 2 runs was started in {tmp_path}\n"
     write_json(place / "results/micro/study.json", Study.from_content(CONTENT, "").content)
     assert main(["status", str(place / "micro.yaml")]) == 0
     told = capsys.readouterr()

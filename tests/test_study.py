@@ -233,6 +233,7 @@ def test_a_pipe(tmp_path):
         ("training.validate_every", 101, ("training", "validate_every", "above iterations")),
         ("training.threads", 10**9, ("training.threads",)),
         ("training.x", 1, ("training.x", "not a known key")),
+        ("training.fft_wieght", 0.1, ("training.fft_wieght: is not a known key; did you mean fft_weight?",)),
         ("run.save_every", -1, ("run.save_every",)),
         ("run.log_every", 0, ("run.log_every",)),
         ("description", "x" * 5000, ("description", "4096")),
@@ -622,6 +623,10 @@ PLAIN = {"title": "x", "description": "x"}
         ("title: x\ndescription: x\nrows: {3: a, '3': b}\n", "'3' is given twice"),
         ({**PLAIN, "rows": [3]}, "rows"),
         ({**PLAIN, "training": {"steps": 5}}, "training.steps"),
+        (
+            {**PLAIN, "training": {"fft_wieght": 0.1}},
+            r"training\.fft_wieght: is not a known key; did you mean fft_weight\?$",
+        ),
         ({**PLAIN, "data": {"test": ["T91"]}}, "data.test"),
         ({**PLAIN, "training": {"learning_rate": -1}}, "training.learning_rate"),
     ],
@@ -865,6 +870,12 @@ def test_two_studies_with_networks_of_their_own(tmp_path, monkeypatch):
     third, first = (tmp_path / name / "of_first.yaml" for name in ("third", "first"))
     assert str(caught.value).startswith(f"{third}: {first}, which another study here names")
     assert networks.info("of_first").file == first
+    # The same folder, as a user or a link may also write it, clashes with nothing.
+    (tmp_path / "link").symlink_to("first")
+    monkeypatch.chdir(tmp_path)
+    for known in ("first", "link", "second/../first"):
+        monkeypatch.setenv("SAFMN_NETWORKS", known)
+        Study.from_content(MINIMAL | {"own_networks": "first", "networks": ["of_first"]}, "x")
     (tmp_path / "a:b").mkdir()
     with pytest.raises(UserError, match="':' in its name"):
         Study.from_content(MINIMAL | {"own_networks": str(tmp_path / "a:b")}, "x")

@@ -47,9 +47,9 @@ def _counting(study: Study) -> Iterator[Path]:
         network = networks.info(name)
         if network.file:
             yield network.file
-            yield from fingerprint.network_walk(network.code, dict(network.arguments), network.file.parent).files
+            yield from fingerprint.network(network.code, dict(network.arguments), network.file.parent).files
     for run in study.runs():
         settings = study.specification(run)["training"]
         for key, path in own.classes(settings).items():
             named = {key: (path, *own.texts(settings, key))}
-            yield from fingerprint.classes_walk(named, own.beside(path)).files
+            yield from fingerprint.classes(named, own.beside(path)).files

@@ -33,10 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the archive and print a summary."""
+    study, folder = studies.opened(args)  # a mistake is told before pandas is imported
     from safmn.archive import study as archive
     from safmn.progress import Progress
 
-    study, folder = studies.opened(args)
     with Progress(f"archiving {study.name}", "files") as progress:
         summary = archive.write(study, folder, args.out, args.weights, args.author, progress)
     summary |= {"out": str(args.out)}

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from safmn.archive import must_exist
 from safmn.commands import output
 
 HELP = """Compare two studies: the cells that differ, by how much, and whether by more than their spread. Beside each
@@ -28,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; return 1 if a cell differs."""
+    must_exist(args.first)
+    must_exist(args.second)
     from safmn.archive.comparing import compare, side
 
     with side(args.first) as first, side(args.second) as second:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safmn.archive import must_exist
+
 if TYPE_CHECKING:
     from safmn.archive.importing import Summary
 
@@ -39,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Import, have Snakemake note what is done, render, print."""
+    must_exist(args.archive)
     from safmn import layout
     from safmn.archive.findings import listed
     from safmn.archive.importing import take

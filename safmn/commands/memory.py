@@ -4,7 +4,7 @@ import argparse
 from contextlib import nullcontext
 from typing import Any
 
-from safmn import networks, provenance
+from safmn import provenance
 from safmn.commands import options, output
 from safmn.device import lease
 from safmn.study import Run, Study
@@ -40,8 +40,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict, measure and print."""
     args.names = options.names_of(args)
-    for name in args.names:
-        networks.info(name)  # raises, before torch is imported
     begun = provenance.begin()
     measuring = (args.measure or args.measure_if_cuda) and args.device != "cpu"
     # The lease comes before anything that starts CUDA.
@@ -51,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
+    training = {name: _training(args, name) for name in args.names} if args.training or args.study else None
     import torch
 
     from safmn.cost import memory
@@ -63,16 +62,16 @@ def _record(args: argparse.Namespace, measuring: bool) -> dict[str, Any]:
         "unit": "bytes",
         "convention": memory.CONVENTION,
     }
-    if args.training or args.study:
-        settings["training"] = {name: _training(args, name) for name in args.names}
+    if training is not None:
+        settings["training"] = training
     cuda = device.Cuda() if measuring and (args.measure or torch.cuda.is_available()) else None
     figures: dict[str, Any] = {}
     for name in args.names:
         size = (name, args.scale, args.height, args.width)
         forms = memory.forms(name, args.scale)
         figures[name] = {"predicted": {form: memory.predict_details(*size, form) for form in forms}}
-        if "training" in settings:
-            figures[name]["training"] = memory.predict_training(name, args.scale, settings["training"][name])
+        if training is not None:
+            figures[name]["training"] = memory.predict_training(name, args.scale, training[name])
         if cuda is not None:
             figures[name]["measured"] = {form: memory.measure(*size, form, cuda) for form in forms}
         elif args.measure_if_cuda:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from safmn import provenance
+from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.device import lease
 
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Profile and print."""
+    networks.at_scale(args.network, args.scale)  # a mistake is told before torch is imported
     from safmn.cost import operations
 
     begun = provenance.begin()

@@ -23,10 +23,17 @@ def add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def names_of(args: argparse.Namespace) -> list[str]:
-    """Return the networks that the options of `add_names` name; UserError for none."""
+    """Return the networks that the options of `add_names` name.
+
+    Raises:
+        UserError: there is none, or one that does not exist or not at `--scale`; told before torch is imported.
+    """
     names = list(dict.fromkeys([*args.names, *args.more_names]))
     if not names:
         raise UserError("no network is named: give one of `safmn list`")
+    for name in names:
+        for scale in args.scale if isinstance(args.scale, list) else [args.scale]:
+            networks.info(name) if scale == "all" else networks.at_scale(name, scale)
     return names
 
 

@@ -4,7 +4,7 @@ import argparse
 import logging
 from typing import Any
 
-from safmn import networks, provenance
+from safmn import provenance
 from safmn.commands import options, output
 from safmn.device import lease
 from safmn.errors import UserError
@@ -44,17 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Time and print."""
     args.names = options.names_of(args)
-    for name in args.names:
-        networks.info(name)  # raises, before torch is imported
     import torch
 
-    from safmn.cost import runtime
+    from safmn.cost import runtime, timing
 
     if args.threads is not None:
         if args.threads < 1:
             raise UserError(f"--threads {args.threads}: give at least 1")
         torch.set_num_threads(args.threads)
-    modes = list(runtime.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
+    modes = list(timing.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
     begun = provenance.begin()
     settings = {
         "images": 5 if args.quick else args.images,

@@ -1,14 +1,15 @@
 """`safmn status`: which runs of a study are done, running, interrupted, failed, stale or not started, and why."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from safmn.commands import output, studies
 
 HELP = """Show how far a study is, run by run: done, collapsed (a result), running, interrupted (will resume from its
-saved state), failed (with the first line of the reason), stale (specification, code or data changed; it will be
-trained again) or not started; iterations done, time spent and time expected. Changes nothing and waits for no lock, so
-that it can be called at any time, also while Snakemake runs."""
+saved state), failed (with the first line of the reason), stale (specification, code or data changed, or weights are
+missing; it will be trained again) or not started; iterations done, time spent and time expected. Changes nothing and
+waits for no lock, so that it can be called at any time, also while Snakemake runs."""
 
 EXAMPLES = """examples:
   safmn status --study config/mini.yaml
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace) -> None:
 def _print(record: dict[str, Any]) -> None:
     from safmn.planning.wallclock import spoken, with_days
 
+    if not Path(record["folder"]).is_dir():
+        print(f"{record['study']}: none of its {len(record['runs'])} runs was started in {Path.cwd()}")
+        return
     rows = []
     for run in record["runs"]:
         remaining = run["remaining_seconds"]

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import Any
 
+from safmn.errors import UserError, suggestion
+
 HELP = """Try the losses and optimisers of your own in a study, once each on a small batch: what they return, whether
 a step changes the weights, and whether a run can be resumed from their saved state. `safmn train` and `snakemake` do
 so by themselves, before anything is trained."""
@@ -28,6 +30,9 @@ def run(args: argparse.Namespace) -> None:
     from safmn.training import own
 
     study = Study.load(args.study)
+    if unknown := [name for name in args.names if not study.runs(name)]:
+        hint = suggestion(unknown[0], study.trained, f"`safmn resolve {args.study}` shows them")
+        raise UserError(f"{study.name} does not train {unknown[0]!r}: {hint}")
     known: dict[str, tuple[str, dict[str, Any]]] = {}
     for run in [run for name in args.names for run in study.runs(name)] or study.runs():
         specification = study.specification(run)

@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from safmn.archive import must_exist
 from safmn.commands import output
 
 HELP = """Check an archive of `safmn archive`, a zip file or a folder, in steps:
@@ -53,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify, print, write; return 1 if something is refuted."""
+    must_exist(args.archive)
     from safmn.archive import reviews, verification
     from safmn.archive.findings import NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Step
     from safmn.archive.steps import Wishes

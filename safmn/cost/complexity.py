@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from safmn import networks
-from safmn.cost import rules
+from safmn.cost import rules, running
 from safmn.errors import UserError, as_line
 from safmn.networks import trial
 
@@ -115,27 +115,13 @@ class Trace:
 
 
 class Counts(dict[str, Any]):
-    """What `measure` returns: a dictionary, ready for JSON, whose figures are attributes as well."""
+    """What `measure` returns: a dictionary, ready for JSON, whose entries are attributes as well (`counts.flops`)."""
 
-    @property
-    def params(self) -> int:
-        """Number of parameter values."""
-        return int(self["params"])
-
-    @property
-    def flops(self) -> int:
-        """Multiply-adds."""
-        return int(self["flops"])
-
-    @property
-    def activations(self) -> int:
-        """Output elements of convolutions and linear layers."""
-        return int(self["activations"])
-
-    @property
-    def convolutions(self) -> int:
-        """Convolutions that the network carries out."""
-        return int(self["convolutions"])
+    def __getattr__(self, name: str) -> Any:
+        """Return an entry."""
+        if name in self:
+            return self[name]
+        raise AttributeError(f"the counts have no {name!r}: there are {', '.join(self)}")
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
@@ -278,7 +264,7 @@ def trace(
             return trace(network, scale, training=training, size=size, channels=channels, device="cpu")
         raise UserError(
             f"{name} x{scale} does not run on an image of {shape[3]}x{shape[2]} pixels with {channels} channels "
-            f"({_reason(error, recorder.module)}): correct the network"
+            f"({_reason(error, recorder.running)}): correct the network"
         ) from error
     return Trace(
         network=name,
@@ -296,7 +282,7 @@ def _run(network: nn.Module, image: Tensor, recorder: "_Recorder") -> object:
     with ExitStack() as contexts:
         contexts.enter_context(torch.inference_mode())
         contexts.enter_context(_without_fused_layers())
-        contexts.enter_context(recorder.inside(network))
+        recorder.running = contexts.enter_context(running.paths(network))
         if image.device.type != "meta":  # where tensors have values
             contexts.enter_context(_LeavesTorch(recorder))
         contexts.enter_context(recorder)
@@ -320,7 +306,7 @@ class _Recorder(TorchDispatchMode):
 
     Attributes:
         operations, uncounted, value_reads: as in `Trace`.
-        module: path of the module that is running.
+        running: paths of the modules that are running.
     """
 
     supports_higher_order_operators = True
@@ -330,31 +316,8 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.uncounted: Counter[str] = Counter()
         self.value_reads: dict[str, None] = {}  # an ordered set
-        self._modules: list[str] = []
+        self.running: list[str] = []
         self._requested = ""  # the operation that the network called, while its parts run
-
-    @property
-    def module(self) -> str:
-        return self._modules[-1] if self._modules else ""
-
-    @contextmanager
-    def inside(self, network: nn.Module) -> Iterator[None]:
-        """Keep `module` up to date within the context. After an exception it names the module that raised it."""
-
-        def leave(*_: object) -> None:
-            self._modules.pop()
-
-        hooks = []
-        for path, module in network.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue  # takes no hooks
-            hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._modules.append(path)))
-            hooks.append(module.register_forward_hook(leave))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -409,7 +372,7 @@ class _Recorder(TorchDispatchMode):
         while frame is not None and not _is_network_code(frame.f_code.co_filename):
             frame = frame.f_back
         line = frame and (frame.f_code.co_filename, frame.f_lineno)
-        self.value_reads[_place(self.module, line)] = None
+        self.value_reads[_place(self.running, line)] = None
 
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -436,15 +399,14 @@ class _LeavesTorch(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _reason(error: Exception, module: str) -> str:
+def _reason(error: Exception, running: list[str]) -> str:
     """Say where an error came from, its type and its first line: torch's messages may be as short as `map::at`."""
     lines = [
         (frame.f_code.co_filename, number)
         for frame, number in traceback.walk_tb(error.__traceback__)
         if _is_network_code(frame.f_code.co_filename)
     ]
-    place = _place(module, lines[-1] if lines else None)
-    return f"{place}: {as_line(error)}"
+    return f"{_place(running, lines[-1] if lines else None)}: {as_line(error)}"
 
 
 def _is_network_code(file: str) -> bool:
@@ -452,6 +414,6 @@ def _is_network_code(file: str) -> bool:
     return file != __file__ and not file.startswith((str(Path(torch.__file__).parent), "<"))
 
 
-def _place(module: str, line: tuple[str, int] | None) -> str:
-    where = f"module {module}" if module else "the network"
+def _place(running: list[str], line: tuple[str, int] | None) -> str:
+    where = f"module {running[-1]}" if running and running[-1] else "the network"
     return f"{where}, {Path(line[0]).name} line {line[1]}" if line else where

@@ -16,10 +16,9 @@ some functions of torch while it counts. fvcore sees every operation.
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from safmn import networks
 from safmn.cost import complexity
@@ -105,22 +103,22 @@ def compare(
         UserError: the network does not exist at that scale, or does not run.
     """
     traced = complexity.trace(network, scale, size=size, channels=channels)
-    module = networks.build(network, scale) if isinstance(network, str) else deepcopy(network)
-    ours = _fvcore(traced)
-    counts = [Count(name, params) for name, params in ((THOP, 0), (PTFLOPS, _size(module, trained=True)))]
-    counts.append(Count(NTIRE23, _size(module), activations=0, convolutions=0))
-    thop, ptflops, ntire = counts
-    _run(module, traced.input, thop, ptflops, ntire)
-    ntire24 = Count(NTIRE24, ntire.params, ours.flops, ntire.activations, ntire.convolutions)
-    for count in (*counts, ntire24):
+    module = networks.build(network, scale) if isinstance(network, str) else network
+    try:
+        counts = _by_hooks(module, traced.input, "meta")
+    except (RuntimeError, NotImplementedError):  # it reads values
+        counts = _by_hooks(module, traced.input, "cpu")
+    ours, ntire = _by_operations(traced), counts[-1]
+    counts.append(Count(NTIRE24, ntire.params, ours.flops, ntire.activations, ntire.convolutions))
+    for count in counts:
         count.reasons = list(_reasons(count, ours))
-    return [ours, *counts, ntire24]
+    return [ours, *counts]
 
 
 # --- fvcore ----------------------------------------------------------------------------------------------------------
 
 
-def _fvcore(traced: Trace) -> Count:
+def _by_operations(traced: Trace) -> Count:
     flops: Counter[str] = Counter()
     for operation in traced.operations:
         kind = operation.kind
@@ -153,143 +151,125 @@ UPSAMPLING = (nn.Upsample, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d)
 RECURRENT = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 INTERPOLATION_OF_THOP = {"nearest": 1, "linear": 5, "bilinear": 11, "bicubic": 259}
 
-Layer = tuple[nn.Module, Tensor, Tensor]
-"""A layer that ran, its first input and its output."""
-Rule = Callable[[Layer], tuple[str, int]]
-"""Returns the part and what it counts."""
+Rule = tuple[str, Callable[[Any, Tensor, Tensor], int]]
+"""The part, and what counts of a layer, its first input and its output."""
 
 
-def _thop(layer: Layer) -> tuple[str, int] | None:
-    module, x, y = layer
-    kind = type(module)
-    if kind in (*CONVOLVING, *TRANSPOSING):
-        assert isinstance(module, _ConvNd)
-        part = CONVOLUTIONS if kind in CONVOLVING else TRANSPOSED
-        return part, y.numel() * (x.shape[1] // module.groups) * prod(module.weight.shape[2:])
-    if kind in (*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.SyncBatchNorm):
-        affine = getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)
-        return NORMS, x.numel() * (4 if affine else 2)
-    if kind is nn.PReLU:
-        return ACTIVATIONS, x.numel()
-    if kind is nn.Softmax:
-        assert isinstance(module, nn.Softmax)
-        features = x.shape[-1 if module.dim is None else module.dim]
-        return ACTIVATIONS, x.numel() // features * (3 * features - 1)
-    if kind in AVERAGES:
-        return POOLING, y.numel()
-    if kind in ADAPTIVE_AVERAGES:
-        return POOLING, int((prod(a / b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)) + 1) * y.numel())
-    if isinstance(module, nn.Linear) and kind is nn.Linear:
-        return LINEAR, y.numel() * module.in_features
-    if kind in UPSAMPLING:
-        return INTERPOLATION, y.numel() * INTERPOLATION_OF_THOP.get(str(module.mode), 0)
-    silent = (*RELUS, *MAXIMA, *ADAPTIVE_MAXIMA, nn.ZeroPad2d, nn.Dropout, nn.Sequential, nn.PixelShuffle)
-    return (ACTIVATIONS, 0) if kind in silent else None
+def _thop_convolution(layer: Any, x: Tensor, y: Tensor) -> int:
+    return int(y.numel() * (x.shape[1] // layer.groups) * prod(layer.weight.shape[2:]))
 
 
-def _ptflops(layer: Layer) -> tuple[str, int] | None:
-    module, x, y = layer
-    kind = type(module)
-    if kind in (*CONVOLVING, *TRANSPOSING):
-        assert isinstance(module, _ConvNd)
-        positions = (y if kind in CONVOLVING else x).shape[2:]
-        return CONVOLUTIONS if kind in CONVOLVING else TRANSPOSED, len(x) * module.weight.numel() * prod(positions)
-    if kind in RELUS or kind is nn.GELU:
-        return ACTIVATIONS, y.numel()
-    if kind in (*MAXIMA, *AVERAGES, *ADAPTIVE_MAXIMA, *ADAPTIVE_AVERAGES):
-        return POOLING, x.numel()
-    if kind in (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm):
-        return NORMS, x.numel() * (2 if getattr(module, "affine", False) else 1)
-    if isinstance(module, nn.Linear) and kind is nn.Linear:
-        return LINEAR, x.numel() * module.out_features
-    if kind is nn.Upsample:
-        return INTERPOLATION, y.shape[1:].numel()
+def _thop_norm(layer: Any, x: Tensor, y: Tensor) -> int:
+    affine = getattr(layer, "affine", False) or getattr(layer, "elementwise_affine", False)
+    return x.numel() * (4 if affine else 2)
+
+
+def _thop_softmax(layer: Any, x: Tensor, y: Tensor) -> int:
+    features = x.shape[-1 if layer.dim is None else layer.dim]
+    return x.numel() // features * (3 * features - 1)
+
+
+def _thop_average(layer: Any, x: Tensor, y: Tensor) -> int:
+    return int((prod(a / b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)) + 1) * y.numel())
+
+
+def _inputs(layer: Any, x: Tensor, y: Tensor) -> int:
+    return x.numel()
+
+
+def _outputs(layer: Any, x: Tensor, y: Tensor) -> int:
+    return y.numel()
+
+
+_SILENT = (*RELUS, *MAXIMA, *ADAPTIVE_MAXIMA, nn.ZeroPad2d, nn.Dropout, nn.PixelShuffle)
+THOP_RULES: dict[type[nn.Module], Rule] = {
+    **dict.fromkeys(_SILENT, (ACTIVATIONS, lambda layer, x, y: 0)),
+    **dict.fromkeys(CONVOLVING, (CONVOLUTIONS, _thop_convolution)),
+    **dict.fromkeys(TRANSPOSING, (TRANSPOSED, _thop_convolution)),
+    **dict.fromkeys((*BATCH_NORMS, *INSTANCE_NORMS, nn.LayerNorm, nn.SyncBatchNorm), (NORMS, _thop_norm)),
+    nn.PReLU: (ACTIVATIONS, _inputs),
+    nn.Softmax: (ACTIVATIONS, _thop_softmax),
+    **dict.fromkeys(AVERAGES, (POOLING, _outputs)),
+    **dict.fromkeys(ADAPTIVE_AVERAGES, (POOLING, _thop_average)),
+    nn.Linear: (LINEAR, lambda layer, x, y: y.numel() * layer.in_features),
+    **dict.fromkeys(
+        UPSAMPLING, (INTERPOLATION, lambda layer, x, y: y.numel() * INTERPOLATION_OF_THOP.get(str(layer.mode), 0))
+    ),
+}
+PTFLOPS_RULES: dict[type[nn.Module], Rule] = {
+    **dict.fromkeys(CONVOLVING, (CONVOLUTIONS, lambda layer, x, y: len(x) * layer.weight.numel() * prod(y.shape[2:]))),
+    **dict.fromkeys(TRANSPOSING, (TRANSPOSED, lambda layer, x, y: len(x) * layer.weight.numel() * prod(x.shape[2:]))),
+    **dict.fromkeys((*RELUS, nn.GELU), (ACTIVATIONS, _outputs)),
+    **dict.fromkeys((*MAXIMA, *AVERAGES, *ADAPTIVE_MAXIMA, *ADAPTIVE_AVERAGES), (POOLING, _inputs)),
+    **dict.fromkeys(
+        (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm),
+        (NORMS, lambda layer, x, y: x.numel() * (2 if getattr(layer, "affine", False) else 1)),
+    ),
+    nn.Linear: (LINEAR, lambda layer, x, y: x.numel() * layer.out_features),
+    nn.Upsample: (INTERPOLATION, lambda layer, x, y: y.shape[1:].numel()),
+}
+
+
+def _rule_of_ntire(layer: nn.Module) -> Rule | None:
+    """Return the rule of a layer, subclasses too."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        part = CONVOLUTIONS if isinstance(layer, nn.Conv2d) else TRANSPOSED
+        return part, lambda layer, x, y: layer.weight.numel() * len(y) * prod(y.shape[2:])
+    if isinstance(layer, RELUS):
+        return ACTIVATIONS, _outputs
+    if isinstance(layer, nn.BatchNorm2d):
+        return NORMS, lambda layer, x, y: y.numel() * (2 if layer.affine else 1)
+    if isinstance(layer, nn.Linear):
+        return (
+            LINEAR,
+            lambda layer, x, y: x.shape[0] * x.shape[1] * y.shape[1] if x.dim() > 1 else x.shape[0] * y.shape[0],
+        )
     return None
 
 
-def _ntire(layer: Layer) -> tuple[str, int] | None:
-    module, x, y = layer
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        part = CONVOLUTIONS if isinstance(module, nn.Conv2d) else TRANSPOSED
-        return part, module.weight.numel() * len(y) * prod(y.shape[2:])
-    if isinstance(module, RELUS):
-        return ACTIVATIONS, y.numel()
-    if isinstance(module, nn.BatchNorm2d):
-        return NORMS, y.numel() * (2 if module.affine else 1)
-    if isinstance(module, nn.Linear):
-        return LINEAR, x.shape[0] * x.shape[1] * y.shape[1] if x.dim() > 1 else x.shape[0] * y.shape[0]
-    return None
+def _by_hooks(module: nn.Module, shape: tuple[int, ...], device: str) -> list[Count]:
+    """Run one pass of a copy of the network on a device, with the hooks of thop, ptflops and NTIRE 2023."""
+    network = deepcopy(module).eval().to(device)
+    known = set(_known_to_thop(network))
+    thop = Count(THOP, sum(map(_size, known)))
+    ptflops = Count(PTFLOPS, _size(network, trained=True))
+    ntire = Count(NTIRE23, _size(network), activations=0, convolutions=0)
 
-
-def _run(module: nn.Module, shape: tuple[int, ...], thop: Count, ptflops: Count, ntire: Count) -> None:
-    """Run one pass with the hooks of all programs; on the meta device if the network can."""
-
-    def counted(device: str) -> list[Count]:
-        counts = [deepcopy(count) for count in (thop, ptflops, ntire)]
-        network = deepcopy(module).eval().to(device)
-        with torch.inference_mode(), _hooked(network, *counts), _functions_replaced(counts[1]):
-            network(torch.rand(shape, device=device))
-        return counts
-
-    try:
-        counts = counted("meta")
-    except (RuntimeError, NotImplementedError):  # it reads values
-        counts = counted("cpu")
-    for count, filled in zip((thop, ptflops, ntire), counts, strict=True):
-        count.__dict__.update(filled.__dict__)
-
-
-@contextmanager
-def _hooked(network: nn.Module, thop: Count, ptflops: Count, ntire: Count) -> Iterator[None]:
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: Any, in_thop: bool) -> None:
+    def after(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not inputs:
             return
-        layer = module, inputs[0], output
-        for count, rule in ((thop, _thop), (ptflops, _ptflops), (ntire, _ntire)):
-            if count is thop and not in_thop:
-                continue
-            counted = rule(layer)
-            if counted is not None:
-                count.flops[counted[0]] += counted[1]
-        bias = getattr(module, "bias", None)
-        if type(module) in (*CONVOLVING, *TRANSPOSING) and bias is not None:
+        kind = type(layer)
+        for count, rule in (
+            (thop, THOP_RULES.get(kind) if layer in known else None),
+            (ptflops, PTFLOPS_RULES.get(kind)),
+            (ntire, _rule_of_ntire(layer)),
+        ):
+            if rule is not None:
+                count.flops[rule[0]] += rule[1](layer, inputs[0], output)
+        if kind in (*CONVOLVING, *TRANSPOSING, nn.Linear) and layer.bias is not None:
             ptflops.flops[BIASES] += output.numel()
-        if type(module) is nn.Linear and bias is not None:
-            ptflops.flops[BIASES] += output.numel()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             assert ntire.activations is not None
             assert ntire.convolutions is not None
             ntire.activations += output.numel()
             ntire.convolutions += 1
         for count, kinds in ((thop, RECURRENT), (ptflops, (*RECURRENT, nn.MultiheadAttention))):
-            if type(module) in kinds and type(module).__name__ not in count.uncounted:
-                count.uncounted.append(type(module).__name__)
+            if kind in kinds and kind.__name__ not in count.uncounted:
+                count.uncounted.append(kind.__name__)
 
-    seen = set(_known_to_thop(network))
-    thop.params = sum(_size(module) for module in seen)
-    hooks = [module.register_forward_hook(partial(after, in_thop=module in seen)) for module in set(network.modules())]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as contexts:
+        for layer in set(network.modules()):
+            contexts.enter_context(layer.register_forward_hook(after))
+        contexts.enter_context(torch.inference_mode())
+        contexts.enter_context(_functions_replaced(ptflops))
+        network(torch.rand(shape, device=device))
+    return [thop, ptflops, ntire]
 
 
 def _known_to_thop(network: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers whose operations and parameters thop sums: not those within a layer of its list."""
-    probe = torch.empty(1, 1, 1, 1, device="meta")
     for child in network.children():
-        kind = type(child)
-        has_rule = kind in (
-            *CONVOLVING,
-            *TRANSPOSING,
-            *UPSAMPLING,
-            *AVERAGES,
-            *ADAPTIVE_AVERAGES,
-            nn.Softmax,
-            nn.Linear,
-        )
-        if kind not in (nn.Sequential, nn.ModuleList) and (has_rule or _thop((child, probe, probe)) is not None):
+        if type(child) in THOP_RULES:
             yield child
         else:
             yield from _known_to_thop(child)
@@ -348,7 +328,6 @@ _INSIDE_TORCH = str(Path(torch.__file__).parent / "_")
 @contextmanager
 def _functions_replaced(count: Count) -> Iterator[None]:
     """Count calls of FUNCTIONS within the context, as ptflops does: by other functions under their names."""
-    originals = [(owner, name, getattr(owner, name), name in vars(owner)) for owner, name, _, _ in FUNCTIONS]
 
     def counting(original: Callable[..., Any], part: str, rule: Callable[..., int]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -358,16 +337,15 @@ def _functions_replaced(count: Count) -> Iterator[None]:
 
         return call
 
-    try:
-        for (owner, name, part, rule), (_, _, original, _) in zip(FUNCTIONS, originals, strict=True):
+    with ExitStack() as restored:
+        for owner, name, part, rule in FUNCTIONS:
+            original = getattr(owner, name)
+            if name in vars(owner):
+                restored.callback(setattr, owner, name, original)
+            else:  # inherited
+                restored.callback(delattr, owner, name)
             setattr(owner, name, counting(original, part, rule))
         yield
-    finally:
-        for owner, name, original, is_own in originals:
-            if is_own:
-                setattr(owner, name, original)
-            else:  # inherited
-                delattr(owner, name)
 
 
 def _size(module: nn.Module, trained: bool = False) -> int:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from safmn import networks
+from safmn.cost import running
 from safmn.device import description as devices
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
@@ -217,8 +218,7 @@ def use_form(network: nn.Module, form: str) -> nn.Module:
     """
     if form not in FORMS:
         raise UserError(f"form {form!r} is not known: choose {' or '.join(FORMS)}")
-    acceleration.plain(network)
-    return acceleration.fuse(network) if form == "fused" else network
+    return acceleration.fuse(network) if form == "fused" else acceleration.plain(network)
 
 
 def forms(name: str, scale: int) -> tuple[str, ...]:
@@ -261,7 +261,8 @@ class PeakTracker(TorchDispatchMode):
         self.peak = 0
         self.peak_layer = self.peak_operation = ""
         self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._path = [""]  # modules that are running, each within the one before
+        self._phase = ""  # what runs outside of all modules
+        self._running: list[str] = []
 
     @property
     def live(self) -> int:
@@ -283,7 +284,7 @@ class PeakTracker(TorchDispatchMode):
         live = self.live
         if live > self.peak:
             self.peak, self.peak_operation = live, str(func.overloadpacket)
-            self.peak_layer = self._path[-1]
+            self.peak_layer = self._running[-1] if self._running else self._phase
         return result
 
     @contextmanager
@@ -291,20 +292,10 @@ class PeakTracker(TorchDispatchMode):
         """Know which module of `network` is running, within the context; `afterwards` names what follows its pass."""
 
         def end_pass(*_: object) -> None:
-            self._path[0] = afterwards
+            self._phase = afterwards
 
-        def leave(*_: object) -> None:
-            self._path.pop()
-
-        hooks = [network.register_forward_hook(end_pass)]
-        for path, module in network.named_modules():
-            hooks.append(module.register_forward_pre_hook(lambda *_, path=path: self._path.append(path)))
-            hooks.append(module.register_forward_hook(leave))
-        try:
+        with network.register_forward_hook(end_pass), running.paths(network) as self._running:
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _remember(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:

@@ -20,7 +20,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]  # documente
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from safmn import networks
-from safmn.cost import memory, runtime
+from safmn.cost import memory, timing
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
@@ -74,9 +74,9 @@ def measure(
     device = description.present(on)
     try:
         network = memory.use_form(networks.build(name, scale).eval().to(device.torch_device), form)
-        batch = runtime.noise(name, images, height, width, device)
+        batch = timing.noise(name, images, height, width, device)
         with torch.inference_mode():
-            warm = runtime.warm_up(network, batch[0], device)
+            warm = timing.warm_up(network, batch[0], device)
             spent = profile_ranges(network, batch, device)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -259,7 +259,8 @@ def torch(found: list[Card]) -> Iterator[Finding]:
         yield Finding("torch", "error", f"cannot be used: {first['error']}", todo)
         return
     version, built = first["torch"], first["built"]
-    yield from _version(version, built, found)
+    computes = any(result.get("kind") == "cuda" and result.get("convolution") == "" for result in results.values())
+    yield from _version(version, built, found, computes)
     for name, result in results.items():
         yield from _use(name, result, version)
     for each in alone:
@@ -273,7 +274,8 @@ def _holders(card: str) -> list[str]:
         return []
 
 
-def _version(version: str, built: str, found: list[Card]) -> Iterator[Finding]:
+def _version(version: str, built: str, found: list[Card], computes: bool) -> Iterator[Finding]:
+    """Compare torch with the driver; `computes` says whether it could be used on a GPU all the same."""
     says = f"{version}, {f'built for CUDA {built}' if built else 'a build for CPUs'}"
     major_minor = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     needed = DRIVERS.get(int(built.partition(".")[0] or 0)) if re.match(r"\d", built) else None
@@ -283,8 +285,13 @@ def _version(version: str, built: str, found: list[Card]) -> Iterator[Finding]:
         yield Finding("torch", "error", f"{says}, beside a GPU", todo)
     elif installed and needed and installed < needed:
         oldest = ".".join(map(str, needed))
+        says += f", which driver {found[0].driver} is too old for"
+        if computes:  # on data centre GPUs NVIDIA's package cuda-compat takes the place of a part of the driver
+            says += " by itself; it computes, by CUDA's forward compatibility"
+            yield Finding("torch", "warning", says, f"if a job fails there, update the driver to {oldest} or newer")
+            return
         todo = f"update the driver to {oldest} or newer, or install a torch for an older CUDA"
-        yield Finding("torch", "error", f"{says}, which driver {found[0].driver} is too old for", todo)
+        yield Finding("torch", "error", says, todo)
     elif not TRIED[0] <= major_minor <= TRIED[1]:
         first, last = (".".join(map(str, each)) for each in TRIED)
         yield Finding("torch", "warning", f"{says}", f"this project was made for {first} to {last}: run make test")

@@ -24,6 +24,7 @@ from safmn.inspection import attribution, crops, features
 from safmn.inspection.scenes import Scene
 from safmn.quality.evaluation import device_of
 
+DECADES = 3  # of an attribution map that are told apart in a picture
 OVERVIEW = 320  # pixels of the longer side of the picture that shows where a crop is
 Arrays = dict[str, NDArray[Any]]
 
@@ -141,15 +142,18 @@ def write(file: Path | str, inspection: Inspection) -> None:
 def write_pictures(folder: Path | str, inspection: Inspection) -> list[Path]:
     """Write each array as a PNG into a folder: images as they are, maps brighter where their values are larger.
 
-    The attribution map is drawn by its magnitude, from 0; a feature map from its smallest to its largest value.
+    The attribution map is drawn by its magnitude, as in Figure 2: white is the largest, black a thousandth of it or
+    less, in equal steps of the logarithm. A feature map goes from its smallest to its largest value.
     """
     folder = Path(folder)
     files = []
     for name, array in inspection.arrays.items():
         if array.ndim == 2:
-            values = np.abs(array.astype(np.float64)) if name == "attribution" else array.astype(np.float64)
-            low = 0.0 if name == "attribution" else values.min()
-            grey = np.rint(255 * (values - low) / ((values.max() - low) or 1)).astype(np.uint8)
+            values = array.astype(np.float64)
+            if name == "attribution":
+                size = np.abs(values) / (np.abs(values).max() or 1)
+                values = np.log10(np.maximum(size, 10.0**-DECADES))
+            grey = np.rint(255 * (values - values.min()) / ((values.max() - values.min()) or 1)).astype(np.uint8)
             array = np.repeat(grey[..., None], 3, axis=2)
         files.append(folder / f"{name}.png")
         images.write(files[-1], array)

@@ -47,6 +47,16 @@ def info(name: str) -> Network:
     return network
 
 
+def at_scale(name: str, scale: int) -> Network:
+    """Return what is known about the network `name`; UserError unless it has this scale."""
+    network = info(name)
+    if scale not in network.scales:
+        scales = ", ".join(f"x{other}" for other in network.scales)
+        whose = f"{network.file} names" if network.file else "the paper's tables have it at"
+        raise UserError(f"{name} has no x{scale}: {whose} {scales}")
+    return network
+
+
 def build(name: str, scale: int) -> "nn.Module":
     """Build the network `name` for `scale`, with initial weights.
 
@@ -55,11 +65,7 @@ def build(name: str, scale: int) -> "nn.Module":
     Raises:
         UserError: there is no such network, not at this scale, or it cannot be built.
     """
-    network = info(name)
-    if scale not in network.scales:
-        scales = ", ".join(f"x{other}" for other in network.scales)
-        whose = f"{network.file} names" if network.file else "the paper's tables have it at"
-        raise UserError(f"{name} has no x{scale}: {whose} {scales}")
+    network = at_scale(name, scale)
     from safmn.networks import parameters
 
     module = network.factory(scale)

@@ -64,4 +64,4 @@ def apart() -> set[str]:
 
 @cache
 def _fingerprint(code: str, choices: str | None, beside: Path | None) -> str:
-    return fingerprint.network(code, None if choices is None else json.loads(choices), beside)
+    return fingerprint.network(code, None if choices is None else json.loads(choices), beside).digest()

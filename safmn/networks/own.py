@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safmn import paths
 from safmn.configuration import check, read_yaml, yaml_files
-from safmn.errors import UserError, one_line
+from safmn.errors import UserError, as_line, one_line
 from safmn.networks.registry import NAME, Network, published_networks
 from safmn.schema import NetworkFile, WeightsOf
 
@@ -45,7 +45,7 @@ def build(file: Path, code: str, arguments: Mapping[str, Any], scale: int) -> "n
     from torch import nn
 
     with building(file):
-        made = imported(file, code)
+        made = imported(code, file.parent)
         called = ", ".join(["scale", *(f"{key}={value!r}" for key, value in arguments.items())])
         name = code.partition(":")[2]
         try:
@@ -63,8 +63,7 @@ def build(file: Path, code: str, arguments: Mapping[str, Any], scale: int) -> "n
 @contextmanager
 def building(file: Path) -> Iterator[None]:
     """Let a class beside `file` be imported, and turn what goes wrong inside into a UserError that names the file."""
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
+    _reach(file.parent)
     try:
         yield
     except UserError as error:
@@ -74,19 +73,36 @@ def building(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: the network cannot be built: {reason}") from error
 
 
-def imported(file: Path, code: str) -> Callable[..., Any]:
-    """Import "module:name", from the folder of `file` or from what is installed; UserError where it cannot be."""
+def imported(code: str, folder: Path | None) -> Callable[..., Any]:
+    """Import "module:Class".
+
+    Args:
+        code: the class, or a function that makes one.
+        folder: where its module may lie; None where it is installed.
+
+    Raises:
+        UserError: it cannot be imported, or Python takes another module of this name.
+    """
     module_name, _, name = code.partition(":")
+    if folder:
+        _reach(folder)
     try:
-        module = importlib.import_module(module_name)
-        made: Callable[..., Any] = getattr(module, name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        reason = one_line(str(error))
-        raise UserError(f"{code!r} cannot be imported ({reason}): is it beside the file or installed?") from error
-    check_not_hidden(code, file.parent)
+        made: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # a module may raise anything while it is imported
+        reason = as_line(error)
+        raise UserError(
+            f"{code!r} cannot be imported ({reason}): is its module beside the file or installed?"
+        ) from error
+    if folder:
+        check_not_hidden(code, folder)
     if not callable(made):
         raise UserError(f"{code!r} is no class")
     return made
+
+
+def _reach(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def check_not_hidden(code: str, folder: Path) -> None:
@@ -123,7 +139,7 @@ def find_in(folder: Path) -> None:
         UserError: one of its files is wrong or has the name of one in another of these folders.
     """
     known = paths.own_networks() if os.environ.get(paths.NETWORKS) else []
-    if folder in known:
+    if folder.resolve() in [other.resolve() for other in known]:
         return
     if os.pathsep in str(folder):
         raise UserError(f"{folder} has {os.pathsep!r} in its name, which separates the folders of {paths.NETWORKS}")

@@ -10,6 +10,7 @@ that a variant uses by that name.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -137,89 +138,61 @@ class SAFM(nn.Module):
 # --- Convolutional channel mixer, Section 3.2 ------------------------------------------------------------------------
 
 
-def convolutional(dim: int, hidden: int) -> list[nn.Module]:
-    """Return a 3x3 convolution to `hidden` channels, GELU, and a 1x1 convolution back to `dim`."""
-    return [nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, dim, 1)]
-
-
-LAYERS: dict[str, Callable[[int, int], list[nn.Module]]] = {
-    "ccm": convolutional,
-    "ccm_se": switches.with_excitation,
-    "channel_mlp": switches.channel_mlp,
-    "inverted_residual": switches.inverted_residual,
-}
-
-
 class CCM(nn.Module):
-    """Convolutional channel mixer (Section 3.2), or what Table 3 puts in its place.
+    """Convolutional channel mixer (Section 3.2), or the layers that Table 3 puts in its place.
 
     Args:
         dim: channels in and out.
         expansion: hidden channels / `dim`.
-        channel_mixer: a name in `LAYERS`.
+        layers: makes the layers of `dim` and of the hidden channels.
     """
 
-    def __init__(self, dim: int, expansion: float = 2.0, channel_mixer: str = "ccm") -> None:
+    def __init__(self, dim: int, expansion: float, layers: Callable[[int, int], list[nn.Module]]) -> None:
         super().__init__()
-        self.ccm = nn.Sequential(*LAYERS[channel_mixer](dim, int(dim * expansion)))
+        self.ccm = nn.Sequential(*layers(dim, int(dim * expansion)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N x dim x H x W to the same shape."""
         return self.ccm(x)
 
 
+def convolutional(dim: int, hidden: int) -> list[nn.Module]:
+    """Return a 3x3 convolution to `hidden` channels, GELU, and a 1x1 convolution back to `dim`."""
+    return [nn.Conv2d(dim, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, dim, 1)]
+
+
 # --- The network, Figure 3 -------------------------------------------------------------------------------------------
 
 
 class FMM(nn.Module):
-    """Feature mixing module, Eq. (4): Y = SAFM(LN(X)) + X, then Z = CCM(LN(Y)) + Y."""
+    """Feature mixing module, Eq. (4): Y = SAFM(LN(X)) + X, then Z = CCM(LN(Y)) + Y.
+
+    A part that is None ("-> None" of Table 3) is left out with its normalisation.
+    """
 
     def __init__(
         self, dim: int, norm: Callable[[int], nn.Module], safm: nn.Module | None, ccm: nn.Module | None
     ) -> None:
         super().__init__()
-        if safm is not None:
-            self.norm1, self.safm = norm(dim), safm
-        if ccm is not None:
-            self.norm2, self.ccm = norm(dim), ccm
+        self.norm1 = nn.Identity() if safm is None else norm(dim)
+        self.safm = safm
+        self.norm2 = nn.Identity() if ccm is None else norm(dim)
+        self.ccm = ccm
 
     def forward(self, x: Tensor) -> Tensor:
         """Map X, N x dim x H x W, to Z of the same shape."""
-        y = self.safm(self.norm1(x)) + x
-        return self.ccm(self.norm2(y)) + y
-
-
-class WithoutSAFM(FMM):
-    """Eq. (4) for "SAFM -> None" of Table 3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N x dim x H x W to the same shape."""
-        return self.ccm(self.norm2(x)) + x
-
-
-class WithoutCCM(FMM):
-    """Eq. (4) for "CCM -> None" of Table 3."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N x dim x H x W to the same shape."""
-        return self.safm(self.norm1(x)) + x
+        y = x if self.safm is None else self.safm(self.norm1(x)) + x
+        return y if self.ccm is None else self.ccm(self.norm2(y)) + y
 
 
 MIXERS: dict[str, Callable[..., nn.Module | None]] = {"safm": SAFM, "none": switches.removed}
 CHANNEL_MIXERS: dict[str, Callable[..., nn.Module | None]] = {
-    "ccm": CCM,
-    "ccm_se": CCM,
-    "channel_mlp": CCM,
-    "inverted_residual": CCM,
+    "ccm": partial(CCM, layers=convolutional),
+    "ccm_se": partial(CCM, layers=switches.with_excitation),
+    "channel_mlp": partial(CCM, layers=switches.channel_mlp),
+    "inverted_residual": partial(CCM, layers=switches.inverted_residual),
     "none": switches.removed,
 }
-BLOCKS: dict[tuple[bool, bool], Callable[..., nn.Module]] = {
-    (True, True): FMM,
-    (False, True): WithoutSAFM,
-    (True, False): WithoutCCM,
-    (False, False): nn.Identity,
-}
-"""(whether there is a mixer, whether there is a channel mixer) -> the block."""
 
 
 class SAFMN(nn.Module):
@@ -266,11 +239,10 @@ class SAFMN(nn.Module):
             if channel_mixer in CHANNEL_MIXERS
             else switches.custom(channel_mixer, "channel_mixer", CHANNEL_MIXERS.keys())
         )
-        make_block = BLOCKS[mixer != "none", channel_mixer != "none"]
 
-        def block() -> nn.Module:
+        def block() -> FMM:
             safm = make_mixer(dim, pooling, activation, multi_scale, aggregation, modulation)
-            return make_block(dim, make_norm, safm, make_channel_mixer(dim, expansion, channel_mixer))
+            return FMM(dim, make_norm, safm, make_channel_mixer(dim, expansion))
 
         self.smallest_side = SMALLEST_SIDE if mixer == "safm" and multi_scale else 1
         self.to_feat = nn.Conv2d(3, dim, 3, padding=1)

@@ -18,7 +18,6 @@ from safmn.schema import VariantFile
 
 _log = logging.getLogger(__name__)
 
-CODE = SAFMN
 REFERENCE = "Sun et al., Spatially-Adaptive Feature Modulation for Efficient Image Super-Resolution, ICCV 2023"
 
 
@@ -49,10 +48,6 @@ class Variant:
     sweep: str = ""
     point: Mapping[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-
-    def build(self, scale: int, **changes: Any) -> Any:
-        """Build it with some of its switches changed."""
-        return _build(self.file, self.switches | changes, scale)
 
 
 def load(file: Path) -> Variant:
@@ -105,7 +100,7 @@ def _variant(
         content.colour,
         rows,
         "" if is_own else REFERENCE,
-        switches["class"] if is_own else CODE,
+        switches["class"] if is_own else SAFMN,
         switches.get("args", {}) if is_own else switches,
         file,
         content.in_all,

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from safmn import networks, paths
 from safmn.configuration import as_plain
-from safmn.cost import memory, operations, runtime
+from safmn.cost import memory, operations, runtime, timing
 from safmn.device import description
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import as_line
@@ -297,7 +297,7 @@ def memory_training(device: description.Device, request: Record) -> Record:
 def table2(device: description.Device, request: Record) -> Record:
     """Time the networks of Table 2, by turns; not compiled, which takes minutes (`safmn runtime --modes all` does)."""
     names = ["safmn", *(name for name, each in networks.all_networks().items() if 2 in each.rows)]
-    size = {"images": 20, "rounds": 2, "modes": [mode for mode in runtime.MODES if mode != "compiled"]}
+    size = {"images": 20, "rounds": 2, "modes": [mode for mode in timing.MODES if mode != "compiled"]}
     if device.kind == "cpu":
         size = {"images": 1, "rounds": 1, "modes": ["eager"], "height": 24, "width": 32}
         names = names[:3]

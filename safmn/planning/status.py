@@ -104,6 +104,7 @@ def _status(
     record = Results(folder).record(run)
     holder = _holder(place / layout.STATE, save_every)
     stale: list[str] | None = []
+    missing: list[str] = []
     if isinstance(record, Absent):
         status.remarks += [record.reason] if record.reason else []
     else:
@@ -114,9 +115,13 @@ def _status(
             if stale is None:
                 status.remarks.append("its data is not packed here, so whether code or data changed is not known")
             return status
-        if missing and not stale:
-            status.remarks.append(f"{', '.join(missing)} is missing: training again writes it from the saved state")
     saved, saved_at = _newest(place / layout.STATE, status.remarks)
+    if missing and not stale:
+        absent = f"{', '.join(missing)} {'are' if missing[1:] else 'is'} missing"
+        if saved:
+            status.remarks.append(f"{absent}: training again writes them from the saved state")
+        else:  # such as the committed results of somebody else, whose weights are not passed on
+            stale = [absent]
     if saved and not stale and data is not None and saved["key"] != _key(specification, data):
         text = "its state at iteration {} belongs to another specification, code or data"
         stale = [text.format(saved["iteration"])]
@@ -124,7 +129,7 @@ def _status(
         status.iteration = saved["iteration"]
     sessions = record.get("sessions") if isinstance(record, dict) and stale else saved.get("sessions")
     status.seconds, status.seconds_per_iteration = _spent(sessions)  # even if it has to be spent again
-    if stale and not stale[0].startswith(("code", "data")):  # another training has another rate
+    if stale and not stale[0].startswith(("code", "data", *FINAL_FILES)):  # another training has another rate
         status.seconds_per_iteration = None
     failed_at = _time(place / layout.FAILURE)
     if holder:

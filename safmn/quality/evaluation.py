@@ -19,9 +19,7 @@ Images of equal size go through the network together. Means are means of per-ima
 import csv
 import io
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +34,7 @@ from safmn import files
 from safmn.data import colour
 from safmn.errors import UserError
 from safmn.quality import batched, metrics, perceptual, resampling
+from safmn.quality.batches import Batch, Loaded, batches, spread
 from safmn.quality.figures import FIGURES
 
 if TYPE_CHECKING:
@@ -44,10 +43,6 @@ if TYPE_CHECKING:
 PROTOCOLS = ("present", "legacy")
 BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 23}
 """HR pixels that go through a network at once. More does not pay on a CPU: the maps fall out of its cache."""
-LARGE = 1 << 20
-"""HR pixels from which a CPU works on one batch with all its cores."""
-AHEAD = 8
-"""Images that are read ahead of the one in use."""
 
 
 class Pairs(Protocol):
@@ -217,7 +212,7 @@ def evaluate(
 
     scores: dict[int, Score] = {}
     with _evaluating(network):
-        for results in _spread(score, _batches(len(pairs), load, limit), device):
+        for results in spread(score, batches(len(pairs), load, limit), device):
             scores.update(results)
             if on_progress is not None:
                 on_progress(len(scores), len(pairs))
@@ -302,12 +297,6 @@ def fit_pair(lr: NDArray[Any], hr: NDArray[Any], scale: int, name: str) -> NDArr
     return hr[:height, :width]
 
 
-Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""LR and HR of one image in RGB, H x W x 3."""
-Loaded = tuple[Tensor, Tensor, Pictures | None]
-"""LR and HR as the network gets them, C x H x W; the pictures where C is 1 and they are to be measured in RGB."""
-
-
 def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> Loaded:
     lr = pairs.lr(index)
     hr = fit_pair(lr, pairs.hr(index), scale, pairs.names[index])
@@ -316,7 +305,7 @@ def _present_pair(pairs: Pairs, index: int, scale: int, channels: str) -> Loaded
     return _planar(lr), _planar(hr), None
 
 
-def _in_rgb(batch: "Batch", sr: Tensor, border: int, distance: perceptual.Distance | None) -> list[list[float]]:
+def _in_rgb(batch: Batch, sr: Tensor, border: int, distance: perceptual.Distance | None) -> list[list[float]]:
     """Return PSNR and SSIM in RGB, and LPIPS where there is a `distance`: a list of N values each."""
     hr = batch.hr.to(sr.device)
     if batch.pictures:
@@ -354,104 +343,6 @@ def measure(sr: Tensor, hr: Tensor, border: int) -> tuple[Tensor, Tensor]:
         colour.luma_batch(images) if images.shape[1] == 3 else images[:, 0].to(torch.float64) for images in (sr, hr)
     )
     return batched.psnr_planes(first, second, border), batched.ssim_planes(first, second, border)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of equal size: their indices, LR and HR, N x C x H x W; the pictures where C is 1."""
-
-    indices: list[int]
-    lr: Tensor
-    hr: Tensor
-    pictures: list[Pictures]
-
-    @property
-    def pixels(self) -> int:
-        """HR pixels of all images."""
-        return self.hr.shape[0] * self.hr.shape[-2] * self.hr.shape[-1]
-
-
-def _batches(count: int, load: Callable[[int], Loaded], limit: int) -> Iterator[Batch]:
-    """Group images of equal size, at most `limit` HR pixels unless it is one image.
-
-    Images are read ahead by a thread; unfinished batches together hold at most 8 x `limit` pixels.
-    """
-    waiting: dict[torch.Size, list[tuple[int, Loaded]]] = {}
-    held = 0
-    for index, loaded in _read_ahead(count, load):
-        lr, hr, _ = loaded
-        pixels = hr.shape[-2] * hr.shape[-1]
-        group = waiting.setdefault(lr.shape, [])
-        group.append((index, loaded))
-        held += pixels
-        full = (len(group) + 1) * pixels > limit
-        if full or held > 8 * limit:
-            batch = _stack(waiting.pop(lr.shape if full else next(iter(waiting))))
-            held -= batch.pixels
-            yield batch
-    yield from map(_stack, waiting.values())
-
-
-def _stack(group: list[tuple[int, Loaded]]) -> Batch:
-    lr, hr, pictures = zip(*(loaded for _, loaded in group), strict=True)
-    indices = [index for index, _ in group]
-    return Batch(indices, torch.stack(lr), torch.stack(hr), [picture for picture in pictures if picture is not None])
-
-
-Scores = list[tuple[int, Score]]
-
-
-def _spread(work: Callable[[Batch], Scores], batches: Iterator[Batch], device: torch.device) -> Iterator[Scores]:
-    """Yield the results of the batches, in order; on a CPU, small batches run on one core each.
-
-    On a small image the cores that share a network wait for one another between its layers; whole images need not wait.
-    Large images keep all cores busy, and several at once would need much memory.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield from map(work, batches)
-        return
-    pending: deque[Future[Scores]] = deque()
-    try:
-        # Here as well, where batches are put together: a team of threads spins for milliseconds after its work, and
-        # takes the cores from the workers.
-        torch.set_num_threads(1)
-        # torch keeps the number of threads per thread, but new threads take it from the last setting anywhere.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            try:
-                for batch in batches:
-                    large = batch.pixels > LARGE
-                    while pending and (large or len(pending) > threads):
-                        yield pending.popleft().result()
-                    if large:
-                        torch.set_num_threads(threads)
-                        done = work(batch)
-                        torch.set_num_threads(1)
-                        yield done
-                    else:
-                        pending.append(pool.submit(work, batch))
-                while pending:
-                    yield pending.popleft().result()
-            finally:
-                for future in pending:
-                    future.cancel()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _read_ahead(count: int, load: Callable[[int], Loaded]) -> Iterator[tuple[int, Loaded]]:
-    """Yield (index, what was loaded) in order; a thread reads a few images ahead of the one in use."""
-    with ThreadPoolExecutor(max_workers=1) as pool:  # one: a benchmark need not be safe to read from several
-        upcoming = deque(pool.submit(load, index) for index in range(min(AHEAD, count)))
-        try:
-            for index in range(count):
-                pair = upcoming.popleft().result()
-                if index + AHEAD < count:
-                    upcoming.append(pool.submit(load, index + AHEAD))
-                yield index, pair
-        finally:
-            for future in upcoming:
-                future.cancel()
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _recipe() -> str:
 
 @cache
 def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
-    return fingerprint.classes({key: (path, *texts)}, own.beside(path))
+    return fingerprint.classes({key: (path, *texts)}, own.beside(path)).digest()
 
 
 @cache

@@ -49,8 +49,15 @@ def build(settings: Mapping[str, Any], parameters: Iterable[nn.Parameter], devic
     return BUILT_IN[name](parameters, lr=rate, **arguments, fused=device.type != "meta")  # type: ignore[call-arg]  # of these three
 
 
-def restore(optimiser: Optimizer, saved: dict[str, Any]) -> None:
-    """Continue from a state of this optimiser, perhaps on another device."""
+def restore(optimiser: Optimizer, saved: dict[str, Any], moved: bool) -> None:
+    """Continue from a state of this optimiser.
+
+    Args:
+        optimiser: what `build` returned.
+        saved: its state.
+        moved: whether the weights had another memory layout when it was saved: on another kind of device
+            (`TrainStep.layout`).
+    """
     if type(optimiser) in BUILT_IN.values():
         # Its options depend on the current device: of a saved group, only the list of its weights is used.
         present = optimiser.state_dict()["param_groups"]
@@ -59,19 +66,15 @@ def restore(optimiser: Optimizer, saved: dict[str, Any]) -> None:
         ]
         saved = saved | {"param_groups": groups}
     optimiser.load_state_dict(saved)
-    if type(optimiser) in BUILT_IN.values():
-        _lay_out(optimiser)
-
-
-def _lay_out(optimiser: Optimizer) -> None:
-    """Give moments the memory layout of their weights, which differs between devices (`TrainStep.layout`).
-
-    torch's fused kernel on the CPU pairs moments with weights by their places in memory; that on CUDA refuses others.
-    """
-    for weight, kept in optimiser.state.items():
-        for name, value in kept.items():
-            if torch.is_tensor(value) and value.shape == weight.shape and value.stride() != weight.stride():
-                kept[name] = torch.empty_like(weight).copy_(value)
+    if not moved:
+        return
+    # torch's fused kernel on the CPU pairs moments with weights by their places in memory; that on CUDA refuses others.
+    for group in optimiser.param_groups:
+        for weight in group["params"]:
+            kept = getattr(optimiser, "state", {}).get(weight, {})
+            for name, value in kept.items():
+                if torch.is_tensor(value) and value.shape == weight.shape and value.stride() != weight.stride():
+                    kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _own(path: str, parameters: Iterable[nn.Parameter], rate: float, arguments: dict[str, Any]) -> Optimizer:

@@ -1,14 +1,12 @@
 """Classes of a user's own that a study or a variant names, `module:Class`: losses and optimisers. Imports no torch."""
 
-import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safmn import fingerprint, paths
-from safmn.errors import UserError, as_line
-from safmn.networks.own import check_not_hidden
+from safmn.errors import UserError
+from safmn.networks.own import imported
 from safmn.schema import PAPER
 
 
@@ -36,22 +34,10 @@ def load(path: str, key: str) -> Any:
     Raises:
         UserError: it cannot be imported, or Python takes another module of this name.
     """
-    module, _, name = path.partition(":")
-    folder = beside(path)
-    if folder and str(folder) not in sys.path:
-        sys.path.append(str(folder))
     try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise UserError(
-            f"training.{key}: {path!r} cannot be imported ({as_line(error)}): is its module beside the variant or "
-            "installed?"
-        ) from error
-    if folder:
-        try:
-            check_not_hidden(path, folder)
-        except UserError as error:
-            raise UserError(f"training.{key}: {error}") from None
+        found = imported(path, beside(path))
+    except UserError as error:
+        raise UserError(f"training.{key}: {error}") from error
     if not isinstance(found, type):
         raise UserError(f"training.{key}: {path!r} is not a class")
     return found

@@ -94,5 +94,7 @@ class TrainStep:
         """Continue from what `state` returned, on this device or another."""
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
-        optimiser.restore(self.optimiser, state["optimiser"])
+        present = self.network.state_dict()
+        moved = any(present[name].stride() != value.stride() for name, value in state["network"].items())
+        optimiser.restore(self.optimiser, state["optimiser"], moved)
         self.loss.restore(state["loss"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from safmn import cli, networks
-from safmn.cost import memory, operations, runtime
+from safmn.cost import memory, operations, timing
 from safmn.device import description
 from safmn.errors import UserError
 from safmn.networks import ranges
@@ -104,7 +104,7 @@ def test_ranges_hold_nothing_but_their_operation() -> None:
     ],
 )
 def test_bad_requests_are_refused(request_: dict, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "noise", lambda *_: torch.empty(2**58, dtype=torch.uint8))
+    monkeypatch.setattr(timing, "noise", lambda *_: torch.empty(2**58, dtype=torch.uint8))
     with pytest.raises(UserError, match=message):
         operations.measure(**request_)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from safmn import cli, networks
-from safmn.cost import runtime
+from safmn.cost import runtime, timing
 from safmn.errors import UserError
 
 
@@ -84,7 +84,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Toys:
 
 
 def run(names: Sequence[str], device: FakeDevice, images: int = 6, rounds: int = 2, **more: object) -> dict:
-    return runtime.run_interleaved(names, 4, images, rounds, height=8, width=8, device=device, **more)
+    return timing.run_interleaved(names, 4, images, rounds, height=8, width=8, device=device, **more)
 
 
 # --- One timing ------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def run(names: Sequence[str], device: FakeDevice, images: int = 6, rounds: int =
 
 def test_the_device_is_idle_before_and_done_after(device: FakeDevice) -> None:
     device.work(100.0, "earlier")
-    assert runtime.timed(Toy(device, "pass", lambda n: 7.0), torch.zeros(1), device) == 7.0
+    assert timing.timed(Toy(device, "pass", lambda n: 7.0), torch.zeros(1), device) == 7.0
     assert device.calls == ["earlier", "synchronise", "mark", "pass", "mark", "synchronise"]
 
 
@@ -104,14 +104,14 @@ def test_the_device_is_idle_before_and_done_after(device: FakeDevice) -> None:
     [
         (lambda n: max(100.0, 3000.0 - 200.0 * n), True, 15, 1000.0),  # slow for 15 passes
         (lambda n: 10.0, True, 99, 1000.0),  # steady, as a GPU is at its idle clock until it raises its clock
-        (lambda n: 1.2**n, False, 1, runtime.MAX_WARMUP),  # never settles
+        (lambda n: 1.2**n, False, 1, timing.MAX_WARMUP),  # never settles
     ],
 )
 def test_warm_up_lasts_until_the_times_agree(
     cost: Callable[[int], float], stable: bool, passes: int, duration: float, device: FakeDevice
 ) -> None:
     network = Toy(device, "pass", cost)
-    assert runtime.warm_up(network, torch.zeros(1), device) == {
+    assert timing.warm_up(network, torch.zeros(1), device) == {
         "warmup_passes": network.passes,
         "warmup_stable": stable,
     }
@@ -125,7 +125,7 @@ def test_slow_first_passes_do_not_reach_the_figures(device: FakeDevice, toys: To
     assert record["status"] == "timed"
     assert (record["median_ms"], record["mean_ms"], record["iqr_ms"], record["images"]) == (10.0, 10.0, 0.0, 6)
     # The field's habit, on the contrary, has them.
-    habit = runtime.run_habit("safmn", 4, 6, 8, 8, device)
+    habit = timing.run_habit("safmn", 4, 6, 8, 8, device)
     assert habit["mean_ms"] == pytest.approx((14_000.0 + 2 * 10.0) / 6)
     assert (habit["first_ms"], habit["images"]) == (5000.0, 6)
 
@@ -136,7 +136,7 @@ def test_slow_first_passes_do_not_reach_the_figures(device: FakeDevice, toys: To
 def test_networks_take_turns_and_every_image_is_timed_once(device: FakeDevice) -> None:
     toys = {name: Toy(device, name, lambda n: 1.0) for name in "ab"}
     images = {name: [torch.full((1,), float(index)) for index in range(5)] for name in "ab"}
-    times, failed = runtime.interleave(toys, images, 2, device)
+    times, failed = timing.interleave(toys, images, 2, device)
     assert failed == {}
     assert {name: len(values) for name, values in times.items()} == {"a": 5, "b": 5}
     passes = [call for call in device.calls if call in "ab"]
@@ -149,8 +149,8 @@ def test_a_drifting_clock_hits_all_alike(device: FakeDevice) -> None:
     slowing = lambda n: 1.0 + device.now / 1000.0  # noqa: E731
     toys = {name: Toy(device, name, slowing) for name in "ab"}
     images = {name: [torch.zeros(1)] * 40 for name in "ab"}
-    one, _ = runtime.interleave(toys, images, 1, device)
-    many, _ = runtime.interleave(toys, images, 10, device)
+    one, _ = timing.interleave(toys, images, 1, device)
+    many, _ = timing.interleave(toys, images, 10, device)
     apart, together = (statistics.median(t["b"]) / statistics.median(t["a"]) - 1 for t in (one, many))
     assert abs(together) < 0.01 < abs(apart)
 
@@ -163,7 +163,7 @@ def test_a_mode_that_computes_something_else_is_not_timed(
     gain: float, device: FakeDevice, toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
-    monkeypatch.setitem(runtime.MODES, "fused", lambda network, sample: lambda image: network(image) * gain)
+    monkeypatch.setitem(timing.MODES, "fused", lambda network, sample: lambda image: network(image) * gain)
     found = run(["safmn"], device, modes=["fused"])
     assert found["safmn/eager"]["status"] == "timed"
     record = found["safmn/fused"]
@@ -177,7 +177,7 @@ def test_a_mode_that_computes_something_else_is_not_timed(
 
 
 def test_modes_that_need_a_gpu_say_so(device: FakeDevice) -> None:
-    found = runtime.run_interleaved(
+    found = timing.run_interleaved(
         ["espcn"], 4, 1, 1, modes=["half", "cuda_graph", "fused", "channels_last"], height=8, width=8
     )
     assert found["espcn/half"] == {"status": "unavailable", "reason": "half precision is timed on CUDA only"}
@@ -187,7 +187,7 @@ def test_modes_that_need_a_gpu_say_so(device: FakeDevice) -> None:
 
 
 def test_the_modes_of_safmn_itself_compute_the_same() -> None:
-    found = runtime.run_interleaved(["blocks_4"], 2, 1, 1, modes=["fused", "channels_last"], height=16, width=16)
+    found = timing.run_interleaved(["blocks_4"], 2, 1, 1, modes=["fused", "channels_last"], height=16, width=16)
     assert [record["status"] for record in found.values()] == ["timed"] * 3
 
 
@@ -222,13 +222,13 @@ def test_running_out_of_memory_costs_one_network_not_the_run(
     toys["safmn"] = toys["no room for images"] = lambda: Toy(device, "safmn", lambda n: 500.0)
     toys["at once"] = lambda: Failing(device, error)
     toys["later"] = lambda: Failing(device, error, after=9)
-    noise = runtime.noise
+    noise = timing.noise
 
     def too_much(name: str, *rest: object) -> list[Tensor]:
         # Beyond any address space, whatever the system promises: the error of a CPU.
         return torch.empty(2**58, dtype=torch.uint8) if name == "no room for images" else noise(name, *rest)
 
-    monkeypatch.setattr(runtime, "noise", too_much)
+    monkeypatch.setattr(timing, "noise", too_much)
     names = ["at once", "later", "no room for images"]
     found = run([*names, "safmn"], device)
     for name in names:
@@ -241,7 +241,7 @@ def test_running_out_of_memory_costs_one_network_not_the_run(
             assert record["message"] == "OutOfMemoryError: Tried to allocate 9.00 GiB."
     assert found["safmn/eager"]["status"] == "timed"
     for name in ("at once", "no room for images"):
-        assert runtime.run_habit(name, 4, 2, 8, 8, device)["status"] == "out of memory"
+        assert timing.run_habit(name, 4, 2, 8, 8, device)["status"] == "out of memory"
 
 
 CAPTURE = RuntimeError("capture failed\nand much more")
@@ -260,7 +260,7 @@ def test_a_mode_that_fails_does_not_take_the_others_with_it(
         return lambda image: network(image) if next(left, None) is not None else broken(image)
 
     toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
-    monkeypatch.setitem(runtime.MODES, "fused", mode)
+    monkeypatch.setitem(timing.MODES, "fused", mode)
     found = run(["safmn"], device, modes=["fused", "channels_last"])
     assert found["safmn/fused"] == {"status": "unavailable", "reason": "RuntimeError: capture failed"}
     assert [found[f"safmn/{each}"]["status"] for each in ("eager", "channels_last")] == ["timed"] * 2
@@ -273,7 +273,7 @@ def test_a_network_that_fails_does_not_take_the_others_with_it(device: FakeDevic
     assert found["other/eager"] == {"status": "unavailable", "reason": "RuntimeError: capture failed"}
     assert found["other/channels_last"]["reason"].startswith("eager did not run")
     assert found["safmn/eager"]["status"] == found["safmn/channels_last"]["status"] == "timed"
-    assert runtime.run_habit("other", 4, 2, 8, 8, device)["reason"] == "RuntimeError: capture failed"
+    assert timing.run_habit("other", 4, 2, 8, 8, device)["reason"] == "RuntimeError: capture failed"
     toys["safmn"] = lambda: Failing(device, CAPTURE)  # without the reference nothing can be said
     with pytest.raises(RuntimeError, match="capture failed"):
         run(["safmn"], device)
@@ -282,8 +282,8 @@ def test_a_network_that_fails_does_not_take_the_others_with_it(device: FakeDevic
 def test_on_cuda_a_failure_ends_the_process(device: FakeDevice, toys: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
     device.kind = "cuda"
     toys["safmn"] = lambda: Toy(device, "safmn", lambda n: 500.0)
-    monkeypatch.setitem(runtime.MODES, "cuda_graph", lambda network, sample: broken)
-    with pytest.raises(runtime.Failed, match="safmn/cuda_graph: RuntimeError: capture failed"):
+    monkeypatch.setitem(timing.MODES, "cuda_graph", lambda network, sample: broken)
+    with pytest.raises(timing.Failed, match="safmn/cuda_graph: RuntimeError: capture failed"):
         run(["safmn"], device, modes=["cuda_graph"])
     found = run(["safmn"], device, modes=["cuda_graph"], failed={"safmn/cuda_graph": "capture failed"})
     assert found["safmn/cuda_graph"] == {"status": "unavailable", "reason": "capture failed"}
@@ -448,8 +448,21 @@ def test_the_command_times_both_protocols(tmp_path, capsys: pytest.CaptureFixtur
         assert "gpu" not in record["provenance"]
 
 
+def test_a_quick_look_is_one_process_without_the_habit(capsys: pytest.CaptureFixture) -> None:
+    command = "runtime espcn --quick --height 8 --width 8 --threads 1 --json"
+    assert cli.main(command.split()) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith("this will take about ")
+    record = json.loads(told.out)
+    assert [record["settings"][key] for key in ("images", "rounds", "processes")] == [5, 1, 1]
+    for name in ("espcn", "safmn"):
+        figures = record["networks"][name]["eager"]
+        assert figures["median_ms"] > 0
+        assert "habit" not in figures
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: CUDA modes cannot be timed here")
 def test_all_modes_run_on_a_gpu() -> None:
-    found = runtime.run_interleaved(["safmn"], 4, 4, 2, modes=list(runtime.MODES), height=64, width=64)
-    assert {key: record["status"] for key, record in found.items()} == {f"safmn/{m}": "timed" for m in runtime.MODES}
+    found = timing.run_interleaved(["safmn"], 4, 4, 2, modes=list(timing.MODES), height=64, width=64)
+    assert {key: record["status"] for key, record in found.items()} == {f"safmn/{m}": "timed" for m in timing.MODES}

@@ -248,7 +248,7 @@ def main():
     from safmn.inspection.scenes import Square
     from safmn.networks import acceleration
     from safmn.planning.calibration import Noise
-    from safmn.quality import batched, evaluation
+    from safmn.quality import batched, batches, evaluation
     from safmn.training import forms, validation
     from safmn.training.capture import CapturedStep
     from safmn.training.step import TrainStep
@@ -373,7 +373,7 @@ def main():
         @check(f"evaluation.evaluate, {name}")
         def _(name=name, channels=channels):
             # One thread, since modes are of one thread.
-            evaluation._read_ahead = lambda count, load: ((i, load(i)) for i in range(count))
+            batches.read_ahead = lambda count, load: ((i, load(i)) for i in range(count))
             noise = Noise(4, 64, 96, 3)
             # In RGB, the colours of a network for Y are enlarged on the host, in numpy, which takes no fake tensors.
             protocol = "present" if channels == "RGB" else "legacy"

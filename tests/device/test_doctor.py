@@ -78,23 +78,28 @@ def test_a_gpu_that_works(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("built", "driver", "level"),
+    ("built", "driver", "use", "level"),
     [
-        ("13.0", "575.57.08", "error"),
-        ("13.0", "580.65.06", "ok"),
-        ("12.6", "470.256.02", "error"),
-        ("12.6", "535.1", "ok"),
+        ("13.0", "575.57.08", {"kind": "cpu"}, "error"),
+        ("13.0", "575.57.08", {"convolution": "no kernel image"}, "error"),
+        ("13.0", "575.57.08", {"error": "it ended with signal 11"}, "error"),
+        ("13.0", "575.57.08", {}, "warning"),  # the package cuda-compat serves
+        ("13.0", "580.65.06", {}, "ok"),
+        ("12.6", "470.256.02", {"kind": "cpu"}, "error"),
+        ("12.6", "535.1", {}, "ok"),
     ],
 )
 def test_a_driver_is_compared_with_what_torch_was_built_for(
-    built: str, driver: str, level: str, machine: Machine
+    built: str, driver: str, use: dict, level: str, machine: Machine
 ) -> None:
-    machine(H100, driver=driver, use=WORKS | {"built": built})
+    works = {key: value for key, value in WORKS.items() if "error" not in use or key in ("torch", "built")}
+    machine(H100, driver=driver, use=works | {"built": built} | use)
     finding = one("torch")
     assert finding.level == level
-    if level == "error":
+    if level != "ok":
         assert f"which driver {driver} is too old for" in finding.says
         assert "update the driver to" in finding.todo
+    assert ("forward compatibility" in finding.says) == (level == "warning")
 
 
 def test_a_build_for_cpus_beside_a_gpu(machine: Machine) -> None:

@@ -9,13 +9,15 @@ from safmn import networks
 from safmn.errors import UserError
 from safmn.inspection import features
 from safmn.networks import variants
+from safmn.networks.safmn import SAFMN
 
 LR = torch.randint(0, 256, (1, 3, 16, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def built(name: str) -> nn.Module:
     torch.manual_seed(1)
-    network = variants.discover()[name].build(4, n_blocks=2) if name in variants.discover() else networks.build(name, 4)
+    variant = variants.discover().get(name)
+    network = SAFMN(4, **variant.switches | {"n_blocks": 2}) if variant else networks.build(name, 4)
     return network.eval()
 
 

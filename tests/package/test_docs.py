@@ -1,5 +1,6 @@
 """The documentation: links and anchors in every Markdown file, and the pages that are generated. No network."""
 
+import argparse
 import importlib.util
 import os
 import re
@@ -11,7 +12,8 @@ import pytest
 import yaml
 
 import safmn
-from safmn.cli import COMMANDS
+from safmn.cli import COMMANDS, command
+from safmn.device import doctor
 from tests.package.conftest import ROOT
 
 FILES = sorted(
@@ -131,6 +133,29 @@ def test_importing_the_package_imports_no_torch():
         getattr(safmn, "no" + "thing")
 
 
+def test_the_readme_names_the_drivers_that_the_doctor_asks_for():
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| Which torch? |"))
+    assert all(f"CUDA {cuda} " in row and f"{major}.{minor}" in row for cuda, (major, minor) in doctor.DRIVERS.items())
+
+
+NETWORK, STUDY = (
+    {"complexity", "memory", "runtime", "operations", "train", "evaluate", "explain", "inspect", "upscale"},
+    {"doctor", "memory", "resolve", "train", "trial", "plan", "status", "tables", "archive"},
+)
+
+
+def test_one_grammar_of_options():
+    """`--network`, `--study` and `--weights` are known to each command that is about a network, a study, weights."""
+    options = {}
+    for name in COMMANDS:
+        parser = argparse.ArgumentParser()
+        command(name).configure(parser)
+        options[name] = {option for action in parser._actions for option in action.option_strings}
+    assert {name for name, known in options.items() if "--network" in known} == NETWORK
+    assert {name for name, known in options.items() if "--study" in known} == STUDY
+    assert {"evaluate", "explain", "inspect", "upscale"} <= {n for n, known in options.items() if "--weights" in known}
+
+
 QUICK = (
     "--help",
     "train --help",
@@ -143,6 +168,25 @@ QUICK = (
     "plan config/mni.yaml --estimate",
     "status config/mni.yaml",
     "tables --study config/mni.yaml",
+    "archive --study mni --out a.zip",
+    "resolve mni",
+    "doctor --study config/mni.yaml",
+    "trial no_mf --study mini",
+    "memory no_mf",
+    "memory safmn --scale 7",
+    "memory safmn --training --study config/mni.yaml",
+    "complexity safmn --scale 7",
+    "runtime safmn no_mf",
+    "operations --network no_mf",
+    "explain no_mf --scale 4 --data Set5 --published 32.2",
+    "inspect no_mf --scale 4 --scene Set5",
+    "upscale none.png out.png --network safmn --scale 4 --weights w",
+    "fetch imd --to weights",
+    "pack Set6 --scale 4 --data-root . --out packed",
+    "gpu-check --parts grph",
+    "compare none none",
+    "verify none.zip",
+    "import none.zip",
 )
 
 
@@ -167,4 +211,8 @@ def test_help_names_and_mistakes_wait_for_no_torch(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("no_mf") >= 3
+    assert "Traceback" not in run.stderr
+    assert run.stderr.count("no_mf': did you mean no_mr, no_fm, no_fa?") == 9
+    assert run.stderr.count("there is no study mni: did you mean mini?") == 2
+    told = [line for line in run.stderr.splitlines() if line.startswith("safmn ")]
+    assert len(told) == len([line for line in QUICK if not line.endswith("--help")]) - 1, told  # one line each; trian

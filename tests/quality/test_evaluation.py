@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from safmn import networks
 from safmn.data import colour, packed
 from safmn.errors import UserError
-from safmn.quality import evaluation, perceptual, psnr_rgb, psnr_y, ssim_rgb, ssim_y, tiling
+from safmn.quality import batches, evaluation, perceptual, psnr_rgb, psnr_y, ssim_rgb, ssim_y, tiling
 from safmn.quality.metrics import psnr_plane, ssim_plane
 
 PUBLISHED = Path(__file__).parents[2] / "safmn" / "paper" / "numbers" / "table1.csv"
@@ -217,7 +217,7 @@ def three_threads():
 
 def test_spread_over_cores(three_threads, monkeypatch) -> None:
     """Small images on one core each, a large one (here: above 2,000 pixels) on all; same scores, same order."""
-    monkeypatch.setattr(evaluation, "LARGE", 2000)
+    monkeypatch.setattr(batches, "LARGE", 2000)
     sizes = [(9, 8), (8, 9), (20, 30), (9, 8), (9, 9), (10, 8), (30, 20), (9, 8)]
     pairs = Memory(*(random_pair(seed, *size, 3) for seed, size in enumerate(sizes)))
     threads: dict[tuple[int, ...], set[int]] = {}

@@ -16,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from safmn import networks
 from safmn.data import bicubic, images, packed
 from safmn.errors import UserError
-from safmn.quality import evaluation, explain
+from safmn.quality import deviations, evaluation, explain
 
 PSNR = "32.21"  # Table 1: IMDN, x4, Set5
 SSIM = "0.8948"
@@ -253,8 +253,8 @@ def test_networks_of_colour_y(datasets: Path) -> None:
         assert measurement.figures[name].mean("psnr") == pytest.approx(expected.psnr, abs=1e-3)
 
 
-def source(hr: np.ndarray, scale: int, channels: int = 3) -> explain.Source:
-    return explain.Source("one", bicubic.downscale(hr, scale), hr, channels)
+def source(hr: np.ndarray, scale: int, channels: int = 3) -> deviations.Source:
+    return deviations.Source("one", bicubic.downscale(hr, scale), hr, channels)
 
 
 def blurred(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -313,7 +313,7 @@ def test_what_cannot_be_done_is_said() -> None:
     lr = np.random.default_rng(0).integers(0, 256, (11, 11, 3), dtype=np.uint8)
     hr = np.kron(lr, np.ones((2, 2, 1), np.uint8))
     measurement = explain.Measurement({"given": networks.build("bicubic", 2)}, "RGB", 2)
-    measurement.add(explain.Source("tiny", lr, hr))
+    measurement.add(deviations.Source("tiny", lr, hr))
     row = next(row for row in measurement.explain("20.0").rows if row.name == "border-scale+6")
     assert row.value is None
     assert "tiny" in row.obstacle
@@ -328,7 +328,7 @@ def test_printed_numbers() -> None:
 
 
 def test_every_switch_changes_the_recipe() -> None:
-    names = [switch.name for switch in explain.SWITCHES]
+    names = [switch.name for switch in deviations.SWITCHES]
     assert len(set(names)) == len(names)
-    for switch in explain.SWITCHES:
-        assert switch.recipe != explain.Recipe()
+    for switch in deviations.SWITCHES:
+        assert switch.recipe != deviations.Recipe()

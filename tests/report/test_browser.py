@@ -188,6 +188,16 @@ def test_the_first_screen_holds_the_answer_and_the_top_of_the_one_table(tab: Bro
     assert tab.run("[...document.querySelectorAll('details')].every(each => !each.open)")
 
 
+def test_the_first_screen_of_a_phone_holds_the_answer(tab: Browser, page: Path) -> None:
+    tab.media()
+    tab.resize(PHONE, 844, phone=True)
+    tab.open(page)
+    bottoms = tab.run("[...document.querySelectorAll('.answer')].map(e => e.getBoundingClientRect().bottom)")
+    assert len(bottoms) == 3
+    assert max(bottoms) < 844
+    assert tab.run("document.querySelector('#ablation table').getBoundingClientRect().top") < 2 * 844
+
+
 def test_a_link_unfolds_what_it_leads_to(tab: Browser, page: Path) -> None:
     tab.media()
     tab.resize(DESK, 800)

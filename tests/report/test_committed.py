@@ -72,6 +72,8 @@ def test_the_readmes_sentences_on_the_short_study_have_its_numbers():
     assert f"`LN → BN` loses {loss('ln_bn')}" in text
     assert f"it loses {loss('ln_bn_reference_ema')} after 4,000 iterations" in text
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("training/*/x4_seed*/run.json")]
+    order = (folder / "figures/order.png").read_bytes()
+    assert (ROOT / "docs/images/order.png").read_bytes() == order, "copy it: the README shows it"
     assert len(runs) == 29
     assert not any(run["collapse"] for run in runs)
 

@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 
 from safmn import __version__, paths
@@ -16,6 +17,7 @@ from safmn.paper import NUMBERS
 from safmn.report import cells, figures, inspected
 from safmn.report.figures import canvas, curves, figure1, figure2, figure6, order
 from safmn.report.measured import Results, read_curve
+from safmn.study import Study
 from tests.report import fabricate
 
 
@@ -47,6 +49,20 @@ def measured(tmp_path_factory):
     fabricate.run(tmp_path, study, "safmn")
     fabricate.run(tmp_path, study, "ln_none", **fabricate.collapsed(77))
     return study, tmp_path
+
+
+@pytest.mark.parametrize("name", ["t291-cpu", "table1"])
+def test_names_in_figure_1_do_not_overlap(name):
+    """Of the committed studies: a dozen networks within half a dB, and a crowd of variants around the baseline."""
+    folder = paths.ROOT / "results" / name
+    study = Study.load(folder / "study.json")
+    with canvas.style():
+        figure = figure1.trade_off(study, cells.collect(study, folder))
+        figure.draw_without_rendering()
+    for ax in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
+        assert len(boxes) > 10
+        assert not [pair for pair in combinations(boxes, 2) if pair[0].shrunk(0.95, 0.75).overlaps(pair[1])]
 
 
 @pytest.fixture(scope="module")

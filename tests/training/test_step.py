@@ -153,19 +153,25 @@ def test_on_cuda_a_state_of_a_cpu_can_be_recorded():
     assert other.optimiser.param_groups[0]["capturable"] is True
 
 
-def test_moments_of_another_layout_stay_with_their_weights():
+class OwnAdam(torch.optim.Adam):
+    """A user's own, with torch's fused kernel."""
+
+
+@pytest.mark.parametrize("optimiser", [{"name": "adam"}, {"name": f"{__name__}:OwnAdam", "fused": True}])
+def test_moments_of_another_layout_stay_with_their_weights(optimiser):
     """A state of a GPU is contiguous, weights on a CPU are channels-last, and torch's fused Adam pairs by address."""
     (lr, hr), (later_lr, later_hr) = batches(2)
-    step = TrainStep(network(), USUAL, CPU)
+    settings = USUAL | {"optimiser": optimiser}
+    step = TrainStep(network(), settings, CPU)
     step(0, lr, hr)
     saved = copy.deepcopy(step.state())
     moved = 0
-    for kept in saved["optimiser"]["state"].values():
+    for kept in (saved["network"], *saved["optimiser"]["state"].values()):
         for name, value in kept.items():
             kept[name] = value.contiguous()
             moved += kept[name].stride() != value.stride()
     assert moved > 0
-    other = TrainStep(network(), USUAL, CPU)
+    other = TrainStep(network(), settings, CPU)
     other.restore(saved)
     other(1, later_lr, later_hr)
     step(1, later_lr, later_hr)

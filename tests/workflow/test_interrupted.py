@@ -11,7 +11,7 @@ import pytest
 from tests import small_study
 from tests.workflow.conftest import MICRO, ROOT, start, wait_for
 
-TRAINING = MICRO["training"] | {"iterations": 400, "validate_every": 200}
+TRAINING = MICRO["training"] | {"iterations": 150, "validate_every": 75}
 KEPT = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv")
 
 

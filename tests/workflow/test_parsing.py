@@ -72,6 +72,20 @@ def test_a_variant_that_is_wrong_is_one_line_of_a_dry_run(snakemake, micro, tmp_
     assert "Traceback" not in told.stderr
 
 
+def test_a_variant_that_is_wrong_and_not_asked_for_stops_nothing(snakemake, micro, tmp_path):
+    shutil.copytree(ROOT / "ablations", tmp_path / "ablations")
+    (tmp_path / "ablations/half.yaml").write_text("title: [\n")
+    folder = str(tmp_path / "ablations")
+    told = snakemake("--dry-run", "--configfile", micro(variants="all"), SAFMN_ABLATIONS=folder)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "train_half" not in told.stdout
+    (warning,) = {line for line in (told.stdout + told.stderr).splitlines() if "half.yaml" in line}
+    assert warning.startswith("left out: ")
+    told = snakemake("--dry-run", "--configfile", micro(variants=["safmn", "no_fm"]), SAFMN_ABLATIONS=folder)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "half.yaml" not in told.stdout + told.stderr  # nobody asked
+
+
 def test_reading_the_rules_waits_for_neither_torch_nor_matplotlib(micro, tmp_path):
     """Seconds of each start of Snakemake, and of each job on a cluster."""
     words = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path, "--cores", "1"]

@@ -12,8 +12,11 @@ from tests.workflow.conftest import MICRO, ROOT
 
 CHARBONNIER = """\
 title: "Charbonnier"
-description: "Another loss and another optimiser, on fewer images, with two threads."
+description: "Another loss and another optimiser, longer, on fewer images, with two threads."
+network: {dim: 8, n_blocks: 1}
 training:
+  iterations: 500
+  validate_every: 500
   loss: "my_losses:Charbonnier"
   optimiser: {name: "my_losses:Signs", beta: 0.5}
   schedule: {name: multistep, milestones: [2], gamma: 0.5}
@@ -59,13 +62,13 @@ def lines(told):
 
 def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakemake, micro, ablations, tmp_path):
     place = {"SAFMN_ABLATIONS": str(ablations)}
-    training = MICRO["training"] | {"iterations": 170, "validate_every": 170}  # 500 in all are worth an estimate
-    study = micro(variants=NAMES, training=training)
+    study = micro(variants=NAMES)
     first = snakemake("--configfile", study, **place)
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     results = tmp_path / "results/micro"
 
-    # The screen has an estimate before the first job, and the tables' place, but no table, as its last line.
+    # The screen has an estimate before the first job, since 500 iterations are worth one; and the tables' place, but no
+    # table, as its last line.
     assert any("losses and optimisers of your own work on a small batch: 1 tried, of " in line for line in lines(first))
     estimate = next(line for line in lines(first) if line.startswith("micro: "))
     assert re.fullmatch(
@@ -122,7 +125,7 @@ def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakema
     (ablations / "my_losses.py").write_text(LOSSES.replace("1e-6", "1e-4"))
     told = snakemake("--dry-run", "--configfile", study, **place)
     assert [name for name in NAMES if f"Train {name} " in told.stdout] == ["charbonnier"]
-    changed = micro(variants=NAMES, training=training | {"learning_rate": 0.0005})
+    changed = micro(variants=NAMES, training=MICRO["training"] | {"learning_rate": 0.0005})
     told = snakemake("--dry-run", "--configfile", changed, **place)
     assert [name for name in NAMES if f"Train {name} " in told.stdout] == NAMES
 

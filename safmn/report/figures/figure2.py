@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from safmn.inspection.record import DECADES
 from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Inspections
@@ -13,7 +14,6 @@ from safmn.report.inspected import Inspected, Inspections
 COLUMNS = 3
 CELL = (1.66, 2.0)  # inches
 SHADES = "magma_r"  # from white to black in one direction, in colour and in grey
-DECADES = 3  # of contributions that are told apart
 
 
 def attributions(inspections: Inspections) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from safmn.report.figures.canvas import AUTHORS
 
 SIZE = 6  # of the letters, in points
-WIDTH, HEIGHT = 3.5, 7.0  # of a letter and a line, in points
+HEIGHT, MARGIN = 7.0, 3.0  # of a line, and between two names beside each other, in points
 STEP = 4.0  # points between two places of a line that no name should cover
 TOGETHER = 2.0  # points between two marks that a reader sees as one
 
@@ -42,6 +42,8 @@ def label_points(ax: Any, marks: Sequence[Mark]) -> None:
         ax: The diagram, with its final limits.
         marks: Its points.
     """
+    from matplotlib.textpath import TextPath
+
     ax.figure.draw_without_rendering()  # computes the layout, on which places depend
     per_point = ax.figure.dpi / 72
     places = [tuple(ax.transData.transform((mark.x, mark.y)) / per_point) for mark in marks]
@@ -52,7 +54,7 @@ def label_points(ax: Any, marks: Sequence[Mark]) -> None:
     for place, group in sorted(_together(places, marks), key=lambda item: (not item[1][0].important, item[0])):
         (x, y), radius = place, max(mark.radius for mark in group)
         text = "; ".join(dict.fromkeys(mark.text for mark in group))
-        width = WIDTH * len(text)
+        width = float(TextPath((0, 0), text, size=SIZE).get_extents().width) + MARGIN
         left, bottom, overlap = _free_place(x, y, radius, width, HEIGHT, boxes, taken, frame)
         if overlap and not group[0].important:
             continue
