@@ -30,6 +30,7 @@ MICRO: dict[str, Any] = {
     "training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 4, "ema": 0.5},
     "run": {"log_every": 2},
     "efficiency": {"images": 1, "rounds": 1, "processes": 1},
+    "figures": {"steps": 2, "crop": 48, "patch": 24},
 }
 
 
