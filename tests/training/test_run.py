@@ -459,7 +459,7 @@ def test_a_file_in_the_way(workshop, tmp_path, capsys):
         ("tiny", {"scale": 5}, "no x5"),
         ("tinny", {}, "did you mean tiny"),
         ("bicubic", {}, "bicubic has no parameters to train"),
-        ("tiny", {"study": "no such file.yaml"}, "cannot read no such file.yaml: No such file"),
+        ("tiny", {"study": "no such file.yaml"}, "there is no study no such file.yaml: give its file"),
         ("tiny", {"batch": 10**13}, "do not fit the memory: lower training.batch"),
         ("tiny", {"patch": 4096}, "smaller than an HR patch"),
     ],

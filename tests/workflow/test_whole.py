@@ -3,11 +3,13 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 import zipfile
 
 import pytest
 
+from safmn.cli import main
 from tests.workflow.conftest import MICRO, ROOT
 
 CHARBONNIER = """\
@@ -38,6 +40,7 @@ class Signs(torch.optim.SGD):
         super().__init__(parameters, lr, momentum=beta)
 """
 NAMES = ["safmn", "no_fm", "charbonnier"]
+UNTIMED = MICRO["efficiency"] | {"cpu": False}
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def lines(told):
 
 def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakemake, micro, ablations, tmp_path):
     place = {"SAFMN_ABLATIONS": str(ablations)}
-    study = micro(variants=NAMES)
+    study = micro(variants=NAMES, efficiency=UNTIMED)
     first = snakemake("--configfile", study, **place)
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     results = tmp_path / "results/micro"
@@ -125,9 +128,21 @@ def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakema
     (ablations / "my_losses.py").write_text(LOSSES.replace("1e-6", "1e-4"))
     told = snakemake("--dry-run", "--configfile", study, **place)
     assert [name for name in NAMES if f"Train {name} " in told.stdout] == ["charbonnier"]
-    changed = micro(variants=NAMES, training=MICRO["training"] | {"learning_rate": 0.0005})
+    changed = micro(variants=NAMES, efficiency=UNTIMED, training=MICRO["training"] | {"learning_rate": 0.0005})
     told = snakemake("--dry-run", "--configfile", changed, **place)
     assert [name for name in NAMES if f"Train {name} " in told.stdout] == NAMES
+
+
+def test_networks_are_timed_by_commands_that_work(snakemake, micro, tmp_path, monkeypatch):
+    """Those of a dry run, on smaller images; at the size of the paper they take a minute."""
+    targets = [f"results/micro/cost/{name}.json" for name in ("runtime", "operations")]
+    told = snakemake("--dry-run", "--printshellcmds", *targets, "--configfile", micro())
+    commands = re.findall(r"python -m safmn ((?:runtime|operations) [^>]*) >", told.stdout + told.stderr)
+    assert len(commands) == 2, told.stdout + told.stderr
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert main([*shlex.split(command), "--height", "16", "--width", "16"]) == 0
+    assert all((tmp_path / target).is_file() for target in targets)
 
 
 def test_a_failed_variant_does_not_keep_the_others_from_the_tables(snakemake, micro, ablations, tmp_path):
@@ -144,7 +159,7 @@ def test_a_failed_variant_does_not_keep_the_others_from_the_tables(snakemake, mi
     (ablations / "broken.yaml").write_text(
         'title: "Broken"\ndescription: "Fails in training."\nnetwork:\n  mixer: broken_mixers:Broken\n'
     )
-    few = {"networks": [], "figures": {"networks": []}, "efficiency": MICRO["efficiency"] | {"cpu": False}}
+    few = {"networks": [], "figures": {"networks": []}, "efficiency": UNTIMED}
     study = micro(variants=["safmn", "broken"], **few)
     told = snakemake("--configfile", study, SAFMN_ABLATIONS=str(ablations))
     assert told.returncode != 0
