@@ -18,7 +18,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -28,7 +28,7 @@ import turns
 from torch import nn
 
 from safmn import networks
-from safmn.data import packed, pairs
+from safmn.data import layouts, packed, pairs
 from safmn.device.description import describe
 from safmn.quality import evaluation
 from safmn.quality.loading import choose_device
@@ -39,7 +39,7 @@ METRICS_OF = 60  # images that the metrics alone are timed on
 Figures = list[tuple[float, float]]  # PSNR in dB and SSIM of each image
 
 
-def usual_evaluation(network: nn.Module, found: list[pairs.Pair], scale: int) -> Figures:
+def usual_evaluation(network: nn.Module, found: Sequence[pairs.Pair], scale: int) -> Figures:
     """Return (PSNR, SSIM) of each pair, read from its files."""
     device = evaluation.device_of(network)
     figures = []
@@ -122,7 +122,7 @@ class Usual(Way):
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         super().__init__(folder, args)
-        self.found = pairs.find(args.data, args.scale)[: args.images]
+        self.found = layouts.survey(args.data, args.scale).pairs[: args.images]
         self.images = [tuple(np.ascontiguousarray(image[..., ::-1]) for image in pair) for pair in self.images]
 
     def evaluate(self, part: slice) -> Figures:
@@ -198,7 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    images = len(pairs.find(args.data, args.scale)[: args.images])
+    images = len(layouts.survey(args.data, args.scale).pairs[: args.images])
     kinds = {"usual, image by image": (Usual, turns.DEFAULT), "this project": (Ours, turns.TUNED)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "packed"

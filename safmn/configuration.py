@@ -58,7 +58,7 @@ def read_yaml(path: Path | str) -> Any:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {reason}") from error
     try:
-        _check_tokens(text, path)
+        _check_events(text, path)
         return yaml.load(text, Loader=_PlainLoader)
     except UserError:
         raise
@@ -68,27 +68,15 @@ def read_yaml(path: Path | str) -> Any:
         raise UserError(f"{path} is not valid YAML: a value does not fit its tag or type ({error})") from error
 
 
-def _check_tokens(text: str, path: Path | str) -> None:
+def _check_events(text: str, path: Path | str) -> None:
     """Refuse aliases (a few lines of them can expand to gigabytes) and deep nesting before anything is built."""
     depth = 0
-    for token in yaml.scan(text, Loader=_PlainLoader):
-        if isinstance(token, yaml.AliasToken):
+    for event in yaml.parse(text, Loader=_PlainLoader):
+        if isinstance(event, yaml.AliasEvent):
             raise UserError(f"{path} uses a YAML alias (*name): write the value out instead")
-        if isinstance(token, _OPENING):
-            depth += 1
-        elif isinstance(token, _CLOSING):
-            depth -= 1
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise UserError(f"{path} is nested more than {MAX_DEPTH} levels deep: is it a configuration at all?")
-
-
-_OPENING = (
-    yaml.BlockMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.FlowSequenceStartToken,
-)
-_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
 class WrongValue(UserError):

@@ -1,5 +1,6 @@
 """Files that are either complete or absent: they are written beside their final name and renamed."""
 
+import csv
 import errno
 import glob
 import hashlib
@@ -9,7 +10,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,20 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path | str, columns: Iterable[str], lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV with a header; None is an empty field, a float the shortest text that reads back as the same number.
+
+    Args:
+        path: the file.
+        columns: of the header, in its order.
+        lines: column -> value; an absent one is an empty field.
+    """
+    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 @contextmanager

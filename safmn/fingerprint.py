@@ -28,9 +28,9 @@ from typing import Any
 
 from safmn import syntax
 from safmn.errors import UserError
+from safmn.schema import CLASS
 from safmn.syntax import ON_IMPORT, WHOLE, Library, Mentions, Module, Piece
 
-_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # "package.module:Class"
 _LISTINGS = {"iterdir", "listdir", "scandir", "walk", "glob", "rglob"}  # of the files in a folder
 _CODE = (".py", ".pyc")  # followed as code
 _VARIANTS = (".yaml", ".yml")  # counted only if a string names them
@@ -38,7 +38,8 @@ _MAX_NAME = 200  # bytes of a file's name
 _MAX_READ = 2**28  # bytes of a data file whose content is read; of a larger one, size and time count
 
 
-def code(*roots: str, apart: Collection[str] = ()) -> str:
+@cache
+def code(*roots: str, apart: frozenset[str] = frozenset()) -> str:
     """Compute the fingerprint of classes and functions, and of all that they use.
 
     Args:
@@ -142,7 +143,7 @@ class Walk:
     def follow_texts(self, key: str, texts: Iterable[str]) -> None:
         """Follow the classes among texts that the value of a key has, and add the data files that the others name."""
         for text in texts:
-            if _CLASS.fullmatch(text):
+            if re.fullmatch(CLASS, text):
                 self._follow(self._class(text, key))
             elif self._library.beside:
                 self._add_files({text}, self._library.beside)
@@ -229,7 +230,7 @@ class Walk:
         for switch, value in switches.items():
             lookups = module.lookups.items()
             tables = [module.tables[name] for name, keys in lookups if switch in map(syntax.dotted, keys)]
-            is_word = isinstance(value, str) and not _CLASS.fullmatch(value)
+            is_word = isinstance(value, str) and not re.fullmatch(CLASS, value)
             if tables and is_word and not any(value in table for table in tables):
                 raise UserError(
                     f"{switch}: {value!r} is not known: correct it, or name a class as 'package.module:Class'"

@@ -149,11 +149,15 @@ class Weights(Section):
     )
 
 
+CLASS = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""A class of a user's own, "module:Class"."""
+
+
 def _one_of(*names: str, or_class: bool = False) -> AfterValidator:
     choices = " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
     def check(text: str) -> str:
-        is_class = or_class and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text)
+        is_class = or_class and re.fullmatch(CLASS, text)
         if text not in names and not is_class:
             own = ", or a class of your own, 'module:Class'" if or_class else ""
             raise ValueError(f"{text!r} is not known: take {choices}{own}")
@@ -551,7 +555,7 @@ class Switches(Section):
     aggregation: bool = Field(description="Whether SAFM aggregates them by a 1x1 convolution (FA).")
 
 
-ClassPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+ClassPath = Annotated[str, Field(pattern=f"^{CLASS}$")]
 Scales = Annotated[tuple[Scale, ...], Field(min_length=1), *_DISTINCT]
 Colour = Literal["RGB", "Y"]
 

@@ -469,11 +469,7 @@ class Study(StudyFile):
                 )
 
     def _check_figures(self) -> None:
-        if self.figures.scale is not None and self.figures.scale not in self.scales:
-            known = ", ".join(map(str, self.scales))
-            raise self._wrong(
-                "figures.scale", f"{self.figures.scale} is not one of the study's scales ({known}); choose one"
-            )
+        self._check_scale("figures.scale", self.figures.scale)
         tested = [sources.parse_selection(text)[0] for text in self.data.test]
         for scene in self.figures.scenes:
             if scene.test not in tested:
@@ -506,9 +502,12 @@ class Study(StudyFile):
             for column in table.decimals:
                 words = [*table.columns, *(quantities.split(each)[1] for each in table.columns)]
                 self._check_known(f"{key}.decimals", column, words, "a column of the table")
-            if table.scale is not None and table.scale not in self.scales:
-                known = ", ".join(map(str, self.scales))
-                raise self._wrong(f"{key}.scale", f"{table.scale} is not one of the study's scales ({known})")
+            self._check_scale(f"{key}.scale", table.scale)
+
+    def _check_scale(self, key: str, scale: int | None) -> None:
+        if scale is not None and scale not in self.scales:
+            known = ", ".join(map(str, self.scales))
+            raise self._wrong(key, f"{scale} is not one of the study's scales ({known}); choose one")
 
     def _check_known(self, key: str, name: str, known: Iterable[str], what: str) -> None:
         """Refuse a name with the nearest ones, or with some where none is near."""

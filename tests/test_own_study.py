@@ -16,7 +16,6 @@ import yaml
 from safmn import networks
 from safmn.cli import main
 from safmn.data import bicubic, images
-from safmn.device.description import Cpu
 from safmn.files import write_json
 from safmn.networks import own, variants
 from safmn.planning import calibration, estimate, plan, readiness
@@ -115,7 +114,7 @@ def test_networks_of_one_class_are_planned_apart(folder):
 
 
 @pytest.mark.parametrize(("counted", "expected"), [({}, [1, 1]), ({"tiny": 9_000, "size_4": 3_000}, [3, 1])])
-def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, counted, expected):
+def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, capsys, counted, expected):
     """Without those of the one that is timed, all take as long as it does."""
     study = Study.load("own.yaml")
     for name in ("imdn", *counted):
@@ -129,8 +128,9 @@ def test_an_estimate_needs_the_flops_of_both_networks(folder, monkeypatch, count
     monkeypatch.setattr(readiness, "free_bytes", lambda _: 10**5 if counted else 10**12)
     times = []
     monkeypatch.setattr(estimate, "makespan", lambda seconds, _: times.extend(seconds) or 1.0)
-    sentence = estimate.sentence(study, ["size_4/x4_seed0", f"{other}/x4_seed0"], Cpu(), 1)
-    assert ("NOT ENOUGH ROOM: own writes about" in sentence) == bool(counted)
+    command = ["plan", "own.yaml", "--estimate", "--device", "cpu", "--runs", "size_4/x4_seed0", f"{other}/x4_seed0"]
+    assert main(command) == 0
+    assert ("NOT ENOUGH ROOM: own writes about" in capsys.readouterr().out) == bool(counted)
     overhead = times[0] - 2 * expected[1]
     assert times[1] - overhead == pytest.approx(2 * expected[0])
 

@@ -294,7 +294,8 @@ def test_a_plan_adds_up(quick, capsys):
     assert [each["runs"] for each in record["networks"]] == [2, 2, 4]
     assert [each["folder"] for each in record["runs"]] == [run.folder for run in study().runs()]
     shapes = sizes.Sizes(study())
-    pixels = {use: sum(each.hr_pixels for each in shapes.selections(use, 4)) for use in ("validation", "test")}
+    used = {use: study().selections(use) for use in ("validation", "test")}
+    pixels = {use: sum(each.hr_pixels for each in shapes.selections(texts, 4)) for use, texts in used.items()}
     assert pixels["validation"] == 512 * 512  # the astronaut
     network, run = record["networks"][0], record["runs"][0]
     assert run["training_seconds"] == pytest.approx(6 * network["step"]["seconds"])

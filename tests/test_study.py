@@ -475,7 +475,7 @@ def test_a_variant_may_change_every_key(tmp_path, monkeypatch):
     }
     assert study.packed_datasets() == [("BSDS200", 4), ("DIV2K", 4), ("T91", 4), ("Set5", 4)]
     jobs = Jobs(Study.from_content(MINIMAL | {"networks": []}, "x"))
-    assert (jobs.threads("mine"), jobs.threads("plain")) == (2, 1)
+    assert [jobs.study.training_of(name).threads for name in ("mine", "plain")] == [2, 1]
     needed = [file.split("/")[-3] for file in jobs.trained_on("mine", 4)]
     assert needed == ["BSDS200", "DIV2K"]  # validated on a slice of the first
     assert jobs.trained_on("plain", 4)[0].endswith("data/T91/x4/index.json")

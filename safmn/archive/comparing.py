@@ -93,7 +93,7 @@ class Side:
         if file.is_file():
             own = cells.read(file)
         else:
-            own = cells.collect(Study.load(self.folder / layout.STUDY), self.folder)
+            own = cells.collect(Study.load(self.folder / layout.STUDY), Results(self.folder))
         return {cell.place: cell for cell in own}
 
     @cached_property

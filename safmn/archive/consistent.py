@@ -15,6 +15,7 @@ from safmn.archive.whole import code_differences
 from safmn.errors import UserError, as_line
 from safmn.paper.cell import Cell
 from safmn.report import cells, origins, page
+from safmn.report.joined import Joined
 from safmn.report.measured import Results
 from safmn.report.rendered import render
 from safmn.study import Study
@@ -65,13 +66,7 @@ def _rendered(archive: Opened, study: Study, folder: Path) -> list[Finding]:
         archived = cells.read(archive.results / layout.CELLS)
     except UserError as error:
         return [Finding(layout.CELLS, REFUTED, as_line(error))]
-    borrowed = 0
-
-    def amend(joined: list[Cell]) -> list[Cell]:
-        nonlocal borrowed
-        taken, borrowed = with_reasons_of(archived, joined)
-        return taken
-
+    taken, borrowed = with_reasons_of(archived, cells.collect(study, Results(folder)))
     pictures = sorted(file.relative_to(archive.results).as_posix() for file in archive.results.glob("figures/*"))
     drawn: list[Finding] = []
 
@@ -83,7 +78,7 @@ def _rendered(archive: Opened, study: Study, folder: Path) -> list[Finding]:
         for name in pictures:
             shutil.copyfile(archive.results / name, folder / name)
 
-    done = render(study, folder, amend, compare_figures)
+    done = render(Joined(study, folder, taken), compare_figures)
     findings = _compared(archive, folder, [layout.CELLS], "its numbers and verdicts")
     names = [*(table.name or table.number for table in (*done.tables, done.one)), "claims"]
     texts = [layout.NETWORKS, *(layout.table(name, form) for name in names for form in layout.FORMS)]

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 HELP = """One page about this machine: Python, packages, torch and its CUDA against the driver, GPUs (memory, MIG,
 other programs), leases and who holds them, disk, SLURM, and whether torch can really compute on each device. With a
-study also its images, room, memory and time of a training step. Each line is ok, a warning or an error, with what to
-do."""
+study also its images, room, memory of a training step and time of all runs. Each line is ok, a warning or an error,
+with what to do."""
 
 EXAMPLES = """examples:
   safmn doctor                                                 # the machine; 10 s
-  safmn doctor --study config/t291.yaml --data-root DATA       # and a study on it; the step is timed for 4 s
+  safmn doctor --study config/t291.yaml --data-root DATA       # and a study on it; a step is timed for a second
   safmn doctor --json
 
 Exit status: 0 without errors (warnings are none), 1 with errors. A device that other jobs hold is not timed."""

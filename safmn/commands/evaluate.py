@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from safmn import networks, provenance
 from safmn.commands import options, output
 from safmn.data import packed
-from safmn.data.packed import FolderPairs, PackedPairs, describe_lr
+from safmn.data.packed import PackedPairs
+from safmn.data.pairs import FolderPairs, describe_lr, warning_lines
 from safmn.device import lease
 from safmn.errors import UserError
 from safmn.files import write_json
@@ -103,7 +104,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         results.append(result)
         if not args.json:
             print(result.line(args.scale))
-        for line in packed.warning_lines(result.warnings):
+        for line in warning_lines(result.warnings):
             output.warn("evaluate", f"{Path(data).resolve().name}: {line}")
     if args.json or args.record:
         record = _record(args, choice, results, begun, device.type)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safmn import networks
 from safmn.commands import options, output
 from safmn.data import packed
+from safmn.data.pairs import describe_lr
 from safmn.device import lease
 from safmn.progress import Progress
 
@@ -101,7 +102,7 @@ def _explain(args: argparse.Namespace) -> None:
         facts = {"which": choice and choice.record, "lr": lr, "warnings": doubts}
         output.print_json(request | facts | _record(explanation) | {"device": describe(device.type)})
     else:
-        _print(explanation, f"{name} x{args.scale} on {args.data} ({packed.describe_lr(lr)})")
+        _print(explanation, f"{name} x{args.scale} on {args.data} ({describe_lr(lr)})")
 
 
 def siblings(weights: str | None) -> list[str]:

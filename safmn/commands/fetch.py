@@ -180,7 +180,7 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], f
     fetcher = Fetcher(root, facts, args.attempts, args.jobs, args.keep_archives)
     files = _files(networks, scales, bool(args.scale))
     for name in datasets:
-        if name not in catalogue.FOLDERS:
+        if name not in catalogue.FOLDERS and name != "photographs":
             try:
                 sources.locate(name, root)
             except UserError:
@@ -209,7 +209,7 @@ def _fetch(args: argparse.Namespace, networks: list[str], datasets: list[str], f
         "failed": [
             {"name": task.remote.name, "reason": str(task.problem)}
             for task in tasks
-            if task.problem is not None and not _replaced(task, tasks, fetcher)
+            if task.problem is not None and not _replaced(task, fetcher)
         ],
     }
 
@@ -226,12 +226,8 @@ def _files(networks: list[str], scales: set[int], scales_named: bool) -> list[Re
     return list(files.values())
 
 
-def _replaced(failed: Task, tasks: list[Task], fetcher: Fetcher) -> bool:
+def _replaced(failed: Task, fetcher: Fetcher) -> bool:
     """Return whether another archive brought the HR images of a failed one, now or earlier: LR is made from them."""
-    done = {wish for task in tasks if task.problem is None for wish in task.wishes}
-    hr = [wish for wish in failed.wishes if wish[1] == HR]
-    if hr:
-        return done.issuperset(hr)
     return bool(failed.wishes) and all(
         failed.archive is not None
         and HR in failed.archive.kinds(name)

@@ -1,10 +1,9 @@
 """`safmn pack`: decode a dataset into a packed dataset."""
 
 import argparse
-import json
-import sys
 
-from safmn.data import packed, sources
+from safmn.commands import output
+from safmn.data import packed, pairs, sources
 
 HELP = """Decode a dataset once into a packed dataset (pixels.u8, index.json, manifest.json), from which training crops
 its patches and evaluation takes its images. LR images are made by MATLAB's bicubic where the dataset has none."""
@@ -59,11 +58,11 @@ def run(args: argparse.Namespace) -> None:
         "fingerprint": dataset.fingerprint,
         "out": str(args.out),
     }
-    for line in packed.warning_lines(warnings):
-        print(f"safmn pack: warning: {args.dataset}: {line}", file=sys.stderr)
+    for line in pairs.warning_lines(warnings):
+        output.warn("pack", f"{args.dataset}: {line}")
     if args.json:
-        print(json.dumps(figures, indent=2))
+        output.print_json(figures)
         return
     print(f"{args.dataset} x{dataset.scale}: {len(dataset)} images, {hr_pixels / 1e6:.2f} megapixels HR, ", end="")
     print(f"{dataset.flat.size / 1e6:.1f} MB in {args.out}")
-    print(f"{packed.describe_lr(lr)}; fingerprint {dataset.fingerprint[:16]}")
+    print(f"{pairs.describe_lr(lr)}; fingerprint {dataset.fingerprint[:16]}")

@@ -66,14 +66,16 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--parallel {args.parallel}: give the number of devices, at least 1")
     study = Study.load(studies.file_of(args), data_root=args.data_root)  # a mistake is told before torch is imported
     from safmn.device.description import Cpu, Cuda, present
-    from safmn.planning import estimate, plan
+    from safmn.planning import estimate, plan, readiness
 
     # Nothing else may run on the device. The lease comes before anything that initialises CUDA.
     with lease.alone(args.device):
         device = Cpu() if args.device == "cpu" else Cuda() if args.device else present()
         if args.estimate:
-            runs = args.runs or [run.folder for run in study.runs()]
-            print(estimate.sentence(study, runs, device, args.cores or host.cores()))
+            runs = [run for run in study.runs() if args.runs is None or run.folder in args.runs]
+            room = readiness.room(study, runs)
+            full = f"; NOT ENOUGH ROOM: {room.says}: {room.todo}" if room.level == "error" else ""
+            print(estimate.sentence(study, runs, device, args.cores or host.cores()) + full)
             return
         with Progress(f"calibrating {study.name}") as progress:
             record = plan.make(study, device, args.seconds_per_variant, args.parallel, progress)
@@ -137,18 +139,20 @@ def _print(record: dict[str, Any]) -> None:
 
 
 def _disk(disk: dict[str, Any]) -> str:
-    parts = [f"{disk['total'] / 1e9:,.2f} GB"]
+    def gb(size: int, digits: int = 2) -> str:
+        return f"{size / 1e9:,.{digits}f}"
+
     packed: dict[int, int] = {}
     for each in disk["datasets"]:
         packed[each["scale"]] = packed.get(each["scale"], 0) + (each["bytes"] or 0)
-    scales = ", ".join(f"x{scale} {size / 1e9:,.2f}" for scale, size in sorted(packed.items()))
-    parts.append(f"packed images {disk['packed'] / 1e9:,.2f} ({scales})")
-    parts.append(f"states {disk['states'] / 1e9:,.2f}")
-    parts.append(f"weights {disk['weights'] / 1e9:,.3f}")
-    parts.append(f"histories and scalars {(disk['history'] + disk['scalars']) / 1e9:,.3f}")
-    text = f"{parts[0]}: {', '.join(parts[1:])}; {disk['present'] / 1e9:,.2f} GB of it are present"
+    scales = ", ".join(f"x{scale} {gb(size)}" for scale, size in sorted(packed.items()))
+    text = (
+        f"{gb(disk['total'])} GB: packed images {gb(disk['packed'])} ({scales}), states {gb(disk['states'])}, weights "
+        f"{gb(disk['weights'], 3)}, histories and scalars {gb(disk['history'] + disk['scalars'], 3)}; "
+        f"{gb(disk['present'])} GB of it are present"
+    )
     if disk["downloads"]:
         names = ", ".join(disk["downloads"])
-        text += f"; besides, about {disk['download_bytes'] / 1e9:,.1f} GB to download ({names}), and as much unpacked"
+        text += f"; besides, about {gb(disk['download_bytes'], 1)} GB to download ({names}), and as much unpacked"
     verdict = "which is enough for the study" if disk["fits"] else "NOT ENOUGH"
-    return f"{text}; free: {disk['free'] / 1e9:,.1f} GB, {verdict}"
+    return f"{text}; free: {gb(disk['free'], 1)} GB, {verdict}"

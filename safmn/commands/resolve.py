@@ -1,9 +1,8 @@
 """`safmn resolve`: a study with every default filled in."""
 
 import argparse
-import json
 
-from safmn.commands import studies
+from safmn.commands import output, studies
 
 HELP = """Validate a study and write it as JSON with every default filled in, or print it.
 
@@ -30,4 +29,4 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         write_json(args.out, study.content)
     else:
-        print(json.dumps(study.content, indent=2))
+        output.print_json(study.content)

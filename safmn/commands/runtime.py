@@ -53,15 +53,17 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--threads {args.threads}: give at least 1")
         torch.set_num_threads(args.threads)
     modes = list(timing.MODES) if args.modes == "all" else [mode.strip() for mode in args.modes.split(",")]
+    if args.quick:
+        args.images, args.rounds, args.processes, args.no_habit = 5, 1, 1, True
     begun = provenance.begin()
     settings = {
-        "images": 5 if args.quick else args.images,
-        "rounds": 1 if args.quick else args.rounds,
-        "processes": 1 if args.quick else args.processes,
+        "images": args.images,
+        "rounds": args.rounds,
+        "processes": args.processes,
         "modes": modes,
         "height": args.height,
         "width": args.width,
-        "habit": not (args.no_habit or args.quick),
+        "habit": not args.no_habit,
         "device": args.device,
     }
     with lease.alone(args.device):

@@ -33,23 +33,24 @@ def run(args: argparse.Namespace) -> None:
 
     study, folder = studies.opened(args)  # a mistake is told before pandas and matplotlib are imported
     from safmn.report import answer, cells, origins, rendering, sentences
+    from safmn.report.joined import Joined
     from safmn.report.rendered import render
 
-    done = render(study, folder, before_page=partial(origins.write, study, folder))
-    joined, rendered, comparisons = done.cells, done.tables, done.comparisons
+    joined = Joined(study, folder)
+    done = render(joined, before_page=partial(origins.write, study, folder))
     if args.json:
         record = {
             "study": study.name,
-            "summary": {f"table{table.number}": table.summary for table in rendered},
-            "cells": [cells.for_json(cell) for cell in joined],
+            "summary": {f"table{table.number}": table.summary for table in done.tables},
+            "cells": [cells.for_json(cell) for cell in joined.cells],
         }
         output.print_json(record)
         return
     print(rendering.markdown(done.one))
-    for beginning, text in answer.sentences(study, joined, comparisons):
+    for beginning, text in answer.sentences(joined):
         print(beginning, text)
-    for table in rendered:
+    for table in done.tables:
         print(f"Table {table.number}: {table.summary}")
-    print(f"Claims: {sentences.summary(done.judged)}")
+    print(f"Claims: {sentences.summary(joined.claims)}")
     data = f"{folder}/{layout.CELLS}, {folder}/{layout.NETWORKS}"
     print(f"written: {data}, {folder}/tables/, {folder}/figures/, {done.page}, {folder}/{layout.PROVENANCE}")

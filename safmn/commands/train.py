@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -56,30 +56,6 @@ class _Stopped(BaseException):
         self.number = number
 
 
-class _Signals:
-    """SIGTERM and SIGUSR1 until training, which has to save first, replaces the handlers.
-
-    They are kept until `check` is called for the first time: an exception inside of torch's import can end in C++ code,
-    which aborts. From then on they raise at once.
-    """
-
-    def __init__(self) -> None:
-        self._received: list[int] = []
-        self._raises = False
-
-    def handle(self, number: int, _: FrameType | None) -> None:
-        """Keep the number of a signal, and raise if the time for it has come."""
-        self._received.append(number)
-        if self._raises:
-            raise _Stopped(number)
-
-    def check(self) -> None:
-        """Raise the first signal received; Python drops an exception that is raised inside a destructor."""
-        self._raises = True
-        if self._received:
-            raise _Stopped(self._received[0])
-
-
 def run(args: argparse.Namespace) -> int:
     """Train and return the exit status."""
     if (args.name is None) == (args.network is None):
@@ -87,14 +63,14 @@ def run(args: argparse.Namespace) -> int:
     args.network = args.network or args.name
     # Signals come first: importing torch takes seconds, packing minutes and waiting for a device hours.
     try:
-        with _handled() as signals:
-            return _run(args, signals)
+        with _signals() as check_signals:
+            return _run(args, check_signals)
     except _Stopped as stopped:
         print(f"safmn train: {args.network}: stopped; run the same command to resume", file=sys.stderr)
         return _status(stopped.number)
 
 
-def _run(args: argparse.Namespace, signals: _Signals) -> int:
+def _run(args: argparse.Namespace, check_signals: Callable[[], None]) -> int:
     """Train; keep the reason of a failure in the run's folder."""
     from safmn import layout
     from safmn.errors import as_line
@@ -102,7 +78,7 @@ def _run(args: argparse.Namespace, signals: _Signals) -> int:
 
     failure = args.out / layout.FAILURE
     try:
-        status = _train(args, signals)
+        status = _train(args, check_signals)
     except Exception as error:
         # For the tables, which say why a cell is missing. Snakemake deletes a failed job's outputs, but not this file.
         with contextlib.suppress(UserError):
@@ -114,11 +90,31 @@ def _run(args: argparse.Namespace, signals: _Signals) -> int:
 
 
 @contextlib.contextmanager
-def _handled() -> Iterator[_Signals]:
-    signals = _Signals()
-    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGTERM, signal.SIGUSR1)}
+def _signals() -> Iterator[Callable[[], None]]:
+    """Keep SIGTERM and SIGUSR1 until training, which has to save first, replaces the handlers.
+
+    Yields:
+        A function that raises the first signal received, since Python drops an exception that is raised inside a
+        destructor. Signals raise at once only after its first call: an exception inside of torch's import can end in
+        C++ code, which aborts.
+    """
+    received: list[int] = []
+    may_raise = False
+
+    def keep(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if may_raise:
+            raise _Stopped(number)
+
+    def check() -> None:
+        nonlocal may_raise
+        may_raise = True
+        if received:
+            raise _Stopped(received[0])
+
+    before = {number: signal.signal(number, keep) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield signals
+        yield check
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -128,7 +124,7 @@ def _status(number: int) -> int:
     return REQUEUE if number == signal.SIGUSR1 else 128 + number
 
 
-def _train(args: argparse.Namespace, signals: _Signals) -> int:
+def _train(args: argparse.Namespace, check_signals: Callable[[], None]) -> int:
     from functools import partial
 
     from safmn import layout, networks
@@ -152,7 +148,7 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     from safmn.report import counts
     from safmn.training import loop, own, stopping
 
-    signals.check()
+    check_signals()
     specification = study.specification(Run(args.network, args.scale, args.seed))
     if not args.no_check:
         counts.check(args.network, args.scale)
@@ -160,7 +156,7 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
         from safmn.training import trial
 
         trial.check(specification, partial(study.where_trained, args.network))
-        signals.check()
+        check_signals()
     packed = args.packed or study.results / layout.DATA
     data = study.data
     train, validate = (
@@ -170,7 +166,7 @@ def _train(args: argparse.Namespace, signals: _Signals) -> int:
     with lease.share(args.device, study.run.jobs_per_device):
         if args.device == "cuda":
             Cuda()  # raises if there is none
-        signals.check()
+        check_signals()
         try:
             record = loop.train(
                 specification,

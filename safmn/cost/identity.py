@@ -1,7 +1,5 @@
 """What a count or a prediction depends on beside the study: the code that makes it, and that of the network."""
 
-from functools import cache
-
 from safmn import fingerprint, networks
 from safmn.files import digest
 from safmn.networks import variants
@@ -24,9 +22,4 @@ def of_memory(name: str) -> str:
 def _of(name: str, roots: tuple[str, ...]) -> str:
     variant, network = variants.discover().get(name), networks.info(name)
     arguments = variant.switches if variant else network.arguments or None  # their numbers do not show in the code
-    return digest([_code(roots), of_network(name), arguments])
-
-
-@cache
-def _code(roots: tuple[str, ...]) -> str:
-    return fingerprint.code(*roots, apart=apart())
+    return digest([fingerprint.code(*roots, apart=apart()), of_network(name), arguments])

@@ -24,12 +24,11 @@ from safmn.device import description as devices
 from safmn.device.memory import is_out_of_memory
 from safmn.errors import UserError, as_line
 from safmn.networks import acceleration
-from safmn.networks.safmn import LayerNorm2d
+from safmn.networks.safmn import SMALLEST_SIDE, LayerNorm2d
 from safmn.training.forms import step as training_step
 from safmn.training.rehearsal import fit_for_meta
 
 BLOCK = 512  # bytes; CUDA's caching allocator rounds every allocation up to a multiple of it
-MIN_SIDE = 8  # LR pixels: SAFM pools to one eighth
 MAX_SIDE = 2**20  # LR pixels: beyond it torch cannot count the bytes
 FORMS = ("reference", "fused")
 MAX_DIFFERENCE = 10.0  # percent between measurement and prediction, above which one of them must be explained
@@ -233,10 +232,10 @@ def has_layer_norm(network: nn.Module) -> bool:
 
 def check_size(height: int, width: int) -> None:
     """Raise a UserError unless both sides of an LR image, in pixels, lie within 8 and 2^20."""
-    if min(height, width) < MIN_SIDE:
+    if min(height, width) < SMALLEST_SIDE:
         raise UserError(
             f"an LR image of {width}x{height} pixels (width x height) is too small for the pooling levels: "
-            f"give at least {MIN_SIDE}x{MIN_SIDE}"
+            f"give at least {SMALLEST_SIDE}x{SMALLEST_SIDE}"
         )
     if max(height, width) > MAX_SIDE:
         raise UserError(f"an LR image of {width}x{height} pixels is too large: give sides of at most {MAX_SIDE:,}")

@@ -1,14 +1,14 @@
-"""Unpack zip and tar archives of unknown origin into one folder and nowhere else.
+"""Unpack zip and tar archives of unknown origin into one new folder and nowhere else.
 
 All members are checked before anything is written. A name outside the folder, a link, a device, an encrypted member, an
 unknown compression, two members for one file, or a size out of proportion to the archive refuses the whole archive.
-Each file is complete or absent. A file that is already there with the right size is kept, so that an interrupted
-extraction is resumed.
 """
 
 import contextlib
 import io
+import os
 import re
+import shutil
 import stat
 import tarfile
 import unicodedata
@@ -21,9 +21,8 @@ from typing import IO
 
 from safmn.data.download import Watch
 from safmn.errors import UserError, as_line
-from safmn.files import atomic, check_space
+from safmn.files import check_space
 
-CHUNK = 2**20
 BLOCK = tarfile.BLOCKSIZE
 MAX_RATIO = 20  # bytes unpacked for each byte of an archive; images hardly shrink, a bomb grows a thousandfold
 ALLOWANCE = 64 * 2**20  # bytes that are allowed in addition
@@ -59,7 +58,7 @@ class _Member:
     name: str
     path: PurePosixPath
     size: int
-    open: Callable[[], IO[bytes] | None]
+    open: Callable[[], IO[bytes]]
 
 
 def extract(
@@ -72,26 +71,34 @@ def extract(
 
     Args:
         archive: zip or uncompressed tar; told apart by content.
-        folder: made if it is missing.
+        folder: a new or empty one; what is in it after an error is of no use.
         place: chooses and renames members; default: all, under their own names.
         watch: receives ("unpack", bytes done, bytes in all); raises Stopped to end the extraction.
 
     Returns:
-        The files relative to `folder`, in the archive's order: those written and those that were already there.
+        The files relative to `folder`, in the archive's order; they survive a power cut.
 
     Raises:
-        BadArchive: damaged, cut short or refused; files that were unpacked before are kept.
+        BadArchive: damaged, cut short or refused.
         UserError: the folder cannot be written or the disk is full.
     """
     archive, folder = Path(archive), Path(folder)
-    with _one_message(archive), _open(archive) as members:
+    with _one_message(archive, folder), _open(archive) as members:
         chosen = _choose(archive, members, place)
-        missing = {member.path for member in chosen if _size_of(folder / member.path) != member.size}
-        check_space(folder, sum(m.size for m in chosen if m.path in missing), f"unpacking {archive.name}")
         done, total = 0, sum(member.size for member in chosen)
+        check_space(folder, total, f"unpacking {archive.name}")
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):  # a link in it could lead elsewhere
+            raise UserError(f"{folder} is not empty: choose another folder to unpack {archive.name}, or empty it")
         for member in chosen:
-            if member.path in missing:
-                _write(archive, member, folder)
+            target = folder / member.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as source, open(target, "xb") as file:  # neither library gives more than member.size
+                shutil.copyfileobj(source, file)
+                file.flush()
+                os.fsync(file.fileno())
+                if file.tell() != member.size:
+                    raise _bad(archive, member.name, f"has not the {member.size:,} bytes that it is said to have")
             done += member.size
             watch("unpack", done, total)
     return [member.path for member in chosen]
@@ -175,7 +182,7 @@ def _tar_members(archive: Path, tar: tarfile.TarFile, raw: _Reader) -> Iterator[
         if entry.size < 0:
             raise _bad(archive, entry.name, "has a negative size")
         end += -(-entry.size // BLOCK) * BLOCK
-        yield _Member(entry.name, path, entry.size, lambda entry=entry: tar.extractfile(entry))  # type: ignore[misc]
+        yield _Member(entry.name, path, entry.size, lambda entry=entry: tar.extractfile(entry))  # type: ignore[misc,arg-type]
     # `tarfile` takes a damaged header for the end of the archive; the true end is a block of zeros.
     raw.seek(end)
     if raw.read(BLOCK) != bytes(BLOCK):
@@ -183,14 +190,17 @@ def _tar_members(archive: Path, tar: tarfile.TarFile, raw: _Reader) -> Iterator[
 
 
 @contextlib.contextmanager
-def _one_message(archive: Path) -> Iterator[None]:
-    """Turn what the two libraries raise on damaged archives into one message."""
+def _one_message(archive: Path, folder: Path) -> Iterator[None]:
+    """Turn what the two libraries raise on damaged archives into one message, and what the disk does into another."""
     try:
         yield
     except _DAMAGE as error:
         raise BadArchive(f"{archive} is damaged or cut short ({as_line(error)}): download or copy it again") from error
     except OSError as error:
-        raise UserError(f"{archive} cannot be read ({error.strerror or error}): check the path") from error
+        reason = error.strerror or error
+        raise UserError(
+            f"{archive} cannot be unpacked into {folder} ({reason}): check the path, or choose another folder"
+        ) from error
 
 
 def _choose(archive: Path, members: Iterator[_Member | None], place: Place) -> list[_Member]:
@@ -233,31 +243,6 @@ def _key(path: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(path)).casefold())
 
 
-def _write(archive: Path, member: _Member, folder: Path) -> None:
-    """Write one member, complete or not at all."""
-    target = folder / member.path
-    # Not through a link that somebody left in the folder.
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{target.parent} leads out of {folder}: remove that link and repeat")
-    with atomic(target) as temporary:
-        source = member.open()
-        assert source is not None
-        written = 0
-        with source, open(temporary, "wb") as file:
-            while written <= member.size and (chunk := _read(archive, member, source)):
-                written += len(chunk)
-                file.write(chunk)
-        if written != member.size:
-            raise _bad(archive, member.name, f"has not the {member.size:,} bytes that it is said to have")
-
-
-def _read(archive: Path, member: _Member, source: IO[bytes]) -> bytes:
-    try:
-        return source.read(CHUNK)
-    except OSError as error:  # else it would be taken for a failure to write
-        raise _bad(archive, member.name, f"cannot be read ({error.strerror or error})") from error
-
-
 def _checked(archive: Path, name: str) -> PurePosixPath:
     # "./", with which `tar cf x.tar .` begins, is the folder itself.
     if name and PurePosixPath(name) == PurePosixPath("."):
@@ -270,7 +255,3 @@ def _checked(archive: Path, name: str) -> PurePosixPath:
 
 def _bad(archive: Path, name: str, reason: str) -> BadArchive:
     return BadArchive(f"{archive}: member {name[:200]!r} {reason}; nothing of this archive is trusted")
-
-
-def _size_of(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() and not path.is_symlink() else None

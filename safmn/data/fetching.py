@@ -152,17 +152,16 @@ class Fetcher:
         return hr if kind == HR else hr.with_name(hr.name[:-2] + "LR_bicubic") / f"X{kind}"
 
     def _hr_folder(self, dataset: str) -> Path:
-        """Return the HR folder that `sources.locate` and `pairs` find or will find.
+        """Return the HR folder that `sources.locate` and `layouts` find or will find.
 
         Raises:
             UserError: a folder that would be found before it cannot be completed.
         """
         own = self.root / catalogue.FOLDERS[dataset]
         try:
-            folder = sources.locate(dataset, self.root).folder
+            folder = sources.locate(dataset, self.root)
         except UserError:
             return own
-        assert folder is not None
         hr = next(path for path in (folder / "HR", *sorted(folder.glob("*_HR")), folder) if path.is_dir())
         count = len(_images(hr, dataset, HR))
         if count and hr.name.endswith("HR"):
@@ -197,7 +196,7 @@ class Fetcher:
             if task.archive is not None:
                 if remote.size is None and remote.name not in self.corrections.files:
                     remote = replace(remote, size=task.archive.about)
-                unpacked = max(0, (remote.size or 0) - _bytes_in(task.stage))
+                unpacked = remote.size or 0
             needed[remote.name] = unpacked + remaining(remote, task.folder)
         check_space(self.root, sum(needed.values()), ", ".join(needed))
 
@@ -217,7 +216,7 @@ class Fetcher:
         watch = self._watch(task.remote.name)
         try:
             if task.archive is None:
-                task.path = self._download(task, watch)
+                task.path = download(task.remote, task.folder, attempts=self.attempts, watch=watch)
             else:
                 with hold(lock_of(task.folder / f"{task.remote.name}.unpacking"), lambda: watch("wait", 0, None)):
                     # Another process may have done it in the meantime.
@@ -246,12 +245,9 @@ class Fetcher:
 
         return watch
 
-    def _download(self, task: Task, watch: Watch) -> Path:
-        return download(task.remote, task.folder, attempts=self.attempts, watch=watch)
-
     def _unpack(self, task: Task, archive: Archive, watch: Watch) -> None:
         """Download an archive and put its images in place."""
-        task.path = self._download(task, watch)
+        task.path = download(task.remote, task.folder, attempts=self.attempts, watch=watch)
         chosen: dict[Wish, set[str]] = {wish: set() for wish in task.wishes}
 
         def place(member: PurePosixPath) -> PurePosixPath | None:
@@ -262,17 +258,20 @@ class Fetcher:
             chosen[dataset, kind].add(image)
             return PurePosixPath(dataset, f"x{kind}", f"{image}{'' if kind == HR else f'x{kind}'}{member.suffix}")
 
-        files = archives.extract(task.path, task.stage, place, watch)
-        self._check_complete(task, chosen)
-        # LR before HR: a dataset is found by its HR folder.
-        for dataset, kind in sorted(task.wishes, key=lambda wish: -wish[1]):
-            names = {file.name for file in files if file.parent == PurePosixPath(dataset, f"x{kind}")}
-            _put_in_place(task.stage / dataset / f"x{kind}", names, self.place(dataset, kind))
-        shutil.rmtree(task.stage, ignore_errors=True)
+        shutil.rmtree(task.stage, ignore_errors=True)  # left by a process that was killed
+        try:
+            archives.extract(task.path, task.stage, place, watch)
+            self._check_complete(task, chosen)
+            # LR before HR: a dataset is found by its HR folder.
+            for dataset, kind in sorted(task.wishes, key=lambda wish: -wish[1]):
+                _put_in_place(task.stage / dataset / f"x{kind}", self.place(dataset, kind))
+        finally:
+            shutil.rmtree(task.stage, ignore_errors=True)
         if not self.keep_archives:
             task.path.unlink(missing_ok=True)
 
     def _check_complete(self, task: Task, chosen: dict[Wish, set[str]]) -> None:
+        """Raise BadArchive where images are missing, UserError where the folder for them has others."""
         for (dataset, kind), names in chosen.items():
             what = f"{'HR' if kind == HR else f'LR x{kind}'} images of {dataset}"
             if len(names) < self.count(dataset):
@@ -288,14 +287,6 @@ class Fetcher:
                 )
 
 
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another process put it in place meanwhile
-            total += file.stat().st_size
-    return total
-
-
 def _images(folder: Path, dataset: str, kind: int) -> set[str]:
     """Return the names of a dataset's images in a folder, without `x4` and suffix."""
     if not folder.is_dir():
@@ -306,21 +297,22 @@ def _images(folder: Path, dataset: str, kind: int) -> set[str]:
     return {name for name in names if sources.DATASETS[dataset].includes(name)}
 
 
-def _put_in_place(folder: Path, names: set[str], target: Path) -> None:
+def _put_in_place(folder: Path, target: Path) -> None:
     """Move images into their folder: all at once where it does not exist yet, else those that it lacks."""
-    for file in folder.iterdir():
-        if file.name not in names:
-            file.unlink()  # left by an extraction that was killed
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         _move(folder, target)
         return
-    existing = {name for name in names if (target / name).exists()}
-    for name in sorted(existing):
-        if not filecmp.cmp(folder / name, target / name, shallow=False):
-            raise UserError(f"{target / name} is not the image of the archive (another size or content): move it away")
-    for name in sorted(names - existing):
-        _move(folder / name, target / name)
+    files = sorted(folder.iterdir())
+    existing = [file for file in files if (target / file.name).exists()]
+    for file in existing:
+        if not filecmp.cmp(file, target / file.name, shallow=False):
+            raise UserError(
+                f"{target / file.name} is not the image of the archive (another size or content): move it away"
+            )
+    for file in files:
+        if file not in existing:
+            _move(file, target / file.name)
 
 
 def _move(source: Path, target: Path) -> None:

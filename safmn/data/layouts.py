@@ -10,17 +10,16 @@ Names match where the same exchange (`_HR` for `_LR`, `x4` added) turns one into
 compared in one Unicode form, NFC: a Mac writes the other one.
 """
 
-import contextlib
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from safmn.data import agreement, images
+from safmn.data.pairs import Found, Pair, fits
 from safmn.errors import UserError
 
 SCALES = (2, 3, 4, 8)
@@ -37,23 +36,13 @@ _SCALE = re.compile(r"x([2348])(?!\d)|(?<!\d)([2348])x(?![a-z0-9])|srf[_-]?([234
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The images of a folder.
+def survey(folder: Path | str, scale: int, border: str = "symmetric") -> Found:
+    """Find the HR and LR images of a folder.
 
-    Attributes:
-        files: name -> (HR file, LR file or None where LR must be made), sorted by name.
-        lr_folder: folder of LR, relative to the one around HR ("LR_bicubic/X4"); "" where LR must be made.
-        remarks: what looks like LR beside HR and is not used, a sentence each.
-    """
-
-    files: dict[str, tuple[Path, Path | None]]
-    lr_folder: str = ""
-    remarks: tuple[str, ...] = ()
-
-
-def arrange(folder: Path, scale: int) -> Layout:
-    """Find the HR and LR images of a folder at a scale.
+    Args:
+        folder: the folder.
+        scale: HR size / LR size; 1 for HR alone.
+        border: of LR that is made, see `Pair`.
 
     Raises:
         UserError: no such folder, no image in it, an LR folder, two images of one name, an image without its LR, HR
@@ -62,25 +51,31 @@ def arrange(folder: Path, scale: int) -> Layout:
     hr_folder = _hr_folder(Path(os.path.abspath(folder)), scale)  # "." has no name, and nothing beside it
     if _is_lr(hr_folder):
         raise UserError(f"{hr_folder} is an LR folder by its name: give the folder that holds HR, or rename it")
-    hr = by_name(list_images(hr_folder))
-    if scale == 1:  # planning asks so for HR alone
-        return Layout({name: (hr[name], None) for name in sorted(hr)})
+    hr = _by_name(list_images(hr_folder))
+    if scale == 1:  # planning asks so
+        return _found(hr, {}, border)
+    if (usual := _usual_lr(hr_folder, scale)) is not None:
+        return _found(hr, _all_partners(hr, usual, scale), border, _seen_from(hr_folder, usual))
     near = _near(hr_folder)
-    chosen = _usual_lr(hr_folder, scale)
-    remarks: list[str] = []
-    if chosen is not None:
-        partners = _partners(hr, by_name(list_images(chosen)), scale, must=chosen)
-    else:
-        chosen, partners, remarks = _search(hr_folder, hr, near, scale)
-    if chosen is not None and partners is not None:
-        files: dict[str, tuple[Path, Path | None]] = {name: (hr[name], partners[name]) for name in sorted(hr)}
-        return Layout(files, _seen_from(hr_folder, chosen), tuple(remarks))
-    pairs = _in_one_folder(hr_folder, hr, scale)
-    if pairs is not None:
-        return Layout({name: (hr[name], hr[lr]) for name, lr in sorted(pairs.items())}, ".", tuple(remarks))
-    if not _HR.search(hr_folder.name):
-        remarks += _larger(hr_folder, hr, near)
-    return Layout({name: (hr[name], None) for name in sorted(hr)}, "", tuple(remarks))
+    lr_folder, partners, remarks = _search(hr_folder, hr, near, scale)
+    if not partners:
+        if pairs := _in_one_folder(hr_folder, hr, scale):
+            partners = {name: hr[lr] for name, lr in pairs.items()}
+            hr, lr_folder = {name: hr[name] for name in pairs}, "."
+        elif not _HR.search(hr_folder.name):
+            remarks += _larger(hr_folder, hr, near)
+    return _found(hr, partners, border, lr_folder, remarks)
+
+
+def of_files(files: Sequence[Path], border: str = "symmetric") -> Found:
+    """Return pairs of HR files, LR made; raise UserError where two files have one name."""
+    return _found(_by_name(files), {}, border)
+
+
+def _found(
+    hr: Mapping[str, Path], lr: Mapping[str, Path], border: str, lr_folder: str = "", remarks: Sequence[str] = ()
+) -> Found:
+    return Found(tuple(Pair(name, hr[name], lr.get(name), border) for name in sorted(hr)), lr_folder, tuple(remarks))
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -106,7 +101,7 @@ def list_images(folder: Path) -> list[Path]:
     return pictures
 
 
-def by_name(files: list[Path]) -> dict[str, Path]:
+def _by_name(files: Sequence[Path]) -> dict[str, Path]:
     """Return name without suffix, in NFC -> file; raise UserError where two files have one name."""
     names: dict[str, Path] = {}
     for file in files:
@@ -115,11 +110,6 @@ def by_name(files: list[Path]) -> dict[str, Path]:
             raise UserError(f"{names[name]} and {file} have one name: remove or rename one")
         names[name] = file
     return names
-
-
-def fits(hr: tuple[int, int], lr: tuple[int, int], scale: int) -> bool:
-    """Return whether HR sides exceed LR sides x scale by less than the scale, which is cropped."""
-    return all(0 <= large - small * scale < scale for large, small in zip(hr, lr, strict=True))
 
 
 # --- Folders ---------------------------------------------------------------------------------------------------------
@@ -232,40 +222,35 @@ def _seen_from(hr_folder: Path, lr_folder: Path) -> str:
 
 def _search(
     hr_folder: Path, hr: Mapping[str, Path], near: list[Path], scale: int
-) -> tuple[Path | None, dict[str, Path] | None, list[str]]:
+) -> tuple[str, dict[str, Path], list[str]]:
     """Return the LR folder among those near HR, its files by HR name, and remarks on folders that are not used."""
-    fitting: dict[Path, dict[str, Path]] = {}
-    unused: list[Path] = []
+    fitting: list[tuple[str, Path, dict[str, Path]]] = []
+    unused: list[str] = []
     for folder in near:
         seen = _seen_from(hr_folder, folder)
-        partners = None
-        if not (scales := _scales_of(seen)) or scale in scales:
-            with contextlib.suppress(UserError):
-                partners = _partners(hr, by_name(list_images(folder)), scale)
-        sample = _sample(list(hr))
-        if partners and all(fits(images.size(hr[name]), images.size(partners[name]), scale) for name in sample):
-            fitting[folder] = partners
+        partners = _partners(hr, folder, scale) if scale in (_scales_of(seen) or {scale}) else None
+        if partners and _sizes_fit(hr, partners, scale):
+            fitting.append((seen, folder, partners))
         elif _LR.search(seen):
-            unused.append(folder)
-    ranks = {folder: _rank(_seen_from(hr_folder, folder)) for folder in fitting}
-    ranked = sorted(fitting, key=ranks.__getitem__)
-    best = [folder for folder in ranked if ranks[folder] == ranks[ranked[0]]]
-    if len(best) > 1:
-        raise UserError(
-            f"beside {hr_folder} several folders fit as its x{scale} LR ({', '.join(map(str, best))}): "
-            "move those that are not meant elsewhere"
-        )
-    if best:
-        used, *others = (_seen_from(hr_folder, folder) for folder in ranked)
-        remarks = [f"{other} fits as LR, too, and is not used: LR is read from {used}" for other in others]
-        return best[0], fitting[best[0]], remarks
+            unused.append(seen)
+    if fitting:
+        fitting.sort(key=lambda one: _rank(one[0]))
+        (used, _, partners), *others = fitting
+        equal = [folder for seen, folder, _ in fitting if _rank(seen) == _rank(used)]
+        if len(equal) > 1:
+            raise UserError(
+                f"beside {hr_folder} several folders fit as its x{scale} LR ({', '.join(map(str, equal))}): "
+                "move those that are not meant elsewhere"
+            )
+        remarks = [f"{seen} fits as LR, too, and is not used: LR is read from {used}" for seen, _, _ in others]
+        return used, partners, remarks
     if not unused:
-        return None, None, []
-    listed = ", ".join(_seen_from(hr_folder, folder) for folder in unused[:4]) + (" ..." if len(unused) > 4 else "")
+        return "", {}, []
+    listed = ", ".join(unused[:4]) + (" ..." if len(unused) > 4 else "")
     remark = (
         f"LR is not read from {listed} beside HR: the files there are not x{scale} LR of these images by name and size"
     )
-    return None, None, [remark]
+    return "", {}, [remark]
 
 
 def _rank(seen: str) -> int:
@@ -285,17 +270,11 @@ def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[s
         UserError: that folder is named as HR.
     """
     for other in near:
-        try:
-            partners = _partners(files, by_name(list_images(other)), 0)
-        except UserError:
+        if not (partners := _partners(files, other, 0)):
             continue
-        if not partners:
-            continue
-        sample = [(files[name], partners[name]) for name in _sample(list(files))]
         for scale in SCALES:
-            if not all(fits(images.size(large), images.size(small), scale) for small, large in sample):
-                continue
-            if _same_picture(sample[0][1], sample[0][0], scale):
+            first = next(iter(files))
+            if _sizes_fit(partners, files, scale) and _same_picture(partners[first], files[first], scale):
                 remark = f"{folder} has the images of {other} at 1/{scale} of their size"
                 if _HR.search(other.name):
                     raise UserError(f"{remark}, so it is an LR folder: give {other}, or move one of them elsewhere")
@@ -309,20 +288,30 @@ Marks = tuple[str, str]
 """The parts in which two names differ: ("_HR", "_LR"), ("", "x4")."""
 
 
-def _partners(
-    hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int, must: Path | None = None
-) -> dict[str, Path] | None:
-    """Return the LR file of each HR name, by the same exchange of marks in all names; None where there is none.
+def _all_partners(hr: Mapping[str, Path], folder: Path, scale: int) -> dict[str, Path]:
+    """Return the LR file in a folder of each HR name; raise UserError where one is missing."""
+    lr = _by_name(list_images(folder))
+    if (partners := _matched(hr, lr, scale)) is not None:
+        return partners
+    name = next((name for name in hr if f"{name}x{scale}" not in lr), next(iter(hr)))
+    raise UserError(
+        f"{folder} lacks {name}x{scale}.png for {hr[name]}: add it, or remove the folder and LR images are made"
+    )
 
-    Raises:
-        UserError: there is none in the folder `must`.
-    """
-    for rule in (lambda name: f"{name}x{scale}", lambda name: name):
-        if all(rule(name) in lr for name in hr):
-            return {name: lr[rule(name)] for name in hr}
+
+def _partners(hr: Mapping[str, Path], folder: Path, scale: int) -> dict[str, Path] | None:
+    """Return the file in a folder of each HR name; None where they do not match, or the folder cannot be used."""
+    try:
+        return _matched(hr, _by_name(list_images(folder)), scale)
+    except UserError:
+        return None
+
+
+def _matched(hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int) -> dict[str, Path] | None:
+    """Return the LR file of each HR name, by the same exchange of marks in all names; None where there is none."""
     first = next(iter(hr))
     rules = {marks: sum(_shared(first, other)) for other in lr if (marks := _marks(first, other))}
-    for marks in sorted(rules, key=rules.__getitem__, reverse=True):
+    for marks in (("", f"x{scale}"), ("", ""), *sorted(rules, key=rules.__getitem__, reverse=True)):
         partners: dict[str, Path] = {}
         for name in hr:
             partner = next((other for other in _exchanged(name, marks) if other in lr), None)
@@ -331,11 +320,6 @@ def _partners(
             partners[name] = lr[partner]
         if len(partners) == len(hr) == len(set(partners.values())):
             return partners
-    if must is not None:
-        name = next((name for name in hr if f"{name}x{scale}" not in lr), first)
-        raise UserError(
-            f"{must} lacks {name}x{scale}.png for {hr[name]}: add it, or remove the folder and LR images are made"
-        )
     return None
 
 
@@ -405,6 +389,11 @@ def _in_one_folder(folder: Path, files: Mapping[str, Path], scale: int) -> dict[
 def _sample(items: list[Item]) -> list[Item]:
     """Return the first, the middle and the last item: opening every file would take minutes."""
     return items[:: max(1, (len(items) - 1) // 2)]
+
+
+def _sizes_fit(hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int) -> bool:
+    """Return whether a few of the HR files have the sizes of their LR files x scale."""
+    return all(fits(images.size(hr[name]), images.size(lr[name]), scale) for name in _sample(list(hr)))
 
 
 def _same_picture(hr: Path, lr: Path, scale: int) -> bool:

@@ -16,29 +16,23 @@ The *digest* of a manifest is one hash for all images: the sha256 of the lines `
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from safmn.configuration import Section
 from safmn.errors import UserError, one_line
 from safmn.files import write_json
 from safmn.layout import MANIFEST
 
-
-class Model(BaseModel):
-    """A JSON file or a part of it: no unknown key, no value of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+Model = TypeVar("Model", bound=Section)
 
 
-AnyModel = TypeVar("AnyModel", bound=Model)
-
-
-class HashedImage(Model):
+class HashedImage(Section):
     """Size in pixels and hash of an image."""
 
     width: int
@@ -52,7 +46,7 @@ class HashedLR(HashedImage):
     origin: Literal["file", "bicubic"]
 
 
-class HashedPair(Model):
+class HashedPair(Section):
     """One image of a manifest; see the module's docstring."""
 
     name: str
@@ -64,16 +58,8 @@ class HashedPair(Model):
         """Return HR or LR by its name, "hr" or "lr"."""
         return self.hr if kind == "hr" else self.lr
 
-    def has_pixels_of(self, other: "HashedPair", kind: str) -> bool:
-        """Return whether HR or LR has the same pixels as another one's."""
-        return self.image(kind).sha256 == other.image(kind).sha256
 
-    def has_file_of(self, other: "HashedPair", kind: str) -> bool:
-        """Return whether HR or LR comes from an equal file."""
-        return kind in self.files and self.files[kind] == other.files.get(kind)
-
-
-class Manifest(Model):
+class Manifest(Section):
     """A manifest file."""
 
     format: Literal[1] = 1
@@ -143,7 +129,7 @@ def read(path: Path | str) -> Manifest:
     return load(Manifest, path / MANIFEST if path.is_dir() else path, "pack the dataset again")
 
 
-def load(model: type[AnyModel], file: Path, advice: str) -> AnyModel:
+def load(model: type[Model], file: Path, advice: str) -> Model:
     """Read a JSON file; raise UserError, with advice, where it is missing or damaged."""
     try:
         return model.model_validate_json(file.read_bytes())
@@ -157,53 +143,49 @@ def load(model: type[AnyModel], file: Path, advice: str) -> AnyModel:
 
 def differences(ours: Manifest, theirs: Manifest) -> list[str]:
     """Return what differs between the data of two manifests, a sentence each; empty for the same data."""
-    first, second = ({pair.name: pair for pair in manifest.images} for manifest in (ours, theirs))
-    sentences = [
-        _listed(first.keys() - second.keys(), "only in the first"),
-        _listed(second.keys() - first.keys(), "only in the second"),
-    ]
-    both = [(name, first[name], second[name]) for name in first.keys() & second.keys()]
+    first, second = ({pair.name for pair in manifest.images} for manifest in (ours, theirs))
+    names = {"only in the first": first - second, "only in the second": second - first}
     for kind in ("hr", "lr"):
-        sizes: set[str] = set()
-        pixels: set[str] = set()
-        decoded: set[str] = set()
-        for name, a, b in both:
-            if (a.image(kind).width, a.image(kind).height) != (b.image(kind).width, b.image(kind).height):
-                sizes.add(name)
-            elif not a.has_pixels_of(b, kind):
-                (decoded if a.has_file_of(b, kind) else pixels).add(name)
-        sentences.append(_listed(sizes, f"of another {kind.upper()} size"))
-        sentences.append(_listed(pixels, f"with other {kind.upper()} pixels"))
-        sentences.append(_listed(decoded, f"with other {kind.upper()} pixels decoded from the same file"))
-    return [text for text in sentences if text]
+        size, pixels = f"of another {kind.upper()} size", f"with other {kind.upper()} pixels"
+        decoded = f"{pixels} decoded from the same file"
+        names |= {size: set(), pixels: set(), decoded: set()}
+        for a, b in _both(ours, theirs):
+            one, other = a.image(kind), b.image(kind)
+            if (one.width, one.height) != (other.width, other.height):
+                names[size].add(a.name)
+            elif one.sha256 != other.sha256:
+                names[decoded if a.files.get(kind, "") == b.files.get(kind) else pixels].add(a.name)
+    return _sentences(names)
 
 
 def remarks(ours: Manifest, theirs: Manifest) -> list[str]:
     """Return what differs between two manifests without making the data another: files and the origin of LR."""
+    files, origins = set(), set()
+    for a, b in _both(ours, theirs):
+        for kind in a.files.keys() & b.files.keys():
+            if a.image(kind).sha256 == b.image(kind).sha256 and a.files[kind] != b.files[kind]:
+                files.add(a.name)
+        if a.lr.origin != b.lr.origin:
+            origins.add(a.name)
+    return _sentences({"with the same pixels in another file": files, "with LR of another origin": origins})
+
+
+def _both(ours: Manifest, theirs: Manifest) -> list[tuple[HashedPair, HashedPair]]:
+    """Return the pairs of the images that are in both manifests."""
     second = {pair.name: pair for pair in theirs.images}
-    both = [(pair, second[pair.name]) for pair in ours.images if pair.name in second]
-    files = {
-        a.name
-        for a, b in both
-        for kind in a.files.keys() & b.files.keys()
-        if a.has_pixels_of(b, kind) and not a.has_file_of(b, kind)
-    }
-    origins = {a.name for a, b in both if a.lr.origin != b.lr.origin}
-    sentences = [
-        _listed(files, "with the same pixels in another file"),
-        _listed(origins, "with LR of another origin"),
-    ]
-    return [text for text in sentences if text]
+    return [(pair, second[pair.name]) for pair in ours.images if pair.name in second]
 
 
 def _digest(images: Iterable[HashedPair]) -> str:
     return digest_of((pair.name, pair.hr.sha256, pair.lr.sha256) for pair in images)
 
 
-def _listed(names: Iterable[str], what: str) -> str:
-    """Return "2 images <what> (a, b)", with three names at most; "" for none."""
-    ordered = sorted(names)
-    if not ordered:
-        return ""
-    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    return f"{len(ordered)} image{'s' * (len(ordered) > 1)} {what} ({', '.join(ordered[:3])}{more})"
+def _sentences(names: Mapping[str, set[str]]) -> list[str]:
+    """Return "2 images <what> (a, b)", with three names at most, for each key; none where there is no image."""
+    sentences = []
+    for what, found in names.items():
+        ordered = sorted(found)
+        more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+        listed = f"({', '.join(ordered[:3])}{more})"
+        sentences += [f"{len(ordered)} image{'s' * (len(ordered) > 1)} {what} {listed}"] if ordered else []
+    return sentences

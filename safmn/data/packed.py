@@ -15,18 +15,20 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
-from functools import cached_property
+from functools import partial
+from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from safmn.data import bicubic, images, manifest, pairs, sources
+from safmn.configuration import Section
+from safmn.data import bicubic, layouts, manifest, pairs, sources
 from safmn.data.images import Pixels
-from safmn.data.manifest import HashedImage, HashedLR, HashedPair, Model
+from safmn.data.manifest import HashedImage, HashedLR, HashedPair
+from safmn.data.pairs import FolderPairs, Loaded, Pair, Pairs
 from safmn.errors import UserError
 from safmn.files import atomic, check_space, write_json
 from safmn.layout import INDEX, MANIFEST, PIXELS, packed_name
@@ -36,22 +38,22 @@ from safmn.progress import Progress
 _MAX_THREADS = 8  # decoding scales to about that before the disk is the limit
 
 
-class Block(Model):
+class Block(Section):
     """Place of an image in `pixels.u8`: byte offset, (H, W, 3), and sha256; see `manifest.hash_pixels`."""
 
     offset: NonNegativeInt
     shape: tuple[PositiveInt, PositiveInt, Literal[3]]
-    sha256: str = ""
+    sha256: str
 
 
-class Source(Model):
+class Source(Section):
     """A file that pixels were decoded from."""
 
     file: str
     sha256: str
 
 
-class Entry(Model):
+class Entry(Section):
     """One image of a packed dataset.
 
     Attributes:
@@ -68,9 +70,9 @@ class Entry(Model):
     origin: Literal["file", "bicubic"]
     hr: Block
     lr: Block
-    channels: Literal[1, 3] = 3
-    doubt: str = ""
-    sources: dict[str, Source] = Field(default_factory=dict)
+    channels: Literal[1, 3]
+    doubt: str
+    sources: dict[str, Source]
 
     def hashed(self) -> HashedPair:
         """Return what the manifest has of it."""
@@ -83,7 +85,7 @@ class Entry(Model):
         )
 
 
-class Index(Model):
+class Index(Section):
     """The file `index.json`.
 
     Attributes:
@@ -122,90 +124,6 @@ class Index(Model):
         return self
 
 
-class Pairs:
-    """The images of a packed dataset or a folder.
-
-    Attributes:
-        dataset: its name, or the folder's.
-        names: of the images, sorted.
-        scale: HR size / LR size.
-        path: where it lies.
-        lr_folder: where LR files lie, as seen from HR; "" where LR is made.
-        border: how a picture is continued beyond its edge where LR is made, "symmetric" or "clamped".
-        remarks: what looks like LR beside HR and is not used, a sentence each.
-    """
-
-    dataset: str
-    names: list[str]
-    scale: int
-    path: Path
-    lr_folder: str
-    border: str
-    remarks: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def load(self, index: int) -> pairs.Loaded:
-        """Return the pixels of a pair, and facts about it; raise UserError where they cannot be read."""
-        raise NotImplementedError
-
-    def hr(self, index: int) -> Pixels:
-        """Return HR image `index`: uint8 H x W x 3 RGB."""
-        return self.load(index).hr
-
-    def lr(self, index: int) -> Pixels:
-        """Return LR image `index`: uint8 h x w x 3 RGB, H = h * scale."""
-        return self.load(index).lr
-
-    def channels(self, index: int) -> int:
-        """Return the number of channels of HR file `index`: 1 (grey) or 3."""
-        return self.load(index).channels
-
-    def doubt(self, index: int) -> str:
-        """Return why HR and LR `index` do not seem to belong together; "" if they do."""
-        return self.load(index).doubt
-
-    def origin(self, index: int) -> str:
-        """Return where LR image `index` comes from: "file" or "bicubic"."""
-        raise NotImplementedError
-
-    @property
-    def lr_summary(self) -> dict[str, Any]:
-        """Return `origin` ("files", "made" or "mixed"), `folder`, `border` (None: none is made), `made` (how many)."""
-        made = sum(self.origin(index) == "bicubic" for index in range(len(self)))
-        origin = "files" if not made else "made" if made == len(self) else "mixed"
-        return {"origin": origin, "folder": self.lr_folder, "border": self.border if made else None, "made": made}
-
-    def warnings(self) -> list[dict[str, Any]]:
-        """Return what may be wrong with the pairs: `kind`, `images` and `text` each; reads all images of a folder."""
-        doubts: dict[str, list[str]] = {}
-        for index, name in enumerate(self.names):
-            if doubt := self.doubt(index):
-                doubts.setdefault(doubt, []).append(name)
-        doubtful = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
-        return doubtful + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
-
-
-def describe_lr(summary: dict[str, Any]) -> str:
-    """Say in a line where LR images come from."""
-    made = f"made from HR by MATLAB's bicubic, {summary['border']} border"
-    read = "from files in " + ("the HR folder" if summary["folder"] == "." else summary["folder"])
-    if summary["origin"] == "mixed":
-        return f"LR {read}, {summary['made']} {made}"
-    return f"LR {made if summary['origin'] == 'made' else read}"
-
-
-def warning_lines(warnings: Sequence[dict[str, Any]]) -> list[str]:
-    """Return `Pairs.warnings` as lines for the screen; each names five images at most."""
-    lines = []
-    for warning in warnings:
-        names = warning["images"]
-        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        lines.append(f"{listed}: {warning['text']}" if listed else warning["text"])
-    return lines
-
-
 class PackedPairs(Pairs):
     """A packed dataset, or a selection of its images; pixels are mapped, not read."""
 
@@ -226,11 +144,8 @@ class PackedPairs(Pairs):
             self.flat = np.asarray(np.memmap(pixels, np.uint8, mode="r"))
         except OSError as error:
             raise UserError(f"{pixels} cannot be read ({error.strerror}): pack again") from error
-        self.dataset = index.dataset
-        self.scale = index.scale
-        self.lr_folder = index.lr_folder
-        self.border = index.border
-        self.remarks = tuple(index.remarks)
+        self.dataset, self.scale, self.border = index.dataset, index.scale, index.border
+        self.lr_folder, self.remarks = index.lr_folder, tuple(index.remarks)
         self._entries = index.images
         self.names = [entry.name for entry in self._entries]
 
@@ -239,14 +154,14 @@ class PackedPairs(Pairs):
         """Return a hash of each image's LR and HR pixels: equal pictures have equal ones, whatever their names."""
         return [manifest.digest_of([("", entry.hr.sha256, entry.lr.sha256)]) for entry in self._entries]
 
-    def load(self, index: int) -> pairs.Loaded:
+    def load(self, index: int) -> Loaded:
         """Return read-only views of a pair, and facts about it."""
         entry = self._entries[index]
-        return pairs.Loaded(self._view(entry.lr), self._view(entry.hr), entry.channels, entry.doubt)
+        return Loaded(self._view(entry.lr), self._view(entry.hr), entry.channels, entry.doubt)
 
-    def origin(self, index: int) -> str:
-        """See `Pairs.origin`."""
-        return self._entries[index].origin
+    def facts(self, index: int) -> tuple[int, str]:
+        """See `Pairs.facts`."""
+        return self._entries[index].channels, self._entries[index].doubt
 
     @property
     def fingerprint(self) -> str:
@@ -255,9 +170,8 @@ class PackedPairs(Pairs):
 
     def select(self, part: slice) -> "PackedPairs":
         """Return the images of a slice, over the same map; raise UserError where none is left."""
-        _check_selection(self, part)
         selection = copy(self)
-        selection._entries, selection.names = self._entries[part], self.names[part]
+        selection._entries, selection.names = self._entries[part], self._names_of(part)
         return selection
 
     def verify(self) -> None:
@@ -269,57 +183,6 @@ class PackedPairs(Pairs):
 
     def _view(self, block: Block) -> Pixels:
         return self.flat[block.offset : block.offset + prod(block.shape)].reshape(block.shape)
-
-
-class FolderPairs(Pairs):
-    """The pairs of a folder, decoded at each access; the last one is kept."""
-
-    def __init__(self, found: pairs.Found, scale: int, path: Path | str = "", border: str = "symmetric") -> None:
-        self.path = Path(path)
-        absolute = self.path.absolute()
-        self.dataset = absolute.parent.name if absolute.name.upper() == "HR" else absolute.name
-        self.scale = scale
-        self.border = border
-        self.lr_folder, self.remarks = found.lr_folder, found.remarks
-        self._found = found
-        self.names = [pair.name for pair in found.pairs]
-        self._last: tuple[int, pairs.Loaded] | None = None
-        self._facts: dict[int, tuple[int, str]] = {}  # channels and doubt of the images that were read
-
-    def load(self, index: int) -> pairs.Loaded:
-        """Decode a pair, unless it is the last one."""
-        index = range(len(self))[index]
-        # Evaluation reads ahead in one thread while another asks for facts: one assignment, so that none sees a half.
-        last = self._last
-        if last is None or last[0] != index:
-            last = self._last = index, pairs.load(self._found.pairs[index], self.scale)
-            self._facts[index] = last[1].channels, last[1].doubt
-        return last[1]
-
-    def channels(self, index: int) -> int:
-        """See `Pairs.channels`; an image that was read is not read again."""
-        return self._facts[index][0] if index in self._facts else super().channels(index)
-
-    def doubt(self, index: int) -> str:
-        """See `Pairs.doubt`; an image that was read is not read again."""
-        return self._facts[index][1] if index in self._facts else super().doubt(index)
-
-    def origin(self, index: int) -> str:
-        """See `Pairs.origin`."""
-        return self._found.pairs[index].origin
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Return the fingerprint that the packed images would have; reads all of them."""
-        loaded = ((name, self.load(index)) for index, name in enumerate(self.names))
-        return manifest.digest_of(
-            (name, manifest.hash_pixels(pair.hr), manifest.hash_pixels(pair.lr)) for name, pair in loaded
-        )
-
-    def select(self, part: slice) -> "FolderPairs":
-        """Return the images of a slice; raise UserError where none is left."""
-        _check_selection(self, part)
-        return FolderPairs(replace(self._found, pairs=self._found.pairs[part]), self.scale, self.path, self.border)
 
 
 def open_pairs(path: Path | str, scale: int, border: str | None = None) -> PackedPairs | FolderPairs:
@@ -338,8 +201,7 @@ def open_pairs(path: Path | str, scale: int, border: str | None = None) -> Packe
     if folder and not path.exists():
         return open_pairs(path.with_name(folder), scale, border).select(sources.parse_selection(f"dataset[{part}")[1])
     if not (path / INDEX).exists() and not (path / PIXELS).exists():
-        chosen = border or "symmetric"
-        return FolderPairs(pairs.survey(path, scale, chosen), scale, path, chosen)
+        return FolderPairs(layouts.survey(path, scale, border or "symmetric"), scale, path)
     dataset = PackedPairs(path)
     if dataset.scale != scale:
         raise UserError(f"{path} was packed for x{dataset.scale}, not x{scale}: pack it for x{scale}")
@@ -405,7 +267,8 @@ def pack(
     """
     out_dir = Path(out_dir)
     found = sources.select(name, scale, root, folders, border)
-    layout, length = _lay_out(found.pairs, scale)
+    sides = [pairs.lr_size(pair, scale) for pair in found.pairs]
+    *offsets, length = accumulate((3 * height * width * (1 + scale**2) for height, width in sides), initial=0)
     check_space(out_dir, length, f"packing {name}")
     with (
         atomic(out_dir / PIXELS) as temporary,
@@ -413,16 +276,12 @@ def pack(
         Progress(f"packing {name}", "images") as progress,
     ):
         file.truncate(length)
-
-        def work(pair: pairs.Pair, entry: Entry) -> Entry:
-            return _pack_one(pair, entry, scale, file.fileno())
-
         with ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _MAX_THREADS)) as pool:
-            entries = []
+            entries: list[Entry] = []
             try:
-                for entry in pool.map(work, found.pairs, layout):
+                for entry in pool.map(partial(_pack_one, scale, file.fileno()), found.pairs, sides, offsets):
                     entries.append(entry)
-                    progress(len(entries), len(layout))
+                    progress(len(entries), len(sides))
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
@@ -442,42 +301,28 @@ def pack(
     return PackedPairs(out_dir)
 
 
-def _lay_out(found: Sequence[pairs.Pair], scale: int) -> tuple[list[Entry], int]:
-    """Compute the place of each image from the files' headers, and the number of bytes in all."""
-    layout, offset = [], 0
-    for pair in found:
-        lr_file = None if pair.lr is None else images.size(pair.lr)
-        height, width = pairs.lr_size(pair, scale, images.size(pair.hr), lr_file)
-        hr = Block(offset=offset, shape=(height * scale, width * scale, 3))
-        lr = Block(offset=offset + prod(hr.shape), shape=(height, width, 3))
-        offset = lr.offset + prod(lr.shape)
-        layout.append(Entry(name=pair.name, origin=pair.origin, hr=hr, lr=lr))
-    return layout, offset
-
-
-def _pack_one(pair: pairs.Pair, entry: Entry, scale: int, descriptor: int) -> Entry:
-    """Write the pixels of one pair; return its entry with hashes."""
+def _pack_one(scale: int, descriptor: int, pair: Pair, sides: tuple[int, int], offset: int) -> Entry:
+    """Write HR and LR of a pair, whose LR has these sides, from a byte on; return where they are."""
     loaded = pairs.load(pair, scale)
-    blocks = {}
-    for kind, block, image in (("hr", entry.hr, loaded.hr), ("lr", entry.lr, loaded.lr)):
-        if image.shape != block.shape:
-            raise UserError(f"{pair.hr} changed while it was packed: pack again")
-        rest, offset = np.ascontiguousarray(image).data.cast("B"), block.offset
+    if loaded.lr.shape[:2] != sides:
+        raise UserError(f"{pair.hr} changed while it was packed: pack again")
+    blocks = []
+    for image in (loaded.hr, loaded.lr):
+        blocks.append(Block(offset=offset, shape=(*image.shape[:2], 3), sha256=manifest.hash_pixels(image)))
+        rest = np.ascontiguousarray(image).data.cast("B")
         while rest:  # pwrite may write less than all
             written = os.pwrite(descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
-        blocks[kind] = block.model_copy(update={"sha256": manifest.hash_pixels(image)})
     files = {"hr": pair.hr} | ({} if pair.lr is None else {"lr": pair.lr})
-    sources_ = {kind: Source(file=file.name, sha256=_hash_file(file)) for kind, file in files.items()}
-    facts: dict[str, Any] = {"channels": loaded.channels, "doubt": loaded.doubt, "sources": sources_}
-    return entry.model_copy(update=blocks | facts)
-
-
-def _check_selection(dataset: Pairs, part: slice) -> None:
-    if not dataset.names[part]:
-        limits = (part.start, part.stop, part.step)[: 3 if part.step is not None else 2]
-        text = ":".join("" if limit is None else str(limit) for limit in limits)
-        raise UserError(f"[{text}] selects none of the {len(dataset)} images of {dataset.path}: widen it")
+    return Entry(
+        name=pair.name,
+        origin=pair.origin,
+        hr=blocks[0],
+        lr=blocks[1],
+        channels=1 if loaded.channels == 1 else 3,
+        doubt=loaded.doubt,
+        sources={kind: Source(file=file.name, sha256=_hash_file(file)) for kind, file in files.items()},
+    )
 
 
 def _hash_file(path: Path) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
-from safmn.errors import UserError, one_line
+from safmn.configuration import Section, check, read_yaml
+from safmn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,15 @@ class Remote:
         return urlsplit(self.urls[0]).hostname or ""
 
 
-class FileFacts(BaseModel):
+class FileFacts(Section):
     """Size in bytes and checksums of a file, in place of the published ones; None: unknown."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     size: NonNegativeInt | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
 
 
-class Corrections(BaseModel):
+class Corrections(Section):
     """What replaces the facts of the catalogue.
 
     Attributes:
@@ -61,11 +60,9 @@ class Corrections(BaseModel):
         images: dataset -> number of images, for a mirror that serves a part of it.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     base: str | None = None
-    files: dict[str, FileFacts] = {}
-    images: dict[str, PositiveInt] = {}
+    files: dict[str, FileFacts] = Field(default_factory=dict)
+    images: dict[str, PositiveInt] = Field(default_factory=dict)
 
     @field_validator("base")
     @classmethod
@@ -104,14 +101,5 @@ def corrections(base: str | None = None, file: Path | str | None = None) -> Corr
     """
     base = base or os.environ.get("SAFMN_MIRROR") or None
     file = file or os.environ.get("SAFMN_CORRECTIONS") or None
-    if file is None:
-        return Corrections(base=base)
-    try:
-        content = Corrections.model_validate_json(Path(file).read_bytes())
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): correct the path") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise UserError(one_line(f"{file}: {where}: {first['msg']}; see `safmn fetch --help`")) from error
+    content = check(Corrections, read_yaml(file), file) if file else Corrections()
     return Corrections(base=base or content.base, files=content.files, images=content.images)

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safmn.data import pairs
+from safmn.data import layouts
+from safmn.data.pairs import Found
 from safmn.errors import UserError
 
 # Natural colour photographs inside the wheels (scikit-image downloads others on demand). Left out: retina.jpg, so
@@ -107,33 +108,6 @@ DATASETS = {
 }
 
 
-@dataclass(frozen=True)
-class Location:
-    """The place of a dataset: a folder in one of the layouts of `layouts`, or a list of HR files."""
-
-    name: str
-    folder: Path | None
-    files: tuple[Path, ...] = ()
-
-    def survey(self, scale: int, border: str = "symmetric") -> pairs.Found:
-        """Return its pairs at a scale, sorted by name, and where LR comes from."""
-        if self.folder is None:
-            return pairs.of_files(list(self.files), border)
-        found = pairs.survey(self.folder, scale, border)
-        dataset = DATASETS.get(self.name)
-        if dataset is None or dataset.numbers is None:
-            return found
-        kept = tuple(pair for pair in found.pairs if dataset.includes(pair.name))
-        if not kept:
-            first, last = dataset.numbers
-            raise UserError(f"{self.folder} has none of the images {first:04}-{last:04} of {self.name}: add them")
-        return replace(found, pairs=kept)
-
-    def pairs(self, scale: int) -> list[pairs.Pair]:
-        """Return its pairs at a scale, sorted by name."""
-        return list(self.survey(scale).pairs)
-
-
 def parse_selection(text: str) -> tuple[str, slice]:
     """Split `"BSDS200[10:]"` into `("BSDS200", slice(10, None))`; without brackets, the slice takes all images.
 
@@ -156,11 +130,11 @@ Root = Path | str | Sequence[Path | str] | None
 """The folder that holds datasets, or several that are searched in turn."""
 
 
-def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = None) -> Location:
-    """Find a dataset.
+def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of a dataset, in one of the layouts of `layouts`.
 
     Args:
-        name: `photographs`, a name in DATASETS, or a folder of the user's own in `root` or `folders`.
+        name: a name in DATASETS, or a folder of the user's own in `root` or `folders`.
         root: the folder that holds datasets (`data_root`), or several.
         folders: name -> folder, where a dataset lies elsewhere; searched first.
 
@@ -171,25 +145,21 @@ def locate(name: str, root: Root = None, folders: Mapping[str, str] | None = Non
         folder = Path(folders[name])
         if not folder.is_dir():
             raise UserError(f"{name} is said to be in {folder}, which is not a folder: correct `folders`")
-        return Location(name, folder)
-    if name == "photographs":
-        return Location(name, None, _photographs())
+        return folder
     dataset = DATASETS.get(name)
     roots = [Path(path) for path in ([root] if isinstance(root, Path | str) else root or ())]
+    known = f"photographs, {', '.join(DATASETS)}"
     if not roots:
-        hint = f"; {dataset.obtain}" if dataset else f", or name one of photographs, {', '.join(DATASETS)}"
+        hint = f"; {dataset.obtain}" if dataset else f", or name one of {known}"
         raise UserError(f"{name} needs a data_root, the folder that holds datasets: give it{hint}")
     candidates = dataset.folders if dataset else _usual(name)
     for path in (folder / candidate for folder in roots for candidate in candidates):
         if path.is_dir():
-            return Location(name, path)
-    where, looked = " or ".join(map(str, roots)), ", ".join(candidates)
+            return path
+    where = f"not in {' or '.join(map(str, roots))} (looked for {', '.join(candidates)}): put"
     if dataset:
-        raise UserError(f"{name} is not in {where} (looked for {looked}): put it there; {dataset.obtain}")
-    raise UserError(
-        f"dataset {name} is unknown and not in {where} (looked for {looked}): put a folder of that name there, "
-        f"or use one of photographs, {', '.join(DATASETS)}"
-    )
+        raise UserError(f"{name} is {where} it there; {dataset.obtain}")
+    raise UserError(f"dataset {name} is unknown and {where} a folder of that name there, or use one of {known}")
 
 
 def can_be_expected(text: str, root: Root = None, folders: Mapping[str, str] | None = None) -> bool:
@@ -206,16 +176,34 @@ def can_be_expected(text: str, root: Root = None, folders: Mapping[str, str] | N
 
 def select(
     text: str, scale: int, root: Root = None, folders: Mapping[str, str] | None = None, border: str = "symmetric"
-) -> pairs.Found:
-    """Return the pairs of a selection; raise UserError where the dataset is absent or no image is selected."""
+) -> Found:
+    """Return the pairs of a selection; raise UserError where the dataset is absent or no image is selected.
+
+    Args:
+        text: the selection.
+        scale: HR size / LR size.
+        root: as for `locate`; not needed for `photographs`.
+        folders: likewise.
+        border: how a picture is continued beyond its edge where LR is made: "symmetric" or "clamped".
+    """
     name, part = parse_selection(text)
-    found = locate(name, root, folders).survey(scale, border)
+    if name == "photographs" and name not in (folders or {}):
+        found = layouts.of_files(photographs(), border)
+    else:
+        folder, dataset = locate(name, root, folders), DATASETS.get(name)
+        found = layouts.survey(folder, scale, border)
+        if dataset is not None and dataset.numbers is not None:
+            found = replace(found, pairs=tuple(pair for pair in found.pairs if dataset.includes(pair.name)))
+            if not found.pairs:
+                first, last = dataset.numbers
+                raise UserError(f"{folder} has none of the images {first:04}-{last:04} of {name}: add them")
     if not found.pairs[part]:
         raise UserError(f"{text} selects none of the {len(found.pairs)} images of {name}: widen it")
     return replace(found, pairs=found.pairs[part])
 
 
-def _photographs() -> tuple[Path, ...]:
+def photographs() -> list[Path]:
+    """Return the files of `photographs`; raise UserError where a package or a file of it is not installed."""
     files = []
     for distribution, (package, folder, names) in PHOTOGRAPHS.items():
         spec = importlib.util.find_spec(package)  # finds without importing
@@ -228,4 +216,4 @@ def _photographs() -> tuple[Path, ...]:
                     f"{file} is missing from the installed {distribution}: install a version of pyproject.toml's range"
                 )
             files.append(file)
-    return tuple(files)
+    return files

@@ -55,11 +55,11 @@ def is_in(name: str, root: Path) -> bool:
     Where images are numbered, one of them must be there: the two parts of DIV2K may share a folder.
     """
     try:
-        folder = sources.locate(name, root).folder
+        folder = sources.locate(name, root)
     except UserError:
         return False
     dataset = sources.DATASETS.get(name)
-    if dataset is None or dataset.numbers is None or folder is None:
+    if dataset is None or dataset.numbers is None:
         return True
     folders = [path for path in (folder, folder / "HR", *folder.glob("*_HR")) if path.is_dir()]
     stems = (file.stem for path in folders for file in path.iterdir())

@@ -14,6 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from safmn import paths
 from safmn.device import host, lease, probe
 from safmn.errors import UserError
@@ -69,9 +72,17 @@ def machine(results: Path) -> list[Finding]:
     """Examine this machine; `results` is the folder below which results are written."""
     works, answer = lease.nvidia_smi(f"--query-gpu={','.join(CARD)}", "--format=csv,noheader,nounits")
     found = cards(answer) if works else []
-    findings = [*python(), *packages(), *driver(works, answer, found), *gpus(found), *visible()]
-    findings += [*leases(), *torch(found), *disk(results), *slurm(), *programs()]
-    return findings
+    devices = lease.visible_devices()
+    findings = [*python(), *packages(), *driver(works, answer, found), *gpus(found), *visible(list(devices))]
+    holders: dict[str, list[str]] = {}
+    try:
+        holders = {name: lease.holders(card) for name, card in devices.items()}
+        findings += leases(holders)
+    except UserError as error:
+        says, _, todo = str(error).rpartition(": ")
+        findings.append(Finding("leases", "error", says, todo))
+    alone = [name for name, jobs in holders.items() if any(job.startswith("alone") for job in jobs)]
+    return [*findings, *torch(found, list(devices), alone), *disk(results), *slurm(), *programs()]
 
 
 # --- Python and packages ---------------------------------------------------------------------------------------------
@@ -86,8 +97,6 @@ def python() -> Iterator[Finding]:
 
 def packages() -> Iterator[Finding]:
     """Compare the installed packages with what pyproject.toml asks for."""
-    from packaging.requirements import Requirement
-
     required, extras = [], []
     for line in _requirements():
         requirement = Requirement(line)
@@ -214,12 +223,12 @@ def _slices(uuid: str) -> list[str]:
     return parts
 
 
-def visible() -> Iterator[Finding]:
-    """Say what `CUDA_VISIBLE_DEVICES` leaves."""
+def visible(chosen: list[str]) -> Iterator[Finding]:
+    """Say what `CUDA_VISIBLE_DEVICES` leaves: the devices `chosen`."""
     preset = os.environ.get(lease.VISIBLE)
     if preset is None:
         return
-    names, chosen = [name.strip() for name in preset.split(",")], lease.visible_devices()
+    names = [name.strip() for name in preset.split(",")]
     says = f"{preset!r}"
     if len(chosen) == len(names):
         yield Finding(lease.VISIBLE, "ok", f"{says}: {len(chosen)} GPU{'s' * (len(chosen) > 1)}")
@@ -232,26 +241,19 @@ def visible() -> Iterator[Finding]:
         yield Finding(lease.VISIBLE, "warning", f"{says}: {wrong!r} is no GPU here, so {left}", todo)
 
 
-def leases() -> Iterator[Finding]:
+def leases(holders: dict[str, list[str]]) -> Iterator[Finding]:
     """Say which jobs hold leases on the visible GPUs."""
-    try:
-        place = lease.folder()
-    except UserError as error:
-        yield Finding("leases", "error", *_split(str(error)))
-        return
-    for name, card in lease.visible_devices().items():
-        holders = lease.holders(card)
-        if holders:
-            yield Finding("leases", "ok", f"{name}: {'; '.join(holders)}", "a job that needs it waits for them")
+    place = lease.folder()
+    for name, jobs in holders.items():
+        if jobs:
+            yield Finding("leases", "ok", f"{name}: {'; '.join(jobs)}", "a job that needs it waits for them")
         else:
             yield Finding("leases", "ok", f"{name}: free (locks in {place})")
 
 
-def torch(found: list[Card]) -> Iterator[Finding]:
-    """Say which torch there is, and whether it can compute on each visible device that no job has alone."""
-    cards = lease.visible_devices()
-    alone = [name for name, card in cards.items() if any(each.startswith("alone") for each in _holders(card))]
-    names: list[str | None] = [name for name in cards if name not in alone]
+def torch(found: list[Card], devices: list[str], alone: list[str]) -> Iterator[Finding]:
+    """Say which torch there is, and whether it can compute on each device but those that a job has alone."""
+    names: list[str | None] = [name for name in devices if name not in alone]
     results: dict[str | None, dict[str, Any]] = {name: probe.ask(name) for name in names or [None]}
     first = next(iter(results.values()))
     if "torch" not in first:
@@ -265,13 +267,6 @@ def torch(found: list[Card]) -> Iterator[Finding]:
         yield from _use(name, result, version)
     for each in alone:
         yield Finding("compute", "ok", f"{each}: not tried, since a job has it alone and may be timing")
-
-
-def _holders(card: str) -> list[str]:
-    try:
-        return lease.holders(card)
-    except UserError:  # told by `leases`
-        return []
 
 
 def _version(version: str, built: str, found: list[Card], computes: bool) -> Iterator[Finding]:
@@ -351,21 +346,13 @@ def slurm() -> Iterator[Finding]:
         yield Finding("SLURM", "ok", f"this is job {job}, GPUs: {gpus}")
     elif shutil.which("sbatch"):
         plugin = "snakemake-executor-plugin-slurm"
-        if _lack(plugin, _Any()):
+        if _lack(plugin, SpecifierSet()):
             todo = "pip install -e '.[slurm]'"
             yield Finding("SLURM", "warning", f"sbatch is there, but not {plugin}", todo)
         else:
             yield Finding("SLURM", "ok", "sbatch is there: snakemake --workflow-profile profiles/slurm")
     else:
         yield Finding("SLURM", "ok", "none here")
-
-
-class _Any:
-    """A specifier that any version fulfils."""
-
-    def contains(self, version: str, prereleases: bool) -> bool:
-        """Return True."""
-        return True
 
 
 def programs() -> Iterator[Finding]:
@@ -377,12 +364,6 @@ def programs() -> Iterator[Finding]:
         yield Finding("programs", "warning", f"not there: {', '.join(missing)}", "install them if you need that")
     else:
         yield Finding("programs", "ok", ", ".join(uses))
-
-
-def _split(message: str) -> tuple[str, str]:
-    """Split a `UserError`'s message into what is wrong and what to do."""
-    says, _, todo = message.rpartition(": ")
-    return says, todo
 
 
 def _number(text: str) -> float | None:

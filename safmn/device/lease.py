@@ -77,7 +77,9 @@ def hold(
     if not choices:
         yield None
         return
-    _must_be_early()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        raise RuntimeError("a lease must be taken before CUDA is initialised in this process")
     with contextlib.ExitStack() as kept:
         device = _wait(kept, choices, exclusive or jobs_per_device == 1, jobs_per_device, timeout)
         _log.debug("leased device %s", device)
@@ -104,22 +106,20 @@ def share(
     Raises:
         UserError: as `hold`; or torch cannot use the device.
     """
-    with _nothing(named) or hold(exclusive, jobs_per_device) as device:
+    leased: contextlib.AbstractContextManager[str | None]
+    if named in (None, "cuda"):
+        leased = hold(exclusive, jobs_per_device)
+    else:
+        # On the CPU hide all cards: torch's Adam, for one, opens a context on any card that it sees.
+        leased = _visible("") if named == "cpu" else contextlib.nullcontext()
+    with leased as device:
         require_usable(device, instead)
         yield device
 
 
-def alone(named: str | None = None, instead: str = ON_CPU) -> contextlib.AbstractContextManager[str | None]:
+def alone(named: str | None = None) -> contextlib.AbstractContextManager[str | None]:
     """Hold a device as `share`, but alone, as for timing."""
-    return share(named, instead=instead, exclusive=True)
-
-
-def _nothing(named: str | None) -> contextlib.AbstractContextManager[None] | None:
-    """Return the context to enter instead of a lease if the user names a device; None if a device must be leased."""
-    if named in (None, "cuda"):
-        return None
-    # On the CPU hide all cards: torch's Adam, for one, opens a context on any card that it sees.
-    return _visible("") if named == "cpu" else contextlib.nullcontext()
+    return share(named, exclusive=True)
 
 
 @contextlib.contextmanager
@@ -205,7 +205,8 @@ def _card(name: str, installed: dict[str, str]) -> str | None:
 def folder() -> Path:
     """Return the folder of locks: that of the environment variable SAFMN_LEASE_DIR, or one for temporary files."""
     chosen = os.environ.get(FOLDER)
-    path = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"safmn-lease-{_user()}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    path = Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"safmn-lease-{user}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -252,13 +253,13 @@ def _take_alone(choices: dict[str, str], gates: dict[str, FileLock]) -> tuple[st
             so that sharing jobs do not overtake it for ever.
     """
     for name, card in choices.items():
-        gate = gates.pop(card, None) or _try(card, "gate")
+        gate = gates.pop(card, None) or locks.acquire(_file(card, "gate"), timeout=0)
         if gate is None:
             continue
-        slots = _free_slots(card)
+        slots = [lock for slot in _slots(card) if (lock := locks.acquire(slot, timeout=0))]
         if len(slots) == SLOTS:
-            return name, [gate, *slots.values()]
-        _release(slots.values())
+            return name, [gate, *slots]
+        _release(slots)
         if gates:
             gate.release()
         else:
@@ -269,26 +270,20 @@ def _take_alone(choices: dict[str, str], gates: dict[str, FileLock]) -> tuple[st
 def _take_slot(choices: dict[str, str], jobs_per_device: int) -> tuple[str, list[FileLock]] | None:
     """Take one slot of the device with the fewest jobs; returns its name and the lock."""
     with locks.hold(folder() / "choice.lock"):  # one job after the other chooses, so that all see what is taken
-        free = {}
-        for name, card in choices.items():
-            gate = _try(card, "gate")
-            if gate is not None:
-                free[name] = _free_slots(card)
-                gate.release()
-        fitting = [name for name, slots in free.items() if min(slots, default=SLOTS) < jobs_per_device]
-        chosen = max(fitting, key=lambda name: len(free[name]), default=None)
-        kept = None if chosen is None else free[chosen].pop(min(free[chosen]))
-        for slots in free.values():
-            _release(slots.values())
-    return None if chosen is None or kept is None else (chosen, [kept])
+        taken = {
+            name: sum(map(locks.is_held, _slots(card)))
+            for name, card in choices.items()
+            if not locks.is_held(_file(card, "gate"))
+        }
+        for name in sorted(taken, key=taken.__getitem__):
+            for slot in _slots(choices[name])[:jobs_per_device]:
+                if lock := locks.acquire(slot, timeout=0):
+                    return name, [lock]
+    return None
 
 
-def _free_slots(card: str) -> dict[int, FileLock]:
-    return {index: slot for index in range(SLOTS) if (slot := _try(card, f"slot{index}"))}
-
-
-def _try(card: str, part: str) -> FileLock | None:
-    return locks.acquire(_file(card, part), timeout=0)
+def _slots(card: str) -> list[Path]:
+    return [_file(card, f"slot{index}") for index in range(SLOTS)]
 
 
 def _file(card: str, part: str) -> Path:
@@ -305,8 +300,8 @@ def _sign(lock: FileLock) -> None:
 
 def holders(card: str) -> list[str]:
     """Return who holds leases on a card (a value of `visible_devices()`), a phrase each."""
-    gate, slots = _file(card, "gate"), [_file(card, f"slot{index}") for index in range(SLOTS)]
-    held, is_closed = [slot for slot in slots if locks.is_held(slot)], locks.is_held(gate)
+    gate = _file(card, "gate")
+    held, is_closed = list(filter(locks.is_held, _slots(card))), locks.is_held(gate)
     if is_closed and len(held) == SLOTS:
         return [f"alone by {_owner(gate)}"]
     return [f"shared by {_owner(slot)}" for slot in held] + ["a job waits to have it alone"] * is_closed
@@ -352,13 +347,3 @@ def nvidia_smi(*options: str) -> tuple[bool, str]:
     except (OSError, subprocess.SubprocessError):
         return False, ""
     return done.returncode == 0, done.stdout + done.stderr
-
-
-def _must_be_early() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        raise RuntimeError("a lease must be taken before CUDA is initialised in this process")
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safmn.data import colour, packed
+from safmn.data.pairs import FolderPairs
 from safmn.errors import UserError
 from safmn.quality import evaluation
 
@@ -48,7 +49,7 @@ class Scene:
 
     dataset: str
     image: str
-    pairs: packed.PackedPairs | packed.FolderPairs
+    pairs: packed.PackedPairs | FolderPairs
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
     crop: Square

@@ -1,7 +1,6 @@
 """Which networks a study looks into, with which weights, and on which scenes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from safmn import layout, networks
@@ -34,11 +33,7 @@ class Subject:
     @property
     def stem(self) -> str:
         """Path of its files below `results/<study>/`, without suffix."""
-        return f"inspection/{self.network}/x{self.scale}/{self.weights}"
-
-    def published_file(self, study: Study) -> Path | None:
-        """Return the authors' weights; None where they are neither available nor to be downloaded."""
-        return study.published_weights(self.network, self.scale)
+        return layout.inspection(self.network, self.scale, self.weights)
 
 
 def scale_of(study: Study) -> int:
@@ -64,9 +59,8 @@ def subjects(study: Study) -> list[Subject]:
         if name == "bicubic" or scale not in networks.info(name).scales:
             continue
         runs = [run for run in study.runs(name) if run.scale == scale] if name in study.trained else []
-        published = Subject(name, scale)
-        if not runs or published.published_file(study) is not None:
-            inspected.append(published)
+        if not runs or study.published_weights(name, scale) is not None:
+            inspected.append(Subject(name, scale))
         if runs:
             inspected.append(Subject(name, scale, runs[0]))
     return inspected

@@ -91,6 +91,18 @@ def upsampler(
     return nn.Sequential(*layers)
 
 
+class Body(nn.Module):
+    """A module one level deeper, under the name `body` that authors gave it."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x as the module does."""
+        return self.body(x)
+
+
 def children(parent: nn.Module, kind: type[ModuleT]) -> list[ModuleT]:
     """Return the direct children of `parent` that are of the class `kind`."""
     return [child for child in parent.children() if isinstance(child, kind)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from safmn.networks.blocks import DIV2K_MEAN, upsampler
+from safmn.networks.blocks import DIV2K_MEAN, Body, upsampler
 
 
 class MeanShift(nn.Module):
@@ -27,16 +27,9 @@ class MeanShift(nn.Module):
         return self.shifter(image)
 
 
-class Fusion(nn.Module):
-    """1x1 convolution and ReLU on all earlier outputs."""
-
-    def __init__(self, channels_in: int, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.ReLU())
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map N x channels_in x H x W to N x channels x H x W."""
-        return self.body(features)
+def fusion(channels_in: int, channels: int) -> Body:
+    """Return a 1x1 convolution and ReLU on all earlier outputs: N x channels_in x H x W to N x channels x H x W."""
+    return Body(nn.Sequential(nn.Conv2d(channels_in, channels, 1), nn.ReLU()))
 
 
 class Residual(nn.Module):
@@ -66,18 +59,18 @@ class Cascade(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.c1 = Fusion(2 * channels, channels)
-        self.c2 = Fusion(3 * channels, channels)
-        self.c3 = Fusion(4 * channels, channels)
+        self.c1 = fusion(2 * channels, channels)
+        self.c2 = fusion(3 * channels, channels)
+        self.c3 = fusion(4 * channels, channels)
 
     def cascade(self, features: Tensor, units: Sequence[nn.Module]) -> list[Tensor]:
         """Return all intermediate tensors; the last one is the output of the last fusion, N x C x H x W."""
         steps = [features]
         collected = current = features
-        for unit, fusion in zip(units, (self.c1, self.c2, self.c3), strict=True):
+        for unit, fuse in zip(units, (self.c1, self.c2, self.c3), strict=True):
             result = unit(current)
             collected = torch.cat([collected, result], dim=1)
-            current = fusion(collected)
+            current = fuse(collected)
             steps += [result, collected, current]
         return steps
 
@@ -99,18 +92,6 @@ class CascadingBlock(Cascade):
         return self.cascade(features, units)[-1]
 
 
-class Stages(nn.Module):
-    """The upsampler of one scale s, under the authors' name."""
-
-    def __init__(self, channels: int, scale: int, groups: int) -> None:
-        super().__init__()
-        self.body = upsampler(channels, scale, activation=nn.ReLU, groups=groups)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map N x C x H x W to N x C x sH x sW."""
-        return self.body(features)
-
-
 class CARN(Cascade):
     """CARN: three cascading blocks of `channels` channels (section 3.1)."""
 
@@ -123,7 +104,8 @@ class CARN(Cascade):
         self.b1 = CascadingBlock(channels, groups, shared)
         self.b2 = CascadingBlock(channels, groups, shared)
         self.b3 = CascadingBlock(channels, groups, shared)
-        self.upsample = nn.ModuleDict({f"up{s}": Stages(channels, s, groups) for s in (2, 3, 4)})
+        upsamplers = {s: upsampler(channels, s, activation=nn.ReLU, groups=groups) for s in (2, 3, 4)}
+        self.upsample = nn.ModuleDict({f"up{s}": Body(layers) for s, layers in upsamplers.items()})
         self.exit = nn.Conv2d(channels, 3, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:

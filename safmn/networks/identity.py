@@ -40,26 +40,20 @@ def _is_choice(value: Any) -> bool:
     return isinstance(value, str | bool)
 
 
-def modules() -> set[str]:
+def modules() -> frozenset[str]:
     """Return the modules that define networks; their code counts for the networks that use it, not for all."""
     published = {network.code.partition(":")[0] for network in published_networks().values()}
-    return {*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))}
+    return frozenset({*published, *(f"{networks.__name__}.{name}" for name in ("safmn", "switches"))})
 
 
-def apart() -> set[str]:
+def apart() -> frozenset[str]:
     """Return the modules whose code does not count for what is made with a network's weights, or counted of it.
 
     They are those that define networks (`modules`), and those that find a variant by its name and read its file: what
     they find is part of each fingerprint and specification.
     """
-    return {
-        *modules(),
-        "safmn.configuration",
-        "safmn.networks.sweeps",
-        "safmn.networks.variants",
-        "safmn.paths",
-        "safmn.schema",
-    }
+    names = ("configuration", "networks.sweeps", "networks.variants", "paths", "schema")
+    return modules() | {f"safmn.{name}" for name in names}
 
 
 @cache

@@ -175,12 +175,11 @@ def load(file: Path) -> OwnNetwork:
         name,
         content.title,
         partial(build, file, content.class_, content.args),
-        content.scales,
-        content.colour,
-        {},
-        content.reference,
-        content.class_,
-        content.args,
-        file,
+        scales=content.scales,
+        colour=content.colour,
+        reference=content.reference,
+        code=content.class_,
+        arguments=content.args,
+        file=file,
     )
     return OwnNetwork(network, weights, content.licence)

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from safmn.networks.blocks import check_side
+from safmn.networks.safmn import CCM, FMM
+from safmn.networks.switches import NoNorm
 
 DIM = 36
 BLOCKS = 8
 LEVELS = 4
-HIDDEN = 2 * DIM
 SMALLEST_SIDE = 8
 EPSILON = 1e-6
 
@@ -59,32 +60,14 @@ class Modulation(nn.Module):
         return F.gelu(self.aggr(torch.cat(features, dim=1))) * x
 
 
-class ChannelMixer(nn.Module):
-    """The paper's CCM (section 3.2) without biases."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ccm = nn.Sequential(
-            nn.Conv2d(DIM, HIDDEN, 3, padding=1, bias=False), nn.GELU(), nn.Conv2d(HIDDEN, DIM, 1, bias=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N x 36 x H x W to the same shape."""
-        return self.ccm(x)
+def without_biases(dim: int, hidden: int) -> list[nn.Module]:
+    """Return the layers of the paper's CCM (section 3.2) without biases."""
+    return [nn.Conv2d(dim, hidden, 3, padding=1, bias=False), nn.GELU(), nn.Conv2d(hidden, dim, 1, bias=False)]
 
 
-class Block(nn.Module):
-    """Eq. (4) of the paper without its normalisations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.safm = Modulation()
-        self.ccm = ChannelMixer()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N x 36 x H x W to the same shape."""
-        x = self.safm(x) + x
-        return self.ccm(x) + x
+def block() -> FMM:
+    """Return Eq. (4) of the paper without its normalisations."""
+    return FMM(DIM, NoNorm, Modulation(), CCM(DIM, 2.0, without_biases))
 
 
 class SAFMNNTIRE23(nn.Module):
@@ -95,7 +78,7 @@ class SAFMNNTIRE23(nn.Module):
         self.scale = scale
         self.norm = GlobalResponseNorm()
         self.to_feat = nn.Conv2d(3, DIM, 3, padding=1)
-        self.feats = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        self.feats = nn.Sequential(*(block() for _ in range(BLOCKS)))
         self.to_img = nn.Sequential(nn.Conv2d(DIM, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
     def forward(self, x: Tensor) -> Tensor:

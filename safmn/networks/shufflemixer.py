@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from safmn.networks.blocks import Body
+
 CHANNELS = 64
 KERNEL = 7
 BLOCKS = 5
@@ -29,18 +31,6 @@ class ChannelNorm(nn.Module):
         return (x - mean) / (variance + 1e-5).sqrt() * self.weight.view(1, -1, 1, 1)
 
 
-class Norm(nn.Module):
-    """ChannelNorm one level deeper, for the authors' keys (`norm1.body.weight`)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = ChannelNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map N x C x H x W to the same shape."""
-        return self.body(x)
-
-
 class SplitShuffle(nn.Module):
     """Channel projection with splitting and shuffling: a two-layer MLP on the first half of the channels."""
 
@@ -61,8 +51,8 @@ class MixerLayer(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.norm1 = Norm(channels)
-        self.norm2 = Norm(channels)
+        self.norm1 = Body(ChannelNorm(channels))
+        self.norm2 = Body(ChannelNorm(channels))
         self.spatial = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.mlp1 = SplitShuffle(channels)
         self.mlp2 = SplitShuffle(channels)

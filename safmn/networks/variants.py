@@ -3,9 +3,10 @@
 import csv
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safmn import paths
@@ -29,10 +30,10 @@ class Variant:
         network: how it is built, and the paper's rows that it stands for.
         switches: the file's section `network`: the arguments of `SAFMN` that it changes, or `class` and `args`.
         training: the keys of a study's `training` that it changes.
+        data: the keys of a study's `data` that it changes.
         description: a sentence.
         file: its YAML file.
         beside: for a variant that is not in the paper, the variant after whose row it is shown; "" for none.
-        data: the keys of a study's `data` that it changes.
         scales: the scales that it is trained at; None for x4 alone, as the paper's ablations.
         sweep: the name of the sweep that it is a point of; "" for none.
         point: the values of the sweep's keys.
@@ -41,13 +42,13 @@ class Variant:
     network: Network
     switches: dict[str, Any]
     training: dict[str, Any]
+    data: dict[str, Any]
     description: str
     file: Path
-    beside: str = ""
-    scales: tuple[int, ...] | None = None
-    sweep: str = ""
-    point: Mapping[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+    beside: str
+    scales: tuple[int, ...] | None
+    sweep: str
+    point: Mapping[str, Any]
 
 
 def load(file: Path) -> Variant:
@@ -65,7 +66,7 @@ def load_all(file: Path) -> list[Variant]:
     if content.colour == "Y" and "class" not in content.network:
         raise UserError(f"{file}: colour: SAFMN takes RGB; Y is for a class of your own (network.class)")
     if content.sweep is None:
-        return [_variant(file, name, content, content.network, content.training, content.data)]
+        return [_variant(file, name, content)]
     if content.rows:
         raise UserError(f"{file}: rows: the points of a sweep stand for no row of the paper: leave one of the two out")
 
@@ -75,38 +76,41 @@ def load_all(file: Path) -> list[Variant]:
     plain = {key: value for key, value in as_plain(content, only_given=True).items() if key != "sweep"}
     found = []
     for point in sweeps.points(file, plain, content.sweep, checked):
-        texts = content.model_copy(update={"title": point.title, "description": point.description})
-        sections = (point.content.get(key, {}) for key in ("network", "training", "data"))
-        found.append(_variant(file, point.name, texts, *sections, sweep=name, point=point.values))
+        changed = {key: point.content.get(key, {}) for key in sweeps.SECTIONS}
+        changed |= {"title": point.title, "description": point.description}
+        found.append(_variant(file, point.name, content.model_copy(update=changed), name, point.values))
     return found
 
 
 def _variant(
-    file: Path,
-    name: str,
-    content: VariantFile,
-    switches: dict[str, Any],
-    training: dict[str, Any],
-    data: dict[str, Any],
-    **more: Any,
+    file: Path, name: str, content: VariantFile, sweep: str = "", point: Mapping[str, Any] = MappingProxyType({})
 ) -> Variant:
-    rows = {int(table): str(row) for table, row in content.rows.items()}
+    switches = content.network
     is_own = "class" in switches
     network = Network(
         name,
         content.title,
         partial(_build, file, switches),
-        content.scales or (2, 3, 4),
-        content.colour,
-        rows,
-        "" if is_own else REFERENCE,
-        switches["class"] if is_own else SAFMN,
-        switches.get("args", {}) if is_own else switches,
-        file,
-        content.in_all,
+        scales=content.scales or (2, 3, 4),
+        colour=content.colour,
+        rows={int(table): str(row) for table, row in content.rows.items()},
+        reference="" if is_own else REFERENCE,
+        code=switches["class"] if is_own else SAFMN,
+        arguments=switches.get("args", {}) if is_own else switches,
+        file=file,
+        in_all=content.in_all,
     )
     return Variant(
-        network, switches, training, content.description, file, content.beside, content.scales, data=data, **more
+        network,
+        switches,
+        content.training,
+        content.data,
+        content.description,
+        file,
+        content.beside,
+        content.scales,
+        sweep,
+        point,
     )
 
 

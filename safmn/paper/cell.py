@@ -48,6 +48,7 @@ class Cell:
         origin: Where the number comes from: TRAINED, PUBLISHED_WEIGHTS, COUNTED, LOWER_BOUND, PREDICTED or MEASURED; ""
             without a number. ", imported" follows if somebody else measured it (`safmn import`).
         remarks: What a table must say beside the number; part of `note`, and not a column of `cells.csv`.
+        files: The records below `results/<study>/` that say how the number was made; not a column either.
     """
 
     table: int
@@ -68,6 +69,7 @@ class Cell:
     collapsed: bool = False
     origin: str = ""
     remarks: tuple[str, ...] = field(default=(), compare=False)
+    files: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def blank(cls, printed: PrintedCell) -> "Cell":

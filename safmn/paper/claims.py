@@ -216,6 +216,11 @@ class Result:
     printed: Side
     measured: Side
 
+    @property
+    def verdicts(self) -> tuple[str, str]:
+        """The verdicts on both."""
+        return self.printed.verdict, self.measured.verdict
+
 
 def evaluate(claims: Iterable[Claim], printed: Iterable[PrintedCell], measured: Iterable[Cell] = ()) -> list[Result]:
     """Evaluate every claim on the published and on the measured cells.

@@ -247,20 +247,12 @@ class Agreement:
     interval: Interval
 
 
-def agreement(
-    published: Mapping[str, float],
-    measured: Mapping[str, Mapping[str, float]],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> Agreement | None:
+def agreement(published: Mapping[str, float], measured: Mapping[str, Mapping[str, float]]) -> Agreement | None:
     """Compute Kendall's tau between published numbers of networks and measured means, with a bootstrap over images.
 
     Args:
         published: Network -> published number; ties count as ties.
         measured: Network -> image -> value. Only images that every network has count.
-        resamples: Number of bootstrap resamples.
-        seed: Of the resamples.
 
     Returns:
         None with fewer than three networks in common, or where one side has the same number for all of them.
@@ -276,8 +268,7 @@ def agreement(
     tau = stats.kendalltau(printed, values.mean(1))
     if not math.isfinite(tau.statistic):
         return None
-    interval = _tau_interval(printed, values, resamples, seed)
-    return Agreement(float(tau.statistic), float(tau.pvalue), len(names), interval)
+    return Agreement(float(tau.statistic), float(tau.pvalue), len(names), _tau_interval(printed, values))
 
 
 def tau_b(printed: Array, values: Array) -> Array:
@@ -293,7 +284,7 @@ def tau_b(printed: Array, values: Array) -> Array:
     return tau
 
 
-def _tau_interval(printed: Array, values: Array, resamples: int, seed: int) -> Interval:
+def _tau_interval(printed: Array, values: Array) -> Interval:
     """Compute the interval of tau over images; `values` is networks x images."""
     n = values.shape[1]
     if note := _why_not_resampled(values):
@@ -309,7 +300,7 @@ def _tau_interval(printed: Array, values: Array, resamples: int, seed: int) -> I
         return tau[0] if indices.ndim == 1 else tau
 
     # Percentiles: tau takes few values, for which the jackknife of BCa's correction fails.
-    low, high = _bootstrap(np.arange(n), statistic, "percentile", resamples, seed)
+    low, high = _bootstrap(np.arange(n), statistic, "percentile", RESAMPLES, SEED)
     if not (math.isfinite(low) and math.isfinite(high)):
         return _no_interval(n, "the measured numbers are all equal on some resamples")
     return Interval(low, high, n, _few(n))

@@ -115,7 +115,6 @@ def training(
     measured: float,
     *,
     interval: tuple[float, float] | None = None,
-    comparable: bool = True,
     reason: str = "",
 ) -> Verdict:
     """Decide about a network trained here, whose result depends on the seed.
@@ -130,10 +129,9 @@ def training(
         metric: "psnr" (dB) or "ssim".
         measured: Mean over the seeds.
         interval: Lower and upper end for that mean, from two seeds or more.
-        comparable: Whether the network was trained as in the paper.
-        reason: Why not.
+        reason: Why the network was not trained as in the paper; "" if it was.
     """
-    if not comparable:
+    if reason:
         return not_comparable(reason)
     if not math.isfinite(measured):
         return Verdict(CONTRADICTED, f"measured {measured}, printed {printed}")
@@ -152,20 +150,13 @@ def training(
     return Verdict(REPRODUCED, shown)
 
 
-def cost(
-    printed: str,
-    measured: float,
-    *,
-    comparable: bool = True,
-    reason: str = "",
-    tolerance: float = COST_TOLERANCE,
-) -> Verdict:
+def cost(printed: str, measured: float, reason: str = "") -> Verdict:
     """Decide about memory or time, in the published unit.
 
     `not comparable`: another device or another quantity, as `reason` says. `rounding`: equal at the published
-    precision. `reproduced`: within `tolerance` (relative). Else `contradicted`.
+    precision. `reproduced`: within COST_TOLERANCE (relative). Else `contradicted`.
     """
-    if not comparable:
+    if reason:
         return not_comparable(reason)
     value = Decimal(repr(float(measured)))
     if not value.is_finite():
@@ -173,9 +164,9 @@ def cost(
     if rounds_to(value, printed):
         return Verdict(ROUNDING)
     relative = value / Decimal(printed) - 1
-    if abs(relative) <= Decimal(str(tolerance)):
+    if abs(relative) <= Decimal(str(COST_TOLERANCE)):
         return Verdict(REPRODUCED, f"{relative:+.1%} from the published value")
-    return Verdict(CONTRADICTED, f"{relative:+.1%} from the published value, more than {tolerance:.0%}")
+    return Verdict(CONTRADICTED, f"{relative:+.1%} from the published value, more than {COST_TOLERANCE:.0%}")
 
 
 def decimals(printed: str) -> int:

@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from safmn import networks
 from safmn.configuration import as_plain
 from safmn.cost import memory
+from safmn.device import lease
 from safmn.device.description import Device
 from safmn.paper import published
-from safmn.planning import calibration, plan, readiness
+from safmn.planning import calibration, plan
 from safmn.planning.sizes import Sizes
-from safmn.planning.wallclock import makespan, spoken
+from safmn.planning.wallclock import makespan, spoken, with_days
 from safmn.report.measured import Results
 from safmn.study import Run, Study
 
 BUDGET = 1.0  # seconds of training steps
 
 
-def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -> str:
-    """Return about how long some runs take, from what that follows, and whether the disk has no room for them.
+def sentence(study: Study, runs: Sequence[Run], device: Device, cores: int) -> str:
+    """Return about how long some runs take, each from its first iteration, and from what that follows.
 
-    A step of the first run's network is timed; other networks take as long as their FLOPs say, which is rough: memory
-    traffic counts as well. `safmn plan` times every network.
+    A step of one network is timed; other networks take as long as their FLOPs say, which is rough: memory traffic
+    counts as well. `safmn plan` times every network.
 
     Args:
         study: the study.
-        folders: `Run.folder` of each run that has to be done; it is assumed to start at its first iteration.
+        runs: the runs of it that have to be done.
         device: the device to calibrate on.
         cores: CPU cores that jobs may use.
     """
-    runs = [run for run in study.runs() if run.folder in set(folders)]
     if not runs or study.training is None:
         return "no runs to train"
     first = next((run for run in runs if run.variant == "safmn"), runs[0])
@@ -51,20 +51,13 @@ def sentence(study: Study, folders: Sequence[str], device: Device, cores: int) -
         pixels = training.batch * training.patch**2 / (settings["batch"] * settings["patch"] ** 2)
         costs = plan.Costs(work * pixels * step, work * pixel, work * pixel, start)
         seconds.append(sum(plan.seconds_of(study, run, costs, sizes).values()))
-    at_once = max(1, cores // study.training.threads) if device.kind == "cpu" else max(1, _devices())
-    shared = f"{cores} core{'s' * (cores > 1)}" if device.kind == "cpu" else f"{at_once} GPU{'s' * (at_once > 1)}"
-    room = readiness.room(study, runs)
+    is_cpu = device.kind == "cpu"
+    at_once = max(1, cores // study.training.threads if is_cpu else len(lease.visible_devices()))
+    count, what = (cores, "core") if is_cpu else (at_once, "GPU")
     return (
-        f"about {spoken(makespan(seconds, at_once))} on {shared} for {len(runs)} run{'s' * (len(runs) > 1)} "
-        f"({spoken(step)} a step of {first.variant}, others by their FLOPs)"
-        + (f"; NOT ENOUGH ROOM: {room.says}: {room.todo}" if room.level == "error" else "")
+        f"about {with_days(makespan(seconds, at_once))} on {count} {what}{'s' * (count > 1)} for {len(runs)} "
+        f"run{'s' * (len(runs) > 1)} ({spoken(step)} a step of {first.variant}, others by their FLOPs)"
     )
-
-
-def _devices() -> int:
-    from safmn.device import lease
-
-    return len(lease.visible_devices())
 
 
 def _flops(results: Results, run: Run) -> float | None:

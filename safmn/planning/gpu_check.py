@@ -205,31 +205,30 @@ def recommend(records: dict[str, Record]) -> Record:
     device recommends nothing; a CUDA graph only if it gave the same bits. bf16 is not: it computes something else than
     the paper.
     """
-    times: dict[tuple[str, bool], float] = {}
-    surely: dict[tuple[str, bool], float] = {}  # in the turn that was worst for it
+    timed: dict[tuple[str, bool], Record] = {}  # (form, whether it is recorded) -> its times
     for form in FORMS:
         record = records.get(f"step-{form}", {})
         if form != "bf16" and record.get("status") == "done" and record["passed"]:
-            for recorded, key in ((False, form), (True, f"{form}, graph")):
-                if "ms" in record["times"].get(key, {}):
-                    times[form, recorded] = record["times"][key]["times_usual"]
-                    surely[form, recorded] = record["times"][key]["times_usual_at_most"]
+            ways = {
+                (form, False): record["times"].get(form, {}),
+                (form, True): record["times"].get(f"{form}, graph", {}),
+            }
+            timed |= {way: times for way, times in ways.items() if "ms" in times}
     is_safe = records.get("graph", {}).get("passed") is True
-    allowed = {way: ratio for way, ratio in times.items() if is_safe or not way[1]}
+    allowed = {way: times["times_usual"] for way, times in timed.items() if is_safe or not way[1]}
     best = min(allowed, key=lambda way: allowed[way], default=(USUAL, False))
+    base = min((way for way in allowed if way[0] == USUAL), key=lambda way: allowed[way], default=(USUAL, False))
+    if best[0] != USUAL and timed[best]["times_usual_at_most"] > (1 - GAIN) * allowed.get(base, 1.0):
+        best = base  # it was not surely faster in the turn that was worst for it
     form, recorded = best
-    of_usual = {way: ratio for way, ratio in allowed.items() if way[0] == USUAL}
-    base = min(of_usual, key=lambda way: of_usual[way], default=(USUAL, False))
     why = []
-    if form != USUAL and surely[best] > (1 - GAIN) * allowed.get(base, 1.0):
-        form, recorded = base
     if form != USUAL:
         why.append(f"training.form: {form} takes {allowed[best]:.2f} of the usual step's time; it gives other bits")
-    elif len(times) > 1:
+    elif len(timed) > 1:
         why.append("training.form: usual; no other form that learns the same is faster by 3 %")
     if recorded:
-        why.append(f"run.cuda_graph: true takes {allowed[form, True]:.2f} of the usual eager step, with the same bits")
-    elif any(way[1] for way in times):
+        why.append(f"run.cuda_graph: true takes {allowed[best]:.2f} of the usual eager step, with the same bits")
+    elif any(way[1] for way in timed):
         why.append("run.cuda_graph: false" + ("" if is_safe else "; the graph did not give the same bits"))
     rates = records.get("sharing", {}).get("rates", {})
     steps = {int(count): each["steps_a_second"] for count, each in rates.items() if "steps_a_second" in each}

@@ -22,7 +22,7 @@ from safmn.study import Run, Study
 from safmn.training import identity as training
 from safmn.training import own
 
-PACKING = ("safmn.data.pairs:read_pair",)
+PACKING = ("safmn.data.pairs:load",)
 _READING = "safmn.networks.weights:load"
 _FAST = "safmn.networks.acceleration:accelerate"
 _METRICS = (
@@ -55,6 +55,7 @@ class Jobs:
         self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
+        self._using = cache(lambda roots: fingerprint.code(*roots, apart=apart()))
         self.counts = {name: cost.of_counts(name) for name in study.counted}
         self.needs_trial = self._uses_own_training()
 
@@ -123,11 +124,6 @@ class Jobs:
         """File of published weights that is downloaded -> (network, a scale that it serves)."""
         return self.study.weights_to_fetch()
 
-    @cached_property
-    def weights_folder(self) -> Path | None:
-        """The folder into which published weights are downloaded."""
-        return self.study.weights_roots[-1] if self.study.weights.download else None
-
     def images(self, dataset: str, scale: int) -> list[str]:
         """Return the image files of a dataset, so that Snakemake notices a change; none while it is absent.
 
@@ -136,7 +132,7 @@ class Jobs:
         if dataset in self.fetched:
             return [self._marker(dataset, scale)]
         try:
-            pairs = sources.locate(dataset, self.study.roots, self.study.data.folders).pairs(scale)
+            pairs = sources.select(dataset, scale, self.study.roots, self.study.data.folders).pairs
         except UserError:
             return []  # the job reports what is missing and how to get it
         return [str(path) for pair in pairs for path in (pair.hr, pair.lr) if path is not None]
@@ -197,11 +193,7 @@ class Jobs:
 
     def evaluation(self, network: str) -> str:
         """Return the fingerprint of the code that evaluates a network, the network's own included."""
-        return digest([self._evaluating, self._code(network)])
-
-    @cached_property
-    def _evaluating(self) -> str:
-        return fingerprint.code(*EVALUATING, apart=apart())
+        return digest([self._using(EVALUATING), self._code(network)])
 
     # --- training ---
 
@@ -226,10 +218,6 @@ class Jobs:
     def trained_on(self, network: str, scale: int | str) -> list[str]:
         """Return the packed datasets with the images that a network is trained on and validated on."""
         return self.packed([*self.study.train_of(network), *self.study.data.validation], scale)
-
-    def threads(self, network: str) -> int:
-        """Return the CPU threads of a run of a network."""
-        return self.study.training_of(network).threads
 
     def _uses_own_training(self) -> bool:
         """Return whether a run has a loss or an optimiser of a user's own; raise UserError if its code is not found."""
@@ -283,11 +271,7 @@ class Jobs:
 
     def inspection(self, network: str) -> str:
         """Return the fingerprint of the code that inspects a network, the network's own included."""
-        return digest([self._looking, self._code(network)])
-
-    @cached_property
-    def _looking(self) -> str:
-        return fingerprint.code(*LOOKING, apart=apart())
+        return digest([self._using(LOOKING), self._code(network)])
 
 
 def weights_option(files: list[Any]) -> str:

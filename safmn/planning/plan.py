@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -118,7 +119,7 @@ def _calibrate(study: Study, group: list[Run], device: Device, budget: float, si
     specification = study.specification(group[0])
     network, scale, settings = (specification[key] for key in ("network", "scale", "training"))
     needs = memory.predict_training(network, scale, settings)
-    images = sum(size.bytes for size in sizes.trained_on(network, scale))
+    images = sum(size.bytes for size in sizes.selections(study.train_of(network), scale))
     resident = fits = None
     if device.kind == "cuda":
         resident = 2 * images <= calibration.free_memory(device)  # as the sampler decides
@@ -153,31 +154,24 @@ def seconds_of(study: Study, run: Run, costs: Costs, sizes: Sizes) -> dict[str, 
     training = study.training_of(run.variant)
     validations = -(-training.iterations // training.validate_every)  # the last iteration is validated, too
     validated, tested = (
-        sum(size.hr_pixels for size in sizes.selections(use, run.scale)) for use in ("validation", "test")
+        sum(size.hr_pixels for size in sizes.selections(texts, run.scale))
+        for texts in (study.data.validation, study.data.test)
     )
-    seconds = (
-        training.iterations * costs.step,
-        validations * validated * costs.validation,
-        EVALUATED * tested * costs.evaluation,
-        PROCESSES * costs.start,
-    )
-    return dict(zip(PARTS, seconds, strict=True))
+    return {
+        "training_seconds": training.iterations * costs.step,
+        "validation_seconds": validations * validated * costs.validation,
+        "evaluation_seconds": EVALUATED * tested * costs.evaluation,
+        "start_seconds": PROCESSES * costs.start,
+    }
 
 
 def _run(study: Study, run: Run, network: dict[str, Any], start: float, sizes: Sizes) -> dict[str, Any]:
-    costs = Costs(
-        step=network["step"]["seconds"],
-        validation=network["validation_seconds_per_pixel"],
-        evaluation=network["evaluation_seconds_per_pixel"],
-        start=start,
-    )
-    seconds = seconds_of(study, run, costs, sizes)
+    validation, evaluation = (network[f"{part}_seconds_per_pixel"] for part in ("validation", "evaluation"))
+    seconds = seconds_of(study, run, Costs(network["step"]["seconds"], validation, evaluation, start), sizes)
     iterations = study.training_of(run.variant).iterations
     return {
         "folder": run.folder,
-        "variant": run.variant,
-        "scale": run.scale,
-        "seed": run.seed,
+        **asdict(run),
         "iterations": iterations,
         "seconds_per_iteration": (seconds["training_seconds"] + seconds["validation_seconds"]) / iterations,
         **seconds,

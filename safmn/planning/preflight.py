@@ -85,7 +85,7 @@ def check_data(study: Study, words: Iterable[str] = ()) -> None:
         if name in fetched or packed.exists() or not sources.can_be_expected(name, study.roots, study.data.folders):
             continue
         try:
-            sources.locate(name, study.roots, study.data.folders).pairs(scale)
+            sources.select(name, scale, study.roots, study.data.folders)
         except UserError as error:
             missing.setdefault(name, str(error))
     if not missing:

@@ -1,20 +1,17 @@
 """What a study finds on this machine: its images, room on the disk, memory and time of a training step."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 from safmn.cost import memory
 from safmn.data import sources
+from safmn.device import host
 from safmn.device.description import Device
 from safmn.device.doctor import Finding
 from safmn.errors import UserError
 from safmn.files import free_bytes
-from safmn.planning import calibration, disk
+from safmn.planning import calibration, disk, estimate
 from safmn.planning.sizes import Sizes
-from safmn.planning.wallclock import spoken, with_days
 from safmn.study import Run, Study
-
-SECONDS = 4.0  # that the training step is measured for
 
 
 def data(study: Study) -> Iterator[Finding]:
@@ -59,7 +56,7 @@ def room(study: Study, runs: Sequence[Run] | None = None) -> Finding:
 
 
 def step(study: Study, device: Device) -> Iterator[Finding]:
-    """Predict the memory of the first run's training step, and measure its time."""
+    """Predict the memory of the first run's training step, and estimate the time of all runs."""
     if not study.runs():
         yield Finding("step", "ok", f"{study.name} trains nothing")
         return
@@ -75,15 +72,5 @@ def step(study: Study, device: Device) -> Iterator[Finding]:
         yield Finding("step memory", "error", says, "a smaller training.batch (another result), or another device")
     else:
         yield Finding("step memory", "ok", says)
-    with calibration.as_in_training(device.torch_device, settings) if settings else nullcontext():
-        took = calibration.step(specification, study.run, device, SECONDS, peak)
-    yield _duration(study, run, took)
-
-
-def _duration(study: Study, run: Run, took: calibration.Step) -> Finding:
-    iterations = sum(study.training_of(each.variant).iterations for each in study.runs())
-    says = f"{spoken(took.seconds)} a step of {run.variant}"
-    if took.measured_batch < took.batch:
-        says += f" (from {took.measured_batch} of {took.batch} patches)"
-    says += f"; {iterations:,} steps of {len(study.runs())} runs take about {with_days(took.seconds * iterations)}"
-    return Finding("step time", "ok", says + ", if all networks are as fast", f"more exactly: safmn plan {study.where}")
+    says = estimate.sentence(study, study.runs(), device, host.cores())
+    yield Finding("step time", "ok", says, f"more exactly: safmn plan {study.where}")

@@ -1,10 +1,10 @@
 """Pixels of datasets: as packed, from the headers of their images, or from known facts if they are absent."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from safmn import layout
-from safmn.data import images, pairs, sources
+from safmn.data import pairs, sources
 from safmn.data.packed import open_pairs
 from safmn.errors import UserError
 from safmn.study import Study
@@ -67,13 +67,9 @@ class Sizes:
         whole = self.dataset(name, scale)
         return Size(whole.shapes[part], whole.origin)
 
-    def selections(self, use: Literal["validation", "test"], scale: int) -> list[Size]:
-        """Return the sizes of `data.validation` or `data.test`."""
-        return [self.selection(text, scale) for text in self._study.selections(use)]
-
-    def trained_on(self, network: str, scale: int) -> list[Size]:
-        """Return the sizes of the images that a network is trained on."""
-        return [self.selection(text, scale) for text in self._study.train_of(network)]
+    def selections(self, texts: Iterable[str], scale: int) -> list[Size]:
+        """Return the sizes of selections, such as those of `data.test`."""
+        return [self.selection(text, scale) for text in texts]
 
     def _read(self, name: str, scale: int) -> Size:
         study = self._study
@@ -86,7 +82,7 @@ class Sizes:
             except UserError:
                 pass  # it is packed again when it is needed
         try:
-            located = sources.locate(name, study.roots, study.data.folders).pairs(scale)
+            located = sources.select(name, scale, study.roots, study.data.folders).pairs
             return Size([_of_pair(pair, scale) for pair in located], "headers")
         except UserError:
             known = sources.DATASETS.get(name)
@@ -96,6 +92,5 @@ class Sizes:
 
 
 def _of_pair(pair: pairs.Pair, scale: int) -> tuple[int, int]:
-    lr_file = None if pair.lr is None else images.size(pair.lr)
-    height, width = pairs.lr_size(pair, scale, images.size(pair.hr), lr_file)
+    height, width = pairs.lr_size(pair, scale)
     return height * width, height * width * scale**2

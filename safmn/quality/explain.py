@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from safmn.data import colour, images, packed, pairs
+from safmn.data import colour, images, layouts, packed, pairs
 from safmn.errors import UserError
 from safmn.layout import INDEX
 from safmn.quality import evaluation, metrics
@@ -247,7 +247,7 @@ def read_sources(data: Path | str, scale: int) -> Sequence[Callable[[], Source]]
     """
     folder = Path(data)
     if folder.is_dir() and not (folder / INDEX).is_file():
-        return [lambda pair=pair: _read_source(pair, scale) for pair in pairs.find(folder, scale)]  # type: ignore[misc]
+        return [lambda pair=pair: _read_source(pair, scale) for pair in layouts.survey(folder, scale).pairs]  # type: ignore[misc]
     dataset = packed.open_pairs(folder, scale)
     return [
         lambda i=i: Source(dataset.names[i], dataset.lr(i), dataset.hr(i), dataset.channels(i), dataset.doubt(i))  # type: ignore[misc]

@@ -16,34 +16,33 @@ from scipy.sparse import csr_array
 from safmn.data.colour import round_uint8
 
 
-def matlab_once(image: NDArray[Any], factor: float, border: str = "symmetric") -> NDArray[np.uint8]:
+def matlab_once(image: NDArray[Any], factor: float) -> NDArray[np.uint8]:
     """Compute MATLAB's `imresize(image, factor)` in float64, rounded once at the end: uint8; see `matlab`."""
-    return round_uint8(matlab(image, factor, border))
+    return round_uint8(matlab(image, factor))
 
 
-def matlab(image: NDArray[Any], factor: float, border: str = "symmetric") -> NDArray[np.float64]:
-    """Compute MATLAB's `imresize(image, factor)` in float64, neither rounded nor clamped.
+def matlab(image: NDArray[Any], factor: float) -> NDArray[np.float64]:
+    """Compute MATLAB's `imresize(image, factor)` in float64, neither rounded nor clamped; the border is mirrored.
 
     Args:
         image: H x W or H x W x C, values in [0, 255].
         factor: new size / old size; below 1 the kernel is widened (antialiasing).
-        border: "symmetric" (mirrored, edge repeated) or "clamped".
 
     Returns:
         ceil(H * factor) x ceil(W * factor) (x C).
     """
-    halfway = _along_rows(image.astype(np.float64), factor, border)
-    return _along_rows(halfway.swapaxes(0, 1), factor, border).swapaxes(0, 1)
+    halfway = _along_rows(image.astype(np.float64), factor)
+    return _along_rows(halfway.swapaxes(0, 1), factor).swapaxes(0, 1)
 
 
-def _along_rows(image: NDArray[np.float64], factor: float, border: str) -> NDArray[np.float64]:
+def _along_rows(image: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
     """Resize the first axis."""
-    resized: NDArray[np.float64] = matrix(image.shape[0], factor, border) @ image.reshape(image.shape[0], -1)
+    resized: NDArray[np.float64] = matrix(image.shape[0], factor) @ image.reshape(image.shape[0], -1)
     return resized.reshape(-1, *image.shape[1:])
 
 
 @cache
-def matrix(length: int, factor: float, border: str = "symmetric") -> csr_array:
+def matrix(length: int, factor: float) -> csr_array:
     """Return the linear map of one axis, output length x input length, each row of sum 1.
 
     Keys' cubic kernel with a = -0.5; arguments as for `matlab`.
@@ -54,11 +53,8 @@ def matrix(length: int, factor: float, border: str = "symmetric") -> csr_array:
     taps = np.floor(centres).astype(int)[:, None] + np.arange(-reach, reach + 1)
     weights = _cubic((centres[:, None] - taps) * stretch)
     weights /= weights.sum(1, keepdims=True)
-    if border == "symmetric":
-        taps = taps % (2 * length)
-        taps = np.minimum(taps, 2 * length - 1 - taps)
-    else:
-        taps = np.clip(taps, 0, length - 1)
+    taps = taps % (2 * length)
+    taps = np.minimum(taps, 2 * length - 1 - taps)  # mirrored, the edge repeated
     rows = np.repeat(np.arange(len(centres)), taps.shape[1])
     # Taps that the border folds onto one input are summed.
     result = csr_array((weights.ravel(), (rows, taps.ravel())), shape=(len(centres), length))

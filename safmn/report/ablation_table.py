@@ -12,12 +12,13 @@ from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network
 from safmn.paper import statistics, verdicts
 from safmn.paper.cell import LOWER_BOUND, PREDICTED, Cell
-from safmn.paper.statistics import Difference
-from safmn.report import ablation, costs, tables
-from safmn.report.ablation import BASELINE, METRIC, Comparison
+from safmn.report import ablation, costs, grids, tables
+from safmn.report.ablation import BASELINE, METRIC
+from safmn.report.grids import BLANK, COLLAPSE_MARK, Entry, Header, Section, Table
 from safmn.report.imported import MARK
-from safmn.report.measured import Benchmark, benchmark_title, benchmarks
-from safmn.report.tables import BLANK, COLLAPSE_MARK, OWN, Entry, Header, Section, Table
+from safmn.report.joined import Joined
+from safmn.report.measured import benchmark_title, benchmarks
+from safmn.report.tables import OWN
 from safmn.study import Study, differences_from_paper
 
 NAME = "ablation"
@@ -38,80 +39,73 @@ DIRECTION = (
     "baseline, and not on its size. It rests on the 95 % interval over images and, with several seeds, over seeds; "
     "with one seed it holds for these weights only."
 )
-PAPERS_OTHER = (
-    "The paper's differences are on {paper}. Those measured here are on {here}, the study's test set with most images."
-)
+PROVISOS = {
+    "FLOPs and activations are lower bounds, since an operation could not be counted": (
+        lambda cell: cell.origin.startswith(LOWER_BOUND)
+    ),
+    "Memory is predicted, not measured": lambda cell: cell.origin.startswith(PREDICTED),
+    "Times are of a CPU": lambda cell: cell.is_time and cell.device == "cpu",
+    "Imported from an archive, not measured here": lambda cell: f", {MARK}" in cell.origin,
+}
+"""What a number that is shown without its note is not -> whether a cell's number is one."""
+
+Row = tuple[str, Network, int]
+"""Group, network, scale."""
 
 
-def build(study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequence[Comparison]]) -> Table:
-    """Build the table.
-
-    Args:
-        study: The study.
-        cells: All its cells.
-        comparisons: Of its variants with the baseline, from `ablation.compare_all`.
-    """
-    chosen = best_cells(cells)
-    rows = variant_rows(study) if study.training else _published(study, chosen)
-    columns = _columns(study, chosen, rows)
-    found = ablation.differences(comparisons)
-    decisive = ablation.decisive(study, found)
-    headers: list[Header] = [("", "Group" if study.training else "Scale"), ("", "Network")]
-    headers += [_header(study, column) for column in columns]
-    grid = [
-        [Entry(group, header=True), _label(network), *(_number(chosen.get((network.name, scale, c))) for c in columns)]
-        for group, network, scale in rows
+def build(joined: Joined) -> Table:
+    """Build the table."""
+    study, trains = joined.study, joined.study.training is not None
+    rows = variant_rows(study) if trains else _published(joined)
+    columns = [
+        column
+        for column in (*costs.COUNTS, *(f"{benchmark.id}_{METRIC}" for benchmark in benchmarks(study)))
+        if any(joined.measured(network.name, scale, column) for _, network, scale in rows)
     ]
-    facts: list[str] = []
-    if study.training:
-        headers += _difference_headers(study, decisive)
+    headers: list[Header] = [("", "Group" if trains else "Scale"), ("", "Network")]
+    headers += [_header(study, column) for column in columns]
+    shown = [[joined.measured(network.name, scale, column) for column in columns] for _, network, scale in rows]
+    grid = [
+        [Entry(group, header=True), Entry(label(network), header=True, name=network.name), *map(_number, cells)]
+        for (group, network, _), cells in zip(rows, shown, strict=True)
+    ]
+    if trains:
+        headers += _difference_headers(joined)
         for row, (_, network, _) in zip(grid, rows, strict=True):
-            row += _difference(network, decisive, found, chosen)
-        facts = _facts(study, decisive, found)
+            row += _difference(joined, network.name)
+        facts = _facts(joined)
         if not any(row[-3].text for row in grid):  # no interval
             del headers[-3]
             for row in grid:
                 del row[-3]
     else:
         headers += [("PSNR on Y [dB]", "largest difference to the paper"), ("", "Verdict")]
-        for row, (_, network, scale) in zip(grid, rows, strict=True):
-            row += _distance([chosen.get((network.name, scale, column)) for column in columns])
+        for row, cells in zip(grid, shown, strict=True):
+            row += _distance(cells)
         facts = ["A difference is shown where it is more than the rounding of the published value."]
-    shown = [chosen.get((network.name, scale, column)) for _, network, scale in rows for column in columns]
-    facts += provisos(filter(None, shown), {network.name: label(network) for _, network, _ in rows})
+    named = {network.name: label(network) for _, network, _ in rows}
+    facts += provisos((cell for cells in shown for cell in cells), named)
     for place, column in enumerate(columns, 2):
-        if study.training and _is_decided(found.get(column.removesuffix(f"_{METRIC}"), {})):
-            tables.mark_best(grid, place)
-        if not study.training and column.endswith(METRIC):
+        if trains and _is_decided(joined, column.removesuffix(f"_{METRIC}")):
+            grids.mark_best(grid, place)
+        if not trains and column.endswith(METRIC):
             for group in dict.fromkeys(row[0].text for row in grid):
-                tables.mark_best([row for row in grid if row[0].text == group], place)
+                grids.mark_best([row for row in grid if row[0].text == group], place)
     section = Section("", headers, grid, grouped=True)
-    title = "Ablation" if study.training else "Published networks"
+    title = "Ablation" if trains else "Published networks"
     return Table(
         0,
-        f"{title}, study {study.name}" + (f", x{ablation.scale_of(study)}" if study.training else ""),
+        f"{title}, study {study.name}" + (f", x{ablation.scale_of(study)}" if trains else ""),
         "",
         [section] if grid else [],
-        tables.legend([section]),
+        grids.legend([section]),
         facts=facts,
-        flat=[_flat(row, columns, chosen, found) for row in rows],
+        flat=[_flat(joined, row, columns) for row in rows],
         name=NAME,
     )
 
 
 # --- Rows and columns -------------------------------------------------------------------------------------------------
-
-Row = tuple[str, Network, int]
-"""Group, network, scale."""
-Chosen = Mapping[tuple[str, int, str], Cell]
-
-
-def best_cells(cells: Iterable[Cell]) -> Chosen:
-    """Return (network, scale, column) -> cell: one with a number before one without, the ablation's tables first."""
-    found: dict[tuple[str, int, str], Cell] = {}
-    for cell in sorted(cells, key=lambda cell: (cell.measured is None, cell.table not in (3, 4))):
-        found.setdefault((cell.network, cell.scale, cell.column), cell)
-    return found
 
 
 def variant_rows(study: Study) -> list[Row]:
@@ -126,30 +120,15 @@ def variant_rows(study: Study) -> list[Row]:
     return sorted(rows, key=lambda row: row[0] != OWN)
 
 
-def _published(study: Study, chosen: Chosen) -> list[Row]:
+def _published(joined: Joined) -> list[Row]:
     """Return the networks of a study that trains nothing, those that have a measured PSNR."""
-    networks = all_networks()
+    networks, study = all_networks(), joined.study
+    columns = [f"{benchmark.id}_{METRIC}" for benchmark in benchmarks(study)]
     return [
         (f"x{scale}", networks[name], scale)
         for scale in study.scales
         for name in [*study.networks, *study.variants]
-        if any(
-            (cell := chosen.get((name, scale, f"{benchmark.id}_{METRIC}"))) and cell.measured is not None
-            for benchmark in benchmarks(study)
-        )
-    ]
-
-
-def _columns(study: Study, chosen: Chosen, rows: Sequence[Row]) -> list[str]:
-    """Return the columns that have a number in any row."""
-    columns = [*costs.COUNTS, *(f"{benchmark.id}_{METRIC}" for benchmark in benchmarks(study))]
-    return [
-        column
-        for column in columns
-        if any(
-            (cell := chosen.get((network.name, scale, column))) and cell.measured is not None
-            for _, network, scale in rows
-        )
+        if any(joined.measured(name, scale, column) for column in columns)
     ]
 
 
@@ -167,28 +146,16 @@ def label(network: Network) -> str:
     return network.title if network.name == BASELINE else network.rows.get(3, network.title)
 
 
-def provisos(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
+def provisos(cells: Iterable[Cell | None], labels: Mapping[str, str]) -> list[str]:
     """Return what numbers that are shown without their notes are not: a sentence for each kind, with its rows.
 
     Args:
-        cells: those that are shown.
+        cells: those that are shown, None for a blank field.
         labels: row -> its name.
     """
-    kinds = {
-        "FLOPs and activations are lower bounds, since an operation could not be counted": lambda cell: (
-            cell.origin.startswith(LOWER_BOUND)
-        ),
-        "Memory is predicted, not measured": lambda cell: cell.origin.startswith(PREDICTED),
-        "Times are of a CPU": lambda cell: cell.is_time and cell.device == "cpu",
-        "Imported from an archive, not measured here": lambda cell: f", {MARK}" in cell.origin,
-    }
-    shown = [cell for cell in cells if cell.measured is not None]
-    found = {text: dict.fromkeys(cell.network for cell in shown if fits(cell)) for text, fits in kinds.items()}
+    shown = [cell for cell in cells if cell and cell.measured is not None]
+    found = {text: dict.fromkeys(cell.network for cell in shown if fits(cell)) for text, fits in PROVISOS.items()}
     return [f"{text}: {', '.join(labels[row] for row in rows)}." for text, rows in found.items() if rows]
-
-
-def _label(network: Network) -> Entry:
-    return Entry(label(network), header=True, name=network.name)
 
 
 def _number(cell: Cell | None) -> Entry:
@@ -202,91 +169,86 @@ def _number(cell: Cell | None) -> Entry:
     noted = cell.published and cell.verdict in (verdicts.EXPLAINED, verdicts.CONTRADICTED)
     verdict = cell.verdict if noted else ""
     note = f"paper {cell.published}: {cell.verdict}; {cell.note}" if cell.published else cell.note
-    return Entry(text, cell.measured, verdict, tables.SYMBOLS[verdict] if verdict else "", note=note)
+    return Entry(text, cell.measured, verdict, grids.SYMBOLS[verdict] if verdict else "", note=note)
 
 
-def _difference_headers(study: Study, decisive: Benchmark | None) -> list[Header]:
-    title = benchmark_title(decisive.id, study) if decisive else "measured"
-    paper = benchmark_title(ablation.paper_difference("no_fm", _column(decisive))[1].rpartition("_")[0], study)
-    return [(VERSUS, title), (VERSUS, "95 % interval"), (VERSUS, f"paper, {paper}"), ("", "Verdict")]
+def _difference_headers(joined: Joined) -> list[Header]:
+    title = benchmark_title(joined.decisive.id, joined.study) if joined.decisive else "measured"
+    return [(VERSUS, title), (VERSUS, "95 % interval"), (VERSUS, f"paper, {_papers(joined)}"), ("", "Verdict")]
 
 
-def _is_decided(differences: Mapping[str, Difference]) -> bool:
+def _papers(joined: Joined) -> str:
+    """Return the name of the test set that the paper's differences are of."""
+    return benchmark_title(ablation.paper_column(joined.decisive).rpartition("_")[0], joined.study)
+
+
+def _is_decided(joined: Joined, identity: str) -> bool:
     """Return whether any difference is decided; otherwise the best number may be the best by chance."""
-    return any(difference.decision != statistics.UNDECIDED for difference in differences.values())
+    differences = joined.differences.get(identity, {}).values()
+    return any(difference.decision != statistics.UNDECIDED for difference in differences)
 
 
-def _column(decisive: Benchmark | None) -> str:
-    return f"{decisive.id}_{METRIC}" if decisive else ablation.ORDERED_BY
+def _verdict(word: str) -> Entry:
+    return Entry(word, None, word, grids.SYMBOLS[word]) if word else BLANK
 
 
-def _difference(
-    network: Network, decisive: Benchmark | None, found: Mapping[str, Mapping[str, Difference]], chosen: Chosen
-) -> list[Entry]:
-    if network.name == BASELINE:
+def _difference(joined: Joined, network: str) -> list[Entry]:
+    """Return a variant's difference to the baseline, its interval, the paper's, and the verdict on the direction."""
+    if network == BASELINE:
         return [BLANK] * 4
-    own = found[decisive.id].get(network.name) if decisive else None
-    printed, _ = ablation.paper_difference(network.name, _column(decisive))
-    verdict = ablation.direction(own, printed)
+    contrast = joined.contrast(network, joined.decisive)
+    own, printed = contrast.measured, contrast.printed
     paper = BLANK if printed is None else Entry(f"{printed:+.2f}" if printed else "0.00", float(printed))
-    judged = Entry(verdict, None, verdict, tables.SYMBOLS[verdict]) if verdict else BLANK
-    if own is None:
-        return [BLANK, BLANK, paper, judged]
-    collapsed = any(cell.collapsed for (name, _, _), cell in chosen.items() if name == network.name)
-    star = COLLAPSE_MARK if collapsed else ""
-    interval = tables.ends(own.interval)
-    text = tables.number(own.value, ablation.METRIC, "", signed=True)
-    return [Entry(text + star, own.value), Entry(interval, own.interval.low), paper, judged]
+    measured = [BLANK, BLANK]
+    if own is not None:
+        collapsed = any(cell.collapsed for cell in joined.chosen.values() if cell.network == network)
+        text = grids.number(own.value, METRIC, "", signed=True) + COLLAPSE_MARK * collapsed
+        measured = [Entry(text, own.value), Entry(grids.ends(own.interval), own.interval.low)]
+    return [*measured, paper, _verdict(contrast.verdict)]
 
 
 def _distance(cells: Sequence[Cell | None]) -> list[Entry]:
     """Return the largest difference of a row's PSNR to the paper's, and the row's most severe verdict."""
-    judged = [cell for cell in cells if cell and cell.published and cell.measured is not None]
-    apart = [cell.delta for cell in judged if cell.delta is not None and _is_shown(cell)]
+    judged = [cell for cell in cells if cell and cell.published]
+    unknown = (verdicts.ROUNDING, verdicts.NOT_COMPARABLE)
+    psnr = [cell for cell in judged if cell.column.endswith(METRIC) and cell.verdict not in unknown]
+    largest = max((cell.delta for cell in psnr if cell.delta is not None), key=abs, default=None)
     worst = next((word for word in SEVERITY if any(cell.verdict == word for cell in judged)), "")
-    largest = max(apart, key=abs, default=None)
-    shown = BLANK if largest is None else Entry(f"{largest:+.3f}", largest)
-    return [shown, Entry(worst, None, worst, tables.SYMBOLS[worst]) if worst else BLANK]
+    return [BLANK if largest is None else Entry(f"{largest:+.3f}", largest), _verdict(worst)]
 
 
-def _is_shown(cell: Cell) -> bool:
-    return cell.column.endswith(METRIC) and cell.verdict not in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE)
-
-
-def _facts(study: Study, decisive: Benchmark | None, found: Mapping[str, Mapping[str, Difference]]) -> list[str]:
+def _facts(joined: Joined) -> list[str]:
+    study, decisive = joined.study, joined.decisive
     if decisive is None:
         return ["There is no difference to the baseline yet: no other variant is measured, or the baseline is not."]
-    _, column = ablation.paper_difference("no_fm", _column(decisive))
     sentences = [DIRECTION]
-    if not _is_decided(found[decisive.id]):
-        intervals = [each for own in found[decisive.id].values() for each in (own.images, own.seeds)]
+    if not _is_decided(joined, decisive.id):
+        intervals = [each for own in joined.differences[decisive.id].values() for each in (own.images, own.seeds)]
         notes = "; ".join(dict.fromkeys(filter(None, (each.note for each in intervals))))
         reason = f" ({notes})" if notes else ""
         sentences.append(f"No difference is decided{reason}, so no PSNR is marked as the best.")
-    if column != _column(decisive):
-        here, paper = (benchmark_title(identity, study) for identity in (decisive.id, column.rpartition("_")[0]))
-        sentences.append(PAPERS_OTHER.format(paper=paper, here=here))
+    if ablation.paper_column(decisive) != f"{decisive.id}_{METRIC}":
+        sentences.append(
+            f"The paper's differences are on {_papers(joined)}. Those measured here are on "
+            f"{benchmark_title(decisive.id, study)}, the study's test set with most images."
+        )
     if departures := differences_from_paper(study):
         sentences.append(f"Not comparable with the paper's PSNR: {'; '.join(departures)}.")
     return sentences
 
 
-def _flat(
-    row: Row, columns: Sequence[str], chosen: Chosen, found: Mapping[str, Mapping[str, Difference]]
-) -> dict[str, Any]:
+def _flat(joined: Joined, row: Row, columns: Sequence[str]) -> dict[str, Any]:
     """Return one line of the CSV, all numbers unrounded."""
     group, network, scale = row
     line: dict[str, Any] = {"group": group, "row": network.name, "label": label(network), "scale": scale}
     for column in columns:
-        cell = chosen.get((network.name, scale, column))
+        cell = joined.measured(network.name, scale, column)
         line |= {column: cell.measured if cell else None, f"{column} std": cell.std if cell else None}
-    for identity, own in found.items():
-        printed, of = ablation.paper_difference(network.name, f"{identity}_{METRIC}")
-        difference = own.get(network.name)
-        name = f"{identity} difference to baseline"
-        ends = (difference.interval.ends if difference else None) or (None, None)
-        line |= {f"{name} [dB]": difference.value if difference else None, f"{name} low": ends[0]}
-        judged = "" if network.name == BASELINE else ablation.direction(difference, printed)
-        line |= {f"{name} high": ends[1], f"{name} paper": printed, f"{name} paper column": of}
-        line |= {f"{name} verdict": judged}
+    for benchmark in (each for each in benchmarks(joined.study) if each.id in joined.differences):
+        contrast = joined.contrast(network.name, benchmark)
+        measured, name = contrast.measured, f"{benchmark.id} difference to baseline"
+        low, high = (measured.interval.ends if measured else None) or (None, None)
+        line |= {f"{name} [dB]": measured.value if measured else None, f"{name} low": low, f"{name} high": high}
+        line |= {f"{name} paper": contrast.printed, f"{name} paper column": ablation.paper_column(benchmark)}
+        line |= {f"{name} verdict": contrast.verdict}
     return line

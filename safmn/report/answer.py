@@ -9,11 +9,11 @@ from safmn import layout, paths
 from safmn.networks import all_networks
 from safmn.paper import verdicts
 from safmn.paper.cell import PREDICTED, TRAINED, Cell
-from safmn.report import ablation, costs
-from safmn.report.ablation import BASELINE, Comparison
+from safmn.report import costs
+from safmn.report.ablation import BASELINE
 from safmn.report.ablation_table import label
+from safmn.report.joined import Joined
 from safmn.report.measured import benchmark_title, benchmarks
-from safmn.report.sentences import evaluate
 from safmn.study import Study, differences_from_paper
 
 AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.REPRODUCED)
@@ -29,34 +29,16 @@ TABLE_1 = "snakemake --cores all --configfile config/table1.yaml --config data_r
 PAPER = "snakemake --cores all --configfile config/paper.yaml"
 
 
-def sentences(
-    study: Study, cells: Iterable[Cell], comparisons: Mapping[int, Sequence[Comparison]]
-) -> list[tuple[str, str]]:
+def sentences(joined: Joined) -> list[tuple[str, str]]:
     """Return the three sentences: (beginning, rest)."""
-    everything = list(cells)
-    printed = [cell for cell in everything if cell.published]
-    directions, test_set = _directions(study, comparisons)
-    claims = Counter(result.measured.verdict for result in evaluate(everything))
+    printed = [cell for cell in joined.cells if cell.published]
+    contrasts = {name: joined.contrast(name, joined.decisive) for name in joined.study.variants if name != BASELINE}
+    directions = {name: each.verdict for name, each in contrasts.items() if each.measured and each.printed is not None}
     return [
-        ("Agrees with the paper:", _agreeing(printed, directions, test_set, claims)),
-        ("Contradicts it:", _contradicting(printed, directions, test_set, claims)),
-        ("Cannot say:", _open(study, printed, directions)),
+        ("Agrees with the paper:", _agreeing(joined, printed, directions)),
+        ("Contradicts it:", _contradicting(joined, printed, directions)),
+        ("Cannot say:", _open(joined.study, printed, directions)),
     ]
-
-
-def _directions(study: Study, comparisons: Mapping[int, Sequence[Comparison]]) -> tuple[dict[str, str], str]:
-    """Return the verdict on each variant's direction, and the test set that it is of."""
-    found = ablation.differences(comparisons)
-    benchmark = ablation.decisive(study, found)
-    if benchmark is None:
-        return {}, ""
-    judged = {}
-    for name in study.variants:
-        printed, _ = ablation.paper_difference(name, f"{benchmark.id}_{ablation.METRIC}")
-        difference = found[benchmark.id].get(name)
-        if name != BASELINE and printed is not None and difference is not None:
-            judged[name] = ablation.direction(difference, printed)
-    return judged, benchmark_title(benchmark.id, study)
 
 
 def _of_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
@@ -66,7 +48,7 @@ def _of_kind(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     return kinds
 
 
-def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: str, claims: Mapping[str, int]) -> str:
+def _agreeing(joined: Joined, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:
     parts = []
     for kind, own in _of_kind(cell for cell in printed if not cell.is_missing).items():
         explained = sum(cell.verdict == verdicts.EXPLAINED for cell in own)
@@ -79,33 +61,37 @@ def _agreeing(printed: Sequence[Cell], directions: Mapping[str, str], test_set: 
         parts.append(f"{agree} of {len(own)} values of {kind}{aside}")
     same = [name for name, verdict in directions.items() if verdict == verdicts.REPRODUCED]
     if same:
-        of = f"{len(same)} of {len(directions)}"
-        parts.append(f"the direction of {of} differences to the baseline on {test_set} ({_named(same)})")
-    parts += _of_claims(claims, verdicts.REPRODUCED)
+        parts.append(_of_directions(joined, f"{len(same)} of {len(directions)} differences", same))
+    parts += _of_claims(joined, verdicts.REPRODUCED)
     return _sentence(parts, "nothing yet, since no published value has a measured one.")
 
 
-def _contradicting(
-    printed: Sequence[Cell], directions: Mapping[str, str], test_set: str, claims: Mapping[str, int]
-) -> str:
-    parts = []
-    for kind, own in _of_kind(cell for cell in printed if cell.verdict == verdicts.CONTRADICTED).items():
-        if own:
-            parts.append(f"{_count(own, 'value')} of {kind} ({_named(cell.network for cell in own)})")
+def _contradicting(joined: Joined, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:
+    parts = _values(cell for cell in printed if cell.verdict == verdicts.CONTRADICTED)
     opposite = [name for name, verdict in directions.items() if verdict == verdicts.CONTRADICTED]
     if opposite:
-        parts.append(
-            f"the direction of {_count(opposite, 'difference')} to the baseline on {test_set} ({_named(opposite)})"
-        )
-    parts += _of_claims(claims, verdicts.CONTRADICTED)
+        parts.append(_of_directions(joined, _count(opposite, "difference"), opposite))
+    parts += _of_claims(joined, verdicts.CONTRADICTED)
     return _sentence(parts, "nothing that was measured here.")
 
 
-def _of_claims(claims: Mapping[str, int], verdict: str) -> list[str]:
+def _of_directions(joined: Joined, count: str, names: Sequence[str]) -> str:
+    test_set = benchmark_title(joined.decisive.id, joined.study) if joined.decisive else ""
+    return f"the direction of {count} to the baseline on {test_set} ({_named(names)})"
+
+
+def _of_claims(joined: Joined, verdict: str) -> list[str]:
     """Say how many of the claims that measured values decide have a verdict."""
+    claims = Counter(result.measured.verdict for result in joined.claims)
     decided = claims[verdicts.REPRODUCED] + claims[verdicts.CONTRADICTED]
     text = f"{claims[verdict]} of the {decided} claims of its text that measured values can decide"
     return [text] if claims[verdict] else []
+
+
+def _values(cells: Iterable[Cell]) -> list[str]:
+    """Count the cells of each kind, and name their rows."""
+    kinds = _of_kind(cells).items()
+    return [f"{_count(own, 'value')} of {kind} ({_named(cell.network for cell in own)})" for kind, own in kinds if own]
 
 
 def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) -> str:
@@ -129,9 +115,7 @@ def _open(study: Study, printed: Sequence[Cell], directions: Mapping[str, str]) 
             "whether the paper's PSNR and SSIM of trained networks are right "
             f"({'; '.join(departures[:MAX_DEPARTURES])}{more})"
         )
-    for kind, own in _of_kind(cell for cell in printed if _is_open(cell, bool(departures))).items():
-        if own:
-            parts.append(f"{_count(own, 'value')} of {kind} ({_named(cell.network for cell in own)})")
+    parts += _values(cell for cell in printed if _is_open(cell, bool(departures)))
     missing = sum(cell.is_missing for cell in printed)
     if missing:
         parts.append(f"anything about {missing} of the {len(printed)} published values, for which it has no number")

@@ -5,19 +5,17 @@ A study of any state gives the same rows: a missing cell says why and what to do
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safmn.errors import UserError
-from safmn.files import atomic
+from safmn.files import write_csv
 from safmn.networks import all_networks
-from safmn.networks.registry import Network
 from safmn.paper import published
 from safmn.paper.cell import Cell
-from safmn.paper.published import PrintedCell
 from safmn.report import costs
 from safmn.report.imported import Imported
 from safmn.report.measured import METRICS, Results
@@ -25,8 +23,9 @@ from safmn.report.qualities import Qualities
 from safmn.study import Study
 
 ABLATIONS = 3  # the table of variants that the paper does not have
-Rows = dict[tuple[str, str, int], list[PrintedCell]]
-"""(label, network, scale) -> the published cells of a row."""
+MEMORY_AND_TIME = {"gpu_memory": "MiB", "runtime": "ms"}
+Row = tuple[str, int]
+"""Network and scale."""
 OWN = (1, 3, 4)  # the tables that get columns for the study's own benchmarks
 FIELDS = {"row" if field.name == "network" else field.name: field for field in fields(Cell) if field.compare}
 """Column of the file -> field of Cell."""
@@ -39,45 +38,35 @@ READERS: dict[Any, Callable[[str], Any]] = {
 """Type of a field -> how it is read."""
 
 
-def collect(study: Study, results: Path | str) -> list[Cell]:
+def collect(study: Study, results: Results) -> list[Cell]:
     """Make every cell of Tables 1 to 5 for the networks of `study`.
 
     Rows are in the paper's order; variants that it does not have follow in Table 3, or the row that they name.
 
     Args:
         study: The study.
-        results: The folder `results/<study>`; may be empty or missing.
+        results: Its folder `results/<study>`; may be empty or missing.
     """
-    networks, source = all_networks(), Results(results)
-    chosen = {name: networks[name] for name in [*study.variants, *study.networks]}
-    qualities = Qualities(study, source, chosen)
+    qualities, imported = Qualities(study, results), Imported(results.folder)
     untimed = study.efficiency.reason_untimed or "not timed yet: `snakemake`"
     fill: dict[str, Callable[[Cell], Cell]] = {
-        **dict.fromkeys(costs.COUNTS, partial(costs.count, results=source)),
-        **dict.fromkeys(published.OPERATIONS.values(), partial(costs.operation, results=source, reason=untimed)),
-        "gpu_memory": partial(costs.memory, results=source),
-        "runtime": partial(costs.runtime, results=source, reason=untimed),
+        **dict.fromkeys(costs.COUNTS, partial(costs.count, results=results)),
+        **dict.fromkeys(published.OPERATIONS.values(), partial(costs.operation, results=results, reason=untimed)),
+        "gpu_memory": partial(costs.memory, results=results),
+        "runtime": partial(costs.runtime, results=results, reason=untimed),
     }
-    again = partial(qualities.fill, retrained=True)
 
-    def filled(place: PrintedCell) -> Cell:
-        network = study.retrained.get(place.network)
-        if network is None:
-            return fill.get(place.column, qualities.fill)(Cell.blank(place))
-        cell = fill.get(place.column, again)(replace(Cell.blank(place), network=network.name))
-        return replace(cell, network=place.network)
+    def filled(cell: Cell) -> Cell:
+        quality = partial(qualities.fill, trains=study.trains(cell.network))
+        found = fill.get(cell.column, quality)(replace(cell, network=study.network_of(cell.network)))
+        return imported.marked(replace(found, network=cell.network))
 
-    cells = [filled(place) for place in _places(study, chosen, qualities)]
-    return Imported(results).marked(cells, study, source)
+    return [filled(cell) for cell in _blanks(study, qualities.benchmarks)]
 
 
 def write(cells: Iterable[Cell], file: Path | str) -> None:
     """Write `cells.csv`, numbers with all digits."""
-    with atomic(file) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(FIELDS)
-        # None becomes an empty field, a float the shortest text that reads back as the same number.
-        writer.writerows(columns(cell).values() for cell in cells)
+    write_csv(file, FIELDS, map(columns, cells))
 
 
 def columns(cell: Cell) -> dict[str, Any]:
@@ -113,67 +102,56 @@ def read(file: Path | str) -> list[Cell]:
         raise UserError(f"{file} is not readable ({reason}): `safmn tables` writes it again") from error
 
 
-def _places(study: Study, chosen: Mapping[str, Network], qualities: Qualities) -> Iterable[PrintedCell]:
-    """Yield every cell in the paper's order; blank ones that the study fills follow those of their row."""
-    printed = published.cells(chosen.values())
-    scales = [4] if 4 in study.scales else study.scales  # of Tables 3 and 4: x4 as in the paper if the study has it
-    for table in published.TABLES:
-        rows: Rows = {}
-        for cell in printed:
-            if cell.table == table:
-                rows.setdefault((cell.label, cell.network, cell.scale), []).append(cell)
-        if table == 1:
-            rows = _with_own(study, chosen, rows)
-        if table == 2:
-            beyond = [name for name in study.timed if name in chosen and not chosen[name].rows]
-            rows |= {(chosen[name].title, name, 4): [] for name in beyond}
-        if table in OWN and table != 1:
-            for label, name, _ in list(rows):
-                for scale in scales:
-                    rows.setdefault((label, name, scale), [])
-        if table == ABLATIONS:
-            for name in study.variants:
-                if not chosen[name].rows:
-                    own_scales = study.scales_of(name) if study.training else scales
-                    rows |= {(chosen[name].title, name, scale): [] for scale in own_scales}
-            order = {name: number for number, name in enumerate(study.variants)}  # a variant follows its neighbour
-            rows = dict(sorted(rows.items(), key=lambda item: order.get(item[0][1], len(order))))
-        for (label, name, scale), own in rows.items():
-            yield from own
-            if table == 2 and not own:
-                yield PrintedCell(table, label, name, scale, "gpu_memory", "", "MiB")
-                yield PrintedCell(table, label, name, scale, "runtime", "", "ms")
-            if table in OWN and scale in study.scales:
-                for column, unit in _unprinted([cell.column for cell in own], qualities):
-                    yield PrintedCell(table, label, name, scale, column, "", unit)
+def _blanks(study: Study, test_sets: Iterable[str]) -> Iterator[Cell]:
+    """Yield every cell in the paper's order; in a row, those that only the study may fill follow the published ones."""
+    networks, units = all_networks(), {"psnr": "dB", "ssim": ""}
+    qualities = {f"{name}_{metric}": units[metric] for name in test_sets for metric in METRICS}
+    printed: dict[int, dict[Row, list[Cell]]] = {table: {} for table in published.TABLES}
+    for place in published.cells([networks[name] for name in (*study.variants, *study.networks)]):
+        printed[place.table].setdefault((place.network, place.scale), []).append(Cell.blank(place))
+    for table, own in printed.items():
+        for row in _rows(study, table, list(own)):
+            cells, further = own.get(row, []), {}
+            if table == 2 and not cells:
+                further = MEMORY_AND_TIME
+            if table in OWN and row[1] in study.scales:
+                further = qualities if cells else costs.COUNTS | qualities
+            present = {cell.column for cell in cells}
+            yield from cells
+            yield from (Cell(table, *row, name, unit=unit) for name, unit in further.items() if name not in present)
 
 
-def _with_own(study: Study, chosen: Mapping[str, Network], rows: Rows) -> Rows:
-    """Add to Table 1 the networks that are trained here, behind their published rows, and a user's own."""
-    again = {network.name: (row, network) for row, network in study.retrained.items()}
-    extended: Rows = {}
-    for scale in dict.fromkeys([*(scale for _, _, scale in rows), *study.scales]):
-        present = {key: own for key, own in rows.items() if key[2] == scale}
-        names = [name for _, name, _ in present]
-        names += [name for name in study.networks if not chosen[name].rows and scale in chosen[name].scales]
-        keys = {name: key for key in present for name in [key[1]]}
+def _rows(study: Study, table: int, printed: Sequence[Row]) -> Iterable[Row]:
+    """Return the rows of a table: the `printed` ones, and at their places those that the paper does not have."""
+    networks = all_networks()
+    if table == 1:
+        return _rows_of_table_1(study, printed)
+    if table == 2:
+        known = (*study.variants, *study.networks)
+        return [*printed, *((name, 4) for name in study.timed if name in known and not networks[name].rows)]
+    if table == 5:
+        return printed
+    scales = [4] if 4 in study.scales else study.scales  # x4 as in the paper if the study has it
+    rows = [*printed, *((name, scale) for name, _ in printed for scale in scales)]
+    if table == ABLATIONS:
+        own = [name for name in study.variants if not networks[name].rows]
+        rows += [(name, scale) for name in own for scale in (study.scales_of(name) if study.training else scales)]
+        order = {name: number for number, name in enumerate(study.variants)}  # a variant follows its neighbour
+        rows.sort(key=lambda row: order.get(row[0], len(order)))
+    return dict.fromkeys(rows)
+
+
+def _rows_of_table_1(study: Study, printed: Sequence[Row]) -> Iterator[Row]:
+    """Yield the rows scale by scale: published ones, a user's own networks; behind each what is trained here of it."""
+    networks = all_networks()
+    again = {network.name: row for row, network in study.retrained.items()}
+    for scale in dict.fromkeys([*(at for _, at in printed), *study.scales]):
+        names = [name for name, at in printed if at == scale]
+        if scale in study.scales:
+            own = [name for name in study.networks if scale in networks[name].scales]
+            names += [name for name in own if name in again or not networks[name].rows]
         for name in dict.fromkeys([*names, *again]):
-            if name in keys:
-                extended[keys[name]] = present[keys[name]]
-            elif name in study.networks and scale in study.scales and scale in chosen[name].scales:
-                extended[chosen[name].title, name, scale] = []
+            if name in names:
+                yield name, scale
             if name in again and scale in study.scales_of(name):
-                row, network = again[name]
-                extended[network.title, row, scale] = []
-    return extended
-
-
-def _unprinted(printed: Sequence[str], qualities: Qualities) -> Iterable[tuple[str, str]]:
-    """Yield columns and units of a row that the paper leaves blank or does not have, and that the study may have."""
-    if not printed:
-        yield from costs.COUNTS.items()
-    for benchmark in qualities.benchmarks.values():
-        for metric in METRICS:
-            column = f"{benchmark.id}_{metric}"
-            if column not in printed:
-                yield column, "dB" if metric == "psnr" else ""
+                yield again[name], scale

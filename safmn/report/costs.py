@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from safmn import layout
 from safmn.paper import published, verdicts
 from safmn.paper.cell import COUNTED, LOWER_BOUND, MEASURED, PREDICTED, Cell
 from safmn.report import trained
@@ -20,7 +21,7 @@ OPERATIONS = {column: title for title, column in published.OPERATIONS.items()}
 
 def count(cell: Cell, results: Results) -> Cell:
     """Fill in parameters, FLOPs or acts; the latter are lower bounds where an operation could not be counted."""
-    record = results.complexity(cell.network, cell.scale)
+    record, file = results.complexity(cell.network, cell.scale), layout.complexity(cell.network)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not counted yet: `snakemake`")
     exact = record[cell.column]
@@ -35,7 +36,7 @@ def count(cell: Cell, results: Results) -> Cell:
     if cell.column != "params" and record["value_reads"]:
         remarks.append("the network looks at values, so this is the count of one random image")
     value = float(Decimal(exact) / published.UNITS[cell.unit])
-    return cell.filled(value, verdict, "; ".join(remarks), origin=origin, remarks=tuple(remarks))
+    return cell.filled(value, verdict, "; ".join(remarks), origin=origin, remarks=tuple(remarks), files=(file,))
 
 
 def memory(cell: Cell, results: Results) -> Cell:
@@ -43,19 +44,19 @@ def memory(cell: Cell, results: Results) -> Cell:
     record = results.memory(cell.network)
     if isinstance(record, Absent):
         return cell.missing(record.reason or "not predicted yet: `snakemake`")
-    facts: dict[str, Any] = {"origin": PREDICTED}
+    facts: dict[str, Any] = {"origin": PREDICTED, "files": (layout.cost("memory"),)}
     if record["measured"]:
         note = f"measured on {record['gpu'] or 'a GPU'}; predicted {record['predicted'] / 2**20:.2f} MiB"
         if record["flagged"]:
             note += ", more than 10 % off: one of the two needs an explanation"
-        facts = {"origin": MEASURED, "device": record["device"]}
+        facts |= {"origin": MEASURED, "device": record["device"]}
     else:
         where = f"in {record['layer']}" if record["layer"] else "in the network itself"
         note = f"predicted without a GPU, peak {where}"
         if record["trouble"]:
             note = f"{record['trouble']}; {note}"
     value = record["bytes"] / 2**20
-    verdict = verdicts.cost(cell.published, value, **_other_size(record["settings"])) if cell.published else None
+    verdict = verdicts.cost(cell.published, value, _other_size(record["settings"])) if cell.published else None
     return cell.filled(value, verdict, note, **facts)
 
 
@@ -74,7 +75,7 @@ def runtime(cell: Cell, results: Results, reason: str) -> Cell:
     habit = record.get("habit") or {}
     if habit.get("status") == "timed":
         note.append(f"one pass without warm-up {float(habit['mean_ms']):.2f} ms")
-    return _time(cell, record["mean_ms"], record, "; ".join(note))
+    return _time(cell, record["mean_ms"], record, "; ".join(note), layout.cost("runtime"))
 
 
 def operation(cell: Cell, results: Results, reason: str) -> Cell:
@@ -86,7 +87,7 @@ def operation(cell: Cell, results: Results, reason: str) -> Cell:
     note = f"{record['share']:.1%} of the forward pass under the profiler"
     if images != PAPER_IMAGES:
         note += f"; of {images} images, scaled to {PAPER_IMAGES}"
-    return _time(cell, PAPER_IMAGES * record["per_image_ms"], record, note)
+    return _time(cell, PAPER_IMAGES * record["per_image_ms"], record, note, layout.cost("operations"))
 
 
 def untimed(record: Record) -> str:
@@ -95,27 +96,27 @@ def untimed(record: Record) -> str:
     return f"{record.get('status')}{requested_size(record)}: {reason}" if reason else ""
 
 
-def _time(cell: Cell, value: float, record: Record, note: str) -> Cell:
+def _time(cell: Cell, value: float, record: Record, note: str, file: str) -> Cell:
     """Fill in a time (ms): comparable on the paper's GPU only, and without a difference on a CPU."""
     name, device = trained.device(record["provenance"]), device_type(record) or "unknown"
-    limits = _other_size(record["settings"])
+    reason = _other_size(record["settings"])
     if device != "cuda":
-        kind = "CPU" if device == "cpu" else device
-        limits = {"comparable": False, "reason": f"time of a {kind}, not of a GPU: {name}"}
+        reason = f"time of a {'CPU' if device == 'cpu' else device}, not of a GPU: {name}"
     elif PAPER_GPU not in name:
-        limits = {"comparable": False, "reason": f"measured on {name}, printed for an {PAPER_GPU}"}
+        reason = f"measured on {name}, printed for an {PAPER_GPU}"
     else:
         note += f"; {name}"
-    verdict = verdicts.cost(cell.published, value, **limits) if cell.published else None
-    return cell.filled(value, verdict, note, same_quantity=device == "cuda", device=device, origin=MEASURED)
+    verdict = verdicts.cost(cell.published, value, reason) if cell.published else None
+    facts = {"device": device, "origin": MEASURED, "files": (file,)}
+    return cell.filled(value, verdict, note, same_quantity=device == "cuda", **facts)
 
 
-def _other_size(settings: Record) -> dict[str, Any]:
-    """Return arguments of `verdicts.cost`: an LR image of another size is another quantity."""
-    size = (settings.get("height"), settings.get("width"))
-    if size == PAPER_LR or None in size:
-        return {}
-    return {"comparable": False, "reason": f"an LR image of {size[1]}x{size[0]} instead of {PAPER_LR[1]}x{PAPER_LR[0]}"}
+def _other_size(settings: Record) -> str:
+    """Say that times and peaks are of an LR image of another size than the paper's, which is another quantity."""
+    height, width = settings.get("height"), settings.get("width")
+    if (height, width) == PAPER_LR or None in (height, width):
+        return ""
+    return f"an LR image of {width}x{height} instead of {PAPER_LR[1]}x{PAPER_LR[0]}"
 
 
 def _uncounted(operations: Any) -> str:

@@ -6,14 +6,16 @@ from typing import Any
 from safmn.paper import published
 from safmn.report import costs, reference_ema, trained
 from safmn.report.ablation import Comparison
+from safmn.report.joined import Joined
 from safmn.report.measured import Record, Results
 from safmn.study import Study, differences_from_paper
 
 
-def of_table(study: Study, results: Results, table: int, comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the sentences below a table; `comparisons` with the baseline are those of Tables 3 and 4."""
-    sentences = reference_ema.answers(study, results) if table == 3 else []
-    sentences += [_ordering(comparison) for comparison in comparisons]
+def of_table(joined: Joined, table: int) -> list[str]:
+    """Return the sentences below a table."""
+    study, results = joined.study, joined.results
+    sentences = reference_ema.answers(joined) if table == 3 else []
+    sentences += [_ordering(comparison) for comparison in joined.comparisons.get(table, ())]
     sentences.append(f"Study: {study.name}, {study.description}.")
     if table in (1, 3, 4):
         sentences += _counting(study, results)

@@ -8,7 +8,8 @@ from safmn.errors import UserError
 from safmn.paper import published
 from safmn.report import cells as all_cells
 from safmn.report import networks as all_networks
-from safmn.report import tables as all_tables
+from safmn.report import tables
+from safmn.report.joined import Joined
 from safmn.study import Study, opened
 
 
@@ -19,14 +20,13 @@ def networks(study: Study | str | Path, folder: str | Path | None = None) -> pd.
 
 def cells(study: Study | str | Path, folder: str | Path | None = None) -> pd.DataFrame:
     """Return every cell of the paper's tables, published and measured, with its verdict, as in `cells.csv`."""
-    joined = all_cells.collect(*opened(study, folder))
-    return pd.DataFrame([all_cells.columns(cell) for cell in joined], columns=list(all_cells.FIELDS))
+    joined = Joined(*opened(study, folder))
+    return pd.DataFrame([all_cells.columns(cell) for cell in joined.cells], columns=list(all_cells.FIELDS))
 
 
 def table(study: Study | str | Path, number: int, folder: str | Path | None = None) -> pd.DataFrame:
     """Return one of Tables 1 to 5 with unrounded numbers, as in `tables/tableN.csv`."""
-    read, results = opened(study, folder)
+    joined = Joined(*opened(study, folder))
     if number not in published.TABLES:
         raise UserError(f"there is no Table {number}: the paper has Tables 1 to 5")
-    built = all_tables.build_all(read, results, all_cells.collect(read, results))
-    return pd.DataFrame(next(table.flat for table in built if table.number == number))
+    return pd.DataFrame(tables.build(joined, number).flat)

@@ -4,7 +4,6 @@ A file counts as imported as long as it has the content that was imported. A res
 mark by itself.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,13 +13,9 @@ from safmn import layout, provenance
 from safmn.errors import UserError
 from safmn.files import read_json
 from safmn.paper.cell import Cell
-from safmn.report.costs import COUNTS
-from safmn.report.measured import Absent, Results
-from safmn.study import Study
 
 MARK = "imported"
 SHOWN = 12  # letters of a seal
-_COLUMNS = {"gpu_memory": "memory", "runtime": "runtime"}
 
 
 class Imported:
@@ -46,18 +41,12 @@ class Imported:
         file = self._folder / name
         return expected is not None and file.is_file() and provenance.of_file(file) == expected
 
-    def marked(self, cells: Iterable[Cell], study: Study, results: Results) -> list[Cell]:
-        """Return the cells, each that depends on an imported result with that in `origin`, `note` and `remarks`."""
-        if not self.seal:
-            return list(cells)
-        return [self._marked(cell, study, results) for cell in cells]
-
-    def _marked(self, cell: Cell, study: Study, results: Results) -> Cell:
-        files = [] if cell.is_missing else _sources(cell, study, results)
-        count = sum(map(self.holds, files))
+    def marked(self, cell: Cell) -> Cell:
+        """Return the cell; if it depends on an imported result, with that in `origin`, `note` and `remarks`."""
+        count = sum(map(self.holds, cell.files)) if self.seal else 0
         if not count:
             return cell
-        part = "" if count == len(files) else f" {count} of {len(files)} seeds"
+        part = "" if count == len(cell.files) else f" {count} of {len(cell.files)} seeds"
         remark = f"imported{part} from an archive (seal {self.seal[:SHOWN]}), not measured here"
         return replace(
             cell,
@@ -65,22 +54,6 @@ class Imported:
             note="; ".join(filter(None, [cell.note, remark])),
             remarks=(*cell.remarks, remark),
         )
-
-
-def _sources(cell: Cell, study: Study, results: Results) -> list[str]:
-    """Return the files, below the study's folder, that say where a cell's number comes from."""
-    if cell.table == 5:
-        return [layout.cost("operations")]
-    if cell.column in _COLUMNS:
-        return [layout.cost(_COLUMNS[cell.column])]
-    name = study.network_of(cell.network)
-    if cell.column in COUNTS:
-        return [layout.complexity(name)]
-    if study.trains(cell.network):
-        runs = [run for run in study.runs(name) if run.scale == cell.scale]
-        made = [run for run in runs if not isinstance(results.record(run), Absent)]
-        return [run.record for run in made]
-    return [layout.evaluation(name, cell.scale, "published")]
 
 
 def _read(file: Path) -> dict[str, Any]:

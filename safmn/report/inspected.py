@@ -98,7 +98,7 @@ def _reason(subject: Subject, study: Study, results: Results) -> str:
     if subject.run is not None:
         trained = not isinstance(results.record(subject.run), Absent)
         return "trained, but not inspected yet: `snakemake`" if trained else results.untrained(subject.run)
-    if subject.network == "bicubic" or subject.published_file(study) is not None:
+    if subject.network == "bicubic" or study.published_weights(subject.network, subject.scale) is not None:
         return "not inspected yet: `snakemake`"
     if published_weights.find(subject.network, subject.scale):
         fetch = f"`safmn fetch NAME --scale {subject.scale} --to DIR` downloads them"

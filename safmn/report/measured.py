@@ -4,7 +4,6 @@ import csv
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -147,15 +146,14 @@ class Results:
         file = self.folder / layout.scores(network, scale, weights, benchmark.stem)
         try:
             with open(file, encoding="utf-8", newline="") as handle:
-                lines = list(csv.DictReader(handle))
-            figures = {metric: {line["image"]: float(line[metric]) for line in lines} for metric in METRICS}
+                reader = csv.DictReader(handle)
+                lines, present = list(reader), reader.fieldnames or ()
+            wanted = [figure for figure in QUALITIES if figure in METRICS or figure in present]
+            figures = {figure: {line["image"]: float(line[figure]) for line in lines} for figure in wanted}
         except FileNotFoundError:
             return Absent()
         except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
             return Absent(f"{self.shown(file)} is damaged ({as_line(error)}): delete it and evaluate again")
-        for figure in QUALITIES:
-            with suppress(KeyError, TypeError, ValueError):  # not measured, or damaged
-                figures.setdefault(figure, {line["image"]: float(line[figure]) for line in lines})
         return Scores(figures) if lines else Absent(f"{self.shown(file)} is empty: delete it and evaluate again")
 
     # --- training ---

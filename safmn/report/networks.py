@@ -10,21 +10,20 @@ Columns, exact and without rounding:
 - `weights`: trained (here), published (by the authors), none (bicubic), with ", imported" behind it where somebody else
   trained or evaluated (`safmn import`); `seeds` of trained ones, separated by spaces;
 - `<test set>_psnr`, `_ssim` on Y and `_psnr_rgb`, `_ssim_rgb`, `_lpips` as far as they were measured: means over
-  images, then over seeds.
+  images, then over `seeds`. What one of these seeds lacks (its evaluation is older) has no mean.
 
 A blank field was not measured; `cells.csv` and the page say why.
 """
 
-import csv
-import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from safmn import files, layout
+from safmn import layout
+from safmn.files import write_csv
 from safmn.networks import all_networks
 from safmn.quantities import COLUMNS, QUALITIES
 from safmn.report import trained
@@ -34,16 +33,9 @@ from safmn.report.qualities import BICUBIC, PUBLISHED
 from safmn.study import Study
 
 
-def write(study: Study, folder: Path | str) -> Path:
-    """Write `networks.csv` into the study's folder; return the file."""
-    file = Path(folder) / layout.NETWORKS
-    rows = list(collect(study, Results(folder)))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _columns(study, rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)  # a float becomes the shortest text that reads back as the same number
-    files.write_text(file, text.getvalue())
-    return file
+def write(study: Study, lines: Sequence[Mapping[str, Any]], file: Path | str) -> None:
+    """Write `networks.csv`."""
+    write_csv(file, _columns(study, lines), lines)
 
 
 def frame(study: Study, folder: Path | str | None = None) -> pd.DataFrame:
@@ -61,8 +53,8 @@ def collect(study: Study, results: Results) -> Iterator[dict[str, Any]]:
         name, trains = study.network_of(row), study.trains(row)
         scales = study.scales_of(name) if trains else [at for at in study.scales if at in known[name].scales]
         for scale in scales:
-            quality = _trained(study, results, name, scale) if trains else _published(study, results, name, scale)
-            line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale) | quality
+            line = {"network": row, "title": title, "scale": scale} | _costs(results, name, scale)
+            line |= _quality(study, results, name, scale, trains)
             yield line | _marks(imported, study, name, line)
 
 
@@ -80,7 +72,7 @@ def _marks(imported: Imported, study: Study, name: str, line: dict[str, Any]) ->
     return {field: f"{line[field]}, {MARK}" for field in held}
 
 
-def _columns(study: Study, rows: list[dict[str, Any]]) -> list[str]:
+def _columns(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     present = {column for row in rows for column in row}
     own = [f"{benchmark.id}_{figure}" for benchmark in benchmarks(study) for figure in QUALITIES]
     return [*COLUMNS, *(name for name in own if name in present or not name.endswith("_lpips"))]  # which is optional
@@ -107,33 +99,20 @@ def _is_of(record: Record, scale: int) -> bool:
     return bool((record.get("settings") or {}).get("scale", 4) == scale)
 
 
-def _trained(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
-    seeds: dict[int, dict[str, float]] = {}
-    for run in study.runs(name):
-        if run.scale == scale:
-            means = _means(study, results, name, scale, layout.trained(run.seed, "best"))
-            if means:
-                seeds[run.seed] = means
+def _quality(study: Study, results: Results, name: str, scale: int, trains: bool) -> dict[str, Any]:
+    """Return where the weights come from, and the mean of each figure that all of the evaluated seeds have."""
+    weights = "trained" if trains else "none" if name == BICUBIC else PUBLISHED
+    runs = [run for run in study.runs(name) if run.scale == scale] if trains else []
+    evaluations = {str(run.seed): layout.trained(run.seed, "best") for run in runs} if trains else {"": PUBLISHED}
+    seeds: dict[str, dict[str, float]] = {}
+    for seed, which in evaluations.items():
+        for benchmark in benchmarks(study):
+            if scores := results.scores(name, scale, which, benchmark):
+                means = {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}
+                seeds.setdefault(seed, {}).update(means)
     if not seeds:
         return {}
-    # The mean of the seeds that have a figure on a test set; `seeds` lists those that have any.
-    columns = dict.fromkeys(column for means in seeds.values() for column in means)
-    averages = {column: _mean([means[column] for means in seeds.values() if column in means]) for column in columns}
-    return {"weights": "trained", "seeds": " ".join(map(str, seeds))} | averages
-
-
-def _published(study: Study, results: Results, name: str, scale: int) -> dict[str, Any]:
-    means = _means(study, results, name, scale, PUBLISHED)
-    return {"weights": "none" if name == BICUBIC else PUBLISHED} | means if means else {}
-
-
-def _means(study: Study, results: Results, name: str, scale: int, which: str) -> dict[str, float]:
-    means: dict[str, float] = {}
-    for benchmark in benchmarks(study):
-        if scores := results.scores(name, scale, which, benchmark):
-            means |= {f"{benchmark.id}_{figure}": scores.mean(figure) for figure in scores.figures}
-    return means
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+    first, *others = seeds.values()
+    shared = [column for column in first if all(column in other for other in others)]
+    averages = {column: math.fsum(own[column] for own in seeds.values()) / len(seeds) for column in shared}
+    return {"weights": weights, "seeds": " ".join(seeds)} | averages

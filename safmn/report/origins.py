@@ -6,9 +6,9 @@ facts that it lacks are listed.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +63,7 @@ def collect(study: Study, results: Results) -> dict[str, Any]:
         document = results.json(file)
         result = {"what": what, "file": file, "network": network, "scale": scale}
         if isinstance(document, Absent):
-            missing.append(result | {"reason": document.reason or reason()})
+            missing.append(result | {"reason": document.reason or reason})
             continue
         facts = _facts(document)
         environment = steady(facts)
@@ -163,33 +163,32 @@ def _data(results: Results) -> dict[str, str]:
 # --- Results that a study should have ---------------------------------------------------------------------------------
 
 
-def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, Callable[[], str]]]:
-    """Yield what, file, network and scale of each result, and a function that says why it is missing."""
+def _expected(study: Study, results: Results) -> Iterator[tuple[str, str, str | None, int | None, str]]:
+    """Yield what, file, network and scale of each result, and why it is missing if it is."""
     tests = bool(study.data.test)
-    names = study.counted
     for run in study.runs():
-        yield "training", run.record, run.variant, run.scale, partial(results.untrained, run)
+        yield "training", run.record, run.variant, run.scale, results.untrained(run)
     for run in study.runs() if tests else []:
         for which in ("best", "last"):
             file = layout.evaluation(run.variant, run.scale, layout.trained(run.seed, which))
-            yield "evaluation", file, run.variant, run.scale, partial(_unevaluated, results, file)
+            yield "evaluation", file, run.variant, run.scale, _unevaluated(results, file)
     for subject in subjects.subjects(study) if tests else []:
         file = f"{subject.stem}.json"
         # Published networks are inspected only if their weights were available.
         if subject.run is not None or (results.folder / file).is_file():
-            reason = partial(_uninspected, results, subject)
-            yield "inspection", file, subject.network, subject.scale, reason
-    for name in names:
+            yield "inspection", file, subject.network, subject.scale, _uninspected(results, subject)
+    for name in study.counted:
         for scale in study.scales:
             for weights in ("published", "legacy"):  # likewise
                 file = layout.evaluation(name, scale, weights)
                 if (results.folder / file).is_file():
-                    yield "evaluation", file, name, scale, partial(_unevaluated, results, file)
-    for name in names:
-        yield "complexity", layout.complexity(name), name, None, partial(_uncounted, results, name)
+                    yield "evaluation", file, name, scale, _unevaluated(results, file)
+    for name in study.counted:
+        reason = getattr(results.complexity(name, 4), "reason", "") or "not counted yet: `snakemake`"
+        yield "complexity", layout.complexity(name), name, None, reason
     untimed = study.efficiency.reason_untimed
     for what, why in ("memory", ""), ("runtime", untimed), ("operations", untimed):
-        yield what, layout.cost(what), None, None, partial(_unmeasured, results, what, why)
+        yield what, layout.cost(what), None, None, results.complaint(what) or why or "not measured yet: `snakemake`"
 
 
 def _unevaluated(results: Results, file: str) -> str:
@@ -202,11 +201,3 @@ def _uninspected(results: Results, subject: subjects.Subject) -> str:
     run = subject.run
     weights = layout.weights(run.variant, run.scale, run.seed, "best") if run else ""
     return "not inspected yet: `snakemake`" if (results.folder / weights).exists() else "there are no weights yet"
-
-
-def _uncounted(results: Results, name: str) -> str:
-    return getattr(results.complexity(name, 4), "reason", "") or "not counted yet: `snakemake`"
-
-
-def _unmeasured(results: Results, what: str, reason: str) -> str:
-    return results.complaint(what) or reason or "not measured yet: `snakemake`"

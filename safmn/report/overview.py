@@ -19,9 +19,10 @@ from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.paper.published import Place
 from safmn.report import cells as cell_files
-from safmn.report import rendering, tables
+from safmn.report import grids, rendering, tables
 from safmn.report.rendering import escape_markdown as escape
 from safmn.report.sentences import printed_networks
+from safmn.report.trained import patches
 from safmn.study import Study
 
 log = logging.getLogger(__name__)
@@ -158,11 +159,7 @@ def _budget(study: Study) -> tuple[str, int]:
     if study.training is None:
         return "", 0
     training = study.training
-    text = (
-        f"{training.iterations:,} iterations of {training.batch} patch{'es' * (training.batch > 1)} of "
-        f"{training.patch}x{training.patch} on "
-        f"{', '.join(study.data.train)}"
-    )
+    text = f"{patches(training)} on {', '.join(study.data.train)}"
     return text, training.iterations * training.batch * training.patch**2
 
 
@@ -212,7 +209,7 @@ def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
         counts=counts(evidence),
         sources=[(source.name, _described(source)) for source in sources],
         tables=by_table,
-        meanings=tables.MEANINGS,
+        meanings=grids.MEANINGS,
     )
 
 

@@ -1,7 +1,7 @@
 """Tables for a paper of one's own, as a study's `own_tables` names their rows and columns."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,12 +10,12 @@ from safmn.networks import all_networks
 from safmn.paper import statistics
 from safmn.paper.cell import Cell
 from safmn.quantities import SHORT, quantity, split
-from safmn.report import ablation, networks, tables, trained
-from safmn.report.ablation_table import best_cells, label, provisos
-from safmn.report.measured import Absent, Benchmark, Results, benchmark_title, benchmarks
-from safmn.report.tables import BLANK, Entry, Header, Section, Table
+from safmn.report import ablation, grids, trained
+from safmn.report.ablation_table import label, provisos
+from safmn.report.grids import BLANK, Entry, Header, Section, Table
+from safmn.report.joined import Joined
+from safmn.report.measured import Absent, Benchmark, benchmark_title, benchmarks
 from safmn.schema import OwnTable
-from safmn.study import Study
 
 PUBLISHED, DIFFERENCE = "published_", "difference_"
 NOTED = {"time": "runtime", "predicted_memory": "gpu_memory", "measured_memory": "gpu_memory", "convolutions": "params"}
@@ -27,34 +27,22 @@ Scores = list[dict[str, float]]
 Value = float | str | None
 
 
-def build_all(study: Study, results: Results, cells: Iterable[Cell]) -> list[Table]:
+def build_all(joined: Joined) -> list[Table]:
     """Build every table of the study's `own_tables`; a number that is not measured is blank."""
-    if not study.own_tables:
-        return []
-    own = list(cells)
-    measured = {(line["network"], line["scale"]): line for line in networks.collect(study, results)}
-    return [_Builder(study, results, own, measured, name, wanted).table() for name, wanted in study.own_tables.items()]
+    return [_Builder(joined, name, wanted).table() for name, wanted in joined.study.own_tables.items()]
 
 
 class _Builder:
     """Builds one table."""
 
-    def __init__(
-        self,
-        study: Study,
-        results: Results,
-        cells: Sequence[Cell],
-        measured: Mapping[tuple[str, int], Mapping[str, Any]],
-        name: str,
-        wanted: OwnTable,
-    ) -> None:
-        self.study, self.results, self.name, self.wanted = study, results, name, wanted
-        self.cells, self.measured = best_cells(cells), measured
-        fine_last = sorted(cells, key=lambda cell: cell.table in (3, 4))  # they print more digits than Table 1
+    def __init__(self, joined: Joined, name: str, wanted: OwnTable) -> None:
+        self.joined, self.study, self.results = joined, joined.study, joined.results
+        self.name, self.wanted = name, wanted
+        fine_last = sorted(joined.cells, key=lambda cell: cell.table in ablation.TABLES)  # more digits than Table 1
         self.printed = {(c.network, c.scale, c.column): float(c.published) for c in fine_last if c.published}
-        self.scale = wanted.scale or ablation.scale_of(study)
-        self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(study)}
-        self.networks = all_networks() | study.retrained
+        self.scale = wanted.scale or ablation.scale_of(self.study)
+        self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(self.study)}
+        self.networks = all_networks() | self.study.retrained
         self.difference = cache(self._difference)
 
     def table(self) -> Table:
@@ -76,14 +64,14 @@ class _Builder:
         for place, column in enumerate(wanted.columns, 1):
             best = "" if column.startswith((PUBLISHED, DIFFERENCE)) else quantity(column).best
             if best:
-                tables.mark_best(grid, place, PLACES[wanted.mark], best == "lowest")
+                grids.mark_best(grid, place, PLACES[wanted.mark], best == "lowest")
         decided = {(row, column): self.decided(row, column) for row in rows for column in wanted.columns}
         for line, row in zip(grid, rows, strict=True):
             for place, column in enumerate(wanted.columns, 1):
                 if (symbol := decided[row, column]) and line[place].text:
                     line[place] = replace(line[place], symbol=symbol)
         section = Section("", [("", "Network"), *map(self.header, wanted.columns)], grid)
-        legend = [(sign, self.said(text)) for sign, text in tables.legend([section])]
+        legend = [(sign, self.said(text)) for sign, text in grids.legend([section])]
         flat = [self.flat(row, numbers[row]) for row in rows]
         title = wanted.title or self.study.description
         return Table(0, title, "", [section], legend, facts=self.facts(rows), flat=flat, name=self.name)
@@ -100,9 +88,9 @@ class _Builder:
         if column == "training_hours":
             return self.hours(row)
         if column in SHORT:
-            cell = self.cells.get((row, self.scale, column))
+            cell = self.joined.chosen.get((row, self.scale, column))
             return cell.measured if cell else None
-        value = self.measured.get((row, self.scale), {}).get(column)
+        value = self.joined.networks.get((row, self.scale), {}).get(column)
         if isinstance(value, bool):
             return "yes" if value else "no"
         unit = quantity(column).unit
@@ -120,9 +108,13 @@ class _Builder:
         """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones."""
         network = self.study.network_of(row)
         if self.study.trains(row):
-            return trained.collect(self.study, self.results, network, self.scale, benchmark).by_image(figure)
+            return self.trained(row, benchmark).by_image(figure)
         published = self.results.scores(network, self.scale, "published", benchmark)
         return [] if isinstance(published, Absent) else [published.by_image(figure)]
+
+    def trained(self, row: str, benchmark: Benchmark) -> trained.Trained:
+        """Return the results of the study's own runs of a row."""
+        return trained.collect(self.study, self.results, self.study.network_of(row), self.scale, benchmark)
 
     def _difference(self, row: str, column: str) -> statistics.Difference | None:
         """Return the difference to the row of `significance` on a test set."""
@@ -138,7 +130,7 @@ class _Builder:
         difference = self.difference(row, column.removeprefix(DIFFERENCE))
         if difference is None or difference.decision == statistics.UNDECIDED:
             return ""
-        return tables.DECISIONS[difference.decision][difference.seeds.exists]
+        return grids.DECISIONS[difference.decision][difference.seeds.exists]
 
     # --- what is shown ---
 
@@ -171,17 +163,27 @@ class _Builder:
 
     def facts(self, rows: Sequence[str]) -> list[str]:
         """Return what a reader must know beside the numbers."""
-        collapsed = [row for row in rows if any(cell.collapsed for key, cell in self.cells.items() if key[0] == row)]
+        of_collapsed = {cell.network for cell in self.joined.chosen.values() if cell.collapsed}
+        collapsed = [row for row in rows if row in of_collapsed]
         names = ", ".join(label(self.networks[row]) for row in collapsed)
         facts = [f"Measured with weights from before the training collapsed: {names}."] if collapsed else []
+        facts += [fact for row in rows for column in self.wanted.columns if (fact := self.without_mean(row, column))]
         shown = (self.noted(row, column) for row in rows for column in self.wanted.columns)
-        return facts + provisos(filter(None, shown), {row: label(self.networks[row]) for row in rows})
+        return facts + provisos(shown, {row: label(self.networks[row]) for row in rows})
+
+    def without_mean(self, row: str, column: str) -> str:
+        """Say that a number is blank since some of the row's seeds lack it; "" where that is not so."""
+        identity, figure = split(column)
+        if identity not in self.benchmarks or not self.study.trains(row):
+            return ""
+        lacking = self.trained(row, self.benchmarks[identity]).lacking(figure)
+        return f"{self.header(column)[1]} of {label(self.networks[row])} is blank: {lacking}." if lacking else ""
 
     def noted(self, row: str, column: str) -> Cell | None:
         """Return the cell whose reservations hold for a number: its own, or that of the same measurement."""
         identity, figure = split(column)
         base = f"{identity}_{figure.removesuffix('_rgb').replace('lpips', 'psnr')}" if identity else figure
-        return self.cells.get((row, self.scale, NOTED.get(base, base)))
+        return self.joined.chosen.get((row, self.scale, NOTED.get(base, base)))
 
     def flat(self, row: str, numbers: Sequence[Value]) -> dict[str, Any]:
         """Return one line of the CSV, all digits."""

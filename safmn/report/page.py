@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from safmn import layout
 from safmn.files import write_text
 from safmn.paper import claims, verdicts
 from safmn.paper.cell import Cell
-from safmn.report import answer, figures, origins, rendering, sentences, tables
+from safmn.report import answer, figures, grids, origins, rendering, sentences, tables
 from safmn.report import overview as other_studies
-from safmn.report.ablation import Comparison
 from safmn.report.figures import canvas
-from safmn.report.tables import Table
-from safmn.study import Study
+from safmn.report.grids import Table
+from safmn.report.joined import Joined
 
 TEMPLATE = Path(__file__).with_name("page.html")
 KINDS = {
@@ -36,62 +34,49 @@ KINDS = {
 }
 FIRST = ("figure1", "differences")
 """Figures that stand at the top."""
-FOLLOWING = "What follows from the paper's own cells"
 MAX_FIGURE = 5_000_000  # bytes of SVG; larger ones are left out, so that a phone can open the page
 
 
-@dataclass(frozen=True)
-class Content:
-    """What a page shows.
+def write(joined: Joined, built: Sequence[Table], one: Table) -> Path:
+    """Write `report.html` into the study's folder, which has `figures/` and `provenance.json`.
 
-    Attributes:
-        study: The study.
-        cells: Its cells.
-        tables: The paper's tables.
+    Args:
+        joined: The study with its results.
+        built: The paper's tables.
         one: The table of `safmn.report.ablation_table`.
-        comparisons: Of its variants with the baseline, from `ablation.compare_all`.
-        judged: Its claims; none leaves their section out.
     """
-
-    study: Study
-    cells: Sequence[Cell]
-    tables: Sequence[Table]
-    one: Table
-    comparisons: Mapping[int, Sequence[Comparison]]
-    judged: Sequence[claims.Result] = ()
-
-
-def write(folder: Path | str, content: Content) -> Path:
-    """Write `report.html` into the study's folder, which has `figures/` and `provenance.json`."""
-    file = Path(folder) / layout.PAGE
-    write_text(file, html(Path(folder), content))
+    file = joined.folder / layout.PAGE
+    write_text(file, html(joined, built, one))
     return file
 
 
-def html(folder: Path, content: Content) -> str:
+def html(joined: Joined, built: Sequence[Table], one: Table) -> str:
     """Return the page as text; arguments as for `write`."""
-    study, cells = content.study, content.cells
+    study, cells, folder = joined.study, joined.cells, joined.folder
     gathered = origins.read(folder)
     return rendering.html(
         TEMPLATE,
         study=study,
-        answer=answer.sentences(study, cells, content.comparisons),
+        answer=answer.sentences(joined),
         facts=answer.facts(study, gathered),
-        one=content.one,
+        one=one,
         unmeasured=answer.unmeasured(study, cells),
         command=answer.own_command(study),
-        tables=[tables.measured_part(table) for table in content.tables],
+        tables=[grids.measured_part(table) for table in built],
         overview=tables.counts_by_table(cells),
         elsewhere=_elsewhere(folder, cells),
         has_overview=(folder.parent / f"{layout.OVERVIEW}.html").is_file(),
         verdicts=verdicts.VERDICTS,
-        symbols=tables.SYMBOLS,
-        meanings=tables.MEANINGS,
-        decisions=tables.DECISION_MEANINGS,
+        symbols=grids.SYMBOLS,
+        meanings=grids.MEANINGS,
+        decisions=grids.DECISION_MEANINGS,
         spans=rendering.spans,
         figures=_figures(folder),
         first=FIRST,
-        claims=claimed(content.judged),
+        claims=sentences.by_heading(joined.claims),
+        claims_summary=sentences.summary(joined.claims),
+        claims_meanings=claims.MEANINGS,
+        claims_rules=sentences.RULES,
         missing=missing(cells),
         provenance=provenance(gathered),
         content=json.dumps(study.shareable, indent=2, ensure_ascii=False),
@@ -146,39 +131,6 @@ def provenance(gathered: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [{"what": what, "facts": {key: str(value) for key, value in facts.items()}} for what, facts in parts]
 
 
-def claimed(judged: Sequence[claims.Result]) -> dict[str, Any]:
-    """Return what the template shows of the claims, by sentence, those that follow last; empty where there are none."""
-    if not judged:
-        return {}
-    parts: dict[str, list[dict[str, Any]]] = {title: [] for title in (*sentences.DOUBTFUL.values(), FOLLOWING)}
-    for each in sentences.by_sentence(judged):
-        wrong = [result for result in each.results if verdicts.CONTRADICTED in _words(result)]
-        title = sentences.DOUBTFUL[all(result.claim.is_reading for result in wrong)] if wrong else FOLLOWING
-        rows = [
-            {
-                "about": sentences.about(result.claim),
-                "reading": result.claim.reading,
-                "printed": sentences.number(result.claim, result.printed),
-                "printed_verdict": result.printed.verdict,
-                "measured": sentences.number(result.claim, result.measured),
-                "measured_verdict": result.measured.verdict,
-                "remark": sentences.remark(result),
-            }
-            for result in each.results
-        ]
-        parts[title].append({"section": each.section, "quotation": each.quotation, "notes": each.notes, "rows": rows})
-    return {
-        "summary": sentences.summary(judged),
-        "parts": parts,
-        "meanings": claims.MEANINGS,
-        "rules": sentences.RULES,
-    }
-
-
-def _words(result: claims.Result) -> tuple[str, str]:
-    return result.printed.verdict, result.measured.verdict
-
-
 def _figures(folder: Path) -> list[dict[str, Any]]:
     """Return each figure's SVG and caption, and `header` and `rows` of Entry from the CSV of its numbers if any."""
     shown = []
@@ -201,10 +153,10 @@ def _figures(folder: Path) -> list[dict[str, Any]]:
     return shown
 
 
-def _number(text: str, header: bool) -> tables.Entry:
+def _number(text: str, header: bool) -> grids.Entry:
     """Return a field of a figure's CSV, rounded to be shown, unrounded for sorting."""
     try:
         value = float(text)
     except ValueError:
-        return tables.Entry(text, header=header)
-    return tables.Entry(f"{value:#.4g}" if "." in text else text, value, header=header)
+        return grids.Entry(text, header=header)
+    return grids.Entry(f"{value:#.4g}" if "." in text else text, value, header=header)

@@ -6,14 +6,13 @@ from pathlib import PurePath
 
 from safmn import layout
 from safmn.data import sources
-from safmn.networks import published_weights
-from safmn.networks.registry import Network
+from safmn.networks import all_networks, published_weights
 from safmn.paper import published, verdicts
 from safmn.paper.cell import MEASURED, PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paper.verdicts import Verdict
 from safmn.report import evaluated, trained
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks, names
-from safmn.study import Study, differences_from_paper, own_departures
+from safmn.study import Run, Study, differences_from_paper, own_departures
 
 BICUBIC = "bicubic"
 PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.layout.quality`
@@ -22,22 +21,21 @@ PUBLISHED, LEGACY = "published", "legacy"  # folders of evaluations, see `safmn.
 class Qualities:
     """PSNR and SSIM of a study's networks, as far as they are available."""
 
-    def __init__(self, study: Study, results: Results, networks: Mapping[str, Network]) -> None:
-        self.study, self.results, self.networks = study, results, networks
+    def __init__(self, study: Study, results: Results) -> None:
+        self.study, self.results, self.networks = study, results, all_networks()
         self.benchmarks = {benchmark.id: benchmark for benchmark in benchmarks(study)}
 
-    def fill(self, cell: Cell, retrained: bool = False) -> Cell:
+    def fill(self, cell: Cell, trains: bool) -> Cell:
         """Return the cell with what was measured, or with the reason why nothing was.
 
         Args:
             cell: The cell.
-            retrained: Whether it is of a published network that the study trains itself.
+            trains: Whether it is of weights that the study trains, and not of published ones.
         """
         identity, metric = cell.column.rsplit("_", 1)
         benchmark = self.benchmarks.get(identity)
         if benchmark is None:
             return cell.missing(f"the study does not test on {names().get(identity, identity)}")
-        trains = retrained or (cell.network in self.study.variants and self.study.training is not None)
         filled = (self._trained if trains else self._evaluated)(cell, benchmark, metric)
         if not filled.is_missing:
             return filled
@@ -114,7 +112,6 @@ class Qualities:
                 metric,
                 spread.mean,
                 interval=spread.interval.ends,
-                comparable=not reasons,
                 reason="; ".join(dict.fromkeys(reasons)),
             )
         return cell.filled(
@@ -129,6 +126,7 @@ class Qualities:
             collapsed=bool(runs.collapses),
             origin=TRAINED,
             remarks=(*remarks.loud, *infinite),
+            files=tuple(Run(name, scale, seed).record for seed in runs.records),
         )
 
     @cached_property
@@ -154,6 +152,7 @@ class Qualities:
             device=remarks.device,
             origin=MEASURED if cell.network == BICUBIC else PUBLISHED_WEIGHTS,
             remarks=(*remarks.loud, infinite) if infinite else remarks.loud,
+            files=(layout.evaluation(cell.network, cell.scale, PUBLISHED),),
         )
 
     def _judged(self, cell: Cell, benchmark: Benchmark, metric: str, scores: Scores) -> Verdict:

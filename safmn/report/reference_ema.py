@@ -9,11 +9,12 @@ against the baseline what the paper's loses, and the first must lose less.
 from decimal import Decimal
 from enum import Enum
 
-from safmn.paper import statistics, verdicts
+from safmn.paper import verdicts
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, trained
-from safmn.report.measured import Benchmark, Results, benchmark_title, benchmarks
-from safmn.study import Study, differences_from_paper
+from safmn.report.joined import Joined
+from safmn.report.measured import Benchmark, benchmark_title, benchmarks
+from safmn.study import differences_from_paper
 
 TRACKED = "ln_bn"
 FROZEN = "ln_bn_reference_ema"
@@ -31,8 +32,9 @@ class Drop(Enum):
     UNKNOWN = "not decided"
 
 
-def answers(study: Study, results: Results) -> list[str]:
+def answers(joined: Joined) -> list[str]:
     """Return a sentence a test set of the study; none where the study does not train a network both ways."""
+    study = joined.study
     if study.training is None or not {TRACKED, FROZEN} <= set(study.variants):
         return []
     drops = printed_drops()
@@ -41,13 +43,13 @@ def answers(study: Study, results: Results) -> list[str]:
     for benchmark in benchmarks(study):
         own = [drop for name, drop in drops.items() if PRINTED[name] == f"{benchmark.id}_{ablation.METRIC}"]
         low, high = min(own or drops.values()), max(own or drops.values())
-        sentences.append(f"{QUESTION} ({shown})? {_answer(study, results, benchmark, float(low), float(high))}")
+        sentences.append(f"{QUESTION} ({shown})? {_answer(joined, benchmark, float(low), float(high))}")
     return sentences
 
 
 def printed_drops() -> dict[str, Decimal]:
     """Compute the paper's LN → BN minus its baseline: dataset -> dB."""
-    drops = {name: ablation.printed_difference(3, TRACKED, column) for name, column in PRINTED.items()}
+    drops = {name: ablation.printed_difference(TRACKED, column) for name, column in PRINTED.items()}
     return {name: drop for name, drop in drops.items() if drop is not None}
 
 
@@ -87,16 +89,16 @@ def decide(tracked: Drop, frozen: Drop) -> tuple[str, str]:
     return "undecidable", "the data cannot tell"
 
 
-def _answer(study: Study, results: Results, benchmark: Benchmark, low: float, high: float) -> str:
+def _answer(joined: Joined, benchmark: Benchmark, low: float, high: float) -> str:
+    study = joined.study
     title, scale = benchmark_title(benchmark.id, study), ablation.scale_of(study)
     networks = (ablation.BASELINE, TRACKED, FROZEN)
-    runs = {name: trained.collect(study, results, name, scale, benchmark) for name in networks}
+    runs = {name: trained.collect(study, joined.results, name, scale, benchmark) for name in networks}
     unfit = [f"{name} is not measured" for name, own in runs.items() if not own.best]
     unfit += [f"{name} collapsed" for name, own in runs.items() if own.collapses]
     if unfit:
         return f"Undecidable on {title}: {', '.join(unfit)}."
-    baseline, *others = (own.by_image(ablation.METRIC) for own in runs.values())
-    tracked, frozen = (statistics.difference(scores, baseline) for scores in others)
+    tracked, frozen = (joined.differences[benchmark.id].get(name) for name in (TRACKED, FROZEN))
     if tracked is None or frozen is None:
         return f"Undecidable on {title}: the networks share no image."
     answer, reason = decide(classify(tracked, low, high), classify(frozen, low, high))

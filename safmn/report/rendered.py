@@ -1,29 +1,14 @@
 """Everything that is rendered of a study: cells.csv, networks.csv, tables, claims, figures, and the page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from safmn import layout
-from safmn.files import write_text
-from safmn.paper import claims
-from safmn.paper.cell import Cell
-from safmn.report import (
-    ablation,
-    ablation_table,
-    cells,
-    figures,
-    networks,
-    own_tables,
-    page,
-    rendering,
-    sentences,
-    tables,
-)
-from safmn.report.ablation import Comparison
-from safmn.report.measured import Results
-from safmn.report.tables import Table
-from safmn.study import Study
+from safmn.files import write_csv, write_text
+from safmn.report import ablation_table, cells, figures, networks, own_tables, page, rendering, sentences, tables
+from safmn.report.grids import Table
+from safmn.report.joined import Joined
 
 
 @dataclass(frozen=True)
@@ -31,48 +16,33 @@ class Rendered:
     """What was rendered.
 
     Attributes:
-        cells: all cells.
         tables: Tables 1 to 5.
-        one: the table of variants, all numbers in one.
-        comparisons: table -> differences to the baseline.
-        judged: the claims.
-        page: the file report.html.
+        one: The table of variants, all numbers in one.
+        page: The file report.html.
     """
 
-    cells: list[Cell]
     tables: list[Table]
     one: Table
-    comparisons: Mapping[int, Sequence[Comparison]]
-    judged: list[claims.Result]
     page: Path
 
 
-def render(
-    study: Study,
-    folder: Path,
-    amend: Callable[[list[Cell]], list[Cell]] = lambda joined: joined,
-    before_page: Callable[[], object] = lambda: None,
-) -> Rendered:
-    """Join a study's results and write all files into its folder.
+def render(joined: Joined, before_page: Callable[[], object] = lambda: None) -> Rendered:
+    """Write all files of a study into its folder.
 
     Args:
-        study: the study.
-        folder: its folder, `results/<study>`.
-        amend: changes the cells before anything is rendered from them.
-        before_page: called when all but the page is written; the page shows the figures and `provenance.json`.
+        joined: The study with its results.
+        before_page: Called when all but the page is written; the page shows the figures and `provenance.json`.
     """
-    joined = amend(cells.collect(study, folder))
-    cells.write(joined, folder / layout.CELLS)
-    networks.write(study, folder)
-    results = Results(folder)
-    comparisons = ablation.compare_all(study, results)
-    built = tables.build_all(study, folder, joined, comparisons)
-    one = ablation_table.build(study, joined, comparisons)
-    for table in (*built, one, *own_tables.build_all(study, results, joined)):
-        for form, write in (("md", rendering.markdown), ("tex", rendering.latex), ("csv", rendering.flat_csv)):
-            write_text(folder / layout.table(table.name or table.number, form), write(table))
-    figures.draw_all(study, folder, joined, comparisons)
-    judged = sentences.write(folder, joined)
+    folder = joined.folder
+    cells.write(joined.cells, folder / layout.CELLS)
+    networks.write(joined.study, list(joined.networks.values()), folder / layout.NETWORKS)
+    built, one = tables.build_all(joined), ablation_table.build(joined)
+    for table in (*built, one, *own_tables.build_all(joined)):
+        name, columns = table.name or table.number, dict.fromkeys(key for line in table.flat for key in line)
+        write_text(folder / layout.table(name, "md"), rendering.markdown(table))
+        write_text(folder / layout.table(name, "tex"), rendering.latex(table))
+        write_csv(folder / layout.table(name, "csv"), columns, table.flat)
+    figures.draw_all(joined)
+    sentences.write(joined.claims, folder)
     before_page()
-    file = page.write(folder, page.Content(study, joined, built, one, comparisons, judged))
-    return Rendered(joined, built, one, comparisons, judged, file)
+    return Rendered(built, one, page.write(joined, built, one))

@@ -1,7 +1,5 @@
 """Render a Table as Markdown, LaTeX and CSV. Labels and notes may be any text: every special character is escaped."""
 
-import csv
-import io
 import re
 import unicodedata
 from itertools import groupby
@@ -11,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from safmn.errors import one_line
-from safmn.report.tables import Entry, Header, Section, Table
+from safmn.report.grids import Entry, Header, Section, Table
 
 # Characters that mean something in Markdown; an underscore within a word and a bracket without a link do not.
 MARKDOWN_SPECIAL = re.compile(r"([\\`*<|~$&]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[]))")
@@ -115,15 +113,6 @@ def _with_code(text: str) -> Any:
     pieces = re.split("`([^`]+)`", text)
     marked = (Markup("<code>{}</code>").format(piece) if odd % 2 else escape(piece) for odd, piece in enumerate(pieces))
     return Markup("").join(marked)
-
-
-def flat_csv(table: Table) -> str:
-    """Render all numbers of a table, unrounded, as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dict.fromkeys(key for line in table.flat for key in line), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table.flat)
-    return text.getvalue()
 
 
 def escape_markdown(text: str) -> str:

@@ -1,6 +1,5 @@
 """The claims of the paper's text as a table: `tables/claims.md` and `tables/claims.csv`."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from safmn import layout, paths
-from safmn.files import atomic, write_text
+from safmn.files import write_csv, write_text
 from safmn.networks import all_networks, variants
 from safmn.networks.registry import Network, published_networks
 from safmn.paper import claims, published, verdicts
@@ -23,6 +22,8 @@ DOUBTFUL = {  # whether the claim is held to a reading of this project -> headin
     False: "What does not follow from the printed cells",
     True: "What does not follow as it is read here, and may be meant otherwise",
 }
+FOLLOWING = "What follows from the paper's own cells"
+DECIDING = (verdicts.REPRODUCED, verdicts.CONTRADICTED)
 
 MAX_NAMED = 3  # rows that are named of those that a claim is about
 _QUANTITIES = {
@@ -55,18 +56,10 @@ def evaluate(cells: Iterable[Cell] = ()) -> list[Result]:
     return claims.evaluate(CLAIMS, published.cells(printed_networks()), cells)
 
 
-def write(folder: Path | str, cells: Iterable[Cell] = ()) -> list[Result]:
-    """Write `tables/claims.md` and `tables/claims.csv` into a study's folder; return what they hold."""
-    results = evaluate(cells)
-    with (
-        atomic(Path(folder) / layout.table("claims", "csv")) as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as handle,
-    ):
-        writer = csv.DictWriter(handle, _line(results[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(_line, results))
+def write(results: Sequence[Result], folder: Path | str) -> None:
+    """Write `tables/claims.md` and `tables/claims.csv` into a study's folder."""
+    write_csv(Path(folder) / layout.table("claims", "csv"), _line(results[0]), map(_line, results))
     write_text(Path(folder) / layout.table("claims", "md"), markdown(results))
-    return results
 
 
 def _line(result: Result) -> dict[str, Any]:
@@ -109,15 +102,15 @@ def markdown(results: Sequence[Result]) -> str:
         {
             "Section": each.section,
             "Sentence": "" if place else f"“{each.quotation}”",
-            "About": about(result.claim),
-            "States": result.claim.reading,
-            "Printed": number(result.claim, result.printed),
-            "From the print": result.printed.verdict,
-            "Measured": number(result.claim, result.measured),
-            "From the measurement": "; ".join(filter(None, (result.measured.verdict, remark(result)))),
+            "About": row["about"],
+            "States": row["reading"],
+            "Printed": row["printed"],
+            "From the print": row["printed_verdict"],
+            "Measured": row["measured"],
+            "From the measurement": "; ".join(filter(None, (row["measured_verdict"], row["remark"]))),
         }
         for each in by_sentence(results)
-        for place, result in enumerate(each.results)
+        for place, row in enumerate(each.rows)
     ]
     table = pd.DataFrame(rows).map(escape).to_markdown(index=False, disable_numparse=True)
     parts += ["", "## All claims", "", table]
@@ -140,6 +133,29 @@ class Sentence:
         """How its claims are read, each note once."""
         return list(dict.fromkeys(result.claim.note for result in self.results if result.claim.note))
 
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """What is shown of each claim."""
+        return [
+            {
+                "about": about(result.claim),
+                "reading": result.claim.reading,
+                "printed": number(result.claim, result.printed),
+                "printed_verdict": result.printed.verdict,
+                "measured": number(result.claim, result.measured),
+                "measured_verdict": result.measured.verdict,
+                # The words of a verdict that does not decide say why.
+                "remark": result.measured.note if result.measured.verdict in DECIDING else "",
+            }
+            for result in self.results
+        ]
+
+    @property
+    def heading(self) -> str:
+        """The heading that it stands below: a value of DOUBTFUL where a claim is contradicted, else FOLLOWING."""
+        wrong = [result for result in self.results if verdicts.CONTRADICTED in result.verdicts]
+        return DOUBTFUL[all(result.claim.is_reading for result in wrong)] if wrong else FOLLOWING
+
 
 def by_sentence(results: Iterable[Result]) -> list[Sentence]:
     """Group claims by their sentence, in the paper's order."""
@@ -147,6 +163,12 @@ def by_sentence(results: Iterable[Result]) -> list[Sentence]:
     for result in results:
         found.setdefault((result.claim.section, result.claim.quotation), []).append(result)
     return [Sentence(section, quotation, own) for (section, quotation), own in found.items()]
+
+
+def by_heading(results: Iterable[Result]) -> dict[str, list[Sentence]]:
+    """Group the sentences by their heading, those that follow last."""
+    sentences = by_sentence(results)
+    return {title: [each for each in sentences if each.heading == title] for title in (*DOUBTFUL.values(), FOLLOWING)}
 
 
 def doubtful(results: Sequence[Result]) -> dict[str, list[str]]:
@@ -168,12 +190,6 @@ def about(claim: Claim) -> str:
     quantities = list(dict.fromkeys(_QUANTITIES.get(column.rpartition("_")[2], column) for column in columns))
     at = ", ".join(f"x{scale}" for scale in scales)
     return f"{_listed(quantities)} of {_listed(rows)}, {at} (Table {', '.join(map(str, tables))})"
-
-
-def remark(result: Result) -> str:
-    """Return what must be said beside a measured verdict that decides; the words of other verdicts say why."""
-    decided = result.measured.verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED)
-    return result.measured.note if decided else ""
 
 
 def number(claim: Claim, side: Side) -> str:

@@ -1,14 +1,12 @@
-"""Build the paper's tables with measured numbers beside the published ones: fields, marks and footnotes.
+"""Build the paper's Tables 1 to 5 with measured numbers beside the published ones.
 
-`build` makes a Table of plain text and numbers; `safmn.report.rendering` turns it into Markdown, LaTeX and CSV, and
-`safmn.report.page` into HTML. Row order, labels and groups are the paper's.
+Row order, labels and groups are the paper's. A table is rows of cells, put together from blocks of columns.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from safmn import quantities
@@ -18,8 +16,22 @@ from safmn.paper.cell import LOWER_BOUND, PREDICTED, UNPUBLISHED, Cell
 from safmn.report import ablation, costs, facts
 from safmn.report.ablation import Comparison
 from safmn.report.evaluated import device_type
-from safmn.report.measured import Record, Results, benchmark_title
-from safmn.study import Study
+from safmn.report.grids import (
+    AT_LEAST,
+    BLANK,
+    COLLAPSE_MARK,
+    DECISIONS,
+    SYMBOLS,
+    Entry,
+    Header,
+    Section,
+    Table,
+    ends,
+    legend,
+    number,
+)
+from safmn.report.joined import Joined
+from safmn.report.measured import Record, benchmark_title
 
 CAPTIONS = {
     1: "Efficient SR networks on benchmark datasets",
@@ -28,202 +40,47 @@ CAPTIONS = {
     4: "Effect of the number of FMMs on performance, x4",
     5: "Runtime of the operations in SAFMN",
 }
-
-SYMBOLS = {
-    verdicts.EXACT: "=",
-    verdicts.ROUNDING: "≈",
-    verdicts.EXPLAINED: "†",
-    verdicts.REPRODUCED: "✓",
-    verdicts.CONTRADICTED: "✗",
-    verdicts.UNDECIDABLE: "?",
-    verdicts.NOT_COMPARABLE: "○",
-    verdicts.MISSING: "–",
-}
-MEANINGS = {
-    verdicts.EXACT: "the published value is the exact number",
-    verdicts.ROUNDING: "equal at the published precision",
-    verdicts.EXPLAINED: "differs, and the cause is computed",
-    verdicts.REPRODUCED: "within the stated tolerance",
-    verdicts.CONTRADICTED: "differs by more than tolerance and spread, and no cause is known",
-    verdicts.UNDECIDABLE: "the data cannot decide",
-    verdicts.NOT_COMPARABLE: "other data, budget or device than the paper's, or not in the paper",
-    verdicts.MISSING: "no measured number",
-}
-
-DECISIONS = {  # decision -> symbol for one seed each, and for several seeds
-    statistics.ABOVE: ("△", "▲"),
-    statistics.BELOW: ("▽", "▼"),
-    statistics.UNDECIDED: ("?", "?"),
-}
-DECISION_MEANINGS = {
-    "▲": "above the baseline, across images and seeds",
-    "▼": "below the baseline, across images and seeds",
-    "△": "above the baseline across images; one seed each, so for these weights only",
-    "▽": "below the baseline across images; one seed each, so for these weights only",
-    "?": "the data cannot decide",
-}
+LABELS = {1: ["Scale", "Method"], 2: ["Method"], 3: ["Ablation", "Variant"], 4: ["N"], 5: ["Operation"]}
 ABLATIONS = 3
 OWN = "Own"
-COLLAPSE_MARK = "*"
-COLLAPSE_MEANING = "measured with weights from before the training collapsed"
-
 HEADERS = {name: quantities.quantity(name).title for name in (*costs.COUNTS, "gpu_memory", "runtime")}
-DECIMALS = {"params": 2, "flops": 2, "activations": 2, "gpu_memory": 2, "runtime": 2, "psnr": 3, "ssim": 4}
-AT_LEAST, AT_LEAST_MEANING = "≥", "a lower bound: an operation could not be counted"
+SECTIONS = {  # title -> how the columns of the section end
+    "Complexity": ("params", "flops", "activations"),
+    "Memory and time": ("gpu_memory", "runtime"),
+    "PSNR on Y [dB]": ("_psnr",),
+    "SSIM on Y": ("_ssim",),
+}
 FLAT = ("published", "measured", "unit", "delta", "verdict", "note", "low", "high", "std", "seeds", "device", "origin")
 """Fields of a cell in the CSV of a table."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One field of a table.
-
-    Attributes:
-        text: As shown, without marks.
-        value: The unrounded number (an interval's lower end), None where it is text or blank.
-        verdict: A word of VERDICTS for measured fields, else "".
-        symbol: Mark behind the text.
-        footnote: Number of the footnote, 0 for none.
-        note: All that is known about the number.
-        header: Whether it is a label of its row.
-        name: The network's short name, shown beside its label.
-        place: 1 for the best of its column, 2 for the second best, else 0.
-    """
-
-    text: str
-    value: float | None = None
-    verdict: str = ""
-    symbol: str = ""
-    footnote: int = 0
-    note: str = ""
-    header: bool = False
-    name: str = ""
-    place: int = 0
+Row = tuple[str, int]
+"""Network and scale."""
+Block = tuple[list[Header], Callable[[Row], list[Entry]]]
+"""Some columns of a section: their headers, and their fields in a row."""
 
 
-BLANK = Entry("")
-Header = tuple[str, str]
-"""(quantity, what of it): ("#FLOPs [G]", "measured"). The quantity of a label is ""."""
+def build_all(joined: Joined) -> list[Table]:
+    """Build Tables 1 to 5."""
+    return [build(joined, number) for number in published.TABLES]
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a table that fits beside its row labels; where it is `grouped`, the first label is the row's group."""
-
-    title: str
-    headers: list[Header]
-    rows: list[list[Entry]]
-    grouped: bool = False
-
-
-@dataclass
-class Table:
-    """One table, ready to be rendered.
-
-    Attributes:
-        number: 1 to 5 in the paper, 0 for one that is not in it.
-        caption: What it is about.
-        summary: How many cells have which verdict.
-        sections: Its parts; none where the study has no row of it.
-        legend: (sign, meaning) of every sign in it.
-        footnotes: In the order of their numbers, from 1.
-        facts: Sentences below the table.
-        flat: One mapping a row for the CSV, numbers unrounded.
-        name: What its files are called, where they are not called after its number.
-    """
-
-    number: int
-    caption: str
-    summary: str
-    sections: list[Section] = field(default_factory=list)
-    legend: list[tuple[str, str]] = field(default_factory=list)
-    footnotes: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    flat: list[dict[str, Any]] = field(default_factory=list)
-    name: str = ""
-
-    @property
-    def title(self) -> str:
-        """Number and caption."""
-        return f"Table {self.number}. {self.caption}" if self.number else self.caption
-
-
-def build_all(
-    study: Study,
-    folder: Path | str,
-    cells: Sequence[Cell],
-    comparisons: Mapping[int, Sequence[Comparison]] | None = None,
-) -> list[Table]:
-    """Build Tables 1 to 5 from a study's cells; see `build`. `comparisons` are those of `ablation.compare_all`."""
-    results = Results(folder)
-    compared = ablation.compare_all(study, results) if comparisons is None else comparisons
-    return [build(study, results, cells, number, compared.get(number, [])) for number in published.TABLES]
-
-
-def build(
-    study: Study, results: Results, cells: Iterable[Cell], number: int, comparisons: Sequence[Comparison] = ()
-) -> Table:
-    """Build one table.
-
-    Args:
-        study: The study.
-        results: Its folder, for what cells do not hold: differences to the baseline, other times, provenance.
-        cells: The cells of all tables, from `safmn.report.cells.collect`.
-        number: 1 to 5.
-        comparisons: Of the variants of Table 3 or 4 with the baseline.
-    """
-    own = [cell for cell in cells if cell.table == number]
-    builder = _Builder(study, results, number, own)
-    sections = builder.operations() if number == 5 else builder.sections()
-    if number == 2:
-        sections += builder.other_ways()
-    if number in (3, 4):
-        sections += builder.to_baseline(comparisons)
+def build(joined: Joined, number: int) -> Table:
+    """Build one table by its number, 1 to 5."""
+    builder = _Builder(joined, number)
+    sections = builder.sections()
     return Table(
         number,
         CAPTIONS[number],
-        summary(own),
+        summary(builder.cells.values()),
         sections,
         legend(sections),
         builder.footnotes,
-        facts.of_table(study, results, number, comparisons),
-        _flat_operations(own) if number == 5 else builder.flat(comparisons),
+        facts.of_table(joined, number),
+        builder.flat(),
     )
 
 
-def measured_part(table: Table) -> Table:
-    """Return a table without the parts, rows and quantities that have no measured number.
-
-    `answer.unmeasured` names what is left out.
-    """
-    sections = []
-    for section in table.sections:
-        rows = [
-            row for row in section.rows if any(_is_measured(entry, what) for entry, what in _with_whats(section, row))
-        ]
-        filled = {
-            place
-            for row in rows
-            for place, (entry, what) in enumerate(_with_whats(section, row))
-            if _is_measured(entry, what)
-        }
-        kept = [
-            place
-            for place, (quantity, _) in enumerate(section.headers)
-            if not quantity or any(section.headers[other][0] == quantity for other in filled)
-        ]
-        if rows:
-            headers = [section.headers[place] for place in kept]
-            sections.append(replace(section, headers=headers, rows=[[row[place] for place in kept] for row in rows]))
-    return replace(table, sections=sections, legend=legend(sections))
-
-
-def _with_whats(section: Section, row: Sequence[Entry]) -> Iterable[tuple[Entry, str]]:
-    return zip(row, (what for _, what in section.headers), strict=True)
-
-
-def _is_measured(entry: Entry, what: str) -> bool:
-    return not entry.header and what != "paper" and entry.value is not None
+# --- Counts of verdicts -----------------------------------------------------------------------------------------------
 
 
 def summary(cells: Iterable[Cell]) -> str:
@@ -261,46 +118,97 @@ def group_of(network: str) -> str:
     return published.groups().get(label, OWN) if label else OWN
 
 
-class _Builder:
-    """Makes the fields of one table, and collects its footnotes."""
+# --- One table --------------------------------------------------------------------------------------------------------
 
-    def __init__(self, study: Study, results: Results, number: int, cells: Sequence[Cell]) -> None:
-        self.study, self.results, self.number = study, results, number
-        self.networks = all_networks()
+
+class _Builder:
+    """Puts the sections of one table together, and collects its footnotes."""
+
+    def __init__(self, joined: Joined, number: int) -> None:
+        self.joined, self.study, self.number = joined, joined.study, number
+        self.networks = all_networks() | self.study.retrained
         self.footnotes: list[str] = []
-        self.cells = {(cell.network, cell.scale, cell.column): cell for cell in cells}
-        self.rows = list(dict.fromkeys((cell.network, cell.scale) for cell in cells))
+        own = [cell for cell in joined.cells if cell.table == number]
+        self.cells = {(cell.network, cell.scale, cell.column): cell for cell in own}
+        self.rows = list(dict.fromkeys((cell.network, cell.scale) for cell in own))
         order = {column: place for place, column in enumerate(HEADERS)}  # counts and costs first, as in the paper
-        self.columns = sorted(
-            dict.fromkeys(cell.column for cell in cells), key=lambda column: order.get(column, len(order))
-        )
-        self.has_print = {cell.column for cell in cells if cell.published}
+        present = dict.fromkeys(cell.column for cell in own)
+        self.columns = sorted(present, key=lambda column: order.get(column, len(order)))
+        self.has_print = {cell.column for cell in own if cell.published}
         self.shows_scale = number != 1 and len({scale for _, scale in self.rows}) > 1
+        self.comparisons = joined.comparisons.get(number, [])
+        timed = dict.fromkeys(network for network, _ in self.rows) if number == 2 else ()
+        self.times: dict[str, Record] = {network: joined.results.runtime(network) or {} for network in timed}
+
+    def sections(self) -> list[Section]:
+        """Return the table's sections, without those that have no columns or no rows."""
+        if self.number == 5:
+            return self.operations()
+        sections = []
+        for title, endings in SECTIONS.items():
+            columns = [column for column in self.columns if column.endswith(endings)]
+            blocks = [self.block(column) for column in columns]
+            blocks += [self.ratios()] if "runtime" in columns else []
+            sections += self.section(title, self.rows, blocks)
+        if self.number == 2:
+            sections += self.section("Time in other ways than the main column's", self.rows, self.other_ways())
+        if self.number in ablation.TABLES:
+            scale = ablation.scale_of(self.study)
+            rows = [row for row in self.rows if row[0] != ablation.BASELINE and row[1] == scale]
+            sections += self.section("Difference to the baseline, PSNR", rows, self.to_baseline())
+        return sections
+
+    def section(self, title: str, rows: Sequence[Row], blocks: Sequence[Block]) -> list[Section]:
+        """Return the blocks side by side behind the labels of the rows; nothing without rows or blocks."""
+        if not rows or not blocks:
+            return []
+        headers = [*self.label_headers(), *(header for headers, _ in blocks for header in headers)]
+        grid = [[*self.labels(row), *(entry for _, fields in blocks for entry in fields(row))] for row in rows]
+        return [Section(title, headers, grid)]
 
     # --- labels ---
 
     def label_headers(self) -> list[Header]:
-        names = {1: ["Scale", "Method"], 2: ["Method"], 3: ["Ablation", "Variant"], 4: ["N"], 5: ["Operation"]}
-        return [("", name) for name in names[self.number] + ["Scale"] * self.shows_scale]
+        return [("", name) for name in LABELS[self.number] + ["Scale"] * self.shows_scale]
 
-    def labels(self, network: str, scale: int) -> list[Entry]:
+    def labels(self, row: Row) -> list[Entry]:
+        network, scale = row
         before = {1: [f"x{scale}"], 3: [group_of(network)]}.get(self.number, [])
         texts = [*before, self.label(network), *[f"x{scale}"] * self.shows_scale]
         return [Entry(text, header=True) for text in texts]
 
     def label(self, network: str) -> str:
         """Return the row's name in the paper; the network's title if the paper does not have it."""
-        own = self.networks.get(network) or self.study.retrained.get(network)
+        own = self.networks.get(network)
         return own.rows.get(self.number, own.title) if own else network
 
-    # --- fields ---
+    def header(self, column: str) -> str:
+        return HEADERS.get(column) or benchmark_title(column.rsplit("_", 1)[0], self.study)
 
-    def printed(self, cell: Cell | None) -> Entry:
-        return Entry(cell.published, float(cell.published)) if cell and cell.published else BLANK
+    # --- a cell ---
 
-    def measured(self, cell: Cell | None) -> Entry:
+    def block(self, column: str) -> Block:
+        """Return a column of cells: published, measured and difference, or measured alone."""
+        whats = ("paper", "measured", "difference") if column in self.has_print else ("measured",)
+
+        def fields(row: Row) -> list[Entry]:
+            shown = self.fields(self.cells.get((*row, column)))
+            return shown if column in self.has_print else shown[1:2]
+
+        return [(self.header(column), what) for what in whats], fields
+
+    def fields(self, cell: Cell | None) -> list[Entry]:
+        """Return a cell's published number, its measured one and the difference, each blank where there is none."""
         if cell is None:
-            return BLANK
+            return [BLANK] * 3
+        printed = Entry(cell.published, float(cell.published)) if cell.published else BLANK
+        difference = BLANK
+        # It would be the rounding of the published value, or compare what cannot be compared.
+        if cell.delta is not None and cell.verdict not in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE):
+            difference = Entry(number(cell.delta, cell.column, cell.published, signed=True), cell.delta)
+        return [printed, self.measured(cell), difference]
+
+    def measured(self, cell: Cell) -> Entry:
         symbol, footnote = SYMBOLS[cell.verdict], self.footnote(cell)
         if cell.measured is None:
             return Entry("", None, cell.verdict, symbol, footnote, cell.note)
@@ -316,12 +224,6 @@ class _Builder:
         if cell.origin.startswith(PREDICTED):
             text += " (predicted)"
         return Entry(text, cell.measured, cell.verdict, symbol, footnote, cell.note)
-
-    def delta(self, cell: Cell | None) -> Entry:
-        # It would be the rounding of the published value, or compare what cannot be compared.
-        if cell is None or cell.delta is None or cell.verdict in (verdicts.ROUNDING, verdicts.NOT_COMPARABLE):
-            return BLANK
-        return Entry(number(cell.delta, cell.column, cell.published, signed=True), cell.delta)
 
     def footnote(self, cell: Cell) -> int:
         """Return the number of a cell's footnote, 0 for none: why there is no number or another one, and remarks."""
@@ -341,70 +243,40 @@ class _Builder:
             self.footnotes.append(text)
         return self.footnotes.index(text) + 1
 
-    # --- sections ---
+    # --- times: Tables 2 and 5 ---
 
-    def sections(self) -> list[Section]:
-        """Return complexity, memory and time, PSNR, and SSIM, as far as the table has columns of them."""
-        endings = {
-            "Complexity": ("params", "flops", "activations"),
-            "Memory and time": ("gpu_memory", "runtime"),
-            "PSNR on Y [dB]": ("_psnr",),
-            "SSIM on Y": ("_ssim",),
-        }
-        parts = {title: [column for column in self.columns if column.endswith(ends)] for title, ends in endings.items()}
-        return [self.section(title, columns) for title, columns in parts.items() if columns]
-
-    def section(self, title: str, columns: Sequence[str]) -> Section:
-        headers = self.label_headers()
-        for column in columns:
-            whats = ("paper", "measured", "difference") if column in self.has_print else ("measured",)
-            headers += [(self.header(column), what) for what in whats]
-        ratio = "runtime" in columns
-        if ratio:
-            headers += [("Time / SAFMN's", "paper"), ("Time / SAFMN's", "measured")]
-        rows = []
-        for network, scale in self.rows:
-            row = self.labels(network, scale)
-            for column in columns:
-                cell = self.cells.get((network, scale, column))
-                fields = [self.printed(cell), self.measured(cell), self.delta(cell)]
-                row += fields if column in self.has_print else fields[1:2]
-            rows.append(row + (self.ratios(network) if ratio else []))
-        return Section(title, headers, rows)
-
-    def header(self, column: str) -> str:
-        return HEADERS.get(column) or benchmark_title(column.rsplit("_", 1)[0], self.study)
-
-    def ratios(self, network: str) -> list[Entry]:
+    def ratios(self) -> Block:
         """Return time relative to SAFMN's, published and in the same run: it depends least on the device."""
         printed = published.cells(self.networks.values(), [2])
         times = {cell.network: cell.value for cell in printed if cell.column == "runtime"}
-        paper = times[network] / times["safmn"] if network in times and "safmn" in times else None
-        record = self.results.runtime(network)
-        measured = record.get("ratio_to_safmn") if record else None
-        shown = BLANK if paper is None else Entry(f"{paper:.2f}", paper)
-        return [shown, _relative(measured, 2, device_type(record or {}))]
 
-    def other_ways(self) -> list[Section]:
-        """Return Table 2's times of one pass without warm-up and of the modes other than `eager`."""
-        records = {network: self.results.runtime(network) or {} for network, _ in self.rows}
-        modes = list(dict.fromkeys(mode for record in records.values() for mode in record.get("modes", {})))
-        has_habit = any(record.get("habit") for record in records.values())
-        headers = self.label_headers()
-        headers += [("one pass, no warm-up", "mean [ms]")] if has_habit else []
-        headers += [(mode.replace("_", " "), what) for mode in modes for what in ("mean [ms]", "/ eager")]
-        rows = []
-        for network, scale in self.rows:
-            record = records[network]
-            row = self.labels(network, scale)
-            row += [self.way(record, record.get("habit") or {})] if has_habit else []
-            for mode in modes:
-                other = record.get("modes", {}).get(mode, {})
-                both = other.get("status") == record.get("status") == "timed"
-                ratio = float(other["median_ms"]) / record["median_ms"] if both else None
-                row += [self.way(record, other), _relative(ratio, 2, device_type(record))]
-            rows.append(row)
-        return [Section("Time in other ways than the main column's", headers, rows)] if has_habit or modes else []
+        def fields(row: Row) -> list[Entry]:
+            record = self.times[row[0]]
+            paper = times[row[0]] / times["safmn"] if row[0] in times and "safmn" in times else None
+            return [_relative(paper, 2, "cuda"), _relative(record.get("ratio_to_safmn"), 2, device_type(record))]
+
+        return [("Time / SAFMN's", "paper"), ("Time / SAFMN's", "measured")], fields
+
+    def other_ways(self) -> list[Block]:
+        """Return Table 2's times of one pass without warm-up, and of the modes other than `eager`."""
+        blocks: list[Block] = []
+        if any(record.get("habit") for record in self.times.values()):
+            headers = [("one pass, no warm-up", "mean [ms]")]
+            blocks.append((headers, lambda row: [self.way(self.times[row[0]], self.times[row[0]].get("habit") or {})]))
+        modes = dict.fromkeys(mode for record in self.times.values() for mode in record.get("modes", {}))
+        return blocks + [self.mode(mode) for mode in modes]
+
+    def mode(self, mode: str) -> Block:
+        """Return the times of a mode, and how they compare with those of `eager`."""
+
+        def fields(row: Row) -> list[Entry]:
+            record = self.times[row[0]]
+            other = record.get("modes", {}).get(mode, {})
+            both = other.get("status") == record.get("status") == "timed"
+            ratio = float(other["median_ms"]) / record["median_ms"] if both else None
+            return [self.way(record, other), _relative(ratio, 2, device_type(record))]
+
+        return [(mode.replace("_", " "), what) for what in ("mean [ms]", "/ eager")], fields
 
     def way(self, eager: Record, record: Record) -> Entry:
         """Return the mean time of one record, or why there is none."""
@@ -430,39 +302,37 @@ class _Builder:
         rows = [
             [
                 Entry(costs.OPERATIONS[cell.column], header=True),
-                *(self.printed(cell), self.measured(cell), self.delta(cell)),
+                *self.fields(cell),
                 *(_relative(share, 1, "cuda"), _relative(own, 1, cell.device)),
             ]
             for cell, share, own in zip(cells, printed, measured, strict=True)
         ]
         return [Section("Runtime", headers, rows)] if rows else []
 
-    def to_baseline(self, comparisons: Sequence[Comparison]) -> list[Section]:
+    # --- differences to the baseline: Tables 3 and 4 ---
+
+    def to_baseline(self) -> list[Block]:
         """Return each variant minus the baseline: published on the paper's datasets, measured on the study's."""
         columns = [column for column in self.columns if column.endswith("_psnr") and column in self.has_print]
-        scale = ablation.scale_of(self.study)
-        headers = self.label_headers()
-        headers += [(f"{self.header(column)} [dB]", "paper") for column in columns]
-        for comparison in comparisons:
+        blocks: list[Block] = [
+            ([(f"{self.header(column)} [dB]", "paper")], partial(self.papers_difference, column)) for column in columns
+        ]
+        for comparison in self.comparisons:
             name = f"{benchmark_title(comparison.benchmark.id, self.study)} [dB]"
-            headers += [(name, "measured"), (name, "95 % interval")]
-        rows = []
-        for network in (network for network, at in self.rows if network != ablation.BASELINE and at == scale):
-            row = self.labels(network, scale)
-            for column in columns:
-                value = ablation.printed_difference(self.number, network, column)
-                row.append(BLANK if value is None else Entry(f"{value:+.2f}", float(value)))
-            for comparison in comparisons:
-                row += self.differences(comparison, network, scale)
-            rows.append(row)
-        return [Section("Difference to the baseline, PSNR", headers, rows)] if rows else []
+            headers = [(name, "measured"), (name, "95 % interval")]
+            blocks.append((headers, partial(self.own_difference, comparison)))
+        return blocks
 
-    def differences(self, comparison: Comparison, network: str, scale: int) -> list[Entry]:
+    def papers_difference(self, column: str, row: Row) -> list[Entry]:
+        value = ablation.printed_difference(row[0], column, [self.number])
+        return [BLANK if value is None else Entry(f"{value:+.2f}", float(value))]
+
+    def own_difference(self, comparison: Comparison, row: Row) -> list[Entry]:
         """Return the measured difference with its mark, and its interval."""
-        difference = comparison.differences.get(network)
+        difference = comparison.differences.get(row[0])
         if difference is None:
             return [BLANK, BLANK]
-        cell = self.cells.get((network, scale, f"{comparison.benchmark.id}_{ablation.METRIC}"))
+        cell = self.cells.get((*row, f"{comparison.benchmark.id}_{ablation.METRIC}"))
         star = COLLAPSE_MARK if cell and cell.collapsed else ""
         interval, intervals = difference.interval, {"images": difference.images, "seeds": difference.seeds}
         note = "; ".join(
@@ -478,39 +348,30 @@ class _Builder:
 
     # --- CSV ---
 
-    def flat(self, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    def flat(self) -> list[dict[str, Any]]:
         """Return one mapping a row: all cells unrounded, with verdicts and notes."""
-        lines = []
-        for network, scale in self.rows:
-            line: dict[str, Any] = {"row": network, "label": self.label(network), "scale": scale}
-            if self.number == 3:
-                line["group"] = group_of(network)
-            for column in self.columns:
-                if cell := self.cells.get((network, scale, column)):
-                    line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
-            for comparison in comparisons if scale == ablation.scale_of(self.study) else ():
-                if difference := comparison.differences.get(network):
-                    line |= _flat_difference(f"{comparison.benchmark.id} difference to baseline", difference)
-            if self.number == 2:
-                record = self.results.runtime(network) or {}
-                ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
-                times = {way: record["mean_ms"] for way, record in ways.items() if "mean_ms" in record}
-                line |= {f"runtime {way} [ms]": float(time) for way, time in times.items()}
-            lines.append(line)
-        return lines
+        if self.number == 5:
+            return [
+                {"operation": costs.OPERATIONS[cell.column], "row": cell.network}
+                | {what: getattr(cell, what) for what in FLAT}
+                for cell in self.cells.values()
+            ]
+        return [self.line(network, scale) for network, scale in self.rows]
 
-
-def number(value: float, column: str, printed: str, signed: bool = False) -> str:
-    """Show a measured number with one digit more than the published one (PSNR: 3 decimals, SSIM: 4)."""
-    if not math.isfinite(value):
-        return "nan" if math.isnan(value) else f"{value:+}"
-    quantity = column.rsplit("_", 1)[-1] if column.endswith(("_psnr", "_ssim")) else column
-    digits = DECIMALS.get(quantity, 1)
-    if quantity in costs.COUNTS and printed:
-        digits = max(digits, verdicts.decimals(printed) + 1)
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    # A difference that rounds to nothing has no sign.
-    return text.lstrip("+-") if signed and float(text) == 0 else text
+    def line(self, network: str, scale: int) -> dict[str, Any]:
+        line: dict[str, Any] = {"row": network, "label": self.label(network), "scale": scale}
+        if self.number == ABLATIONS:
+            line["group"] = group_of(network)
+        for column in self.columns:
+            if cell := self.cells.get((network, scale, column)):
+                line |= {f"{column} {what}": getattr(cell, what) for what in FLAT}
+        for comparison in self.comparisons if scale == ablation.scale_of(self.study) else ():
+            if difference := comparison.differences.get(network):
+                line |= _flat_difference(f"{comparison.benchmark.id} difference to baseline", difference)
+        record = self.times.get(network, {})
+        ways = {"one pass without warm-up": record.get("habit") or {}, **record.get("modes", {})}
+        times = {way: own["mean_ms"] for way, own in ways.items() if "mean_ms" in own}
+        return line | {f"runtime {way} [ms]": float(time) for way, time in times.items()}
 
 
 def _shares(values: Sequence[float | None]) -> list[float | None]:
@@ -538,55 +399,7 @@ def _relative(value: float | None, digits: int, device: str) -> Entry:
     return Entry(text, value, verdict, SYMBOLS[verdict], note="of times of a CPU, not of a GPU")
 
 
-def mark_best(rows: Sequence[list[Entry]], column: int, most: int = 1, lowest: bool = False) -> None:
-    """Mark the `most` largest (or lowest) numbers of a column; those that look equal share a place."""
-    known = [
-        (row[column].value or 0.0, row[column].text.rstrip(COLLAPSE_MARK), row) for row in rows if _finite(row[column])
-    ]
-    ranked = dict.fromkeys(text for _, text, _ in sorted(known, key=lambda each: each[0], reverse=not lowest))
-    places = {text: place for place, text in enumerate(list(ranked)[:most], 1)}
-    for _, text, row in known:
-        row[column] = replace(row[column], place=places.get(text, 0))
-
-
-def _finite(entry: Entry) -> bool:
-    return entry.value is not None and math.isfinite(entry.value)
-
-
-def ends(interval: statistics.Interval) -> str:
-    """Show an interval of a difference; "" where there is none."""
-    return f"{interval.low:+.3f} to {interval.high:+.3f}" if interval.exists else ""
-
-
-def legend(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Return (sign, meaning) of every sign in some sections."""
-    entries = [entry for section in sections for row in section.rows for entry in row if not entry.header]
-    used = {entry.verdict for entry in entries}
-    legend = {SYMBOLS[word]: f"{word}: {MEANINGS[word]}" for word in verdicts.VERDICTS if word in used}
-    marks = {entry.symbol for entry in entries if not entry.verdict}
-    for sign, text in DECISION_MEANINGS.items():
-        if sign in marks:
-            legend.setdefault(sign, text)
-    if any(entry.text.endswith(COLLAPSE_MARK) for entry in entries):
-        legend[COLLAPSE_MARK] = COLLAPSE_MEANING
-    if any(entry.text.startswith(AT_LEAST) for entry in entries):
-        legend[AT_LEAST] = AT_LEAST_MEANING
-    return list(legend.items())
-
-
 def _flat_difference(name: str, difference: statistics.Difference) -> dict[str, Any]:
-    return {
-        f"{name} [dB]": difference.value,
-        f"{name} images low": difference.images.low,
-        f"{name} images high": difference.images.high,
-        f"{name} seeds low": difference.seeds.low,
-        f"{name} seeds high": difference.seeds.high,
-        f"{name} decision": difference.decision,
-    }
-
-
-def _flat_operations(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    return [
-        {"operation": costs.OPERATIONS[cell.column], "row": cell.network} | {what: getattr(cell, what) for what in FLAT}
-        for cell in cells
-    ]
+    parts = {"images": difference.images, "seeds": difference.seeds}
+    ends = {f"{name} {over} {end}": getattr(own, end) for over, own in parts.items() for end in ("low", "high")}
+    return {f"{name} [dB]": difference.value} | ends | {f"{name} decision": difference.decision}

@@ -8,7 +8,7 @@ from safmn import layout
 from safmn.paper.statistics import Spread, over_seeds
 from safmn.report.evaluated import device_type
 from safmn.report.measured import Absent, Benchmark, Record, Results, Scores
-from safmn.schema import PAPER
+from safmn.schema import PAPER, Training
 from safmn.study import Run, Study, as_words
 
 
@@ -33,8 +33,18 @@ class Trained:
         return over_seeds([scores.mean(metric) for scores in self.best.values()])
 
     def by_image(self, figure: str) -> list[dict[str, float]]:
-        """Return image -> figure of the best weights, one mapping a seed that has it."""
-        return [values for scores in self.best.values() if (values := scores.by_image(figure))]
+        """Return image -> figure of the best weights, one mapping a seed; none unless every seed has it."""
+        found = [scores.by_image(figure) for scores in self.best.values()]
+        return found if all(found) else []
+
+    def lacking(self, figure: str) -> str:
+        """Say which of the seeds lack a figure that others have, so that there is no mean of it; else ""."""
+        seeds = [str(seed) for seed, scores in self.best.items() if not scores.by_image(figure)]
+        return (
+            f"{len(seeds)} of {len(self.best)} seeds ({', '.join(seeds)}) have none"
+            if 0 < len(seeds) < len(self.best)
+            else ""
+        )
 
     @property
     def measured_records(self) -> dict[int, Record]:
@@ -113,10 +123,8 @@ def budget(study: Study, results: Results) -> str:
     """Describe what the study trains with, and the devices of the finished runs; "" if it trains nothing."""
     if study.training is None:
         return ""
-    training = study.training
     parts = [
-        f"{training.iterations:,} iterations of {training.batch} patch{'es' * (training.batch > 1)} of "
-        f"{training.patch}x{training.patch} LR pixels",
+        f"{patches(study.training)} LR pixels",
         f"on {', '.join(study.data.train)}",
         f"weights chosen on {', '.join(study.data.validation)}",
     ]
@@ -126,6 +134,12 @@ def budget(study: Study, results: Results) -> str:
     names = sorted({device(record.get("provenance") or {}) for record in records})
     parts.append(f"trained on {', '.join(names)}" if names else "no run is finished yet")
     return "; ".join(parts)
+
+
+def patches(training: Training) -> str:
+    """Describe how much is trained: "4,000 iterations of 16 patches of 64x64"."""
+    plural = "es" * (training.batch > 1)
+    return f"{training.iterations:,} iterations of {training.batch} patch{plural} of {training.patch}x{training.patch}"
 
 
 def departures(study: Study, run: Run, record: Record) -> list[str]:

@@ -88,14 +88,11 @@ class CollapseWatch:
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs to reach the same verdict, as plain data."""
-        return {"recent": list(self._recent), "lowest": self._lowest, "above": self._above, "first": self._first}
+        return {**vars(self), "_recent": list(self._recent)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self._recent = deque(state["recent"], maxlen=WINDOW)
-        self._lowest = state["lowest"]
-        self._above = state["above"]
-        self._first = state["first"]
+        vars(self).update(state, _recent=deque(state["_recent"], maxlen=WINDOW))
 
 
 class OwnLossWatch(CollapseWatch):
@@ -133,15 +130,6 @@ class OwnLossWatch(CollapseWatch):
         if self._start is None:
             return math.inf
         return self._lowest + max((self._start - self._lowest) / SHARE, SCATTER * self._scatter)
-
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs to reach the same verdict, as plain data."""
-        return super().state() | {"start": self._start, "scatter": self._scatter}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        super().restore(state)
-        self._start, self._scatter = state["start"], state["scatter"]
 
 
 def watch_of(is_own: bool) -> CollapseWatch:

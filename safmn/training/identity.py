@@ -42,11 +42,12 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
     Raises:
         UserError: a class of a user's own cannot be found.
     """
-    code = [_recipe(), of_network(name)]
+    apart = modules() | {own.__name__}  # `own` only finds classes
+    code = [fingerprint.code(*SEMANTIC, apart=apart), of_network(name)]
     if "form" in settings:  # others do not depend on it
-        code.append(_forms())
+        code.append(fingerprint.code(FORMED, apart=apart))
     if networks.info(name).colour == "Y":
-        code.append(_of_luma())
+        code.append(fingerprint.code(*OF_LUMA, apart=apart))
     for key, path in own.classes(settings).items():
         try:
             code.append(_own(key, path, tuple(sorted(own.texts(settings, key)))))
@@ -58,23 +59,8 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
 
 
 @cache
-def _recipe() -> str:
-    return fingerprint.code(*SEMANTIC, apart=modules() | {own.__name__})  # `own` only finds classes
-
-
-@cache
 def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
     return fingerprint.classes({key: (path, *texts)}, own.beside(path)).digest()
-
-
-@cache
-def _forms() -> str:
-    return fingerprint.code(FORMED, apart=modules() | {own.__name__})
-
-
-@cache
-def _of_luma() -> str:
-    return fingerprint.code(*OF_LUMA, apart=modules())
 
 
 def key_of(specification: dict[str, Any], data: list[str]) -> str:

@@ -4,12 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
-from safmn.data import bicubic, images
+from safmn.data import bicubic, images, layouts, pairs
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Noise: uint8 height x width x 3."""
     return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def find(folder: Path, scale: int) -> list[pairs.Pair]:
+    """The pairs of a folder."""
+    return list(layouts.survey(folder, scale).pairs)
+
+
+def read_pair(pair: pairs.Pair, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """LR and HR of a pair."""
+    loaded = pairs.load(pair, scale)
+    return loaded.lr, loaded.hr
 
 
 def edsr_folder(folder: Path, sizes: dict[str, tuple[int, int]], scale: int | None = None) -> Path:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from safmn.data import agreement, bicubic, images, pairs
 
+from .pictures import find
 from .test_layouts import scene
 
 SCALES = (2, 3, 4)
@@ -105,7 +106,7 @@ def test_nothing_is_said_of_what_shows_nothing() -> None:
 
 @pytest.mark.parametrize(("dataset", "scale"), [("Set5", 2), ("Set5", 3), ("Set5", 4), ("Set14", 4), ("B100", 4)])
 def test_published_lr_files_belong_to_their_hr(datasets, dataset: str, scale: int) -> None:
-    found = pairs.find(datasets / dataset, scale)[:20]
+    found = find(datasets / dataset, scale)[:20]
     loaded = [pairs.load(pair, scale) for pair in found]
     assert [each.doubt for each in loaded] == [""] * len(found)
     for first, second in zip(loaded, loaded[1:] + loaded[:1], strict=True):
@@ -119,4 +120,4 @@ def test_pairs_carry_the_doubt(tmp_path) -> None:
     for seed, name in enumerate("ab"):
         images.write(tmp_path / "HR" / f"{name}.png", hr_of(2, seed))
         images.write(tmp_path / "LR_bicubic/X2" / f"{name}x2.png", bicubic.downscale(hr_of(2, 1 - seed), 2))
-    assert all("another picture" in pairs.load(pair, 2).doubt for pair in pairs.find(tmp_path, 2))
+    assert all("another picture" in pairs.load(pair, 2).doubt for pair in find(tmp_path, 2))

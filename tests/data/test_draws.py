@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from safmn.data import draws
-from safmn.data.draws import DRAWS, Area, Subimages
+from safmn.data.draws import DRAWS, Subimages
 from safmn.data.patches import PatchSampler
 from safmn.errors import UserError
 from safmn.planning.calibration import Noise
@@ -168,12 +168,3 @@ def test_a_patch_larger_than_a_sub_image(scale, patch):
         PatchSampler([noise], 2, patch, scale, 0, draw="subimages")
     check_message(caught.value)
     assert PatchSampler([noise], 2, patch - 1, scale, 0, draw="subimages").batch(0)[0].shape[-1] == patch - 1
-
-
-def test_area_is_what_it_was():
-    """By definition: all positions of all images, in order."""
-    shapes = [(5, 7), (9, 4)]
-    places = [(i, y, x) for i, (h, w) in enumerate(shapes) for y in range(h - 2) for x in range(w - 2)]
-    words = np.arange(1000, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    found = zip(*(part.tolist() for part in Area(shapes, 3, 4, 0).places(0, words)), strict=True)
-    assert list(found) == [places[int(word) % len(places)] for word in words]

@@ -47,7 +47,7 @@ def lay(root: Path, hr: str, lr: str, scale: int = 4, names: tuple[str, ...] = N
 
 
 def check_from_files(folder: Path, expected: dict[str, np.ndarray], scale: int = 4) -> pairs.Found:
-    found = pairs.survey(folder, scale)
+    found = layouts.survey(folder, scale)
     assert [pair.name for pair in found.pairs] == sorted(expected)
     for pair in found.pairs:
         loaded = pairs.load(pair, scale)
@@ -105,7 +105,7 @@ def test_lr_of_other_scales_is_left_and_said(tmp_path: Path) -> None:
     expected = lay(tmp_path, "HR/{}", "LR_x2/{}", scale=2)
     expected = lay(tmp_path, "HR/{}", "LR_x3/{}", scale=3)
     check_from_files(tmp_path, expected, scale=3)
-    found = pairs.survey(tmp_path, 4)
+    found = layouts.survey(tmp_path, 4)
     assert {pair.origin for pair in found.pairs} == {"bicubic"}
     assert found.lr_folder == ""
     (remark,) = found.remarks
@@ -124,7 +124,7 @@ def test_lr_of_other_scales_is_left_and_said(tmp_path: Path) -> None:
 def test_an_lr_folder_that_does_not_go_with_hr_is_said(tmp_path: Path, spoil) -> None:
     lay(tmp_path, "HR/{}", "LRBI/x4/{}x4")
     spoil(tmp_path / "LRBI" / "x4")
-    found = pairs.survey(tmp_path, 4)
+    found = layouts.survey(tmp_path, 4)
     assert {pair.origin for pair in found.pairs} == {"bicubic"}
     assert "LRBI/x4" in found.remarks[0]
 
@@ -141,7 +141,7 @@ def test_two_lr_folders_that_fit_equally_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "HR/{}", "LRBD/x4/{}x4")
     lay(tmp_path, "HR/{}", "LRDN/x4/{}x4")
     with pytest.raises(UserError, match=r"LRBD.*LRDN") as caught:
-        pairs.survey(tmp_path, 4)
+        layouts.survey(tmp_path, 4)
     check_message(caught.value)
 
 
@@ -149,7 +149,7 @@ def test_nothing_but_hr(tmp_path: Path) -> None:
     for seed, name in enumerate(NAMES):
         images.write(tmp_path / "HR" / f"{name}.png", scene(seed))
         images.write(tmp_path / "SR" / f"{name}.png", scene(seed))  # a result has HR's size
-    found = pairs.survey(tmp_path, 4)
+    found = layouts.survey(tmp_path, 4)
     assert (found.lr_folder, found.remarks) == ("", ())
 
 
@@ -192,7 +192,7 @@ def test_hr_and_lr_of_another_scale_in_one_folder_are_refused(tmp_path: Path) ->
     lay(tmp_path / "all", "{}_HR", "{}_LR")
     for scale in (2, 3):
         with pytest.raises(UserError, match=r"HR and x4 LR together \(baby_HR.png, baby_LR.png\)") as caught:
-            pairs.survey(tmp_path / "all", scale)
+            layouts.survey(tmp_path / "all", scale)
         check_message(caught.value)
 
 
@@ -200,7 +200,7 @@ def test_one_folder_with_a_picture_in_no_pair_is_refused(tmp_path: Path) -> None
     lay(tmp_path / "all", "{}_HR", "{}_LR")
     images.write(tmp_path / "all" / "stray.png", scene(9))
     with pytest.raises(UserError, match=r"together .*stray.png is in no pair"):
-        pairs.survey(tmp_path / "all", 4)
+        layouts.survey(tmp_path / "all", 4)
 
 
 def test_hr_images_that_look_like_pairs_by_name_alone_are_hr(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_hr_images_that_look_like_pairs_by_name_alone_are_hr(tmp_path: Path) -> 
     images.write(tmp_path / "two" / "photo_a.png", scene(1, 64, 80))
     images.write(tmp_path / "two" / "photo_b.png", scene(2, 16, 20))
     for folder, count in (("frames", 4), ("two", 2)):
-        found = pairs.survey(tmp_path / folder, 4)
+        found = layouts.survey(tmp_path / folder, 4)
         assert [pair.origin for pair in found.pairs] == ["bicubic"] * count
 
 
@@ -234,7 +234,7 @@ def test_hr_images_that_look_like_pairs_by_name_alone_are_hr(tmp_path: Path) -> 
 def test_an_lr_folder_is_no_hr_folder(tmp_path: Path, hr: str, lr: str, given: str, scale: int) -> None:
     lay(tmp_path, hr, lr)
     with pytest.raises(UserError, match="is an LR folder") as caught:
-        pairs.survey(tmp_path / given, scale)
+        layouts.survey(tmp_path / given, scale)
     check_message(caught.value, given)
 
 
@@ -245,14 +245,14 @@ def test_folders_given_from_inside(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path / "LRBI" / "x4")
     for given in (Path(), Path("../x4")):
         with pytest.raises(UserError, match="is an LR folder"):
-            pairs.survey(given, 2)
+            layouts.survey(given, 2)
     check_from_files(Path("../.."), expected)
 
 
 def test_a_folder_beside_larger_pictures_of_no_known_name_is_said(tmp_path: Path) -> None:
     """They may be its LR or its enlargement."""
     lay(tmp_path, "photos_new/{}", "photos/{}")
-    found = pairs.survey(tmp_path / "photos", 2)
+    found = layouts.survey(tmp_path / "photos", 2)
     assert "photos_new" in found.remarks[0]
     assert "1/4" in found.remarks[0]
 
@@ -268,7 +268,7 @@ def test_names_in_two_unicode_forms(tmp_path: Path, forms: tuple[str, str], hr: 
         first, second = (unicodedata.normalize(form, name) for form in forms)
         images.write(tmp_path / f"{hr.format(first)}.png", scene(seed))
         images.write(tmp_path / f"{lr.format(second)}.png", noisy(scene(seed), 4))
-    found = pairs.survey(tmp_path / ("both" if "both" in hr else ""), 4)
+    found = layouts.survey(tmp_path / ("both" if "both" in hr else ""), 4)
     assert [unicodedata.is_normalized("NFC", pair.name) for pair in found.pairs] == [True] * 3
     assert {pair.name.removesuffix("_HR") for pair in found.pairs} == set(names)
     assert {pair.origin for pair in found.pairs} == {"file"}
@@ -278,11 +278,11 @@ def test_one_name_in_both_forms_is_refused(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         images.write(tmp_path / f"{unicodedata.normalize(form, 'bébé')}.png", scene(1))
     with pytest.raises(UserError, match="have one name"):
-        pairs.survey(tmp_path, 4)
+        layouts.survey(tmp_path, 4)
 
 
 def test_sizes_that_fit() -> None:
     """LR x scale may fall short of HR by less than the scale."""
     for height in range(8, 30):
         for low in range(1, 12):
-            assert layouts.fits((height, 16), (low, 4), 4) == (low == height // 4)
+            assert pairs.fits((height, 16), (low, 4), 4) == (low == height // 4)

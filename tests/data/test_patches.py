@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safmn.data import draws, images, packed
+from safmn.data import draws, packed
 from safmn.data.patches import Draw, PatchSampler
 from safmn.errors import UserError
 
-from .pictures import check_message, edsr_folder, picture
+from .pictures import check_message, edsr_folder
 
 SIZES = {"wide": (13, 40), "tall": (50, 12), "large": (64, 61), "patch": (12, 12)}
 
@@ -86,21 +86,6 @@ def test_both_back_ends_are_plain_slices(stores, small_cuts, scale, patch, batch
                 np.testing.assert_array_equal(tensor[n].permute(1, 2, 0).numpy(), expected)
 
 
-@pytest.mark.parametrize("resident", [False, True])
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_lr_and_hr_show_the_same_place(tmp_path, scale, resident):
-    """HR images whose every block is one LR pixel: whatever is drawn, the HR patch must be the LR patch magnified."""
-    for seed, size in enumerate([(9, 14), (20, 8)]):
-        lr = picture(*size, seed)
-        images.write(tmp_path / f"own/LR_bicubic/X{scale}/{seed}x{scale}.png", lr)
-        images.write(tmp_path / f"own/HR/{seed}.png", lr.repeat(scale, 0).repeat(scale, 1))
-    store = packed.pack("own", tmp_path, scale, tmp_path / "store")
-    sampler = PatchSampler([store], 16, 5, scale, 0, resident=resident)
-    for iteration in range(10):
-        lr, hr = sampler.batch(iteration)
-        assert torch.equal(lr.repeat_interleave(scale, 2).repeat_interleave(scale, 3), hr)
-
-
 # --- the draw ---
 
 
@@ -124,55 +109,19 @@ def test_the_draw_depends_on_seed_and_iteration_only(stores, small_cuts, draw, o
         assert words(again.draw(iteration)) == first[iteration]
 
 
-def test_other_seeds_and_iterations_draw_otherwise(stores):
-    seen = set()
-    for seed in (0, 1, 2**32, 2**64 - 1):
-        sampler = PatchSampler(stores[4], 8, 2, 4, seed)
-        seen |= {words(sampler.draw(iteration)) for iteration in range(50)}
-    assert len(seen) == 200
-
-
-def test_a_smaller_batch_is_the_beginning_of_a_larger_one(stores):
-    small, large = (PatchSampler(stores[4], batch, 2, 4, 0) for batch in (3, 9))
-    for iteration in range(5):
-        for few, many in zip(vars(small.draw(iteration)).values(), vars(large.draw(iteration)).values(), strict=True):
-            np.testing.assert_array_equal(few, many[:3])
-
-
-def test_the_draw_is_the_one_of_earlier_versions(stores):
+@settings(max_examples=30, deadline=None)
+@given(batch=st.integers(1, 9), seed=st.integers(0, 2**64 - 1), iteration=st.integers(0, 2**40))
+def test_the_draw_is_the_one_of_earlier_versions(stores, batch, seed, iteration):
     """Philox by its authors' definition is fixed; so is how its words are used, lest a resumed run change."""
-    draw = PatchSampler(stores[4], 4, 2, 4, 7).draw(11)
-    generator = np.random.Philox(key=np.array([7, 11], np.uint64), counter=np.array([0, 0, 0, 0x7061746368], np.uint64))
-    raw = [int(word) for word in generator.random_raw(12)]
+    draw = PatchSampler(stores[4], batch, 2, 4, seed).draw(iteration)
+    key, counter = np.array([seed, iteration], np.uint64), np.array([0, 0, 0, 0x7061746368], np.uint64)
+    raw = [int(word) for word in np.random.Philox(key=key, counter=counter).random_raw(3 * batch)]
     sizes = [(h // 4 - 1, w // 4 - 1) for h, w in [(64, 61), (12, 12), (50, 12), (13, 40), (24, 36), (30, 14)]]
     places = [(i, y, x) for i, (h, w) in enumerate(sizes) for y in range(h) for x in range(w)]
-    expected = [places[raw[n * 3 + 1] % len(places)] for n in range(4)]
+    expected = [places[raw[n * 3 + 1] % len(places)] for n in range(batch)]
     assert list(zip(draw.image.tolist(), draw.top.tolist(), draw.left.tolist(), strict=True)) == expected
     for shift, flips in ((61, draw.hflip), (62, draw.vflip), (63, draw.transpose)):
-        assert flips.tolist() == [bool(raw[n * 3 + 2] >> shift & 1) for n in range(4)]
-
-
-def test_positions_and_flips_are_uniform(stores):
-    sampler = PatchSampler(stores[4], 1000, 2, 4, 0)
-    draws = [sampler.draw(iteration) for iteration in range(20)]
-    image, top, left, hflip, vflip, transpose = (
-        np.concatenate([getattr(draw, field) for draw in draws]) for field in Draw.__dataclass_fields__
-    )
-    positions = [
-        (store.lr(i).shape[0] - 1) * (store.lr(i).shape[1] - 1) for store in stores[4] for i in range(len(store))
-    ]
-    _check_uniform(np.bincount(image, minlength=6), np.array(positions) / sum(positions))
-    _check_uniform(np.bincount(hflip + 2 * vflip + 4 * transpose, minlength=8), np.full(8, 1 / 8))
-    inside = image == 0  # 16 x 15 LR pixels: 15 x 14 positions
-    _check_uniform(np.bincount(top[inside] * 14 + left[inside], minlength=15 * 14), np.full(15 * 14, 1 / (15 * 14)))
-
-
-def _check_uniform(counts: np.ndarray, share: np.ndarray) -> None:
-    """Chi-squared, four standard deviations; the draws are fixed by the seed, so this fails always or never."""
-    expected = share * counts.sum()
-    assert counts.size == share.size
-    freedom = counts.size - 1
-    assert ((counts - expected) ** 2 / expected).sum() < freedom + 4 * (2 * freedom) ** 0.5
+        assert flips.tolist() == [bool(raw[n * 3 + 2] >> shift & 1) for n in range(batch)]
 
 
 SCRIPT = """if True:

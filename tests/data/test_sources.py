@@ -22,7 +22,7 @@ def touch(folder: Path, names: list[str]) -> None:
 
 
 def test_photographs_are_inside_installed_packages():
-    files = sources.locate("photographs").files
+    files = sources.photographs()
     expected = {name for _, _, names in sources.PHOTOGRAPHS.values() for name in names}
     assert {file.name for file in files} == expected
     for file in files:
@@ -55,7 +55,7 @@ def test_photographs_are_listed_in_the_wheels():
 
 
 def test_locating_photographs_imports_neither_package():
-    code = "import sys; from safmn.data import sources; sources.locate('photographs'); print('skimage' in sys.modules)"
+    code = "import sys; from safmn.data import sources; sources.photographs(); print('skimage' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -76,7 +76,7 @@ def test_slices_are_of_the_sorted_names(datasets):
 @pytest.mark.parametrize("folder", ["Set5", "benchmark/Set5"])
 def test_usual_places(tmp_path, folder):
     touch(tmp_path / folder / "HR", ["a"])
-    assert sources.locate("Set5", tmp_path).folder == tmp_path / folder
+    assert sources.locate("Set5", tmp_path) == tmp_path / folder
 
 
 @pytest.mark.parametrize("train", ["DIV2K/DIV2K_train_HR", "DIV2K_train_HR", "DIV2K/HR", "DIV2K"])

@@ -302,4 +302,4 @@ def test_a_study_is_compared_with_the_machine(
     assert (said["test images"]["level"], "Set5" in said["test images"]["says"]) == ("error", True)
     assert said["train images"]["level"] == "ok"
     assert said["room"]["level"] == said["step memory"]["level"] == said["step time"]["level"] == "ok"
-    assert "2 steps of 1 runs" in said["step time"]["says"]
+    assert "for 1 run (" in said["step time"]["says"]

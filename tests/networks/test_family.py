@@ -11,7 +11,7 @@ from safmn import networks
 from safmn.cost import complexity
 from safmn.errors import UserError
 from safmn.networks import published_weights, variants
-from safmn.report import cells
+from safmn.report.joined import Joined
 from safmn.study import Study
 
 FAMILY = ("safmn_l", "safmn_ntire23", "safmn_pp")
@@ -53,7 +53,7 @@ def test_no_study_takes_them_unasked(tmp_path):
     assert study.variants == ["safmn", "safmn_l"]
     assert study.networks == ["imdn", "safmn_pp"]
     assert {"safmn_l", "safmn_pp"} <= set(study.timed)
-    places = {(cell.table, cell.network) for cell in cells.collect(study, tmp_path)}
+    places = {(cell.table, cell.network) for cell in Joined(study, tmp_path).cells}
     assert {table for table, name in places if name == "safmn_l"} == {2, 3}
     assert {table for table, name in places if name == "safmn_pp"} == {1, 2}
     assert "safmn_ntire23" not in {name for _, name in places}

@@ -16,7 +16,8 @@ from safmn.paper.cell import Cell
 from safmn.paper.claims import Allowed, Claim
 from safmn.paper.quotations import CLAIMS
 from safmn.paper.spans import Span
-from safmn.report import cells, sentences
+from safmn.report import sentences
+from safmn.report.joined import Joined
 from safmn.report.rendering import escape_markdown
 from tests.report import fabricate
 
@@ -463,7 +464,7 @@ OTHER = fabricate.GPU | {"gpu": "NVIDIA H100"}
 def test_times_count_on_the_papers_gpu_only(tmp_path, provenance, verdict, value):
     study = fabricate.study(networks=["carn"])
     fabricate.runtime(tmp_path, {"safmn": 10.0, "carn": 19.0}, provenance)
-    found = {each.claim.id: each.measured for each in sentences.evaluate(cells.collect(study, tmp_path))}
+    found = {each.claim.id: each.measured for each in sentences.evaluate(Joined(study, tmp_path).cells)}
     side = found["twice_as_fast_as_carn"]
     assert side.verdict == verdict
     assert side.value == (pytest.approx(value) if value else None)
@@ -483,7 +484,8 @@ def test_a_users_own_variants_do_not_change_the_print(tmp_path, monkeypatch):
 
 
 def test_files(tmp_path):
-    written = sentences.write(tmp_path / "study")
+    written = sentences.evaluate()
+    sentences.write(written, tmp_path / "study")
     folder = tmp_path / "study" / "tables"
     assert sorted(each.name for each in folder.iterdir()) == ["claims.csv", "claims.md"]
     with open(folder / "claims.csv", encoding="utf-8", newline="") as handle:

@@ -196,9 +196,7 @@ def test_what_agrees_with_a_print(printed, metric, measured, tolerance, expected
 
 
 def test_another_budget_is_not_comparable_however_near():
-    found = verdicts.training(
-        "32.21", "psnr", 32.21, interval=(32.20, 32.22), comparable=False, reason="600 iterations"
-    )
+    found = verdicts.training("32.21", "psnr", 32.21, interval=(32.20, 32.22), reason="600 iterations")
     assert found == verdicts.Verdict("not comparable", "600 iterations")
 
 
@@ -222,4 +220,4 @@ def test_memory(printed, measured, expected):
 
 
 def test_times_of_another_device_are_not_comparable():
-    assert word(verdicts.cost("10.71", 10.71, comparable=False, reason="measured on a CPU")) == "not comparable"
+    assert word(verdicts.cost("10.71", 10.71, reason="measured on a CPU")) == "not comparable"

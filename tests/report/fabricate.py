@@ -11,7 +11,7 @@ from safmn.files import write_json, write_text
 from safmn.inspection import record
 from safmn.paper import published
 from safmn.paper.cell import Cell
-from safmn.report import cells
+from safmn.report.joined import Joined
 from safmn.study import Run, Study
 
 TRAINING = {"iterations": 100, "batch": 4, "patch": 24, "validate_every": 50}
@@ -110,7 +110,7 @@ def trained(
 
 def cell(of: Study, folder: Path, network: str, column: str, table: int = 3, scale: int = 4) -> Cell:
     """The one cell there."""
-    (only,) = [each for each in cells.collect(of, folder) if each.place == (table, network, scale, column)]
+    (only,) = [each for each in Joined(of, folder).cells if each.place == (table, network, scale, column)]
     return only
 
 

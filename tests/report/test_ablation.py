@@ -7,8 +7,8 @@ import pytest
 
 from safmn.paper import verdicts
 from safmn.paper.cell import Cell
-from safmn.report import ablation, cells, tables
-from safmn.report.measured import Results
+from safmn.report import ablation, tables
+from safmn.report.joined import Joined
 from tests.report import fabricate
 from tests.report.test_tables import build, entry, section
 
@@ -49,7 +49,7 @@ def test_the_ablation_is_compared_at_x4_whatever_stands_first(tmp_path):
         for network, values in (("safmn", HARD), ("no_fm", HARD + gap)):
             trained(tmp_path, study, network, values, scale=scale)
     assert ablation.scale_of(study) == 4
-    (found,) = ablation.compare(study, Results(tmp_path))
+    (found,) = Joined(study, tmp_path).comparisons[3]
     assert found.differences["no_fm"].value == pytest.approx(-1.0)
     assert (
         entry(section(build(study, tmp_path)[3], "Difference"), "(a): w/o FM", "B100 [dB]", "measured").text == "-1.000"
@@ -64,7 +64,7 @@ def test_an_image_that_a_seed_lacks_is_left_out_of_all(tmp_path, lacking):
         for seed in (0, 1, 2):
             values = HARD[:30] - number / 10
             trained(tmp_path, study, network, values[:29] if seed == lacking and network == "no_fm" else values, seed)
-    (found,) = ablation.compare(study, Results(tmp_path))
+    (found,) = Joined(study, tmp_path).comparisons[3]
     assert found.differences["no_fm"].images.n == 29
     assert found.differences["no_fm"].value == pytest.approx(-0.1)
     assert found.differences["no_mr"].images.n == 30
@@ -82,7 +82,7 @@ def test_own_variants_stand_behind_the_row_that_they_name(tmp_path, monkeypatch)
     fabricate.own_variants(folder, **files)
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = fabricate.study(variants="all")
-    found = cells.collect(study, tmp_path)
+    found = Joined(study, tmp_path).cells
     rows = list(dict.fromkeys(each.network for each in found if each.table == 3))
     for own, beside in (
         (["a_first", "b_second"], "no_fm"),
@@ -91,7 +91,7 @@ def test_own_variants_stand_behind_the_row_that_they_name(tmp_path, monkeypatch)
     ):
         place = rows.index(beside)
         assert rows[place + 1 : place + 1 + len(own)] == own
-    table = tables.build(study, Results(tmp_path), found, 3)
+    table = tables.build(Joined(study, tmp_path), 3)
     shown = [[each.text for each in row if each.header] for row in table.sections[0].rows]
     place = shown.index(["SAFM", "(a): w/o FM"])
     assert shown[place + 1 : place + 3] == [["SAFM", "a_first"], ["SAFM", "b_second"]]

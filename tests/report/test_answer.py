@@ -1,7 +1,5 @@
 """What a study says in three sentences and one table: counted from its cells, by fixed rules."""
 
-import csv
-import io
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +9,9 @@ import pytest
 from safmn import paths
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference, Interval
-from safmn.report import ablation, ablation_table, answer, cells, origins, rendering, sentences
+from safmn.report import ablation_table, answer, origins, rendering, sentences
+from safmn.report.ablation import Contrast
+from safmn.report.joined import Joined
 from safmn.report.measured import Results
 from safmn.study import Study
 from tests.report import fabricate
@@ -32,13 +32,11 @@ def on_b100(folder: Path, gaps: dict[str, float], **changes) -> Study:
 
 
 def told(study: Study, folder: Path) -> dict[str, str]:
-    found = cells.collect(study, folder)
-    return dict(answer.sentences(study, found, ablation.compare_all(study, Results(folder))))
+    return dict(answer.sentences(Joined(study, folder)))
 
 
 def table(study: Study, folder: Path):
-    found = cells.collect(study, folder)
-    return ablation_table.build(study, found, ablation.compare_all(study, Results(folder)))
+    return ablation_table.build(Joined(study, folder))
 
 
 # --- The direction of a difference -----------------------------------------------------------------------------------
@@ -63,7 +61,7 @@ def difference(value: float, low: float, high: float, images: int = 100) -> Diff
     ],
 )
 def test_a_direction_is_judged_by_the_interval(measured, printed, verdict):
-    assert ablation.direction(measured, None if printed is None else Decimal(printed)) == verdict
+    assert Contrast(measured, None if printed is None else Decimal(printed)).verdict == verdict
 
 
 # --- Sentences -------------------------------------------------------------------------------------------------------
@@ -76,7 +74,7 @@ def test_three_sentences_from_the_cells(tmp_path):
     fabricate.complexity(tmp_path, "no_fm", 239_520, 13_554_915_840, 99_000_000)  # not the paper's activations
     said = told(study, tmp_path)
     agrees, contradicts, cannot = said.values()
-    own = [cell for cell in cells.collect(study, tmp_path) if cell.published]
+    own = [cell for cell in Joined(study, tmp_path).cells if cell.published]
     counted = [cell for cell in own if cell.column in ("params", "flops", "activations") and not cell.is_missing]
     agree = [cell for cell in counted if cell.verdict in answer.AGREE]
     explained = sum(cell.verdict == verdicts.EXPLAINED for cell in counted)
@@ -90,7 +88,7 @@ def test_three_sentences_from_the_cells(tmp_path):
     assert "the direction of 1 difference to the baseline on B100 (w/ SE)" in contradicts  # the paper has it above
     assert "whether 1 of 3 variants are better or worse than the baseline ((a): w/o FM)" in cannot
     assert "iterations 100 instead of 500000" in cannot
-    claims = [result.measured.verdict for result in sentences.evaluate(cells.collect(study, tmp_path))]
+    claims = [result.measured.verdict for result in sentences.evaluate(Joined(study, tmp_path).cells)]
     same, other = (claims.count(verdict) for verdict in (verdicts.REPRODUCED, verdicts.CONTRADICTED))
     assert (f"{same} of the {same + other} claims of its text" in agrees) == (same > 0)
     assert (f"{other} of the {same + other} claims of its text" in contradicts) == (other > 0)
@@ -118,7 +116,7 @@ def test_date_device_duration_commit_and_data_are_those_of_the_records(tmp_path)
 
 def test_what_has_no_number_stands_beside_the_command_that_fills_it(tmp_path):
     study = on_b100(tmp_path, {"no_fm": -0.1}, networks=["imdn"])
-    found = cells.collect(study, tmp_path)
+    found = Joined(study, tmp_path).cells
     lines = answer.unmeasured(study, found)
     assert sum(count for _, count, _ in lines) == sum(cell.is_missing and cell.published != "" for cell in found)
     commands = {command: what for what, _, command in lines}
@@ -152,9 +150,9 @@ def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
     best = [line[1].name for line in part.rows if line[heads.index("PSNR on Y [dB] B100")].place == 1]
     assert best == ["blocks_12"]
     interval = statistics.paired_bootstrap(HARD - 0.9 + NOISE, HARD)
-    lines = list(csv.DictReader(io.StringIO(rendering.flat_csv(one))))
+    lines = one.flat
     assert float(lines[1]["b100 difference to baseline low"]) == pytest.approx(interval.low)
-    assert lines[1]["b100 difference to baseline paper"] == "-1.94"
+    assert str(lines[1]["b100 difference to baseline paper"]) == "-1.94"
     tex = rendering.latex(one)
     assert tex.count(r"\midrule") == 3  # below the head, and between three groups
     assert r"\textbf{" in tex

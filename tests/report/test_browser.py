@@ -11,7 +11,7 @@ import pytest
 from safmn import cli
 from safmn.files import write_json
 from safmn.paper import verdicts
-from safmn.report import tables
+from safmn.report import grids
 from tests.report import browser, fabricate
 from tests.report.browser import Browser
 
@@ -219,7 +219,7 @@ def test_each_measured_field_has_colour_symbol_and_word(desk: Browser) -> None:
     )
     looks = {}
     for field in fields:
-        assert field["symbol"] == tables.SYMBOLS[field["word"]]
+        assert field["symbol"] == grids.SYMBOLS[field["word"]]
         looks.setdefault(field["word"], set()).add(field["look"])
     assert len(fields) > 50
     assert {verdicts.EXACT, verdicts.ROUNDING, verdicts.CONTRADICTED, verdicts.NOT_COMPARABLE} <= set(looks)

@@ -11,6 +11,7 @@ from safmn.files import read_json, write_json, write_text
 from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.report import cells, trained
+from safmn.report.joined import Joined
 from safmn.report.measured import Scores
 from tests.report import fabricate
 from tests.report.fabricate import cell
@@ -20,7 +21,7 @@ from tests.report.fabricate import cell
 
 def test_an_empty_study_has_every_printed_cell_with_a_reason(tmp_path):
     study = fabricate.study(variants="all", networks="all", scales=[2, 3, 4])
-    found = cells.collect(study, tmp_path / "nothing here")
+    found = Joined(study, tmp_path / "nothing here").cells
     assert {each.verdict for each in found} == {verdicts.MISSING}
     assert all(each.note for each in found)
     assert {(each.measured, each.delta, each.low, each.std, each.seeds, each.origin) for each in found} == {
@@ -32,7 +33,7 @@ def test_an_empty_study_has_every_printed_cell_with_a_reason(tmp_path):
 
 
 def test_a_study_of_two_networks_has_their_rows_only(tmp_path):
-    found = cells.collect(fabricate.study(networks=["imdn"]), tmp_path)
+    found = Joined(fabricate.study(networks=["imdn"]), tmp_path).cells
     rows = {table: list(dict.fromkeys(each.network for each in found if each.table == table)) for table in (1, 2, 3)}
     assert rows == {1: ["imdn", "safmn"], 2: ["imdn", "safmn"], 3: ["safmn", "no_fm"]}
 
@@ -50,7 +51,7 @@ def test_two_parts_of_one_test_set_are_told_apart(tmp_path):
     data = {"train": ["T91"], "validation": ["BSDS200"], "test": ["photographs[:2]", "photographs[2:4]"]}
     study = fabricate.study(variants=["safmn"], data=data)
     fabricate.trained(tmp_path, study, "safmn", [1.0], dataset="photographs")  # of which part?
-    own = [each for each in cells.collect(study, tmp_path) if each.column.startswith("photographs")]
+    own = [each for each in Joined(study, tmp_path).cells if each.column.startswith("photographs")]
     assert len({each.column for each in own}) == 4
     assert {each.measured for each in own} == {None}
 
@@ -61,7 +62,7 @@ def test_own_variants_follow_the_papers_in_table_3(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
     study = fabricate.study(variants="all")
     fabricate.complexity(tmp_path, "a_mine", 1500, 2_500_000_000, 3_000_000)
-    found = cells.collect(study, tmp_path)
+    found = Joined(study, tmp_path).cells
     assert [each.network for each in found if each.table == 3][-1] == "a_mine"
     assert {each.table for each in found if each.network == "a_mine"} == {3}
     params = cell(study, tmp_path, "a_mine", "params")
@@ -238,7 +239,18 @@ def test_a_benchmark_given_on_application_only_says_where_to_apply(tmp_path):
     assert "not evaluated on Set5" in cell(study, tmp_path, "safmn", "set5_psnr").note
 
 
-@pytest.mark.parametrize("content", ["", "image,psnr,ssim\n", "image,psnr\na,1\n", "image,psnr,ssim\na,x,y\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "image,psnr,ssim\n",
+        "image,psnr\na,1\n",
+        "image,psnr,ssim\na,x,y\n",
+        "image,psnr,ssim,psnr_rgb,ssim_rgb\na,30,0.9,x,0.8\n",
+        "image,psnr,ssim,lpips\na,30,0.9,0.1\nb,30,0.9,\n",
+        "image,psnr,ssim,lpips\na,30,0.9,0.1\nb,30,0.9\n",
+    ],
+)
 def test_damaged_scores_are_a_missing_cell(tmp_path, content):
     study = fabricate.study()
     fabricate.run(tmp_path, study, "no_fm")
@@ -369,7 +381,7 @@ def test_the_file_reads_back_as_it_was(tmp_path):
     study = fabricate.study()
     fabricate.trained(tmp_path, study, "safmn", [28.1, 29.1, 0.1 + 0.2, math.inf, 1 / 3])
     fabricate.complexity(tmp_path, "safmn", 239_520, 13_554_915_840, 76_700_160)
-    found = cells.collect(study, tmp_path)
+    found = Joined(study, tmp_path).cells
     cells.write(found, tmp_path / "cells.csv")
     assert cells.read(tmp_path / "cells.csv") == found
     assert (tmp_path / "cells.csv").read_text(encoding="utf-8").splitlines()[0] == HEADER
@@ -383,7 +395,7 @@ def test_an_interval_is_written_unrounded_and_a_device_as_data(tmp_path):
     for seed, value in enumerate((30.1, 30.2, 30.4)):
         fabricate.trained(tmp_path, study, "no_fm", [value] * 5, seed, **(fabricate.collapsed() if seed == 2 else {}))
     fabricate.runtime(tmp_path, {"safmn": 10.9}, fabricate.GPU)
-    cells.write(cells.collect(study, tmp_path), tmp_path / "cells.csv")
+    cells.write(Joined(study, tmp_path).cells, tmp_path / "cells.csv")
     with open(tmp_path / "cells.csv", encoding="utf-8", newline="") as handle:
         lines = {(line["table"], line["row"], line["column"]): line for line in csv.DictReader(handle)}
     line = lines["3", "no_fm", "set5_psnr"]

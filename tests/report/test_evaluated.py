@@ -10,7 +10,8 @@ from safmn.files import read_json, write_json
 from safmn.networks import published_weights
 from safmn.paper import verdicts
 from safmn.paper.cell import Cell
-from safmn.report import cells, measured, tables
+from safmn.report import cells, grids, measured, tables
+from safmn.report.joined import Joined
 from tests.report import fabricate
 from tests.report.test_tables import entry, section
 
@@ -35,7 +36,7 @@ def recounted(folder, **changes: Any) -> dict:
     record = read_json(file)
     record["scales"]["4"] |= changes
     write_json(file, record)
-    return {each.place: each for each in cells.collect(fabricate.study(), folder)}
+    return {each.place: each for each in Joined(fabricate.study(), folder).cells}
 
 
 def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
@@ -49,11 +50,11 @@ def test_a_lower_bound_is_said_at_the_cell_and_changes_no_verdict(tmp_path):
     assert after[3, "safmn", 4, "activations"].origin == "counted (lower bound)"
     assert "aten::fft_rfft2 (3 calls), mine::conv (1 calls) could not be counted" in flops.note
     assert params.note == ""
-    table = tables.build_all(fabricate.study(), tmp_path, list(after.values()))[2]
+    table = tables.build_all(Joined(fabricate.study(), tmp_path, list(after.values())))[2]
     shown = entry(section(table, "Complexity"), "-", "#FLOPs [G]", "measured")
     assert shown.text == "≥ 13.550"
     assert "fft_rfft2" in table.footnotes[shown.footnote - 1]
-    assert ("≥", tables.AT_LEAST_MEANING) in table.legend
+    assert ("≥", grids.AT_LEAST_MEANING) in table.legend
 
 
 def test_a_count_of_one_random_image_says_so(tmp_path):
@@ -83,7 +84,7 @@ def test_where_lr_came_from_is_said_and_shown_where_it_was_made(tmp_path, lr, sa
     assert "/home/x" not in cell.note
     assert cell.verdict == verdicts.ROUNDING
     assert cell.device == "cpu"
-    table = tables.build_all(study, tmp_path, cells.collect(study, tmp_path))[0]
+    table = tables.build_all(Joined(study, tmp_path))[0]
     part = section(table, "PSNR")
     at_x4 = replace(part, rows=[row for row in part.rows if row[0].text == "x4"])
     field = entry(at_x4, "IMDN", "Set5", "measured")

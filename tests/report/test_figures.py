@@ -14,8 +14,9 @@ from safmn import __version__, paths
 from safmn.files import write_text
 from safmn.inspection import record
 from safmn.paper import NUMBERS
-from safmn.report import cells, figures, inspected
+from safmn.report import figures, inspected
 from safmn.report.figures import canvas, curves, figure1, figure2, figure6, order
+from safmn.report.joined import Joined
 from safmn.report.measured import Results, read_curve
 from safmn.study import Study
 from tests.report import fabricate
@@ -27,8 +28,7 @@ def text_of(file) -> str:
 
 
 def draw(study, folder) -> dict[str, str]:
-    frame = cells.collect(study, folder)
-    return {file.stem: text_of(file) for file in figures.draw_all(study, folder, frame)}
+    return {file.stem: text_of(file) for file in figures.draw_all(Joined(study, folder))}
 
 
 B100 = {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["B100"]}
@@ -57,7 +57,7 @@ def test_names_in_figure_1_do_not_overlap(name):
     folder = paths.ROOT / "results" / name
     study = Study.load(folder / "study.json")
     with canvas.style():
-        figure = figure1.trade_off(study, cells.collect(study, folder))
+        figure = figure1.draw(Joined(study, folder))
         figure.draw_without_rendering()
     for ax in figure.axes:
         boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
@@ -79,15 +79,15 @@ def test_every_figure_is_drawn_twice(measured, drawn):
 
 def test_points_are_the_cells(measured):
     study, folder = measured
-    frame = cells.collect(study, folder)
-    published = {each.name: each for each in figure1.points(frame, (1,), 4, "set5_psnr", "published")}
-    assert set(published) == {"carn", "imdn", "safmn"}
-    assert published["carn"] == figure1.Point("carn", 91.0, 32.13, 1592.0)
-    own = {each.name: each for each in figure1.points(frame, (1, 3, 4), 4, "set5_psnr", "measured")}
-    assert own["safmn"] == figure1.Point("safmn", 13.55491584, 30.0, 239.52)
+    frame = Joined(study, folder).cells
+    published = figure1.points(frame, (1,), 4, "set5_psnr", "published").set_index("name")
+    assert set(published.index) == {"carn", "imdn", "safmn"}
+    assert published.loc["carn"].to_dict() == {"flops": 91.0, "psnr": 32.13, "params": 1592.0}
+    own = figure1.points(frame, (1, 3, 4), 4, "set5_psnr", "measured").set_index("name")
+    assert own.loc["safmn"].to_dict() == {"flops": 13.55491584, "psnr": 30.0, "params": 239.52}
     # IMDN is not counted here, so its measured PSNR stands at the printed FLOPs.
-    assert own["imdn"] == figure1.Point("imdn", 41.0, pytest.approx(32.21), 715.0)
-    assert set(own) == {"safmn", "imdn"}
+    assert own.loc["imdn"].to_dict() == {"flops": 41.0, "psnr": pytest.approx(32.21), "params": 715.0}
+    assert set(own.index) == {"safmn", "imdn"}
 
 
 def test_figure_1_tells_published_from_measured(drawn):
@@ -244,7 +244,7 @@ def test_names_at_line_ends_do_not_overlap():
 @pytest.mark.parametrize("aspect", [0.6, 1.0, 1.5, 2.2])
 def test_figure_6_leaves_little_empty(aspect, count):
     block = figure6.Block.fitting(aspect, count)
-    places = block.places()
+    places = block.places
     assert len(places) == 1 + count
     for left, top, width, height in places:
         assert -1e-9 <= left <= left + width <= figure6.WIDTH + 1e-9
@@ -378,7 +378,7 @@ def test_many_networks_are_drawn_in_rows(tmp_path):
     for name in study.variants:
         fabricate.inspection(tmp_path, name, "seed0_best", 2.0, 30.0)
     inspections = inspected.collect(study, Results(tmp_path))
-    for draws, words in ((figure2.attributions, "DI 2.00"), (figure6.crops, "30.00 (29.00)")):
+    for draws, words in ((figure2.draw, "DI 2.00"), (figure6.draw, "30.00 (29.00)")):
         with canvas.style():
             file = canvas.save(draws(inspections), tmp_path / "many.svg")
         assert text_of(file).count(words) == len(study.variants)

@@ -9,7 +9,8 @@ import pytest
 
 from safmn import provenance
 from safmn.paths import ROOT
-from safmn.report import frames, networks
+from safmn.report import frames, networks, own_tables
+from safmn.report.joined import Joined
 from safmn.study import Study
 from tests.report import fabricate
 
@@ -21,7 +22,8 @@ def scores(folder: Path, network: str, which: str, header: str, *lines: str) -> 
 
 
 def rows(study: Study, folder: Path) -> dict[str, dict[str, str]]:
-    with open(networks.write(study, folder), encoding="utf-8", newline="") as file:
+    networks.write(study, list(Joined(study, folder).networks.values()), folder / "networks.csv")
+    with open(folder / "networks.csv", encoding="utf-8", newline="") as file:
         return {line["network"]: line for line in csv.DictReader(file)}
 
 
@@ -53,6 +55,25 @@ def test_all_figures_of_a_study(tmp_path):
     assert frame.loc["safmn", "flops"] == 13554809856
     assert pd.isna(frame.loc["imdn", "params"])
     assert "set5_lpips" in frame
+
+
+def test_a_figure_that_not_every_seed_has_is_no_mean(tmp_path):
+    """Of two seeds, the older evaluation has no figures in RGB: blank, and said where a table asks for it."""
+    wanted = {"rows": ["safmn", "no_fm"], "columns": ["set5_psnr", "set5_psnr_rgb", "difference_set5_psnr_rgb"]}
+    study = fabricate.study(seeds=[3, 4], own_tables={"main": wanted | {"significance": "no_fm"}})
+    for name in study.variants:
+        scores(tmp_path, name, "seed3_best", RGB, "a,30.0,0.8,28.0,0.7", "b,32.0,0.9,29.0,0.9")
+    scores(tmp_path, "no_fm", "seed4_best", RGB, "a,30.0,0.8,28.0,0.7", "b,32.0,0.9,29.0,0.9")
+    scores(tmp_path, "safmn", "seed4_best", "image,psnr,ssim", "a,31.0,0.8", "b,33.0,0.9")
+    found = rows(study, tmp_path)
+    assert [found[name]["set5_psnr_rgb"] for name in study.variants] == ["", "28.5"]
+    assert (found["safmn"]["set5_psnr"], found["safmn"]["seeds"]) == ("31.5", "3 4")
+    (table,) = own_tables.build_all(Joined(study, tmp_path))
+    assert [[field.text for field in row][1:] for row in table.sections[0].rows] == [
+        ["31.50", "", ""],
+        ["31.00", "28.50", ""],
+    ]
+    assert "Set5 PSNR, RGB [dB] of SAFMN is blank: 1 of 2 seeds (4) have none." in table.facts
 
 
 def test_what_was_imported_does_not_pass_for_trained_or_timed_here(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from safmn.paper import verdicts
 from safmn.paper.cell import Cell
-from safmn.report import cells, sentences, tables
+from safmn.report import sentences, tables
 from safmn.report.figures import figure1
-from safmn.report.tables import Table
+from safmn.report.grids import Table
+from safmn.report.joined import Joined
 from safmn.study import Study
 from tests.report import fabricate
 
@@ -38,7 +39,7 @@ def papers(folder: Path) -> Study:
 def made(request, tmp_path_factory) -> tuple[Study, Path, list[Cell]]:
     folder = tmp_path_factory.mktemp("notes") / "made"
     study = request.param(folder)
-    return study, folder, cells.collect(study, folder)
+    return study, folder, Joined(study, folder).cells
 
 
 def marks(made: list[Table]) -> list:
@@ -63,20 +64,22 @@ def judged(found: list[Cell]) -> list:
 def test_nothing_is_read_out_of_a_note(made, word):
     study, folder, found = made
     read = [replace(each, note=word) for each in found]
-    assert marks(tables.build_all(study, folder, read)) == marks(tables.build_all(study, folder, found))
+    assert marks(tables.build_all(Joined(study, folder, read))) == marks(tables.build_all(Joined(study, folder, found)))
     assert judged(read) == judged(found)
     assert tables.counts_by_table(read) == tables.counts_by_table(found)
     for which in ("published", "measured"):
         for column in ("set5_psnr", "manga109_psnr"):
             points = [figure1.points(each, (1, 3, 4), 4, column, which) for each in (found, read)]
-            assert points[0] == points[1]
+            assert points[0].equals(points[1])
 
 
 def test_nothing_is_read_out_of_a_unit(made):
     study, folder, found = made
     assert {each.unit for each in found} <= {"K", "G", "M", "MiB", "ms", "dB", ""}  # as printed, whatever the device
     changed = [replace(each, unit=f"{each.unit} (CPU)") for each in found]
-    assert marks(tables.build_all(study, folder, changed)) == marks(tables.build_all(study, folder, found))
+    assert marks(tables.build_all(Joined(study, folder, changed))) == marks(
+        tables.build_all(Joined(study, folder, found))
+    )
     assert judged(changed) == judged(found)
 
 
@@ -93,4 +96,4 @@ def test_the_studies_hold_what_could_be_misread(tmp_path):
 
 
 def collected(make, folder: Path) -> list[Cell]:
-    return cells.collect(make(folder), folder)
+    return Joined(make(folder), folder).cells

@@ -13,6 +13,7 @@ from safmn.paper.cell import PUBLISHED_WEIGHTS, TRAINED, Cell
 from safmn.paths import ROOT
 from safmn.report import cells, overview
 from safmn.report import page as page_file
+from safmn.report.joined import Joined
 from safmn.study import Study
 
 PLACE = (1, "safmn", 4, "set5_psnr")
@@ -25,7 +26,7 @@ def make(folder, name, cell=None, **training):
     folder = folder / name
     folder.mkdir()
     (folder / "study.json").write_text(json.dumps(content))
-    found = cells.collect(Study.from_content(content, name), folder)
+    found = Joined(Study.from_content(content, name), folder).cells
     cells.write(
         [replace(each, **cell) if cell and each.place == PLACE else each for each in found], folder / "cells.csv"
     )

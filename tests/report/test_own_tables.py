@@ -15,8 +15,8 @@ from safmn.errors import UserError
 from safmn.files import write_json
 from safmn.paper import statistics
 from safmn.quality.figures import FIGURES
-from safmn.report import ablation, ablation_table, cells, networks, own_tables, rendering
-from safmn.report.measured import Results
+from safmn.report import ablation_table, networks, own_tables
+from safmn.report.joined import Joined
 from safmn.study import Study
 from tests.report import fabricate
 
@@ -45,7 +45,7 @@ def fill(of: Study, folder) -> None:
 
 
 def build(of: Study, folder):
-    (table,) = own_tables.build_all(of, Results(folder), cells.collect(of, folder))
+    (table,) = own_tables.build_all(Joined(of, folder))
     return table
 
 
@@ -86,7 +86,7 @@ def test_best_second_best_and_significance_are_marked(filled):
     assert [column(table, "#Params [K]")[row].place for row in ("CCM → None", "SAFMN", "IMDN")] == [1, 2, 0]
     assert (psnr["CCM → None"].symbol, psnr["(a): w/o FM"].symbol, psnr["(b): w/o MR"].symbol) == ("▽", "△", "")
     interval = statistics.paired_bootstrap(HARD - 0.9 + NOISE, HARD)
-    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(rendering.flat_csv(table)))}
+    lines = {line["row"]: line for line in table.flat}
     assert float(lines["ccm_none"]["b100_psnr low"]) == pytest.approx(interval.low)
     assert lines["no_mr"]["b100_psnr decision"] == "undecided"
     assert "below SAFMN across images" in dict(table.legend)["▽"]
@@ -119,9 +119,7 @@ def test_numbers_that_are_no_measurement_say_so(filled):
         "Times are of a CPU: SAFMN.",
         "Imported from an archive, not measured here: CCM → None.",
     ]
-    of = study()
-    joined = cells.collect(of, filled)
-    one = ablation_table.build(of, joined, ablation.compare_all(of, Results(filled)))
+    one = ablation_table.build(Joined(study(), filled))
     assert {facts[0], facts[3]} < set(one.facts)
 
 
@@ -155,11 +153,11 @@ def test_every_column_of_networks_csv_can_stand_in_a_table(filled):
     of = study(columns=columns, sort="-weights", decimals={"psnr_rgb": 1})
     table = build(of, filled)
     expected = networks.frame(of, filled).set_index("network", drop=False)
-    for line in csv.DictReader(io.StringIO(rendering.flat_csv(table))):
+    for line in table.flat:
         for name in every:
             wanted, unit = expected.loc[line["row"], name], quantities.quantity(name).unit
             if pd.isna(wanted):
-                assert line[name] == "", (line["row"], name)
+                assert line[name] is None, (line["row"], name)
             elif isinstance(wanted, str | bool):
                 assert line[name] == {True: "yes", False: "no"}.get(wanted, wanted)
             else:

@@ -9,7 +9,8 @@ import pytest
 
 from safmn.files import write_text
 from safmn.paper import verdicts
-from safmn.report import ablation, ablation_table, cells, figures, origins, page, rendering, sentences, tables
+from safmn.report import ablation_table, figures, grids, origins, page, rendering, sentences, tables
+from safmn.report.joined import Joined
 from safmn.report.measured import Results
 from tests.report import fabricate
 
@@ -43,18 +44,11 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def content(study, folder, judged=()) -> page.Content:
-    frame = cells.collect(study, folder)
-    compared = ablation.compare_all(study, Results(folder))
-    built = tables.build_all(study, folder, frame, compared)
-    return page.Content(study, frame, built, ablation_table.build(study, frame, compared), compared, judged)
-
-
 def render(study, folder) -> str:
-    found = content(study, folder)
-    figures.draw_all(study, folder, found.cells)
+    joined = Joined(study, folder)
+    figures.draw_all(joined)
     origins.write(study, folder)
-    return page.write(folder, found).read_text(encoding="utf-8")
+    return page.write(joined, tables.build_all(joined), ablation_table.build(joined)).read_text(encoding="utf-8")
 
 
 def read(html: str) -> Reader:
@@ -130,7 +124,7 @@ def test_others_text_stays_text(made):
 
 def test_verdicts_add_up_and_the_answer_comes_first(made):
     study, folder, html = made
-    frame = cells.collect(study, folder)
+    frame = Joined(study, folder).cells
     overview = tables.counts_by_table(frame)
     assert sum(overview["all"].values()) == sum(each.published != "" for each in frame)
     assert overview["Table 3"]["exact"] == 1
@@ -138,7 +132,7 @@ def test_verdicts_add_up_and_the_answer_comes_first(made):
     order = [html.index(f'id="{name}"') for name in ("answer", "ablation", "overview", "verdicts", "table1", "figures")]
     assert order == sorted(order)
     for word in verdicts.VERDICTS:
-        assert f"{tables.SYMBOLS[word]} {word}" in html
+        assert f"{grids.SYMBOLS[word]} {word}" in html
 
 
 def test_every_table_is_there_and_sortable_by_unrounded_values(made):
@@ -154,7 +148,7 @@ def test_every_table_is_there_and_sortable_by_unrounded_values(made):
 
 def test_what_is_missing_is_listed_with_the_reason_and_the_number_of_cells(made):
     study, folder, html = made
-    frame = cells.collect(study, folder)
+    frame = Joined(study, folder).cells
     found = page.missing(frame)
     assert sum(each["cells"] for each in found) == sum(each.verdict == "missing" for each in frame)
     assert any(each["reason"].startswith("training failed: <img") for each in found)
@@ -195,26 +189,22 @@ def test_an_empty_study_is_a_page_too(tmp_path):
 
 def test_claims_are_told_by_sentence_without_names_of_the_code(made):
     study, folder, html = made
-    assert 'id="claims"' not in html
-    judged = sentences.evaluate(cells.collect(study, folder))
-    again = page.html(folder, content(study, folder, judged))
-    text = " ".join("".join(read(again).text).split())
+    judged = sentences.evaluate(Joined(study, folder).cells)
+    text = " ".join("".join(read(html).text).split())
     assert sentences.summary(judged) in text
     for each in sentences.by_sentence(judged):
         assert text.count(f"“{each.quotation}”") == 1
     for each in judged:
         assert sentences.about(each.claim) in text
         assert "_" not in each.claim.id or each.claim.id not in text
-    shown = page.claimed(judged)["parts"]
-    assert sum(len(each["rows"]) for part in shown.values() for each in part) == len(judged)
-    following = shown[page.FOLLOWING]
-    words = {row["printed_verdict"] for each in following for row in each["rows"]}
+    shown = sentences.by_heading(judged)
+    assert sum(len(each.rows) for part in shown.values() for each in part) == len(judged)
+    following = shown.pop(sentences.FOLLOWING)
+    words = {row["printed_verdict"] for each in following for row in each.rows}
     assert words == {verdicts.REPRODUCED, verdicts.ROUNDING}
     assert all(
-        verdicts.CONTRADICTED
-        in {word for row in each["rows"] for word in (row["printed_verdict"], row["measured_verdict"])}
-        for title, part in shown.items()
-        if title != page.FOLLOWING
+        verdicts.CONTRADICTED in {word for result in each.results for word in result.verdicts}
+        for part in shown.values()
         for each in part
     )
 

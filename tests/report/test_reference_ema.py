@@ -5,7 +5,7 @@ import pytest
 
 from safmn.paper.statistics import Difference, Interval
 from safmn.report import reference_ema
-from safmn.report.measured import Results
+from safmn.report.joined import Joined
 from safmn.report.reference_ema import Drop
 from tests.report import fabricate
 
@@ -14,7 +14,7 @@ NONE = Interval(None, None, 1, "one seed each")
 
 
 def ask(folder, study) -> list[str]:
-    return reference_ema.answers(study, Results(folder))
+    return reference_ema.answers(Joined(study, folder))
 
 
 def make(folder, study, dataset="B100", images=100, **drops: float) -> None:

@@ -168,7 +168,7 @@ SELECTED = STUDY["data"] | {"test": ["tested[:1]"]}
 PACK = {"pack trained", "pack validated", "pack tested"}
 
 case("a comment", longer("safmn/data/pairs.py"), "safmn/data/pairs.py", set(), set())
-code("the pixels", "safmn/data/pairs.py", "read_pair", PACK, {*TRAIN, *QUALITY, *INSPECT})
+code("the pixels", "safmn/data/pairs.py", "load", PACK, {*TRAIN, *QUALITY, *INSPECT})
 case("LR to test on", longer(LR.format("tested")), LR.format("tested"), {"pack tested"}, {*QUALITY, *INSPECT})
 case(
     "HR to test on",

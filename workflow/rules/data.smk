@@ -36,7 +36,7 @@ if jobs.fetched_weights:
 
     rule fetch_weights:
         output:
-            f"{jobs.weights_folder}/{{weights}}",
+            f"{study.weights_roots[-1]}/{{weights}}",
         log:
             jobs.at(layout.log("fetch", "{weights}")),
         wildcard_constraints:
@@ -60,7 +60,7 @@ if jobs.fetched_weights:
 rule fetch:
     input:
         jobs.markers(),
-        [jobs.weights_folder / name for name in jobs.fetched_weights],
+        [study.weights_roots[-1] / name for name in jobs.fetched_weights],
     localrule: True
     message:
         "All downloads of the study are complete."

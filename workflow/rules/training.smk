@@ -17,7 +17,7 @@ rule train:
         jobs.at(layout.run_log("train", "{network}", "{scale}", "{seed}")),
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: jobs.threads(wildcards.network)
+    threads: lambda wildcards: study.training_of(wildcards.network).threads
     resources:
         gpu_share=GPU_TRAINING,
     params:

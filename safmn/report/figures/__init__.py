@@ -1,24 +1,20 @@
 """Figures of a study, one module each: the paper's 1, 2, 5, 6 and 7, differences, order, curves, sweeps.
 
-Each is written as SVG and PNG, readable on a phone, in print and by colour-blind readers. Where the input is missing,
-the figure says so and why. Beside some, a CSV of the same name holds their numbers.
+Each has a function `draw`, and some `numbers`, which become a CSV of the same name. A figure is written as SVG and PNG,
+readable on a phone, in print and by colour-blind readers. Where the input is missing, it says so and why.
 """
 
 import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from safmn import layout
-from safmn.files import write_text
-from safmn.paper.cell import Cell
-from safmn.report import ablation, inspected
-from safmn.report.ablation import Comparison
+from safmn.files import write_csv
+from safmn.report import inspected
 from safmn.report.figures import canvas, curves, differences, figure1, figure2, figure5, figure6, figure7, order, sweep
-from safmn.report.measured import Results
-from safmn.study import Study
+from safmn.report.joined import Joined
 
 CAPTIONS = {
     "figure1": "PSNR against FLOPs; the area of a circle is the number of parameters, and no network is better in both "
@@ -36,47 +32,31 @@ CAPTIONS = {
 }
 
 
-def draw_all(
-    study: Study,
-    folder: Path | str,
-    cells: Sequence[Cell],
-    comparisons: Mapping[int, Sequence[Comparison]] | None = None,
-) -> list[Path]:
-    """Draw every figure of the study, and write the CSV files of their numbers; return the SVG files.
-
-    Args:
-        study: The study.
-        folder: The folder `results/<study>`.
-        cells: The study's cells.
-        comparisons: Of its variants with the baseline, from `ablation.compare_all`, which is called without them.
-    """
-    folder, source = Path(folder), Results(folder)
-    compared = ablation.compare_all(study, source) if comparisons is None else comparisons
+def draw_all(joined: Joined) -> list[Path]:
+    """Draw every figure of a study into its folder, and write the CSV files of their numbers; return the SVG files."""
+    study, folder, source = joined.study, joined.folder, joined.results
     inspections = inspected.collect(study, source)
     drawings: dict[str, Callable[[], Any]] = {
-        "figure1": lambda: figure1.trade_off(study, cells),
-        "figure2": lambda: figure2.attributions(inspections),
-        "figure5": lambda: figure5.features(inspections),
-        "figure6": lambda: figure6.crops(inspections),
-        "figure7": lambda: figure7.normalisation(study, source),
+        "figure1": partial(figure1.draw, joined),
+        "figure2": partial(figure2.draw, inspections),
+        "figure5": partial(figure5.draw, inspections),
+        "figure6": partial(figure6.draw, inspections),
+        "figure7": partial(figure7.draw, study, source),
     }
-    numbers = {"figure2": figure2.rows(inspections), "figure6": figure6.rows(inspections)}
+    numbers = {"figure2": figure2.numbers(inspections), "figure6": figure6.numbers(inspections)}
     if study.training is not None:
-        drawings["differences"] = lambda: differences.forest(study, compared)
-        drawings["order"] = lambda: order.stability(study, source, compared)
-        numbers |= {"differences": differences.rows(study, compared), "order": order.rows(study, source, compared)}
-        for scale in study.scales:
-            drawings[f"curves_x{scale}"] = partial(curves.curves, study, source, scale)
-    swept = {name: sweep.collect(study, source, cells, name) for name in (study.sweeps if study.training else ())}
-    for name, points in swept.items():
-        drawings[f"sweep_{name}"] = partial(sweep.draw, study, points, name)
-    numbers |= {f"sweep_{name}": sweep.rows(study, points) for name, points in swept.items()}
+        drawings |= {"differences": partial(differences.draw, joined), "order": partial(order.draw, joined)}
+        numbers |= {"differences": differences.numbers(joined), "order": order.numbers(joined)}
+        drawings |= {f"curves_x{scale}": partial(curves.draw, study, source, scale) for scale in study.scales}
+        swept = {name: sweep.collect(joined, name) for name in study.sweeps}
+        drawings |= {f"sweep_{name}": partial(sweep.draw, study, points, name) for name, points in swept.items()}
+        numbers |= {f"sweep_{name}": sweep.numbers(study, points) for name, points in swept.items()}
     written = []
     for name, draw in drawings.items():
         with canvas.style():
             written.append(canvas.save(draw(), folder / layout.figure(name, "svg")))
-    for name, rows in numbers.items():
-        write_text(folder / layout.figure(name, "csv"), _csv(rows))
+    for name, frame in numbers.items():
+        write_csv(folder / layout.figure(name, "csv"), frame, frame.to_dict("records"))
     return written
 
 
@@ -99,9 +79,3 @@ def numbers(figure: Path) -> list[list[str]]:
             return list(csv.reader(handle))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-
-
-def _csv(rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -19,7 +19,7 @@ MAX_NAMED = 5  # lines that stand out
 FAR = 2.5  # median absolute deviations from the median, from which a line stands out
 
 
-def curves(study: Study, results: Results, scale: int) -> Any:
+def draw(study: Study, results: Results, scale: int) -> Any:
     """Draw loss and validation PSNR of every run at a scale, with the authors' logs."""
     runs = [run for run in study.runs() if run.scale == scale]
     figure, axes = canvas.panels(2, "curves")
@@ -37,7 +37,7 @@ def curves(study: Study, results: Results, scale: int) -> Any:
     # The rise at the beginning would leave no room for the differences.
     late = [value for curve in lines.values() for value in curve.loc[end / 10 :]]
     axes[1].set_ylim(min(late) - 0.05, max([*late, *authors]) + 0.05)
-    draw(axes[1], lines, named, authors, "authors, DIV2K_val", results)
+    lines_over_iterations(axes[1], lines, named, authors, "authors, DIV2K_val", results)
     axes[1].set_ylabel("PSNR on RGB [dB]")
     others = len({run.variant for run in lines} - {*named, BASELINE})
     said = f"Grey: {others} other variants." if others else ""
@@ -70,12 +70,12 @@ def losses(ax: Any, results: Results, runs: list[Run], scale: int, what: str, na
     end = max(curve.index[-1] for curve in lines.values())
     authors = smooth(read_curve(NUMBERS / f"training_log_x{scale}.csv", "l1_loss").loc[:end])
     ax.set_yscale("log")
-    draw(ax, lines, named, authors, "authors (DF2K, batch 64)", results)
+    lines_over_iterations(ax, lines, named, authors, "authors (DF2K, batch 64)", results)
     canvas.log_axis(ax.yaxis)
     ax.set_ylabel("L1 loss" + (f" ({len(others)} with another loss not shown)" if others else ""))
 
 
-def draw(
+def lines_over_iterations(
     ax: Any, lines: dict[Run, pd.Series], named: list[str], authors: pd.Series, authors_name: str, results: Results
 ) -> None:
     """Draw lines over iterations, and write the names of those that have one at their ends."""

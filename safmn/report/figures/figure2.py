@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from safmn.inspection.record import DECADES
@@ -11,12 +12,16 @@ from safmn.report import inspected
 from safmn.report.figures import canvas
 from safmn.report.inspected import Inspected, Inspections
 
-COLUMNS = 3
+ACROSS = 3  # pictures in a row
 CELL = (1.66, 2.0)  # inches
 SHADES = "magma_r"  # from white to black in one direction, in colour and in grey
+COLUMNS = [
+    *("Network", "Weights", "Scale", "Image", "Diffusion index", "Texture of SR", "Texture at the path's start"),
+    "Sum of the map minus their difference",
+]
 
 
-def attributions(inspections: Inspections) -> Any:
+def draw(inspections: Inspections) -> Any:
     """Draw the LR image with the window, and each network's map on a logarithmic scale, relative to its maximum."""
     import matplotlib
     from matplotlib.colors import LogNorm
@@ -24,7 +29,7 @@ def attributions(inspections: Inspections) -> Any:
     networks, absent = inspections.alike(_place)
     if not networks:
         return canvas.empty("Figure 2", "No attribution map yet. " + inspected.note(absent))
-    columns = min(COLUMNS, len(networks) + 1)
+    columns = min(ACROSS, len(networks) + 1)
     rows = math.ceil((len(networks) + 1) / columns)
     said = inspected.note(absent)
     below = 0.6 + canvas.foot_height(said, columns * CELL[0])
@@ -55,18 +60,16 @@ def relative(network: Inspected) -> NDArray[np.float64]:
     return size / (size.max() or 1.0)
 
 
-def rows(inspections: Inspections) -> list[list[Any]]:
-    """Return the numbers of the figure, a header first."""
-    header = ["Network", "Weights", "Scale", "Image", "Diffusion index", "Texture of SR", "Texture at the path's start"]
-    header += ["Sum of the map minus their difference"]
+def numbers(inspections: Inspections) -> pd.DataFrame:
+    """Return the numbers of the figure, a row a network."""
     networks, _ = inspections.alike(_place)
-    lines = []
+    rows = []
     for network in networks:
-        numbers = network.numbers["attribution"]
-        image = f"{numbers['dataset']}/{numbers['image']}"
-        line = [network.subject.network, network.subject.weights, network.subject.scale, image]
-        lines.append(line + [numbers[key] for key in ("diffusion_index", "detector", "baseline", "gap")])
-    return [header, *lines]
+        own = network.numbers["attribution"]
+        image = f"{own['dataset']}/{own['image']}"
+        figures = [own[key] for key in ("diffusion_index", "detector", "baseline", "gap")]
+        rows.append([network.subject.network, network.subject.weights, network.subject.scale, image, *figures])
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
 def _place(network: Inspected) -> Any:

@@ -21,7 +21,7 @@ PANELS = {
 }
 
 
-def features(inspections: Inspections) -> Any:
+def draw(inspections: Inspections) -> Any:
     """Draw the baseline's features, or those of the first network with a SAFM if the baseline is missing."""
     chosen = _chosen(inspections)
     if chosen is None:

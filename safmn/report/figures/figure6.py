@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from numpy.typing import NDArray
 
 from safmn.report import inspected
@@ -14,9 +15,13 @@ WIDTH = canvas.WIDTH
 SIDE = 1.1  # inches of a crop, about
 TITLE = 0.32  # inches above a picture
 GAP = 0.06
+COLUMNS = [
+    *("Network", "Weights", "Scale", "Image", "Left [px]", "Top [px]", "Side [px]"),
+    *("PSNR of the image [dB]", "PSNR of the crop [dB]"),
+]
 
 
-def crops(inspections: Inspections) -> Any:
+def draw(inspections: Inspections) -> Any:
     """Draw one block a scene: the whole image with the place marked, the crops right of it and below.
 
     PSNR is on Y, of the whole image (from the evaluation) and, in brackets, of the crop alone.
@@ -40,9 +45,8 @@ def crops(inspections: Inspections) -> Any:
             (network.title, network.arrays[f"crop{number}_sr"], decibels(network.numbers["crops"][number]))
             for network in networks
         ]
-        places = block.places()
-        _overview(_axes(figure, places[0], top), networks[0], number, scene, inspections.scale)
-        for place, (title, image, figures) in zip(places[1:], shown, strict=True):
+        _overview(_axes(figure, block.places[0], top), networks[0], number, scene, inspections.scale)
+        for place, (title, image, figures) in zip(block.places[1:], shown, strict=True):
             ax = _axes(figure, place, top)
             canvas.picture(ax, image)
             ax.set_title(f"{canvas.wrapped(title, 20)}\n{figures}".strip(), fontsize=6.5, pad=2)
@@ -57,61 +61,48 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Block:
-    """How one scene is laid out, so that nothing stays empty: two lines of crops beside the image, others below.
+    """How one scene is laid out, so that little stays empty: two lines of crops beside the image, others below.
 
     Attributes:
-        aspect: Width / height of the image.
-        count: Number of crops.
-        beside: Crops in each of the two lines beside the image.
-        below: Crops in each line below it.
+        places: Where the image is, and each crop.
+        height: Inches that the scene takes.
+        badness: How much stays empty, and how far the crops are from their usual size.
     """
 
-    aspect: float
-    count: int
-    beside: int
-    below: int
+    places: list[Box]
+    height: float
+    badness: float
+
+    @classmethod
+    def of(cls, aspect: float, count: int, beside: int, below: int) -> "Block":
+        """Lay out an image of width / height `aspect` and `count` crops.
+
+        Args:
+            aspect: Width / height of the image.
+            count: Number of crops.
+            beside: Crops in each of the two lines beside the image, which is as high as two of them and one title.
+            below: Crops in each line below it.
+        """
+        side = (WIDTH - GAP * (beside + 2) - TITLE * aspect) / (2 * aspect + beside)
+        lower = (WIDTH - GAP * (below + 1)) / below
+        tall, rest = 2 * side + TITLE, max(0, count - 2 * beside)
+        left, under = 2 * GAP + tall * aspect, 2 * (side + TITLE)
+        places = [(GAP, TITLE, tall * aspect, tall)]
+        for place in range(min(count, 2 * beside)):
+            line, column = divmod(place, beside)
+            places.append((left + column * (side + GAP), TITLE + line * (side + TITLE), side, side))
+        for place in range(rest):
+            line, column = divmod(place, below)
+            places.append((GAP + column * (lower + GAP), under + TITLE + line * (lower + TITLE), lower, lower))
+        empty = max(0, 2 * beside - count) + -rest % below
+        badness = empty + 4 * abs(math.log(side / SIDE)) + 2 * abs(math.log(lower / SIDE))
+        return cls(places, under + math.ceil(rest / below) * (lower + TITLE) + GAP, badness)
 
     @classmethod
     def fitting(cls, aspect: float, count: int) -> "Block":
         """Return the layout that leaves least empty with crops of about the usual size."""
-
-        def badness(block: "Block") -> float:
-            empty = max(0, 2 * block.beside - count) + -max(0, count - 2 * block.beside) % block.below
-            return empty + 4 * abs(math.log(block.side / SIDE)) + 2 * abs(math.log(block.lower_side / SIDE))
-
-        choices = (cls(aspect, count, beside, below) for beside in range(1, 5) for below in range(2, 6))
-        return min(choices, key=badness)
-
-    @property
-    def side(self) -> float:
-        """Side in inches of a crop beside the image, whose height is that of two crops and one title."""
-        return (WIDTH - GAP * (self.beside + 2) - TITLE * self.aspect) / (2 * self.aspect + self.beside)
-
-    @property
-    def lower_side(self) -> float:
-        """Side of a crop below it."""
-        return (WIDTH - GAP * (self.below + 1)) / self.below
-
-    @property
-    def height(self) -> float:
-        """Inches that the scene takes."""
-        rest = max(0, self.count - 2 * self.beside)
-        return 2 * (self.side + TITLE) + math.ceil(rest / self.below) * (self.lower_side + TITLE) + GAP
-
-    def places(self) -> list[Box]:
-        """Return where the image is, and each crop."""
-        tall = 2 * self.side + TITLE
-        found = [(GAP, TITLE, tall * self.aspect, tall)]
-        left = 2 * GAP + tall * self.aspect
-        for place in range(min(self.count, 2 * self.beside)):
-            line, column = divmod(place, self.beside)
-            x, y = left + column * (self.side + GAP), TITLE + line * (self.side + TITLE)
-            found.append((x, y, self.side, self.side))
-        for place in range(max(0, self.count - 2 * self.beside)):
-            line, column = divmod(place, self.below)
-            y = 2 * (self.side + TITLE) + TITLE + line * (self.lower_side + TITLE)
-            found.append((GAP + column * (self.lower_side + GAP), y, self.lower_side, self.lower_side))
-        return found
+        choices = (cls.of(aspect, count, beside, below) for beside in range(1, 5) for below in range(2, 6))
+        return min(choices, key=lambda block: block.badness)
 
 
 def _axes(figure: Any, place: Box, top: float) -> Any:
@@ -127,18 +118,16 @@ def decibels(crop: dict[str, Any]) -> str:
     return f"{whole} ({part})"
 
 
-def rows(inspections: Inspections) -> list[list[Any]]:
-    """Return the numbers of the figure, a header first."""
-    header = ["Network", "Weights", "Scale", "Image", "Left [px]", "Top [px]", "Side [px]"]
-    header += ["PSNR of the image [dB]", "PSNR of the crop [dB]"]
+def numbers(inspections: Inspections) -> pd.DataFrame:
+    """Return the numbers of the figure, a row for each crop of each network."""
     networks, _ = inspections.alike(_place)
-    lines = []
+    rows = []
     for network in networks:
         for crop in network.numbers["crops"]:
             image = f"{crop['dataset']}/{crop['image']}"
-            line = [network.subject.network, network.subject.weights, network.subject.scale, image]
-            lines.append(line + [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")])
-    return [header, *lines]
+            figures = [crop[key] for key in ("left", "top", "size", "psnr", "psnr_crop")]
+            rows.append([network.subject.network, network.subject.weights, network.subject.scale, image, *figures])
+    return pd.DataFrame(rows, columns=COLUMNS, dtype=object)
 
 
 def reduced_by(overview: NDArray[Any], height: int, width: int) -> int:

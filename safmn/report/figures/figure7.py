@@ -13,7 +13,7 @@ NORMALISATION = (  # panel -> variants
 )
 
 
-def normalisation(study: Study, results: Results) -> Any:
+def draw(study: Study, results: Results) -> Any:
     """Draw Figure 7: smoothed L1 loss over iterations at x4, with the authors' log up to the same iteration."""
     scale = ablation.scale_of(study)
     figure, axes = canvas.panels(2, "Figure 7")

@@ -1,19 +1,16 @@
 """Is the order of the rows stable over the iterations? Kendall's tau with the final order, and with the paper's."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from safmn.networks import all_networks
-from safmn.paper import published
-from safmn.paper.statistics import MIN_NETWORKS, tau_b
+from safmn.paper.statistics import MIN_NETWORKS, Agreement, tau_b
 from safmn.report import ablation
-from safmn.report.ablation import ORDERED_BY, Comparison
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import MEASURED, PUBLISHED
+from safmn.report.joined import Joined
 from safmn.report.measured import Results
 from safmn.study import Study
 
@@ -44,12 +41,7 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     if len(frame.columns) < MIN_NETWORKS:
         return pd.DataFrame(columns=[FINAL, PAPER])
     orders = {FINAL: frame.iloc[-1]}
-    networks = all_networks()
-    printed = {
-        cell.network: float(cell.printed)
-        for cell in published.cells([networks[name] for name in frame.columns], [3, 4])
-        if cell.column == ORDERED_BY
-    }
+    printed = ablation.published_psnr(frame.columns, ablation.ORDERED_BY)
     if len(printed) >= MIN_NETWORKS:
         orders[PAPER] = pd.Series(printed)
     found = {name: tau_b(order.to_numpy(float), frame[order.index].to_numpy(float).T) for name, order in orders.items()}
@@ -65,30 +57,27 @@ def stable_from(tau: pd.DataFrame) -> float | None:
     return float(later[0]) if len(later) else None
 
 
-def sentence(study: Study, results: Results) -> str:
-    """Say from when on the order is stable; "" where it cannot be told."""
-    frame = validations(study, results)
+def sentence(frame: pd.DataFrame) -> str:
+    """Say from when on the order of `validations` is stable; "" where it cannot be told."""
     start = stable_from(taus(frame))
     if start is None or len(frame) < MIN_NETWORKS:
         return ""
-    end = frame.index[-1]
+    end, rows = frame.index[-1], f"The order of {len(frame.columns)} rows by validation PSNR"
     if start == end:
-        return (
-            f"The order of {len(frame.columns)} rows by validation PSNR still changes at the end, iteration {end:,.0f}."
-        )
+        return f"{rows} still changes at the end, iteration {end:,.0f}."
     return (
-        f"The order of {len(frame.columns)} rows by validation PSNR stays at Kendall's tau of {STABLE:g} or more with "
-        f"the final order from iteration {start:,.0f} of {end:,.0f} on."
+        f"{rows} stays at Kendall's tau of {STABLE:g} or more with the final order from iteration {start:,.0f} of "
+        f"{end:,.0f} on."
     )
 
 
-def stability(study: Study, results: Results, comparisons: Mapping[int, Sequence[Comparison]]) -> Any:
+def draw(joined: Joined) -> Any:
     """Draw both over iterations, and tau with the paper's order on each test set with its interval."""
-    frame = validations(study, results)
+    frame = validations(joined.study, joined.results)
     tau = taus(frame)
     if FINAL not in tau or not len(tau):
         return canvas.empty("order", f"No order yet: fewer than {MIN_NETWORKS} variants are trained to the end.")
-    agreed = _agreements(comparisons)
+    agreed = _agreements(joined)
     figure, axes = canvas.panels(2 if agreed else 1, "order", height=2.4)
     ax = axes[0]
     names = []
@@ -105,20 +94,20 @@ def stability(study: Study, results: Results, comparisons: Mapping[int, Sequence
     canvas.label_ends(ax, names)
     if agreed:
         _agreement_panel(axes[1], agreed)
-    canvas.foot(figure, sentence(study, results) + " The paper's order is by PSNR on Manga109.")
+    canvas.foot(figure, sentence(frame) + " The paper's order is by PSNR on Manga109.")
     return figure
 
 
-def _agreements(comparisons: Mapping[int, Sequence[Comparison]]) -> list[tuple[str, Any]]:
+def _agreements(joined: Joined) -> list[tuple[str, Agreement]]:
     return [
         (f"{comparison.benchmark.name}, Table {table}", comparison.agreement)
-        for table, own in comparisons.items()
+        for table, own in joined.comparisons.items()
         for comparison in own
         if comparison.agreement
     ]
 
 
-def _agreement_panel(ax: Any, agreed: list[tuple[str, Any]]) -> None:
+def _agreement_panel(ax: Any, agreed: list[tuple[str, Agreement]]) -> None:
     for place, (_, agreement) in enumerate(agreed):
         if ends := agreement.interval.ends:
             ax.plot(ends, (place, place), color=PUBLISHED, lw=1.6)
@@ -131,17 +120,17 @@ def _agreement_panel(ax: Any, agreed: list[tuple[str, Any]]) -> None:
     ax.set_title("Agreement on each test set at the end", loc="left")
 
 
-def rows(study: Study, results: Results, comparisons: Mapping[int, Sequence[Comparison]]) -> list[list[Any]]:
-    """Return the numbers, a header first."""
-    frame = validations(study, results)
+def numbers(joined: Joined) -> pd.DataFrame:
+    """Return tau at each validation, and on each test set at the end with its interval."""
+    frame = validations(joined.study, joined.results)
     tau, count = taus(frame), len(frame.columns)
-    lines = [
-        [f"validation, {name}", int(iteration), count, float(value), "", ""]
+    rows: list[list[Any]] = [
+        [f"validation, {name}", int(iteration), count, float(value), None, None]
         for name in tau
         for iteration, value in tau[name].items()
     ]
-    end = int(frame.index[-1]) if len(frame) else ""
-    for name, agreement in _agreements(comparisons):
-        ends = agreement.interval.ends or ("", "")
-        lines.append([f"{name}, {PAPER}", end, agreement.n, agreement.tau, *ends])
-    return [["order", "iteration", "rows", "Kendall's tau", "low", "high"], *lines]
+    end = int(frame.index[-1]) if len(frame) else None
+    for name, agreement in _agreements(joined):
+        interval = agreement.interval
+        rows.append([f"{name}, {PAPER}", end, agreement.n, agreement.tau, interval.low, interval.high])
+    return pd.DataFrame(rows, columns=["order", "iteration", "rows", "Kendall's tau", "low", "high"], dtype=object)
