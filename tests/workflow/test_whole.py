@@ -14,7 +14,7 @@ from tests.workflow.conftest import MICRO, ROOT
 
 CHARBONNIER = """\
 title: "Charbonnier"
-description: "Another loss and another optimiser, longer, on fewer images, with two threads."
+description: "Another loss and another optimiser, longer, on fewer images."
 network: {dim: 8, n_blocks: 1}
 training:
   iterations: 500
@@ -22,7 +22,7 @@ training:
   loss: "my_losses:Charbonnier"
   optimiser: {name: "my_losses:Signs", beta: 0.5}
   schedule: {name: multistep, milestones: [2], gamma: 0.5}
-  threads: 2
+  patch: 8
 data: {train: ["photographs[6:]"]}
 """
 LOSSES = """\
@@ -107,7 +107,7 @@ def test_one_command_makes_the_tables_and_a_second_one_has_nothing_to_do(snakema
     columns = {name: (run / "history.csv").read_text().splitlines()[0].split(",")[2:-2] for name, run in runs.items()}
     assert columns == {name: ["l1_loss", "fft_loss"] for name in NAMES[:2]} | {"charbonnier": ["charbonnier"]}
     specification = records["charbonnier"]["specification"]
-    assert (specification["train"], specification["training"]["threads"]) == (["photographs[6:]"], 2)
+    assert (specification["train"], specification["training"]["patch"]) == (["photographs[6:]"], 8)
 
     second = snakemake("--configfile", study, **place)
     assert "Nothing to be done" in second.stdout + second.stderr
