@@ -22,7 +22,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser
 
 
 class _PlainLoader(_SafeLoader):
-    """YAML without repeated keys."""
+    """YAML without repeated keys, and without numbers that are not what they look like."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -37,7 +37,20 @@ class _PlainLoader(_SafeLoader):
             seen.add(key)
         return dict(super().construct_mapping(node, deep))
 
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """Refuse what YAML 1.1 reads as octal (010 is 8) or to the base 60 (1:30 is 90)."""
+        text = str(node.value)
+        if ":" in text or re.fullmatch(r"[-+]?0[0-9_]*[1-9][0-9_]*", text):
+            raise yaml.YAMLError(
+                f"line {node.start_mark.line + 1}: {text} can be read as several numbers: write the number without a "
+                "leading 0 or a colon, or a name in quotes"
+            )
+        is_float = node.tag == "tag:yaml.org,2002:float"
+        return self.construct_yaml_float(node) if is_float else self.construct_yaml_int(node)
 
+
+for _tag in ("int", "float"):
+    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _PlainLoader.construct_number)
 # YAML 1.1 reads 1e-3 as text; here it is a number, as in YAML 1.2.
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

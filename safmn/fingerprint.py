@@ -102,6 +102,7 @@ class Walk:
     Attributes:
         pieces: "module.name" of each piece that counts -> its text. Data files are among them.
         files: a user's modules and data files that count.
+        packages: the installed packages that count.
     """
 
     def __init__(self, library: Library, apart: Collection[str] = ()) -> None:
@@ -110,7 +111,7 @@ class Walk:
         self._library = library
         self._apart = apart
         self._done: set[Piece] = set()
-        self._packages: set[str] = set()  # installed, and followed
+        self.packages: set[str] = set()  # installed, and followed
         self._skipped: dict[str, set[Piece]] = {}  # installed package -> its pieces, as long as it is not followed
         self._root: Module | None = None
         self._switches: dict[str, Any] = {}
@@ -168,13 +169,13 @@ class Walk:
         module = piece.module
         if module.name in self._apart:
             return False
-        if self._library.is_own(module.name) or syntax.top(module.name) in self._packages:
+        if self._library.is_own(module.name) or syntax.top(module.name) in self.packages:
             return True
         if not module.uses_torch:
             self._skipped.setdefault(syntax.top(module.name), set()).add(piece)
             self._done.discard(piece)
             return False
-        self._packages.add(syntax.top(module.name))
+        self.packages.add(syntax.top(module.name))
         return True
 
     def _uses(self, piece: Piece) -> list[Piece]:
@@ -252,7 +253,7 @@ class Walk:
         if not (pieces or is_dynamic or name in module.imports):
             raise UserError(f"{problem}: {module.file} has no {name}")
         if not self._library.is_own(module_name):
-            self._packages.add(syntax.top(module.name))
+            self.packages.add(syntax.top(module.name))
         return pieces or [Piece(module, WHOLE)]
 
     # --- Strings in a user's code: modules, classes and files that they name ---

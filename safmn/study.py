@@ -1,5 +1,6 @@
 """A study, validated: its data, scales, seeds and variants, and the specification of each of its runs."""
 
+import contextlib
 import json
 import logging
 import re
@@ -146,6 +147,8 @@ class Study(StudyFile):
             content = json.loads(json.dumps(config))  # a plain copy: Snakemake's own must not change
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{where}: holds something that is not plain data: {error}") from error
+        for file in filter(Path.is_file, map(Path, files)):
+            content = _with_numbers(content, read_yaml(file))  # which refuses what Snakemake lets pass
         if content.get("cpu") in ("true", "false"):  # `--config cpu=true` arrives as text
             content["cpu"] = content["cpu"] == "true"
         content = _overridden(content, {word: content.pop(word, None) for word in OVERRIDES})
@@ -433,6 +436,18 @@ class Study(StudyFile):
     def _check_data(self) -> None:
         for use in ("train", "validation", "test"):
             _check_selections(self.where, use, self.selections(use))
+        known = {identifier(name): name for name in sources.DATASETS}
+        for name in (sources.parse_selection(text)[0] for text in self.data.test):
+            meant = known.get(identifier(name), name)
+            if name != meant:
+                raise self._wrong(
+                    "data.test",
+                    f"{name} would stand in the tables as {meant}: write {meant}, and data.folders where its folder "
+                    "has another name",
+                )
+        if len(self.test_sets) < len(self.data.test):
+            listed = ", ".join(self.data.test)
+            raise self._wrong("data.test", f"two of {listed} would have the same columns: rename or leave out one")
 
     def _check_training(self) -> None:
         if self.training is None:
@@ -629,6 +644,19 @@ def _overridden(content: Any, overrides: Mapping[str, Any]) -> Any:
     keys = ("iterations", "validate_every")
     if "iterations" in given and isinstance(training, dict) and all(isinstance(training.get(key), int) for key in keys):
         training["validate_every"] = max(1, min(training["validate_every"], training["iterations"]))
+    return content
+
+
+def _with_numbers(content: Any, read: Any) -> Any:
+    """Return Snakemake's content with the numbers that it took for text, such as 1e-3, as our reader read them."""
+    if isinstance(content, dict) and isinstance(read, dict):
+        read = {str(key): value for key, value in read.items()}
+        return {key: _with_numbers(value, read.get(key)) for key, value in content.items()}
+    if isinstance(content, list) and isinstance(read, list) and len(content) == len(read):
+        return [_with_numbers(*pair) for pair in zip(content, read, strict=True)]
+    if isinstance(content, str) and isinstance(read, float):
+        with contextlib.suppress(ValueError):
+            return read if float(content) == read else content
     return content
 
 

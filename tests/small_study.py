@@ -1,6 +1,9 @@
 """A study of one variant and six iterations, run command by command as the workflow runs it."""
 
 import contextlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,24 @@ def make(folder: Path) -> Path:
         safmn("runtime", "safmn", *size, *runtime)
         safmn("operations", *size, "--out", results / "cost/operations.json")
     return folder / results
+
+
+KEY_OF = """
+import json, sys
+from safmn.training.identity import key_of
+
+record = json.load(open(sys.argv[1]))
+specification, data = record["specification"], record["provenance"]["data"]
+print(key_of(specification, [data[text] for text in (*specification["train"], *specification["validation"])]))
+"""
+
+
+def key_by(code: Path, record: Path) -> str:
+    """The key that the code in a folder gives a run; that code is run, in a process of its own."""
+    command = [sys.executable, "-c", KEY_OF, str(record.absolute())]
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=code, env=environment)
+    return told.stdout.strip()
 
 
 def safmn(*words: str | Path) -> None:

@@ -1,6 +1,9 @@
 """The parts of `safmn gpu-check` that can be tried on a CPU, small: they pass what is equal and find what is not."""
 
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +76,65 @@ def test_bits_of_a_resumed_run_are_compared(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(TrainStep, "restore", forgetful)
     assert gpu_equal.trained("blocks_4", ["eager"] * 2, 4, settings, Cpu()) != one
+
+
+class Clock:
+    """A device whose work takes the milliseconds that it says."""
+
+    kind = "cpu"
+    torch_device = torch.device("cpu")
+    now = 0.0
+
+    def synchronise(self) -> None:
+        pass
+
+    def mark(self) -> float:
+        return self.now
+
+    def elapsed(self, start: float, stop: float) -> float:
+        return stop - start
+
+    def works(self, *milliseconds: float) -> Callable[[int], None]:
+        turns = iter(milliseconds)
+
+        def work(iteration: int) -> None:
+            self.now += next(turns)
+
+        return work
+
+
+def test_forms_take_turns_and_the_first_turn_is_warm_up() -> None:
+    clock, settings = Clock(), gpu_steps.settings_of(Cpu())
+    ways = {"usual": (settings, clock.works(900, 10, 20, 10)), "other": (settings, clock.works(1, 5, 12, 4))}
+    found = gpu_steps._by_turns(ways, clock)
+    assert found["usual"] == {"ms": 10, "times_usual": 1, "times_usual_at_most": 1, "all_ms": [10, 20, 10]}
+    other = {"ms": 5, "times_usual": 0.5, "times_usual_at_most": 0.6, "all_ms": [5, 12, 4]}
+    assert found["other"] == other
+
+
+@pytest.mark.parametrize("room", [3, 2])
+def test_jobs_begin_together_once_all_are_ready(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the jobs: a device with room for `room` of them."""
+    script = tmp_path / "python"
+    script.write_text(
+        f"""#!/bin/sh
+read asked; echo "$asked" >>{tmp_path}/asked
+[ $(wc -l <{tmp_path}/asked) -le {room} ] || exit 1
+echo ready; read go; echo "$go" >>{tmp_path}/go
+echo '{{"steps_a_second": 2.5}}'
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(gpu_steps.sys, "executable", str(script))
+    if room < 3:
+        with pytest.raises(RuntimeError, match="3 jobs do not fit the device"):
+            gpu_steps._together(3, {"form": "usual", "graph": True})
+        assert not (tmp_path / "go").exists()
+        return
+    assert gpu_steps._together(3, {"form": "usual", "graph": True}) == 7.5
+    asked = [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    assert asked == [{"part": "busy", "device": "cuda", "form": "usual", "graph": True}] * 3
+    assert (tmp_path / "go").read_text() == "go\n" * 3
 
 
 class Count(TorchDispatchMode):

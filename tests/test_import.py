@@ -152,7 +152,7 @@ def test_other_code_is_named_piece_by_piece(small, crate, empty, name):
     if name.startswith("safmn/training") or "networks" in name:
         code = provenance.code(crate)["code_sha256"]
         for record in crate.rglob("run.json"):
-            text = re.sub(r'"key": "\w+"', f'"key": "{"0" * 64}"', record.read_text())
+            text = re.sub(r'"key": "\w+"', f'"key": "{small_study.key_by(crate, record)}"', record.read_text())
             record.write_text(re.sub(r'"code_sha256": "\w+"', f'"code_sha256": "{code}"', text))
     reseal(crate)
     refused(crate, small, *EDITS[name])
@@ -162,9 +162,30 @@ def test_other_comments_are_the_same_code(small, crate, empty):
     for name in EDITS:
         (crate / name).write_text((crate / name).read_text() + "\n# A remark.\n")
     reseal(crate)
-    assert fitting.of_stage(crate, jobs.EVALUATING) == []
-    assert fitting.of_network(crate, "ccm_none") == []
+    other = fitting.Other(crate)
+    assert other.of_functions(jobs.EVALUATING) == []
+    assert other.of_network("ccm_none") == []
     assert take(crate, small).files
+
+
+def test_other_code_that_makes_nothing_stale_is_no_reason_to_refuse(small, crate, empty):
+    """Code that finds a variant by its name and reads its file: what it finds counts."""
+    for name in ("networks/variants.py", "configuration.py", "paths.py"):
+        file = crate / "safmn" / name
+        file.write_text(re.sub(r"^    return (?=[^\n]*$)", "    print()\n    return ", file.read_text(), flags=re.M))
+        assert "    print()\n" in file.read_text()
+    reseal(crate)
+    assert take(crate, small).files
+
+
+def test_memory_of_a_network_that_is_another_here_is_refused(small, crate, empty):
+    """In this study, only the predicted memory depends on the CCM, which `ccm_none` does not have."""
+    file = crate / "safmn/networks/safmn.py"
+    text = file.read_text()
+    start = text.index("def convolutional")
+    file.write_text(text[:start] + text[start:].replace("    return", "    print()\n    return", 1))
+    reseal(crate)
+    refused(crate, small, "cost/memory.json", "safmn.networks.safmn.convolutional")
 
 
 def test_a_damaged_archive_an_unknown_variant_and_an_existing_study_are_refused(small, crate, empty):

@@ -2,7 +2,10 @@
 
 import contextlib
 import csv
+import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +14,9 @@ import pytest
 import torch
 import yaml
 
-from safmn import __version__, networks
+from safmn import __version__, networks, provenance
 from safmn.archive import importing, own_files
-from safmn.archive.findings import CONFIRMED, NOT_CHECKED
+from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED
 from safmn.archive.opening import Opened
 from safmn.archive.steps import STEPS
 from safmn.cli import main
@@ -26,7 +29,8 @@ from safmn.study import Study
 from tests.small_study import safmn
 from tests.test_import import STAGES
 from tests.test_own_study import NETS
-from tests.test_verify import notes, verified
+from tests.test_verify import notes, reseal, verified
+from tests.workflow.conftest import ROOT
 
 FILES = {
     "ablations/shared_nets/__init__.py": "",
@@ -42,7 +46,6 @@ class Scaled:
         return FACTOR * (sr - hr).abs().mean()
 """,
     "ablations/shared/factor.txt": "0.5\n",
-    "ablations/shared/.private.txt": "mine\n",
     "ablations/not_named.txt": "mine\n",
     "networks/shared_theirs.py": NETS,
     "config/shared_steps.py": "from torch.optim import SGD\n\n\nclass Plain(SGD):\n    pass\n",
@@ -151,12 +154,10 @@ def first(tmp_path_factory):
 def test_what_counts_is_archived_and_nothing_else(first):
     crate = first / "crate"
     expected = {name for name in FILES if name.startswith(("ablations/shared", "networks/", "config/"))}
-    expected -= {"ablations/shared/.private.txt"}
     for name in (*expected, "ablations/tiny.yaml", "networks/theirs.yaml"):
         assert (crate / name).read_bytes() == (first / name).read_bytes()
     there = {file.relative_to(crate).as_posix() for file in crate.rglob("*") if file.is_file()}
     assert not there & {
-        "ablations/shared/.private.txt",
         "ablations/not_named.txt",
         "networks/x4.pth",
         "config/study.yaml",
@@ -234,6 +235,63 @@ def test_other_files_of_these_names_are_named_and_stay(first, tmp_path, monkeypa
     assert not (here / "ablations/tiny.yaml").exists()
 
 
+def test_files_in_whose_place_the_harness_has_others_are_named(first, tmp_path, monkeypatch, capsys):
+    crate = shutil.copytree(first / "crate", tmp_path / "crate")
+    file = crate / "ablations/no_fm.yaml"
+    file.write_text(f"{file.read_text()}# Of one's own.\n")
+    reseal(crate)
+    project(tmp_path / "second")
+    empty(tmp_path / "second", monkeypatch)
+    _, found, _ = verified(capsys, crate, "--steps", "whole", "--trust-code")
+    (told,) = [note for note in notes(found["whole"], NOTED) if note.startswith("ablations/")]
+    assert told.startswith("ablations/no_fm.yaml: it is not run: the harness here has another file")
+    taken = take(crate, first / "data")
+    assert taken.hidden == ["ablations/no_fm.yaml"]
+    assert "ablations/tiny.yaml" in taken.own_files
+
+
+IMPORT = """
+import sys
+from pathlib import Path
+from safmn.archive import importing
+from safmn.archive.opening import Opened
+from safmn.planning import jobs
+from safmn.study import Study
+
+stages = {"packing": jobs.PACKING, "evaluation": jobs.EVALUATING}
+crate = Path(sys.argv[1])
+importing.take(Opened(crate, crate), sys.argv[2], None, stages, trust_code=True)
+print(sorted(Study.load("results/shared/study.json").counted))
+"""
+
+
+def test_an_import_into_a_checkout_brings_networks_too(first, tmp_path):
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in provenance.CODE:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, checkout / name)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SAFMN")}
+    command = [sys.executable, "-c", IMPORT, str(first / "crate"), str(first / "data")]
+    environment["PYTHONPATH"] = str(checkout)
+    told = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "['theirs', 'tiny']"
+    assert (checkout / "networks/theirs.yaml").is_file()
+
+
+def test_what_lies_in_the_present_folder_gets_into_config(first, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAFMN_PROJECT", str(first))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shared_here.py").write_text("from torch.optim import SGD\n\n\nclass Plain(SGD):\n    pass\n")
+    forget()
+    content = json.loads((first / "results/shared/study.json").read_text())
+    content["own_networks"] = str(first / "networks")
+    content["training"]["optimiser"]["name"] = "shared_here:Plain"
+    files, outside = own_files.collect(Study.from_content(content, "x"))
+    assert files["config/shared_here.py"] == tmp_path / "shared_here.py"
+    assert outside == []
+
+
 def test_a_file_outside_of_the_folders_is_said(first, tmp_path, monkeypatch):
     with contextlib.chdir(first):
         monkeypatch.setenv("SAFMN_NETWORKS", "")
@@ -241,6 +299,8 @@ def test_a_file_outside_of_the_folders_is_said(first, tmp_path, monkeypatch):
         module = first / "ablations/shared_losses.py"
         content = module.read_text()
         (tmp_path / "far.txt").write_text("1")
+        hidden = first / "ablations/shared/.private.txt"  # beside a file that is read, it counts
+        hidden.write_text("mine")
         try:
             module.write_text(
                 content.replace('(Path(__file__).parent / "shared" / "factor.txt")', f'Path("{tmp_path}/far.txt")')
@@ -248,5 +308,7 @@ def test_a_file_outside_of_the_folders_is_said(first, tmp_path, monkeypatch):
             files, outside = own_files.collect(Study.load("config/study.yaml"))
         finally:
             module.write_text(content)
+            hidden.unlink()
     assert outside == ["far.txt"]
+    assert not [name for name in files if "private" in name]
     assert "ablations/shared_losses.py" in files

@@ -104,6 +104,11 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
         (b"a:\n  b: 1\n  b: 1\n", "line 3: 'b' is given twice"),
         (LAUGHS.encode(), "alias"),
         (b"a: &a\n  b: *a\n", "alias"),
+        (b"a: 1\nb: 010\n", "line 2: 010 can be read as several numbers"),  # YAML 1.1: 8
+        (b"a: [-007]\n", "-007 can be read as several numbers"),
+        (b"0801: a\n017: b\n", "line 2: 017 can be read as several numbers"),  # 0801 is a word
+        (b"a: 1:30\n", "1:30 can be read as several numbers"),  # 90
+        (b"a: 0:0.5\n", "0:0.5 can be read as several numbers"),
         (b"<<: {a: 1}\n", "not valid YAML"),
         (b"a: 1\n---\nb: 2\n", "single document"),
         (b"a: [1, 2\n", "not valid YAML"),
@@ -206,6 +211,10 @@ def test_a_pipe(tmp_path):
         ("data.train", ["T91["], ("data.train", "T91[")),
         ("data.train", ["../T91"], ("data.train",)),
         ("data.test", ["Set/5"], ("data.test",)),
+        ("data.test", ["set5"], ("data.test", "write Set5")),
+        ("data.test", ["my-set", "my_set"], ("data.test", "my-set, my_set would have the same columns")),
+        ("data.test", ["mine", "MINE"], ("data.test", "the same columns")),
+        ("data.test", ["mine", "mine"], ("data.test", "the same columns")),
         ("data.root", 3, ("data.root",)),
         ("data.root", "a\0b", ("data.root", "character")),
         ("data.root", "\ud800", ("data.root", "character")),
@@ -554,6 +563,22 @@ def test_overrides_of_snakemake():
     assert study.networks == []
     assert study.scales == (2, 4)
     assert study.seeds == (3,)
+
+
+def test_a_file_that_snakemake_reads_otherwise(tmp_path):
+    """Snakemake takes 1e-3 for text, 010 for 8, and the last of two equal keys."""
+    file = tmp_path / "study.yaml"
+    text = yaml.safe_dump(MINIMAL).replace("training:", "training:\n  learning_rate: 1e-3\n  betas: [9e-1, 0.99]")
+    file.write_text(text)
+    config = yaml.safe_load(text)
+    assert config["training"]["learning_rate"] == "1e-3"
+    study = Study.from_snakemake(config, [str(file)])
+    assert study.content == Study.load(file).content
+    assert study.training.learning_rate == 0.001
+    for more, says in (("  batch: 010\n", "010 can be read"), ("  batch: 1\n  batch: 2\n", "'batch' is given twice")):
+        file.write_text(re.sub("  batch: .*\n", more, text))
+        with pytest.raises(UserError, match=says):
+            Study.from_snakemake(yaml.safe_load(file.read_text()), [file])
 
 
 @pytest.mark.parametrize(

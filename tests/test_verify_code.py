@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from safmn import provenance
-from safmn.archive import comparing, importing
+from safmn.archive import comparing, importing, makers
 from safmn.archive.findings import CONFIRMED, NOTED, REFUTED, UNDECIDED
 from safmn.archive.opening import Opened
 from safmn.archive.steps import STEPS
@@ -19,24 +19,23 @@ from safmn.files import write_json
 from safmn.report import cells
 from tests import small_study
 from tests.test_import import STAGES
-from tests.test_verify import RUN, notes, verified
+from tests.test_verify import RUN, notes, reseal, verified
 
 COMMIT = "1" * 40
 
 
-@pytest.fixture(scope="module")
-def trained(small, tmp_path_factory):
-    """The archive of a study that was trained by an earlier commit, whose step had a statement more; and that code."""
-    folder = tmp_path_factory.mktemp("earlier")
+def made_by(small, folder, name, old, new):
+    """The archive `crate` of a study that was trained by an earlier commit, in whose `code` one file was another."""
     code = folder / "code"
     code.mkdir()
-    for name in provenance.CODE:
-        (shutil.copytree if (small / "whole" / name).is_dir() else shutil.copyfile)(small / "whole" / name, code / name)
-    step = code / "safmn/training/step.py"
-    step.write_text(step.read_text().replace("    def learn(", "    unused = 0\n\n    def learn("))
+    for part in provenance.CODE:
+        (shutil.copytree if (small / "whole" / part).is_dir() else shutil.copyfile)(small / "whole" / part, code / part)
+    text = (code / name).read_text()
+    assert old in text
+    (code / name).write_text(text.replace(old, new))
     shutil.copytree(small / "results", folder / "results")
     file = folder / RUN / "run.json"
-    record = json.loads(file.read_text()) | {"key": "0" * 64}
+    record = json.loads(file.read_text()) | {"key": small_study.key_by(code, file)}
     version = {"code_commit": COMMIT, "code_sha256": provenance.code(code)["code_sha256"], "code_dirty": False}
     record["provenance"] |= version
     record["sessions"][0] |= version
@@ -47,16 +46,26 @@ def trained(small, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    """Such an archive; the step had a statement more."""
+    statement = ("    def learn(", "    unused = 0\n\n    def learn(")
+    return made_by(small, tmp_path_factory.mktemp("earlier"), "safmn/training/step.py", *statement)
+
+
+def known_to_git(monkeypatch, code):
+    def unpack(commit, folder, root=None):
+        if commit == COMMIT:
+            shutil.copytree(code, folder)
+        return commit == COMMIT
+
+    monkeypatch.setattr(provenance, "unpack", unpack)
+
+
 @pytest.fixture
 def earlier(trained, tmp_path, monkeypatch):
     """A copy of that archive; git knows the commit."""
-
-    def unpack(commit, folder, root=None):
-        assert commit == COMMIT
-        shutil.copytree(trained / "code", folder)
-        return True
-
-    monkeypatch.setattr(provenance, "unpack", unpack)
+    known_to_git(monkeypatch, trained / "code")
     return shutil.copytree(trained / "crate", tmp_path / "crate")
 
 
@@ -98,18 +107,58 @@ def test_other_results_of_other_code_refute_nothing(small, earlier, capsys, monk
     assert {step["verdict"] for step in verified(capsys, earlier, *words)[1].values()} == {REFUTED}
 
 
-def test_an_import_names_runs_commit_code_and_a_way_on(small, earlier, tmp_path, monkeypatch):
+def refusal(small, crate, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(UserError) as error:
-        importing.take(Opened(earlier, earlier), str(small / "home/somebody"), None, STAGES)
-    told = str(error.value)
+        importing.take(Opened(crate, crate), str(small / "home/somebody"), None, STAGES)
+    assert not list(Path().iterdir())
+    return str(error.value)
+
+
+def test_a_key_that_no_code_gives_is_refuted(small, earlier, tmp_path, monkeypatch, capsys):
+    """Specification, images and code are what they were; only the key was made up, and the hashes made again."""
+    file = earlier / RUN / "run.json"
+    file.write_text(re.sub(r'"key": "\w+"', f'"key": "{"0" * 64}"', file.read_text()))
+    reseal(earlier)
+    _, steps, _ = verified(capsys, earlier, "--steps", "whole", "consistent")
+    assert steps["whole"]["verdict"] == CONFIRMED
+    told = "its key does not belong to its specification, code and data"
+    assert f"{small_study.RUN}/run.json: {told}" in notes(steps["consistent"], REFUTED)
+    assert "the key is not that of specification, images and code" in refusal(small, earlier, tmp_path, monkeypatch)
+
+
+def test_keys_that_are_made_in_another_way_accuse_nobody(small, tmp_path, monkeypatch, capsys):
+    rule = ('joined = "\\n".join(', 'joined = "\\t".join(')
+    folder = made_by(small, tmp_path, "safmn/fingerprint.py", *rule)
+    known_to_git(monkeypatch, folder / "code")
+    _, steps, _ = verified(capsys.readouterr() and capsys, folder / "crate", "--steps", "whole", "consistent")
+    assert {step["verdict"] for step in steps.values()} == {CONFIRMED}
+    told = "the training code here is the same, but it gives another key: keys are made in another way now"
+    assert any(told in note for note in notes(steps["whole"], NOTED))
+    said = refusal(small, folder / "crate", tmp_path, monkeypatch)
+    assert told in said
+    assert "check out commit 1111111111" in said
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["changes elsewhere", "changed code"])
+def test_changes_that_are_not_in_the_code_are_not_named(trained, tmp_path, monkeypatch, clean):
+    known_to_git(monkeypatch, trained / "code")
+    archive = shutil.copytree(trained / "crate", tmp_path / "crate")
+    (archive / "results/small/provenance.json").unlink()
+    version = provenance.code(trained / "code")["code_sha256"] if clean else "2" * 64
+    origin = {"code_commit": COMMIT, "code_sha256": version, "code_dirty": True}
+    name = makers.Makers(Opened(archive, archive), tmp_path / "scratch").named(origin)
+    assert name == "commit 1111111111" + ("" if clean else " with changes that are in no commit")
+
+
+def test_an_import_names_runs_commit_code_and_a_way_on(small, earlier, tmp_path, monkeypatch):
+    told = refusal(small, earlier, tmp_path, monkeypatch)
     assert told.startswith(
         "1 run (training/ccm_none/x4_seed3): trained by commit 1111111111; the training code differs"
     )
     assert "1 piece of safmn.training.step" in told
     assert "check out commit 1111111111 and run the study there" in told
-    assert not list(Path().iterdir())
 
 
 def test_a_comparison_names_the_commits(small, earlier):

@@ -13,8 +13,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from safmn import layout, networks, provenance
-from safmn.archive import fitting
+from safmn import layout, provenance
+from safmn.archive import makers
 from safmn.archive.facts import mapping
 from safmn.archive.findings import CONFIRMED, REFUTED, Finding
 from safmn.archive.opening import Opened
@@ -43,7 +43,10 @@ def check(archive: Opened) -> list[Finding]:
             findings += _evaluation(archive, name, found, digests)
         elif found := _RUN.fullmatch(name):
             findings += _run(archive, name, found, digests)
-    return findings
+    with makers.of(archive) as code:
+        false = [run for maker, runs in code.others() if maker.has_its_key is False for run in runs]
+    note = "its key does not belong to its specification, code and data"
+    return findings + [Finding(f"{run}/{layout.RUN}", REFUTED, note) for run in false]
 
 
 def _said(name: str, wrong: list[str], right: str) -> Finding:
@@ -131,22 +134,12 @@ def _run(archive: Opened, name: str, found: re.Match[str], digests: dict[str, st
     if facts.get("specification") != digest(specification):
         wrong.append("its specification is not the one that its provenance names (sha256)")
     wrong += _of_other_data(record, digests)
-    wrong += _of_other_key(record, specification, facts)
     yield _said(name, wrong, "specification and data are those of its place")
     try:
         wrong = _of_other_history(archive.results / folder / layout.HISTORY, record, specification)
     except (OSError, UnicodeDecodeError, csv.Error, LookupError, TypeError, ValueError):
         wrong = ["it is missing or damaged"]
     yield _said(f"{folder}/{layout.HISTORY}", wrong, "it goes to the last iteration of the record, with its best PSNR")
-
-
-def _of_other_key(record: dict[str, Any], specification: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """Compare the key of a run by the code that is here, if that code made it."""
-    if facts.get("code_sha256") != provenance.code()["code_sha256"] or not isinstance(facts.get("data"), dict):
-        return []
-    if specification.get("network") not in networks.names() or fitting.has_the_key_here(record):
-        return []
-    return ["its key does not belong to its specification, code and data"]
 
 
 def _of_other_history(file: Path, record: dict[str, Any], specification: dict[str, Any]) -> list[str]:

@@ -3,18 +3,19 @@
 That code is read, never imported: its fingerprint is compared with that of the code here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safmn import networks, syntax
 from safmn.errors import UserError, as_line
+from safmn.files import digest
 from safmn.fingerprint import Walk
 from safmn.networks import variants
-from safmn.networks.identity import modules
-from safmn.training import own
-from safmn.training.identity import FORMED, OF_LUMA, SEMANTIC, key_of
+from safmn.networks.identity import apart
+from safmn.training import identity, own
 
 
 class _Elsewhere(syntax.Library):
@@ -26,7 +27,7 @@ class _Elsewhere(syntax.Library):
         installed: as for `Library`.
     """
 
-    def __init__(self, root: Path, place: str = "ablations", installed: bool = False) -> None:
+    def __init__(self, root: Path, place: str, installed: bool) -> None:
         super().__init__(root / place, installed)
         self._root = root
         self._place = root / place
@@ -39,64 +40,121 @@ class _Elsewhere(syntax.Library):
         return super()._find(name) if is_users and found is None else found
 
 
-def of_stage(root: Path, names: Sequence[str], apart: Iterable[str] = ()) -> list[str]:
-    """Return the pieces of code that differ among all that some functions use; empty for the same code.
+class Code:
+    """Follows the code in one folder. Each method raises UserError where a network or a class is not found.
 
     Args:
-        root: a folder with the code `safmn/` and the variants `ablations/`.
-        names: the functions, as "module:name". One that is not there differs.
-        apart: modules that do not count, beside those of networks.
+        root: the folder, with `safmn/` and a user's files in `ablations/`, `networks/` and `config/`; None for the code
+            here.
     """
 
-    def pieces(library: syntax.Library) -> Mapping[str, str]:
-        walk = Walk(library, apart={*modules(), *apart})
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
+        self.functions = cache(self._functions)
+        self.network = cache(self._network)
+        self.own_class = cache(self._own_class)
+
+    def _functions(self, names: tuple[str, ...], without: frozenset[str]) -> Walk:
+        """Follow functions, as "module:name"; one that is not there is left out."""
+        walk = Walk(_Elsewhere(self._root, "ablations", False) if self._root else syntax.Library(), without)
         for name in names:
             with suppress(UserError):
                 walk.start(name)
-        return walk.pieces
+        return walk
 
-    return _differing(pieces, _Elsewhere(root), syntax.Library())
-
-
-def of_network(root: Path, name: str) -> list[str]:
-    """Return the pieces of code that differ among all that a network uses; empty for the same code."""
-    network = networks.info(name)
-
-    def pieces(library: syntax.Library) -> Mapping[str, str]:
-        walk = Walk(library)
+    def _network(self, name: str) -> Walk:
+        network = networks.info(name)
+        place = "networks" if network.file and name not in variants.discover() else "ablations"
+        walk = Walk(self._users(network.file.parent if network.file else None, place))
         walk.start(network.code, dict(network.arguments) if network.file else None)
-        return walk.pieces
+        return walk
 
-    here = syntax.Library(network.file.parent if network.file else None, installed=True)
-    place = "networks" if network.file and name not in variants.discover() else "ablations"
-    return _differing(pieces, _Elsewhere(root, place, installed=True), here)
+    def _own_class(self, key: str, path: str, texts: tuple[str, ...]) -> Walk:
+        first = syntax.top(path.partition(":")[0])
+        places = [self._root / "config" / name for name in (first, f"{first}.py")] if self._root else []
+        walk = Walk(self._users(own.beside(path), "config" if any(map(Path.exists, places)) else "ablations"))
+        walk.follow_texts(key, [path, *texts])
+        return walk
+
+    def _users(self, folder: Path | None, place: str) -> syntax.Library:
+        """Return the library of a user's modules, which lie in `folder` here and in `place` in another folder."""
+        return _Elsewhere(self._root, place, True) if self._root else syntax.Library(folder, installed=True)
 
 
-def of_training(root: Path, specification: Mapping[str, Any]) -> list[str]:
-    """Return the pieces of code that differ among all that a run uses; empty for the same code.
+class Other:
+    """The code in another folder, compared with that here.
+
+    A method `of_...` returns the pieces of code that differ, as "module.name": none for the same code.
 
     Args:
-        root: a folder with the code `safmn/` and the variants `ablations/`.
-        specification: of the run.
+        root: the folder, as for `Code`.
     """
-    settings = specification["training"]
-    name = specification["network"]
-    recipe = (*SEMANTIC, *((FORMED,) if "form" in settings else ()))
-    recipe += OF_LUMA if networks.info(name).colour == "Y" else ()
-    differing = {*of_network(root, name), *of_stage(root, recipe, {own.__name__})}
-    for key, path in own.classes(settings).items():
-        texts = [path, *own.texts(settings, key)]
 
-        def pieces(library: syntax.Library, key: str = key, texts: list[str] = texts) -> Mapping[str, str]:
-            walk = Walk(library)
-            walk.follow_texts(key, texts)
-            return walk.pieces
+    def __init__(self, root: Path | None) -> None:
+        self._there, self._here = Code(root), Code()
 
-        top = syntax.top(path.partition(":")[0])
-        is_in_config = any((root / "config" / name).exists() for name in (top, f"{top}.py"))
-        there = _Elsewhere(root, "config" if is_in_config else "ablations", installed=True)
-        differing.update(_differing(pieces, there, syntax.Library(own.beside(path), installed=True)))
-    return sorted(differing)
+    def of_functions(self, names: Sequence[str], without: frozenset[str] | None = None) -> list[str]:
+        """Compare all that some functions use. A function that is not there differs.
+
+        Args:
+            names: the functions, as "module:name".
+            without: modules that do not count; `networks.identity.apart` if not given.
+        """
+        left_out = apart() if without is None else without
+        return self._differing(lambda code: code.functions(tuple(names), left_out))
+
+    def of_network(self, name: str) -> list[str]:
+        """Compare all that a network uses."""
+        return self._differing(lambda code: code.network(name))
+
+    def of_training(self, specification: Mapping[str, Any]) -> list[str]:
+        """Compare all that a run uses."""
+        differing = identity.parts(
+            specification["network"],
+            specification["training"],
+            lambda names: self.of_functions(names, identity.apart()),
+            self.of_network,
+            lambda *named: self._differing(lambda code: code.own_class(*named)),
+        )
+        return sorted({piece for part in differing for piece in part})
+
+    def gives(self, record: Mapping[str, Any]) -> bool | None:
+        """Return whether the key of a run is the one that the code there gives it; None if that is not known.
+
+        It is not known where code of a user's own or of an installed package counts, of which an archive may hold
+        another part than the machine that trained; nor if keys are made in another way there, or the network of that
+        name is another here.
+
+        Args:
+            record: its `run.json`.
+        """
+        specification, without = record["specification"], identity.apart()
+        variant, code = variants.discover().get(specification["network"]), self._there
+        has_other_switches = specification.get("switches") != (variant.switches if variant else {})
+        if has_other_switches or self.of_functions(["safmn.training.identity:key_of"]):
+            return None
+        try:
+            walks = identity.parts(
+                specification["network"],
+                specification["training"],
+                lambda names: code.functions(names, without),
+                code.network,
+                code.own_class,
+            )
+        except UserError:
+            return None
+        if any(walk.files or walk.packages for walk in walks):
+            return None
+        fingerprint = digest([walk.digest() for walk in walks])
+        return bool(record["key"] == identity.key_of(specification, _data(record), fingerprint))
+
+    def _differing(self, follow: Callable[[Code], Walk]) -> list[str]:
+        try:
+            theirs = follow(self._there).pieces
+        except UserError as error:
+            return [as_line(error)]
+        ours = follow(self._here).pieces
+        return sorted({_shown(name) for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)})
 
 
 def has_the_key_here(record: Mapping[str, Any]) -> bool:
@@ -106,23 +164,15 @@ def has_the_key_here(record: Mapping[str, Any]) -> bool:
         record: its `run.json`.
     """
     try:
-        specification, digests = record["specification"], record["provenance"]["data"]
-        data = [digests[text] for text in (*specification["train"], *specification["validation"])]
-        return bool(record["key"] == key_of(specification, data))
+        return bool(record["key"] == identity.key_of(record["specification"], _data(record)))
     except (UserError, LookupError, TypeError, AttributeError):
         return False
 
 
-def _differing(
-    pieces: Callable[[syntax.Library], Mapping[str, str]], there: syntax.Library, here: syntax.Library
-) -> list[str]:
-    try:
-        theirs = pieces(there)
-    except UserError as error:
-        return [as_line(error)]
-    ours = pieces(here)
-    names = [name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)]
-    return sorted({_shown(name) for name in names})
+def _data(record: Mapping[str, Any]) -> list[str]:
+    """Return the digests of the images of a run, in the order in which its key has them."""
+    specification, digests = record["specification"], record["provenance"]["data"]
+    return [digests[text] for text in (*specification["train"], *specification["validation"])]
 
 
 def _shown(name: str) -> str:

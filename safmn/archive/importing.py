@@ -6,15 +6,15 @@ piece. What differs is named. `imported.json` keeps the hash of each file, by wh
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safmn import layout, paths, provenance
-from safmn.archive import fitting, makers, whole
+from safmn.archive import facts, fitting, makers, whole
 from safmn.archive.findings import CONFIRMED, REFUTED, counted, listed
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
-from safmn.archive.restoring import restored
+from safmn.archive.restoring import hidden, restored
 from safmn.cost.identity import of_counts
 from safmn.errors import UserError
 from safmn.files import staging, write_json
@@ -23,8 +23,8 @@ from safmn.study import Study
 RENDERED = (layout.CELLS, layout.NETWORKS, layout.PAGE, layout.PROVENANCE, "tables/", "figures/")
 """What is rendered again instead of copied."""
 FORMAT = 1
-STAGES = {"quality": "evaluation", "inspection": "inspection", "cost/memory.json": "memory"}
-"""Beginning of a result's path -> the stage whose code it depends on beside a network's."""
+STAGES = {"quality": "evaluation", "inspection": "inspection"}
+"""Folder of results -> the stage whose code they depend on beside a network's."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Summary:
         files: the imported files, below the folder.
         absent: those that the archive does not hold although they belong to its results, such as weights.
         own_files: variants, networks and losses of the archive that are new in the project.
+        hidden: those in whose place the harness here has another file, which is taken.
     """
 
     study: Study
@@ -46,6 +47,7 @@ class Summary:
     files: list[str]
     absent: list[str]
     own_files: list[str]
+    hidden: list[str]
 
 
 def take(
@@ -73,12 +75,13 @@ def take(
     if wrong:
         raise UserError(f"{archive.path} is damaged ({wrong[0]}): `safmn verify` shows all; get the archive again")
     if not trust_code:
-        return _take(archive, data_root, weights_root, stages, results, [])
+        return _take(archive, data_root, weights_root, stages, results)
     project = paths.project() or (None if paths.INSTALLED or Path.cwd() != paths.ROOT else paths.ROOT)
     if project is None:
         raise UserError("--trust-code: the present folder is no project: `safmn init` makes one, import there")
     with restored(archive, project) as own_files:
-        return _take(archive, data_root, weights_root, stages, results, own_files)
+        summary = _take(archive, data_root, weights_root, stages, results)
+    return replace(summary, own_files=own_files, hidden=hidden(archive))
 
 
 def _take(
@@ -87,7 +90,6 @@ def _take(
     weights_root: str | None,
     stages: Mapping[str, Sequence[str]],
     results: Path,
-    own_files: list[str],
 ) -> Summary:
     study = archive.study(data_root, weights_root)
     folder = results / study.name
@@ -106,7 +108,7 @@ def _take(
         write_json(staged / layout.IMPORTED, record)
         staged.chmod(0o755)
         staged.rename(folder)
-    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)), own_files)
+    return Summary(study, folder, archive.seals[1], files, sorted(_absent(study, folder)), [], [])
 
 
 def _results(archive: Opened) -> Iterator[str]:
@@ -147,31 +149,22 @@ def _pack(archive: Opened, study: Study, folder: Path) -> None:
 
 def _check_code(archive: Opened, study: Study, files: Sequence[str], stages: Mapping[str, Sequence[str]]) -> None:
     """Raise UserError for the first result that the code here would not have made."""
-    memory: dict[str, list[str]] = {}
-
-    def stage(name: str) -> list[str]:
-        if name not in memory:
-            memory[name] = fitting.of_stage(archive.folder, stages[name])
-        return memory[name]
-
-    def network(name: str) -> list[str]:
-        if f"network {name}" not in memory:
-            memory[f"network {name}"] = fitting.of_network(archive.folder, name)
-        return memory[f"network {name}"]
-
+    code = fitting.Other(archive.folder)
     _check_runs(archive, study)
     if any(name.startswith(("quality/", "training/", "inspection/")) for name in files):
-        _refuse("packed data", stage("packing"))
+        _refuse("packed data", code.of_functions(stages["packing"]))
     for name in files:
-        parts = name.split("/")
+        place, _, rest = name.partition("/")
         if name.startswith(f"{layout.COMPLEXITY}/"):
-            if archive.record(name).get("key") != of_counts(parts[-1].removesuffix(".json")):
-                _refuse(name, network(parts[-1].removesuffix(".json")) or ["the code that counts"])
-        else:
-            beginning = next((each for each in STAGES if name.startswith(each)), None)
-            if beginning is not None:
-                _refuse(name, stage(STAGES[beginning]))
-                _refuse(name, network(parts[1]) if len(parts) > 2 else [])
+            network = Path(name).stem
+            if archive.record(name).get("key") != of_counts(network):
+                _refuse(name, code.of_network(network) or ["the code that counts"])
+        elif name == layout.cost("memory"):
+            _refuse(name, code.of_functions(stages["memory"]))
+            for network in facts.mapping(archive.record(name).get("networks")):
+                _refuse(name, code.of_network(network))
+        elif place in STAGES:
+            _refuse(name, code.of_functions(stages[STAGES[place]]) + code.of_network(rest.partition("/")[0]))
 
 
 def _check_runs(archive: Opened, study: Study) -> None:
@@ -179,16 +172,16 @@ def _check_runs(archive: Opened, study: Study) -> None:
 
     Runs that the study does not ask for are left alone: nothing depends on them.
     """
-    records = {}
-    for run in study.runs():
-        name = layout.run(run.variant, run.scale, run.seed)
-        if (archive.results / run.record).is_file():
-            records[name] = archive.record(run.record)
-            if records[name].get("specification") != study.specification(run):
-                raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
-    for maker, names in makers.others(archive, records):
-        runs = counted(names, "run")
-        if maker.is_here:
+    there = [run for run in study.runs() if (archive.results / run.record).is_file()]
+    names = [layout.run(run.variant, run.scale, run.seed) for run in there]
+    for name, run in zip(names, there, strict=True):
+        if archive.record(run.record).get("specification") != study.specification(run):
+            raise UserError(f"{name} was trained by another specification than its study's: it cannot be imported")
+    with makers.of(archive) as found:
+        others = found.others(names)
+    for maker, of in others:
+        runs = counted(of, "run")
+        if maker.has_its_key is False:
             raise UserError(f"{runs}: the key is not that of specification, images and code: they cannot be imported")
         environments = archive.provenance.get("environments") or ()
         several = len({str(each.get("code", {}).get("code_sha256")) for each in environments}) > 1

@@ -7,12 +7,14 @@ counts only if its hash is the recorded one. It is read, never run.
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from safmn import provenance
+from safmn import layout, provenance
 from safmn.archive import facts, fitting
 from safmn.archive.findings import listed
 from safmn.archive.opening import Opened
@@ -28,11 +30,13 @@ class Maker:
         differing: the pieces of code that decide the run's result and are others here, as "module.name"; None where
             that is not known.
         reason: why it is not known.
+        has_its_key: whether the run's key is the one that this code or the code here gives it; None if not known.
     """
 
     name: str
     differing: tuple[str, ...] | None
     reason: str = ""
+    has_its_key: bool | None = None
 
     @property
     def is_here(self) -> bool:
@@ -42,9 +46,11 @@ class Maker:
     def __str__(self) -> str:
         if self.differing is None:
             return f"{self.name}; whether the training code here is another is not known: {self.reason}"
-        if not self.differing:
-            return f"{self.name}; the training code here is the same"
-        return f"{self.name}; the training code differs now: {in_modules(self.differing)}"
+        if self.differing:
+            return f"{self.name}; the training code differs now: {in_modules(self.differing)}"
+        other = ", but it gives another key: keys are made in another way now, or what no archive holds is another"
+        other += " (installed packages, hidden files)"
+        return f"{self.name}; the training code here is the same{other if self.has_its_key is None else ''}"
 
 
 class Makers:
@@ -58,7 +64,8 @@ class Makers:
     def __init__(self, archive: Opened, scratch: Path) -> None:
         self._archive = archive
         self._scratch = scratch
-        self._found: dict[tuple[str, str], Path | str] = {}
+        self._commit = cache(self._unpacked)
+        self._code = cache(self._found)
 
     def of(self, record: Mapping[str, Any]) -> Maker:
         """Return the code that trained a run.
@@ -67,65 +74,87 @@ class Makers:
             record: its `run.json`.
         """
         origin = facts.of(record)
-        name = named(origin)
+        name = self.named(origin)
         if fitting.has_the_key_here(record):
-            return Maker(name, ())
-        wanted, commit = str(origin.get("code_sha256")), str(origin.get("code_commit"))
-        if (wanted, commit) not in self._found:
-            self._found[wanted, commit] = self._code(wanted, commit)
-        folder = self._found[wanted, commit]
-        if isinstance(folder, str):
-            return Maker(name, None, folder)
+            return Maker(name, (), has_its_key=True)
+        code = self._code(str(origin.get("code_sha256")), str(origin.get("code_commit")))
+        if isinstance(code, str):
+            return Maker(name, None, code)
         try:
-            return Maker(name, tuple(fitting.of_training(folder, record["specification"])))
+            differing = tuple(code.of_training(record["specification"]))
+            return Maker(name, differing, has_its_key=code.gives(record))
         except (UserError, LookupError, TypeError, AttributeError) as error:
             return Maker(name, None, as_line(error))
 
-    def _code(self, wanted: str, commit: str) -> Path | str:
-        """Return a folder with the code of this hash, or why there is none."""
+    def others(self, names: Iterable[str] | None = None) -> list[tuple[Maker, list[str]]]:
+        """Return the runs whose key is not the one that they would have here, by the code that trained them.
+
+        Args:
+            names: folders of runs below the study's; None for all.
+
+        Returns:
+            The code, with all pieces that differ for one of its runs, and the names of these.
+        """
+        results = self._archive.results
+        files = sorted(results.glob(layout.record("*", "[234]", "*")))
+        found: dict[tuple[str, bool | None], list[tuple[str, Maker]]] = {}
+        for name in [file.parent.relative_to(results).as_posix() for file in files] if names is None else names:
+            maker = self.of(self._archive.record(f"{name}/{layout.RUN}"))
+            if not (maker.is_here and maker.has_its_key):
+                found.setdefault((maker.name, maker.has_its_key), []).append((name, maker))
+        merged = []
+        for of in found.values():
+            unknown = next((maker for _, maker in of if maker.differing is None), None)
+            pieces = dict.fromkeys(piece for _, maker in of for piece in maker.differing or ())
+            merged.append((unknown or replace(of[0][1], differing=tuple(pieces)), [name for name, _ in of]))
+        return merged
+
+    def named(self, origin: Mapping[str, Any]) -> str:
+        """Name the code of a result by its provenance.
+
+        A tree with changes where no code is, such as in the README, has the code of its commit.
+        """
+        commit, content = origin.get("code_commit"), str(origin.get("code_sha256"))
+        if not isinstance(commit, str):
+            return f"the code with sha256 {content[:10]}" if origin.get("code_sha256") else "unknown code"
+        is_its = (commit, content) in self._clean or not origin.get("code_dirty") or self._commit(commit)[1] == content
+        return f"commit {commit[:10]}{'' if is_its else ' with changes that are in no commit'}"
+
+    @cached_property
+    def _clean(self) -> set[tuple[str, str]]:
+        """Commit and hash of code without changes, by the records of the archive."""
+        environments = self._archive.provenance.get("environments")
+        known = environments if isinstance(environments, list) else []
+        codes = [facts.mapping(facts.mapping(each).get("code")) for each in known]
+        clean = [code for code in codes if not code.get("code_dirty")]
+        return {(str(code.get("code_commit")), str(code.get("code_sha256"))) for code in clean}
+
+    def _found(self, wanted: str, commit: str) -> fitting.Other | str:
+        """Return the code of this hash, or why there is none."""
         if provenance.code(self._archive.folder)["code_sha256"] == wanted:
-            return self._archive.folder
+            return fitting.Other(self._archive.folder)
+        if provenance.code()["code_sha256"] == wanted:
+            return fitting.Other(None)
         if not re.fullmatch("[0-9a-f]{7,64}", commit):
             return "it is neither the archived code nor that of a commit"
-        folder = self._scratch / f"{len(self._found)}"
-        if not provenance.unpack(commit, folder):
+        folder, content = self._commit(commit)
+        if content is None:
             return f"commit {commit[:10]} is in no repository here (`git fetch` in a clone may get it)"
-        if provenance.code(folder)["code_sha256"] != wanted:
-            return f"it had changes that commit {commit[:10]} has not"
-        return folder
+        return fitting.Other(folder) if content == wanted else f"it had changes that commit {commit[:10]} has not"
+
+    def _unpacked(self, commit: str) -> tuple[Path, str | None]:
+        """Return a folder with the code of a commit, and its hash; None for a commit that is not known here."""
+        folder = self._scratch / commit
+        if not re.fullmatch("[0-9a-f]{7,64}", commit) or not provenance.unpack(commit, folder):
+            return folder, None
+        return folder, str(provenance.code(folder)["code_sha256"])
 
 
-def others(archive: Opened, records: Mapping[str, Mapping[str, Any]]) -> list[tuple[Maker, list[str]]]:
-    """Return the runs whose key is not the one that they would have here, by the code that trained them.
-
-    Args:
-        archive: the archive.
-        records: a run's name -> its `run.json`.
-
-    Returns:
-        The code, with all pieces that differ for one of its runs, and the names of these.
-    """
-    found: dict[str, list[tuple[str, Maker]]] = {}
+@contextmanager
+def of(archive: Opened) -> Iterator[Makers]:
+    """Yield what finds the code that trained the runs of an archive."""
     with tempfile.TemporaryDirectory(prefix="safmn-code-") as scratch:
-        makers = Makers(archive, Path(scratch))
-        for name, record in records.items():
-            if not fitting.has_the_key_here(record):
-                maker = makers.of(record)
-                found.setdefault(maker.name, []).append((name, maker))
-    merged = []
-    for of in found.values():
-        unknown = next((maker for _, maker in of if maker.differing is None), None)
-        pieces = dict.fromkeys(piece for _, maker in of for piece in maker.differing or ())
-        merged.append((unknown or replace(of[0][1], differing=tuple(pieces)), [name for name, _ in of]))
-    return merged
-
-
-def named(origin: Mapping[str, Any]) -> str:
-    """Name the code of a result by its provenance."""
-    commit, content = origin.get("code_commit"), origin.get("code_sha256")
-    if isinstance(commit, str):
-        return f"commit {commit[:10]}" + (" with changes that are in no commit" if origin.get("code_dirty") else "")
-    return f"the code with sha256 {content[:10]}" if isinstance(content, str) else "unknown code"
+        yield Makers(archive, Path(scratch))
 
 
 def in_modules(pieces: tuple[str, ...]) -> str:

@@ -141,7 +141,7 @@ def unrendered(folder: Path) -> list[dict[str, Any]]:
 
 def outside(study: Study) -> list[dict[str, Any]]:
     """Return the files of the study's own that an archive cannot hold, as `what`, `file` and `reason`."""
-    reason = "it is not below ablations/, config/ or the folder of own_networks: put it there"
+    reason = "it is not below ablations/, config/, own_networks or the folder of this command: put it there"
     return [{"what": "code", "file": name, "reason": reason} for name in own_files.collect(study)[1]]
 
 

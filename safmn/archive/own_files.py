@@ -21,7 +21,8 @@ def collect(study: Study) -> tuple[dict[str, Path], list[str]]:
 
     Returns:
         Name in the archive -> file; and the names of files that lie outside of the folders of variants, networks and
-        studies.
+        studies, and of the present folder. What lies in the present folder alone gets into `config/`: there a class of
+        a user's own is found as well.
     """
     folders: Mapping[str, list[Path | None]] = {
         "ablations": [paths.own_ablations(), paths.ablations()],

@@ -10,21 +10,22 @@ from pathlib import Path
 
 from safmn import __version__, paths
 from safmn.archive.findings import listed
+from safmn.archive.members import BESIDE_THE_CODE
 from safmn.archive.opening import Opened
 from safmn.archive.own_files import PLACES
 from safmn.errors import UserError
 from safmn.files import atomic
 from safmn.networks import variants
 
-_ENVIRONMENT = ("SAFMN_PROJECT", "SAFMN_ABLATIONS", "SAFMN_NETWORKS")
+_ENVIRONMENT = ("SAFMN_PROJECT", "SAFMN_ABLATIONS", paths.NETWORKS)
 
 
 @contextmanager
 def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
     """Put the own files of an archive into a project, and make it this process's project meanwhile.
 
-    Files that the harness here has, such as the paper's variants, are left out. If an error leaves the context, the
-    files are removed again.
+    Files that the harness here has, such as the paper's variants, are left out; see `hidden`. If an error leaves the
+    context, the files are removed again.
 
     Args:
         archive: the archive.
@@ -36,8 +37,7 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
     Raises:
         UserError: the project has other files of these names; nothing is written.
     """
-    names = {name: file for name, file in archive.files.items() if name.split("/")[0] in PLACES}
-    new = {name: file for name, file in names.items() if not (paths.ROOT / name).exists()}
+    new = {name: file for name, file in _own(archive) if not (paths.ROOT / name).exists()}
     here = {name: project / name for name in new if (project / name).exists()}
     other = [name for name, file in here.items() if not file.is_file() or file.read_bytes() != new[name].read_bytes()]
     if other:
@@ -49,7 +49,9 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic(project / name) as temporary:
                 temporary.write_bytes(new[name].read_bytes())
-        if project != paths.ROOT:
+        if project == paths.ROOT:  # a checkout, which is nobody's project: its folder of networks is to be named
+            os.environ |= {paths.NETWORKS: str(project / "networks")} if (project / "networks").is_dir() else {}
+        else:
             (project / "ablations").mkdir(exist_ok=True)
             if not (project / paths.MADE_WITH).exists():
                 (project / paths.MADE_WITH).write_text(f"{__version__}\n", encoding="utf-8")
@@ -66,3 +68,17 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
             if value is not None:
                 os.environ[key] = value
         variants.reread()
+
+
+def hidden(archive: Opened) -> list[str]:
+    """Return the own files of an archive in whose place the harness here has another file, which is taken."""
+    places = {name: (file, paths.ROOT / name) for name, file in _own(archive) if name not in BESIDE_THE_CODE}
+    return [
+        name
+        for name, (theirs, ours) in places.items()
+        if ours.exists() and not (ours.is_file() and ours.read_bytes() == theirs.read_bytes())
+    ]
+
+
+def _own(archive: Opened) -> Iterator[tuple[str, Path]]:
+    return ((name, file) for name, file in archive.files.items() if name.partition("/")[0] in PLACES)

@@ -15,9 +15,9 @@ from typing import Any
 
 from safmn import provenance
 from safmn.archive import reviews, whole
-from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, Finding, Step
+from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Finding, Step
 from safmn.archive.opening import Opened, opened
-from safmn.archive.restoring import restored
+from safmn.archive.restoring import hidden, restored
 from safmn.archive.steps import STEPS, Steps, Wishes
 from safmn.data.archives import BadArchive
 from safmn.errors import UserError, as_line
@@ -123,8 +123,8 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
     if not path.exists():
         raise UserError(f"{path} does not exist: name an archive of `safmn archive`, a zip file or a folder")
     try:
-        with opened(path) as archive, _trusted(archive, wishes, scratch / "project"):
-            _run(archive, wishes, scratch, found, before, after)
+        with opened(path) as archive, _trusted(archive, wishes, scratch / "project") as notes:
+            _run(archive, wishes, scratch, found, notes, before, after)
     except BadArchive as error:
         # Refused, or too damaged to go on: that is what the first step is for.
         first = next((step for step in found.steps if step.name == "whole"), None)
@@ -141,19 +141,32 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
 
 
 @contextmanager
-def _trusted(archive: Opened, wishes: Wishes, project: Path) -> Iterator[None]:
-    """Let the archive's own networks and losses be found, if that is wished; UserError if a file was changed."""
+def _trusted(archive: Opened, wishes: Wishes, project: Path) -> Iterator[list[Finding]]:
+    """Let the archive's own networks and losses be found, if that is wished; UserError if a file was changed.
+
+    Yields:
+        What is to be said about it.
+    """
     if not wishes.trust_code:
-        yield
+        yield []
         return
     wrong = [finding for finding in (*whole.seal(archive), *whole.files(archive)) if finding.verdict == REFUTED]
     if wrong:
         raise UserError(f"{archive.path} is damaged ({wrong[0]}): its code is not run; leave --trust-code out")
     with restored(archive, project):
-        yield
+        note = "it is not run: the harness here has another file of this name, which is used"
+        yield [Finding(name, NOTED, note) for name in hidden(archive)]
 
 
-def _run(archive: Opened, wishes: Wishes, scratch: Path, found: Verification, before: Watch, after: Watch) -> None:
+def _run(
+    archive: Opened,
+    wishes: Wishes,
+    scratch: Path,
+    found: Verification,
+    notes: list[Finding],
+    before: Watch,
+    after: Watch,
+) -> None:
     found.seal = archive.seals[1]
     found.study = archive.results.name
     steps = Steps(archive, wishes, scratch)
@@ -165,6 +178,7 @@ def _run(archive: Opened, wishes: Wishes, scratch: Path, found: Verification, be
         else:
             cost, work = steps.of(name)
             step = Step(name, STEPS[name], cost)
+        step.findings += [] if found.steps else notes
         found.steps.append(step)
         before(step)
         began = time.monotonic()

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from safmn import layout, provenance
+from safmn import provenance
 from safmn.archive import makers
 from safmn.archive.crate import METADATA, PROFILES, ROCRATE
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Finding, counted, listed
@@ -97,6 +97,11 @@ def _read_by_rocrate(archive: Opened) -> Finding:
 
 def code(archive: Opened) -> list[Finding]:
     """Say which code made the results, and whether that in the archive and that of the training are the code here."""
+    with makers.of(archive) as found:
+        return [*_of_results(archive, found), _code_here(archive), *_of_training(found)]
+
+
+def _of_results(archive: Opened, found: makers.Makers) -> list[Finding]:
     inside = provenance.code(archive.folder)["code_sha256"]
     made_by: dict[str, list[str]] = {}
     names: dict[str, str] = {}
@@ -106,7 +111,7 @@ def code(archive: Opened) -> list[Finding]:
             facts = environments[result["environment"]]["code"]
             version = str(facts["code_sha256"])
             made_by.setdefault(version, []).append(str(result["file"]))
-            names[version] = makers.named(facts)
+            names[version] = found.named(facts)
         except (LookupError, TypeError, AttributeError):
             made_by.setdefault("unknown", []).append(str(result.get("file") if isinstance(result, dict) else "?"))
     made = [
@@ -122,14 +127,11 @@ def code(archive: Opened) -> list[Finding]:
         made = [Finding("code of the results", UNDECIDED, "no record says which code made them")]
     elif not made:
         made = [Finding("code of the results", CONFIRMED, "the archived code made all results")]
-    return [*made, _code_here(archive), *_of_training(archive)]
+    return made
 
 
-def _of_training(archive: Opened) -> list[Finding]:
+def _of_training(found: makers.Makers) -> list[Finding]:
     """Compare the code that trained the runs with the code here."""
-    files = sorted(archive.results.glob(layout.record("*", "[234]", "*")))
-    names = [file.parent.relative_to(archive.results).as_posix() for file in files]
-    others = makers.others(archive, {name: archive.record(f"{name}/{layout.RUN}") for name in names})
     return [
         Finding(
             "code of the training",
@@ -137,7 +139,7 @@ def _of_training(archive: Opened) -> list[Finding]:
             f"{counted(runs, 'run')}: trained by {maker}; steps retrained and extrapolated show its effect",
             maker.differing or (),
         )
-        for maker, runs in others
+        for maker, runs in found.others()
     ]
 
 

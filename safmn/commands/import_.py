@@ -63,6 +63,9 @@ def run(args: argparse.Namespace) -> None:
     for name in summary.own_files:
         print(f"new in your project: {name}")
     print(f"imported: {len(summary.files)} files into {summary.folder}, seal {summary.seal}")
+    if summary.hidden:
+        why = "the harness here has other files of these names, which are used"
+        output.warn("import", f"left out of the project: {listed(summary.hidden)}: {why}")
     if summary.absent:
         names = listed(summary.absent, 3)
         output.warn("import", f"the archive does not hold {names}; `snakemake` makes them only if they are needed")

@@ -128,6 +128,7 @@ def _train(args: argparse.Namespace, check_signals: Callable[[], None]) -> int:
     from functools import partial
 
     from safmn import layout, networks
+    from safmn.errors import as_line
     from safmn.study import Run, Study
 
     # Mistakes in names and numbers are told before torch is imported.
@@ -181,6 +182,15 @@ def _train(args: argparse.Namespace, check_signals: Callable[[], None]) -> int:
         except stopping.Interrupted as interrupted:
             print(f"safmn train: {args.network}: {interrupted}", file=sys.stderr)
             return _status(interrupted.number)
+        except Exception as error:
+            network = networks.info(args.network)
+            is_own = network.is_own or any(":" in str(value) for value in specification["switches"].values())
+            if isinstance(error, UserError) or not (is_own or own.classes(specification["training"])):
+                raise
+            raise UserError(
+                f"{network.file or study.where}: {args.network} fails in training ({as_line(error)}): correct the "
+                "class; `safmn -v train` shows where"
+            ) from error
     best = record["best"]
     psnr = best["validation_psnr_rgb"]
     print(

@@ -32,6 +32,7 @@ from safmn import networks
 from safmn.cost import rules, running
 from safmn.errors import UserError, as_line
 from safmn.networks import trial
+from safmn.networks.parameters import check_sized
 
 OUTPUT = (720, 1280)  # height, width of the enlarged image
 RULES = (
@@ -248,15 +249,28 @@ def trace(
         name, module = network, networks.build(network, scale)
         channels = channels or networks.info(network).channels
     else:
-        name, module, channels = type(network).__name__, deepcopy(network), channels or 3
+        name, channels = type(network).__name__, channels or 3
+        try:
+            module = deepcopy(network)
+        except RuntimeError as error:
+            raise UserError(f"{name} cannot be copied ({as_line(error)}): correct the network") from error
+        check_sized(module, name)
     counted = parameters(module)
     shape = (1, channels, *(size or input_size(scale)))
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0)) if device != "meta" else torch.empty(shape)
     recorder = _Recorder()
     try:
-        output = _run(module.train(training).to(device), image.to(device), recorder)
+        module = module.train(training).to(device)
+        recorder.known = {id(parameter) for parameter in module.parameters()}
+        output = _run(module, image.to(device), recorder)
         if isinstance(network, str) and networks.info(network).is_own:
             trial.check_output(output, image, name, scale)
+        if recorder.parameters.keys() - recorder.known:
+            raise UserError(
+                f"{networks.defined_in(name) if isinstance(network, str) else name}: forward() uses parameters that "
+                "the network does not have when it is built, so that they are neither counted, trained nor saved: make "
+                "them in __init__(), and keep modules in nn.ModuleList, not in a plain list"
+            )
     except UserError:
         raise
     except Exception as error:
@@ -306,6 +320,8 @@ class _Recorder(TorchDispatchMode):
 
     Attributes:
         operations, uncounted, value_reads: as in `Trace`.
+        known: ids of the network's parameters.
+        parameters: those that operations took, if they are trained, by id.
         running: paths of the modules that are running.
     """
 
@@ -316,6 +332,8 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.uncounted: Counter[str] = Counter()
         self.value_reads: dict[str, None] = {}  # an ordered set
+        self.known: set[int] = set()
+        self.parameters: dict[int, nn.Parameter] = {}
         self.running: list[str] = []
         self._requested = ""  # the operation that the network called, while its parts run
 
@@ -325,6 +343,7 @@ class _Recorder(TorchDispatchMode):
         kind = function._schema.name if operation else function.name()
         name = kind.removeprefix("aten::").rstrip("_") or kind
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.parameters |= {id(each): each for each in tensors if isinstance(each, nn.Parameter) and each.requires_grad}
         has_rule = rules.has_rule(function, name) and all(tensor.layout is torch.strided for tensor in tensors)
         if operation and not has_rule and _is_composite(function):
             return self._run_parts(function, kind, args, kwargs)

@@ -88,11 +88,6 @@ def digest_of(images: Iterable[tuple[str, str, str]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def digest(path: Path | str) -> str:
-    """Return the digest of a manifest, or of the packed dataset that has it; raise UserError as `read` does."""
-    return read(path).digest
-
-
 def digests(path: Path | str) -> dict[str, str]:
     """Return `{"Set5/x4": digest, ...}` of what `find` finds; raise UserError where a manifest is damaged."""
     return {name: content.digest for name, (_, content) in find(path).items()}

@@ -5,7 +5,6 @@
 
 import io
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,6 @@ from safmn.files import atomic
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 QUALITY = 95
 _ORIENTATION = 0x0112
-
-TURNS: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.swapaxes(0, 1),
-    6: lambda image: np.rot90(image, -1),
-    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
-    8: lambda image: np.rot90(image),
-}
-"""EXIF orientation -> function that turns the stored pixels upright; 1 is upright already."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +62,24 @@ def read(path: Path | str) -> Photo:
         profile = None
     if info.get("gamma") and not profile and abs(info["gamma"] - 1 / 2.2) > 0.01:
         notes.append(f"its gamma of {info['gamma']:g} is left out")
-    turn = TURNS.get(orientation, lambda image: image)
     alpha = stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None
     if alpha is not None:
-        alpha = None if alpha.min() == 255 else np.ascontiguousarray(turn(alpha))
-    pixels = np.ascontiguousarray(turn(images.to_rgb(path, np.ascontiguousarray(stored))))
+        alpha = None if alpha.min() == 255 else _upright(alpha, orientation)
+    pixels = _upright(images.to_rgb(path, np.ascontiguousarray(stored)), orientation)
     return Photo(pixels, alpha, profile, tuple(notes))
+
+
+def _upright(stored: Pixels, orientation: Any) -> Pixels:
+    """Return stored pixels as EXIF's orientation (1 to 8) means them; any other orientation changes nothing.
+
+    Orientations 5 to 8 are those from 1 to 4 of the transposed picture: as it is, mirrored, turned by 180 degrees, and
+    upside down.
+    """
+    if orientation not in range(1, 9):  # any type, in damaged metadata
+        return stored
+    rows, columns = ((1, 1), (1, -1), (-1, -1), (-1, 1))[(int(orientation) - 1) % 4]
+    turned = stored.swapaxes(0, 1) if orientation > 4 else stored
+    return np.ascontiguousarray(turned[::rows, ::columns])
 
 
 def cannot_hold(path: Path, photo: Photo) -> str:

@@ -93,6 +93,10 @@ class _Search:
         self.convert = getattr(module, "convert_published", None)
         self.expected: dict[str, Tensor] = module.state_dict()
         self.parameters = {name for name, _ in module.named_parameters()}
+        # A network that has such a wrapper inside, torch.compile for instance, has its name in its own keys.
+        self.wrapped = {
+            plain: name for name, plain in zip(self.expected, _without_wrappers(self.expected), strict=True)
+        }
         self.error: UserError | None = None
         self.nearest: tuple[tuple[int, int], str, dict[str, Tensor]] = ((-1, 0), "", {})
 
@@ -148,6 +152,7 @@ class _Search:
                 continue
             for keys in [group.keys()] + ([group.keys() - aside] if aside else []):
                 own = {key[len(prefix) :]: tensor for key, tensor in group.items() if key in keys}
+                own = {self.wrapped.get(key, key): tensor for key, tensor in own.items()}
                 own, marks = _cleaned(own, self.expected)
                 state = self._fit(".".join(place), own)
                 if state is not None:

@@ -32,12 +32,9 @@ def recording(network: nn.Module) -> Iterator[None]:
     calls = _Calls()
     with ExitStack() as stack:
         for block in (module for module in network.modules() if isinstance(module, FMM)):
-            for norm in (part for name, part in block.named_children() if name.startswith("norm")):
-                for hook in (
-                    norm.register_forward_pre_hook(lambda *_: calls.enter_norm()),
-                    norm.register_forward_hook(lambda *_: calls.leave_norm(), always_call=True),
-                ):
-                    stack.callback(hook.remove)
+            for norm in (block.norm1, block.norm2):
+                stack.enter_context(norm.register_forward_pre_hook(lambda *_: calls.enter_norm()))
+                stack.enter_context(norm.register_forward_hook(lambda *_: calls.leave_norm(), always_call=True))
         with calls:
             yield
 

@@ -114,9 +114,9 @@ def filled(file: Path, key: str, text: str, values: Mapping[str, Any]) -> str:
     `{dim}` and `{network.dim}` are replaced. A title gets the values that it does not mention at its end, so that no
     two points have one title.
     """
-    by_name = dict(values)
-    last = Counter(path.rpartition(".")[2] for path in values)
-    by_name |= {path.rpartition(".")[2]: value for path, value in values.items() if last[path.rpartition(".")[2]] == 1}
+    last = {path: path.rpartition(".")[2] for path in values}
+    times = Counter(last.values())
+    by_name = dict(values) | {last[path]: value for path, value in values.items() if times[last[path]] == 1}
     parts, used = [], set()
     try:
         pieces = [(literal, field) for literal, field, *_ in string.Formatter().parse(text)]
@@ -130,11 +130,7 @@ def filled(file: Path, key: str, text: str, values: Mapping[str, Any]) -> str:
                 raise UserError(f"{file}: {key}: {{{field}}} is not swept: write one of {known}")
             parts.append(_text(by_name[field]))
             used.add(field.rpartition(".")[2])
-    rest = [
-        f"{path.rpartition('.')[2]} {_text(value)}"
-        for path, value in values.items()
-        if path.rpartition(".")[2] not in used
-    ]
+    rest = [f"{last[path]} {_text(value)}" for path, value in values.items() if last[path] not in used]
     return "".join(parts) + (f" ({', '.join(rest)})" if rest and key == "title" else "")
 
 

@@ -1,5 +1,7 @@
 """A trial of a user's own network on a small batch, before anything is counted or trained."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -16,16 +18,18 @@ ODD = (29, 23)
 def check(name: str, scale: int) -> None:
     """Build the network `name` and run a training step's forward and backward pass, then one odd-sized image.
 
-    On the meta device, where nothing is computed; on the CPU if the network reads values.
+    On the meta device, where nothing is computed; on the CPU if the network reads values. Then two images on the CPU.
 
     Raises:
-        UserError: it cannot be built, does not run, makes an image of another size or number of channels, or has
-            nothing to train; one line that names its file.
+        UserError: it cannot be built, does not run, makes an image of another size or number of channels, has nothing
+            to train, cannot be copied, or gives an image other values the second time or beside another image; one line
+            that names its file.
     """
     try:
         _run(name, scale, "meta")
     except Exception:  # not every network runs without values: the CPU tells
         _run(name, scale, "cpu")
+    _compare(name, scale)
 
 
 def built(name: str, scale: int) -> nn.Module:
@@ -60,6 +64,13 @@ def _run(name: str, scale: int, device: str) -> None:
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if not trained:
             raise UserError(f"{where}: {name} has no parameters to train")
+        try:
+            deepcopy(network).requires_grad_(False)
+        except Exception as error:
+            raise UserError(
+                f"{where}: {name} cannot be copied, which the average of its weights needs ({as_line(error)}): leave "
+                "TorchScript out, and take torch.nn.utils.parametrizations.weight_norm for torch.nn.utils.weight_norm"
+            ) from error
         output = _output(network, image, where)
         check_output(output, image, name, scale)
         if not output.requires_grad:
@@ -70,6 +81,26 @@ def _run(name: str, scale: int, device: str) -> None:
         image = torch.rand(1, channels, *ODD)
         with torch.no_grad():
             check_output(_output(network.eval(), image, where), image, name, scale)
+
+
+def _compare(name: str, scale: int) -> None:
+    """Raise UserError if in eval mode an image has other values the second time, or beside another image."""
+    where, channels = networks.defined_in(name), networks.info(name).channels
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        network = networks.build(name, scale).eval()
+        first, second = (torch.rand(1, channels, *ODD) * level for level in (1.0, 0.5))
+        results = [_output(network, image, where)[:1] for image in (first, first, torch.cat([first, second]))]
+    once, again, beside = (result.detach().float() for result in results)
+    rounding = 1e-3 * max(1.0, float(once.abs().max()))
+    if float((once - again).abs().max()) > rounding:
+        raise UserError(
+            f"{where}: {name} gives an image other values the second time: let eval mode draw and keep nothing"
+        )
+    if float((once - beside).abs().max()) > rounding:
+        raise UserError(
+            f"{where}: {name} gives an image other values beside another image of its batch: take statistics of each "
+            "image by itself, as in x.mean((1, 2, 3), keepdim=True)"
+        )
 
 
 def _output(network: nn.Module, image: Tensor, where: str) -> Tensor:

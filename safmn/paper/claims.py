@@ -105,13 +105,6 @@ WORDS: dict[str, dict[str, Allowed]] = {  # word -> unit -> what it allows
 }
 
 
-def allowed(precision: str, value: str, unit: str) -> Allowed:
-    """Return the numbers that a sentence allows; `value` as stated, "" for a word of WORDS."""
-    if precision in WORDS:
-        return WORDS[precision][unit]
-    return STATED[precision](Fraction(value), Fraction(1, 10 ** verdicts.decimals(value)))
-
-
 @dataclass(frozen=True)
 class Claim:
     """One number that a sentence of the paper states.
@@ -164,7 +157,10 @@ class Claim:
     @property
     def allowed(self) -> Allowed:
         """The numbers that make it true."""
-        return allowed(self.precision, self.value, self.unit)
+        if self.precision in WORDS:
+            return WORDS[self.precision][self.unit]
+        unit = Fraction(1, 10 ** verdicts.decimals(self.value))  # of the last digit
+        return STATED[self.precision](Fraction(self.value), unit)
 
     @property
     def reading(self) -> str:

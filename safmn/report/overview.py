@@ -14,7 +14,7 @@ import pandas as pd
 
 from safmn import layout
 from safmn.errors import UserError
-from safmn.files import write_text
+from safmn.files import write_csv, write_text
 from safmn.paper import published, verdicts
 from safmn.paper.cell import Cell
 from safmn.paper.published import Place
@@ -95,7 +95,10 @@ def read(folder: Path | str) -> Source:
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: run the study, or `safmn tables --study ... --results {folder}`")
     study = Study.load(folder / layout.STUDY)
-    budget, pixels = _budget(study)
+    training, budget, pixels = study.training, "", 0
+    if training is not None:
+        budget = f"{patches(training)} on {', '.join(study.data.train)}"
+        pixels = training.iterations * training.batch * training.patch**2
     cells = {cell.place: cell for cell in cell_files.read(folder / layout.CELLS) if cell.published}
     return Source(study.name, study.description, budget, pixels, cells)
 
@@ -108,8 +111,8 @@ def choose(sources: Sequence[Source]) -> list[Evidence]:
     larger training budget, then the larger number of seeds, then the order of `sources` decides.
     """
     filled = {place for source in sources for place in source.cells}
-    rows = {place: label for place, label in _labels().items() if place in filled}
-    return [_best(place, label, sources) for place, label in rows.items()]
+    printed = published.cells(printed_networks())
+    return [_best(cell.place, cell.label, sources) for cell in printed if cell.place in filled]
 
 
 def elsewhere(folder: Path, cells: Iterable[Cell]) -> list[Evidence]:
@@ -150,19 +153,6 @@ def _rank(source: Source, cell: Cell) -> tuple[int, bool, int, int]:
     return place, cell.verdict != verdicts.CONTRADICTED, -source.pixels if cell.seeds else 0, -cell.seeds
 
 
-def _labels() -> dict[Place, str]:
-    """Return the row's label of every published cell, in the paper's order."""
-    return {cell.place: cell.label for cell in published.cells(printed_networks())}
-
-
-def _budget(study: Study) -> tuple[str, int]:
-    if study.training is None:
-        return "", 0
-    training = study.training
-    text = f"{patches(training)} on {', '.join(study.data.train)}"
-    return text, training.iterations * training.batch * training.patch**2
-
-
 # --- What is written --------------------------------------------------------------------------------------------------
 
 
@@ -173,21 +163,14 @@ def counts(evidence: Iterable[Evidence]) -> pd.DataFrame:
     return frame
 
 
-def table(evidence: Iterable[Evidence]) -> pd.DataFrame:
-    """Return one line for each published cell: the columns of `cells.csv`, then `study` and `budget`."""
-    return pd.DataFrame([cell_files.columns(item.cell) | _source(item) for item in evidence], dtype=object)
-
-
 def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     """Return the overview as GitHub's Markdown."""
     parts = ["# What is known about the paper's numbers", "", escape(summary(evidence)), ""]
     parts += [counts(evidence).to_markdown(), "", "## Studies", ""]
     parts += [f"- **{escape(source.name)}**: {escape(_described(source))}" for source in sources]
-    for number in published.TABLES:
-        lines = [line(each) for each in evidence if each.cell.table == number and not each.cell.is_missing]
+    for number, (lines, missing) in by_table(evidence).items():
         parts += ["", f"## Table {number}", ""]
         parts += [pd.DataFrame(lines).map(escape).to_markdown(index=False, disable_numparse=True)] if lines else []
-        missing = sum(each.cell.table == number and each.cell.is_missing for each in evidence)
         if missing:
             parts += ["", f"{missing} published cells of this table have no measured number in any study."]
     return "\n".join(parts) + "\n"
@@ -195,20 +178,12 @@ def markdown(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
 
 def html(sources: Sequence[Source], evidence: Sequence[Evidence]) -> str:
     """Return the overview as one page that needs no other file and no network."""
-    by_table = {
-        number: {
-            "lines": [(line(each), each.cell.verdict) for each in own if not each.cell.is_missing],
-            "missing": sum(each.cell.is_missing for each in own),
-        }
-        for number in published.TABLES
-        for own in [[each for each in evidence if each.cell.table == number]]
-    }
     return rendering.html(
         TEMPLATE,
         summary=summary(evidence),
         counts=counts(evidence),
         sources=[(source.name, _described(source)) for source in sources],
-        tables=by_table,
+        tables=by_table(evidence),
         meanings=grids.MEANINGS,
     )
 
@@ -238,12 +213,13 @@ def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
     evidence = choose(sources)
     write_text(f"{stem}.md", markdown(sources, evidence))
     write_text(f"{stem}.html", html(sources, evidence))
-    write_text(f"{stem}.csv", table(evidence).to_csv(index=False, lineterminator="\n"))
+    lines = [cell_files.columns(item.cell) | _source(item) for item in evidence]
+    write_csv(f"{stem}.csv", lines[0], lines)
     return evidence
 
 
 def for_json(evidence: Iterable[Evidence]) -> list[dict[str, Any]]:
-    """Return one object for each published cell, for JSON: as `table`, with None for a number that is not finite."""
+    """Return one object for each published cell, for JSON: as in the CSV, with None for a number that is not finite."""
     return [cell_files.for_json(item.cell) | _source(item) for item in evidence]
 
 
@@ -254,6 +230,17 @@ def _source(evidence: Evidence) -> dict[str, str]:
 def _described(source: Source) -> str:
     budget = f" A run is trained for {source.budget}." if source.budget else " It trains nothing."
     return source.description.rstrip(".") + "." + budget
+
+
+def by_table(evidence: Iterable[Evidence]) -> dict[int, tuple[list[dict[str, str]], int]]:
+    """Return table -> what is shown of its cells that have a number, and how many others there are."""
+    found: dict[int, tuple[list[dict[str, str]], int]] = {}
+    everything = list(evidence)
+    for number in published.TABLES:
+        own = [each for each in everything if each.cell.table == number]
+        shown = [line(each) for each in own if not each.cell.is_missing]
+        found[number] = shown, len(own) - len(shown)
+    return found
 
 
 def line(evidence: Evidence) -> dict[str, str]:

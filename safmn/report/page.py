@@ -88,10 +88,9 @@ def without_other_studies(text: str) -> str:
     return re.sub(r"\s*<!-- other studies -->.*?<!-- end of other studies -->", "", text, flags=re.DOTALL)
 
 
-def _elsewhere(folder: Path, cells: Sequence[Cell]) -> list[tuple[int, dict[str, str], str]]:
-    """Return (table, line, verdict) of each published cell that another study beside this one has a number for."""
-    evidence = other_studies.elsewhere(folder, cells)
-    return [(each.cell.table, other_studies.line(each), each.cell.verdict) for each in evidence]
+def _elsewhere(folder: Path, cells: Sequence[Cell]) -> list[tuple[int, dict[str, str]]]:
+    """Return table and line of each published cell that another study beside this one has a number for."""
+    return [(each.cell.table, other_studies.line(each)) for each in other_studies.elsewhere(folder, cells)]
 
 
 def missing(cells: Iterable[Cell]) -> list[dict[str, Any]]:

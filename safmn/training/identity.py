@@ -1,9 +1,9 @@
 """The key of a training run, which its saved states and its record must match. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from safmn import fingerprint, networks
 from safmn.errors import UserError
@@ -11,6 +11,8 @@ from safmn.files import digest
 from safmn.networks import variants
 from safmn.networks.identity import modules, of_network
 from safmn.training import own
+
+T = TypeVar("T")
 
 # The code that a run's result depends on, beside the network. Progress, files and the metrics of the quality stage are
 # not part of it: editing them retrains nothing.
@@ -32,6 +34,38 @@ OF_LUMA = ("safmn.training.luma:batches", "safmn.training.validation:rgb_psnr_of
 """What a network of colour Y depends on beside them."""
 
 
+def parts(
+    name: str,
+    settings: Mapping[str, Any],
+    functions: Callable[[tuple[str, ...]], T],
+    network: Callable[[str], T],
+    own_class: Callable[[str, str, tuple[str, ...]], T],
+) -> list[T]:
+    """Return something of each part of the code that training the network `name` executes, in a fixed order.
+
+    Args:
+        name: the network.
+        settings: the `training` section of a specification.
+        functions: returns it for functions, as "module:name", without the code in `apart()`.
+        network: returns it for a network.
+        own_class: returns it for a loss or an optimiser of a user's own: the key that names it, "module:Class", and the
+            texts among its arguments.
+    """
+    found = [functions(SEMANTIC), network(name)]
+    if "form" in settings:  # others do not depend on it
+        found.append(functions((FORMED,)))
+    if networks.info(name).colour == "Y":
+        found.append(functions(OF_LUMA))
+    for key, path in own.classes(settings).items():
+        found.append(own_class(key, path, tuple(sorted(own.texts(settings, key)))))
+    return found
+
+
+def apart() -> frozenset[str]:
+    """Return the modules whose code counts for a network or a class of a user's own, or that only find such a class."""
+    return modules() | {own.__name__}
+
+
 def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Return the fingerprint of the code that training the network `name` executes.
 
@@ -42,28 +76,33 @@ def code_fingerprint(name: str, settings: Mapping[str, Any] = MappingProxyType({
     Raises:
         UserError: a class of a user's own cannot be found.
     """
-    apart = modules() | {own.__name__}  # `own` only finds classes
-    code = [fingerprint.code(*SEMANTIC, apart=apart), of_network(name)]
-    if "form" in settings:  # others do not depend on it
-        code.append(fingerprint.code(FORMED, apart=apart))
-    if networks.info(name).colour == "Y":
-        code.append(fingerprint.code(*OF_LUMA, apart=apart))
-    for key, path in own.classes(settings).items():
+
+    def of_functions(names: tuple[str, ...]) -> str:
+        return fingerprint.code(*names, apart=apart())
+
+    def of_class(key: str, path: str, texts: tuple[str, ...]) -> str:
         try:
-            code.append(_own(key, path, tuple(sorted(own.texts(settings, key)))))
+            return _of_class(key, path, texts)
         except UserError as error:
             variant = variants.discover().get(name)
             where = variant.file if variant and key in variant.training else "the study"
             raise UserError(f"{where}: training.{error}") from None
-    return digest(code)
+
+    return digest(parts(name, settings, of_functions, of_network, of_class))
 
 
 @cache
-def _own(key: str, path: str, texts: tuple[str, ...]) -> str:
+def _of_class(key: str, path: str, texts: tuple[str, ...]) -> str:
     return fingerprint.classes({key: (path, *texts)}, own.beside(path)).digest()
 
 
-def key_of(specification: dict[str, Any], data: list[str]) -> str:
-    """Return the digest that a saved state must match: of specification, code and data (digests of packed datasets)."""
-    code = code_fingerprint(specification["network"], specification["training"])
+def key_of(specification: dict[str, Any], data: list[str], code: str | None = None) -> str:
+    """Return the digest that a saved state must match: of specification, code and data (digests of packed datasets).
+
+    Args:
+        specification: of the run.
+        data: digests of packed datasets.
+        code: the fingerprint of other code than that here.
+    """
+    code = code or code_fingerprint(specification["network"], specification["training"])
     return digest({"specification": specification, "code": code, "data": data})

@@ -57,6 +57,7 @@ class Site:
         answers: path -> how its next requests are answered; the last one stays if it is alone in `always`.
         always: path -> how all its requests are answered when `answers` is used up.
         log: (path, Range header or None) of each request.
+        sent: bytes of bodies that were sent.
     """
 
     base: str = ""
@@ -64,6 +65,7 @@ class Site:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     always: dict[str, Answer] = field(default_factory=dict)
     log: list[tuple[str, str | None]] = field(default_factory=list)
+    sent: int = 0
 
     def requests(self, path: str) -> list[str | None]:
         """The Range headers of the requests for a path."""
@@ -131,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         for place in range(0, len(body), PIECE):
             piece = body[place : place + PIECE]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
+            self.site.sent += len(piece)
             if answer.pause:
                 self.wfile.flush()
                 time.sleep(answer.pause)

@@ -194,10 +194,9 @@ def test_other_codes_are_final(site, tmp_path, code):
 
 def test_the_body_of_a_refused_answer_is_not_waited_for(site, tmp_path):
     site.always[PATH] = Answer(status=404, data=DATA, pause=1.0)  # 37 s
-    start = time.monotonic()
     with pytest.raises(Unavailable, match="HTTP 404"):
         fetch(remote(site), tmp_path)
-    assert time.monotonic() - start < 15
+    assert site.sent < len(DATA)
 
 
 def test_waits_grow_to_a_limit_and_heed_retry_after(site, tmp_path, monkeypatch):
@@ -431,13 +430,6 @@ def test_a_disk_that_fills_up(site, tmp_path):
     assert last == str(len(DATA))
     assert site.requests(PATH)[0] is None
     assert site.requests(PATH)[1] is not None
-
-
-def test_without_curl(site, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="downloads need curl, which is not installed"):
-        fetch(remote(site), tmp_path)
-    assert visible(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be(site, tmp_path):

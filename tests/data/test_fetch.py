@@ -433,19 +433,6 @@ def test_the_authors_weights_arrive_and_load(site, fetch, tmp_path, checkpoints)
     assert len(site.log) == requests
 
 
-def test_weights_without_a_published_checksum_are_recorded(site, fetch, tmp_path):
-    """EDSR's, as any pickle would look."""
-    path = urlsplit(published_weights.find("edsr_baseline", 4).remote.urls[0]).path
-    site.files[path] = b"\x80\x02 weights of some day"
-    assert fetch("edsr_baseline", "--scale", "4")[0] == 0
-    (tmp_path / "root/edsr_baseline_x4-6b446fab.pt").unlink()
-    site.files[path] = b"\x80\x02 weights of another"
-    status, out, err = fetch("edsr_baseline", "--scale", "4")
-    assert (status, out) == (2, "")
-    for content in (b"\x80\x02 weights of some day", b"\x80\x02 weights of another"):
-        assert hashlib.sha256(content).hexdigest() in err
-
-
 def test_one_bad_file_does_not_stop_the_others(site, fetch, tmp_path, checkpoints):
     serve_weights(site, checkpoints)
     site.files[urlsplit(published_weights.find("imdn", 4).remote.urls[0]).path] = b"wrong"

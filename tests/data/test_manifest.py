@@ -57,8 +57,8 @@ def test_a_manifest_describes_what_was_packed(root, tmp_path):
             assert entry["files"][kind] == hashlib.sha256((root / f"own/{file}.png").read_bytes()).hexdigest()
         assert entry["lr"]["origin"] == "file"
         lines += f'{of_ppm(large)} {of_ppm(small)} "{name}"\n'
-    assert manifest.digest(tmp_path / "store") == hashlib.sha256(lines.encode()).hexdigest()
-    assert manifest.digest(tmp_path / "store/manifest.json") == content.digest
+    assert manifest.read(tmp_path / "store").digest == hashlib.sha256(lines.encode()).hexdigest()
+    assert manifest.read(tmp_path / "store/manifest.json").digest == content.digest
     assert packed.PackedPairs(tmp_path / "store").fingerprint == content.digest
 
 
@@ -168,7 +168,7 @@ def test_a_damaged_manifest_is_refused_in_one_line(root, tmp_path, change):
     change(content)
     file.write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
-        manifest.digest(file)
+        manifest.read(file)
     check_message(caught.value, str(file), "pack the dataset again")
 
 
@@ -177,7 +177,7 @@ def test_no_manifest_and_no_file(tmp_path, capsys):
         assert main(["manifest", str(path)]) == 2
         assert "holds no manifest.json" in capsys.readouterr().err
         with pytest.raises(UserError):
-            manifest.digest(path)
+            manifest.read(path)
     assert manifest.digests(tmp_path) == {}
 
 

@@ -60,6 +60,48 @@ class Listed(Tiny):
         return [super().forward(x)]
 
 
+class Compiled(Tiny):
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.body = torch.compile(self.body)
+
+
+class Hides(Tiny):
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.more = [nn.Conv2d(3, 3, 3, padding=1)]
+
+    def forward(self, x):
+        return super().forward(self.more[0].to(x.device)(x))
+
+
+class MakesLater(Tiny):
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.more = None
+
+    def forward(self, x):
+        if self.more is None:
+            self.more = nn.Conv2d(3, 3, 3, padding=1).to(x.device)
+        return super().forward(self.more(x))
+
+
+class WeightNorm(Tiny):
+    def __init__(self, scale):
+        super().__init__(scale)
+        self.body[0] = nn.utils.weight_norm(self.body[0])
+
+
+class Draws(Tiny):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x))
+
+
+class Centred(Tiny):
+    def forward(self, x):
+        return super().forward(x - x.mean())
+
+
 def made(scale):
     return 3
 """
@@ -127,8 +169,12 @@ def test_a_sound_one_passes_its_trial(tiny, name):
         (named("NoGradient"), {}, "no gradient reaches the parameters of tiny"),
         (named("Frozen"), {}, "tiny has no parameters to train"),
         (named("Windows"), {}, "does not run on 1x3x29x23"),
+        (named("WeightNorm"), {}, "tiny cannot be copied.*parametrizations.weight_norm for"),
+        (named("Draws"), {}, "tiny gives an image other values the second time"),
+        (named("Centred"), {}, "tiny gives an image other values beside another image"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_what_cannot_be_trained_is_one_line(tiny, network, more, says):
     file = tiny(network, **more)
     with pytest.raises(UserError, match=says) as caught:
@@ -141,6 +187,17 @@ def test_another_size_factor_is_not_counted(tiny):
     tiny(named(factor=3))
     with pytest.raises(UserError, match="tiny x4 makes 1x3x540x960 of 1x3x180x320"):
         complexity.measure("tiny", 4)
+
+
+@pytest.mark.parametrize("name", ["Hides", "MakesLater"])
+def test_parameters_that_the_network_does_not_have_are_refused(tiny, name):
+    """They would be neither counted nor trained nor saved, and evaluation would draw them anew."""
+    file = tiny(named(name))
+    with pytest.raises(UserError, match="uses parameters that the network does not have when it is built") as caught:
+        complexity.measure("tiny", 4)
+    assert str(caught.value).startswith(f"{file}: ")
+    with pytest.raises(UserError, match="uses parameters"):
+        complexity.measure(networks.build("tiny", 4), 4)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +248,17 @@ def test_weights_of_its_own_training_program_are_read(tiny, tmp_path, wrap, pref
     torch.save(wrap(foreign), tmp_path / "x.pth")
     read = networks.load_weights(tmp_path / "x.pth", "tiny", 4)
     assert all(torch.equal(value, state[key]) for key, value in read.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
+def test_weights_of_one_that_is_compiled_inside_are_read(tiny, tmp_path, prefix):
+    """Its own keys hold `_orig_mod`, which is taken off elsewhere."""
+    tiny(named("Compiled"))
+    network = networks.build("tiny", 4)
+    assert any("_orig_mod" in key for key in network.state_dict())
+    torch.save({prefix + key: tensor for key, tensor in network.state_dict().items()}, tmp_path / "w.pth")
+    loaded = networks.load_weights(tmp_path / "w.pth", "tiny", 4)
+    assert all(torch.equal(tensor, loaded.state_dict()[key]) for key, tensor in network.state_dict().items())
 
 
 def test_its_code_counts_and_its_numbers_do_not(tiny, tmp_path):

@@ -161,7 +161,7 @@ def test_a_span_holds_every_value(formula, centres, widths, data):
     ],
 )
 def test_rules_of_precision(precision, value, unit, inside, outside):
-    rule = claims.allowed(precision, value, unit)
+    rule = replace(DROP, precision=precision, value=value, unit=unit).allowed
     for number in inside:
         assert rule.covers(Span.point(number)), number
         assert rule.meets(Span.point(number)), number

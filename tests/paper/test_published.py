@@ -80,13 +80,6 @@ def test_a_row_can_have_several_networks_or_none():
     assert published.cells([own({})]) == []
 
 
-def test_columns_of_datasets():
-    columns = {each.column for table in (1, 3, 4) for each in published.printed(table) if not each.is_count}
-    datasets = {column.rpartition("_")[0] for column in columns}
-    assert datasets == {"set5", "set14", "b100", "urban100", "manga109", "div2k_val"}
-    assert {column.rpartition("_")[2] for column in columns} == {"psnr", "ssim"}
-
-
 @pytest.mark.parametrize(
     ("rows", "said"), [({3: "w/o all"}, "Table 3 of the paper has no row 'w/o all'"), ({7: "SAFMN"}, "Tables 1 to 5")]
 )

@@ -88,10 +88,6 @@ def test_pairing_matters():
     assert paired.high - paired.low < 0.05 < 0.5 < shuffled.high - shuffled.low
 
 
-def test_the_same_data_give_the_same_interval():
-    assert statistics.paired_bootstrap(*images(20)) == statistics.paired_bootstrap(*images(20))
-
-
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [

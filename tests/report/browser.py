@@ -97,11 +97,6 @@ class Browser:
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, text=text)
 
-    def screenshot(self, whole: bool = False) -> bytes:
-        """A PNG of the viewport, or of the whole page."""
-        found = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        return base64.b64decode(found["data"])
-
     def pdf(self) -> bytes:
         """The page printed, on the paper that its style asks for."""
         found = self.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)

@@ -165,6 +165,28 @@ def test_the_commands_tell_it_before_anything_is_trained(workshop, tmp_path, cap
     assert not (tmp_path / "run" / "state").exists()
 
 
+def test_a_class_that_fails_later_is_told_in_one_line(workshop, tmp_path, capsys, monkeypatch):
+    """The trial's patches are smaller than those of training."""
+    folder = shutil.copytree(workshop.variants, tmp_path / "variants")
+    (folder / "late_losses.py").write_text(
+        "class Late:\n"
+        "    def __call__(self, sr, hr):\n"
+        "        self.calls = getattr(self, 'calls', 0) + 1\n"
+        "        if self.calls > 6:\n"
+        "            raise RuntimeError('too late\\nfor this')\n"
+        "        return (sr - hr).abs().mean()\n"
+    )
+    monkeypatch.setenv("SAFMN_ABLATIONS", str(folder))
+    content = {"title": "x", "description": "x", "network": {"dim": 8, "n_blocks": 1}}
+    (folder / "late.yaml").write_text(json.dumps(content | {"training": {"loss": "late_losses:Late"}}))
+    study = tmp_path / "study.yaml"
+    study.write_text(json.dumps(workshop.content(iterations=9, validate_every=9) | {"variants": ["late"]}))
+    assert cli.main(workshop.arguments(tmp_path / "run", "late", study)) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"safmn train: {folder / 'late.yaml'}: late fails in training (RuntimeError: too late)")
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
 # --- what they get and what is written ---
 
 

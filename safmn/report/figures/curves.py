@@ -26,9 +26,9 @@ def draw(study: Study, results: Results, scale: int) -> Any:
     axes[0].set_title(f"L1 loss, smoothed, x{scale}", loc="left")
     axes[1].set_title(f"Validation PSNR on RGB, x{scale}", loc="left")
     validated = {run: results.curve(run, "validation_psnr_rgb") for run in runs}
-    named = outstanding({run: curve for run, curve in validated.items() if len(curve)})
-    losses(axes[0], results, runs, scale, "the study's variants", named)
     lines = {run: curve for run, curve in validated.items() if len(curve)}
+    named = outstanding(lines)
+    losses(axes[0], results, runs, scale, "the study's variants", named)
     if not lines:
         canvas.say(axes[1], "No run has been validated yet")
         return figure

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from safmn.report.figures.canvas import AUTHORS
 
 SIZE = 6  # of the letters, in points
 HEIGHT, MARGIN = 7.0, 3.0  # of a line, and between two names beside each other, in points
 STEP = 4.0  # points between two places of a line that no name should cover
 TOGETHER = 2.0  # points between two marks that a reader sees as one
+
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, width and height in points."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,20 @@ def label_points(ax: Any, marks: Sequence[Mark]) -> None:
     ax.figure.draw_without_rendering()  # computes the layout, on which places depend
     per_point = ax.figure.dpi / 72
     places = [tuple(ax.transData.transform((mark.x, mark.y)) / per_point) for mark in marks]
-    taken = [(x, y, mark.radius * 0.8) for (x, y), mark in zip(places, marks, strict=True)]
-    taken += [(x, y, STEP / 8) for x, y in _along_lines(ax, per_point)]
-    frame = [edge / per_point for edge in ax.get_window_extent().extents]
-    boxes: list[tuple[float, float, float, float]] = []
+    dots = [(x, y, mark.radius * 0.8) for (x, y), mark in zip(places, marks, strict=True)]
+    dots += [(x, y, STEP / 8) for x, y in _along_lines(ax, per_point)]
+    drawn = [(x - r, y - r, 2 * r, 2 * r) for x, y, r in dots]
+    frame = np.array([ax.get_window_extent().bounds]) / per_point
+    boxes: list[Box] = []
     for place, group in sorted(_together(places, marks), key=lambda item: (not item[1][0].important, item[0])):
         (x, y), radius = place, max(mark.radius for mark in group)
         text = "; ".join(dict.fromkeys(mark.text for mark in group))
         width = float(TextPath((0, 0), text, size=SIZE).get_extents().width) + MARGIN
-        left, bottom, overlap = _free_place(x, y, radius, width, HEIGHT, boxes, taken, frame)
+        box, overlap = _free_place(place, radius, width, np.array([*boxes, *drawn]), frame)
         if overlap and not group[0].important:
             continue
-        boxes.append((left, bottom, width, HEIGHT))
+        boxes.append(box)
+        left, bottom = box[:2]
         far = math.hypot(left + width / 2 - x, bottom + HEIGHT / 2 - y) > radius + width / 2 + 8
         ax.annotate(
             text,
@@ -97,35 +106,31 @@ def _along_lines(ax: Any, per_point: float) -> list[tuple[float, float]]:
 
 
 def _free_place(
-    x: float,
-    y: float,
-    radius: float,
-    width: float,
-    height: float,
-    boxes: list[tuple[float, float, float, float]],
-    circles: list[tuple[float, float, float]],
-    frame: Sequence[float],
-) -> tuple[float, float, float]:
-    """Return left and bottom (in points) of the text near a circle that overlaps least with others, and how much.
+    place: tuple[float, float], radius: float, width: float, taken: NDArray[np.float64], frame: NDArray[np.float64]
+) -> tuple[Box, float]:
+    """Return the box of a text near a circle that overlaps least with the boxes that are taken, and how much.
 
-    What is outside of the `frame` (left, bottom, right, top) counts as overlap.
+    What is outside of the frame's box counts as overlap.
     """
-    taken = [*boxes, *((a - r, b - r, 2 * r, 2 * r) for a, b, r in circles)]
-    best, least = (x, y), math.inf
+    (x, y), (best, least) = place, ((*place, width, HEIGHT), math.inf)
     for away in range(0, 60, 6):
         for angle in range(0, 360, 30):
             cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             left = x + (radius + 2 + away) * cos - width * (1 - cos) / 2
-            bottom = y + (radius + 2 + away) * sin - height * (1 - sin) / 2
-            overlap = sum(
-                max(0, min(left + width, a + w) - max(left, a)) * max(0, min(bottom + height, b + h) - max(bottom, b))
-                for a, b, w, h in taken
-            )
-            inside = max(0, min(left + width, frame[2]) - max(left, frame[0]))
-            inside *= max(0, min(bottom + height, frame[3]) - max(bottom, frame[1]))
-            overlap += width * height - inside
-            if overlap < least:
-                best, least = (left, bottom), overlap
+            bottom = y + (radius + 2 + away) * sin - HEIGHT * (1 - sin) / 2
+            box = left, bottom, width, HEIGHT
+            overlap = _common(box, taken) + width * HEIGHT - _common(box, frame)
             if overlap < 1e-6:
-                return *best, 0.0
-    return *best, least
+                return box, 0.0
+            if overlap < least:
+                best, least = box, overlap
+    return best, least
+
+
+def _common(box: Box, others: NDArray[np.float64]) -> float:
+    """Compute the area that a box has in common with others, a row each."""
+    left, bottom, width, height = box
+    a, b, w, h = others.T
+    across = np.minimum(left + width, a + w) - np.maximum(left, a)
+    up = np.minimum(bottom + height, b + h) - np.maximum(bottom, b)
+    return float((across.clip(0) * up.clip(0)).sum())
