@@ -4,8 +4,10 @@ A rule is given the operation's arguments by name and its first output; it retur
 multiply-add is one FLOP. Where fvcore has a rule, the numbers are its own: a test compares every network with fvcore.
 The other rules follow one principle: the same computation counts the same, whichever function carries it out. So fused
 attention counts as its two products, a recurrent layer as its linear layers at each step, `torch.mv` as a matrix
-product. Three departures: fvcore gives `torch.mm` no activations (but `linear`, `matmul` and `bmm` their outputs), its
-`matmul` is wrong where the left operand is broadcast, and its `einsum` reads a number that numpy rounds to four digits.
+product. Four departures: fvcore gives `torch.mm` no activations (but `linear`, `matmul` and `bmm` their outputs), its
+`matmul` is wrong where the left operand is broadcast, its `einsum` reads a number that numpy rounds to four digits, and
+it takes a product of complex numbers for one real product, of which it has four. (A complex convolution is carried out
+as three real ones, and counts as these.)
 
 What fvcore leaves out everywhere counts nothing: element-wise operations, reductions and poolings (sums and maxima over
 a dimension or a window) and re-arrangements. What is none of these and has no rule is named as uncounted, and the total
@@ -223,7 +225,8 @@ def count(
         schema = getattr(function, "_schema", None)
         names = [argument.name for argument in schema.arguments] if schema else ("query", "key", "value")
         named = dict(zip(names, arguments, strict=False)) | keywords
-        return *RULES[name](named, out), named
+        flops, activations = RULES[name](named, out)
+        return (4 * flops if out.is_complex() else flops), activations, named
     other = flop_registry[getattr(function, "overloadpacket", function)]
     return other(*arguments, **keywords, out_val=output) // 2, out.numel(), {}
 

@@ -25,7 +25,11 @@ from safmn.errors import UserError
 SCALES = (2, 3, 4, 8)
 SAME_PICTURE = 0.3  # correlation of structure from which two files of one folder are taken for HR and LR
 _MAX_FOLDERS = 500  # that are searched for LR images
-_OTHER_PICTURES = (".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm", ".exr", ".heic", ".avif")
+_OTHER_PICTURES = (
+    *(".tif", ".tiff", ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".exr"),
+    *(".hdr", ".heic", ".heif", ".avif"),
+)
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG
 _START, _END = r"(?:^|[^a-z])", r"(?:$|[^a-z]|x\d)"
 _LR = re.compile(rf"{_START}(?:lr|lq)(?:bicubic|bic|bi|bd|dn|unknown|mild|wild|difficult)?{_END}|low[ _-]?res", re.I)
 _HR = re.compile(rf"{_START}(?:hr|gt|high|large|big|gtmod\d+){_END}|original|ground[ _-]?truth|high[ _-]?res", re.I)
@@ -63,7 +67,18 @@ def survey(folder: Path | str, scale: int, border: str = "symmetric") -> Found:
             partners = {name: hr[lr] for name, lr in pairs.items()}
             hr, lr_folder = {name: hr[name] for name in pairs}, "."
         elif not _HR.search(hr_folder.name):
-            remarks += _larger(hr_folder, hr, near)
+            beside = [path for path in _folders(hr_folder.parent) if path != hr_folder and _has_pictures(path)]
+            remarks += _larger(hr_folder, hr, list(dict.fromkeys([*near, *beside[:_MAX_FOLDERS]])))
+    unread = [
+        path.name
+        for path in _folders(hr_folder)
+        if _has_pictures(path)
+        and not _is_lr(path)
+        and not _scales_of(path.name)
+        and not lr_folder.startswith(path.name)
+    ]
+    if unread:
+        remarks.append(f"pictures in folders inside {hr_folder.name} are not read: {', '.join(unread[:4])}")
     return _found(hr, partners, border, lr_folder, remarks)
 
 
@@ -95,6 +110,8 @@ def list_images(folder: Path) -> list[Path]:
             raise UserError(f"{folder} has a file whose name is not UTF-8 ({entry.name!r}): rename it")
         if entry.suffix.lower() in _OTHER_PICTURES:
             raise UserError(f"{entry} is in a format that is not read: convert it to PNG, or remove it")
+        if entry.suffix.lower() not in images.SUFFIXES and _is_picture(entry):
+            raise UserError(f"{entry} is a picture by its content, but not by its name: let it end in .png or .jpg")
     pictures = [entry for entry in entries if entry.suffix.lower() in images.SUFFIXES and not entry.is_dir()]
     if not pictures:
         raise UserError(f"{folder} has no image ({', '.join(images.SUFFIXES)}): check the path")
@@ -122,7 +139,9 @@ def _hr_folder(folder: Path, scale: int) -> Path:
     candidates = [path for path in inner if path.name == "HR"] or [path for path in inner if path.name.endswith("_HR")]
     if not candidates and not _has_pictures(folder):
         candidates = [path for path in inner if _HR.search(path.name) and not _is_lr(path)]
-        candidates = candidates or _of_scale(inner, scale)
+        # A scale alone may also be the mark of LR: beside a folder without any, it does not say which is meant.
+        plain = [path for path in inner if _has_pictures(path) and not _scales_of(path.name) and not _is_lr(path)]
+        candidates = candidates or ((scaled := _of_scale(inner, scale)) and [*scaled, *plain])
     if len(candidates) > 1:
         names = " and ".join(path.name for path in candidates)
         raise UserError(f"{folder} holds {names}: name the one that is meant")
@@ -399,6 +418,17 @@ def _sizes_fit(hr: Mapping[str, Path], lr: Mapping[str, Path], scale: int) -> bo
 def _same_picture(hr: Path, lr: Path, scale: int) -> bool:
     correlation = agreement.compare(images.read(lr), images.read(hr), scale).correlation
     return correlation is None or correlation > SAME_PICTURE
+
+
+def _is_picture(file: Path) -> bool:
+    """Return whether a file that is not named as a picture begins as one: a JPEG called .jfif, half of a download."""
+    try:
+        if not file.is_file():
+            return False
+        with open(file, "rb") as handle:
+            return handle.read(8).startswith(_BEGINNINGS)
+    except OSError:
+        return False
 
 
 def _is_text(name: str) -> bool:

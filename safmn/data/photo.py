@@ -5,6 +5,8 @@
 
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def read(path: Path | str) -> Photo:
     """Read a PNG, JPEG, BMP or WebP of 8 bits a channel; raises UserError as `images.decode` does."""
     stored, _ = images.raw(path)
     try:
-        with Image.open(path) as picture:
+        with _any_size(), Image.open(path) as picture:
             mode, info = picture.mode, dict(picture.info)
             orientation = picture.getexif().get(_ORIENTATION, 1)
             if mode == "CMYK":
@@ -80,6 +82,16 @@ def _upright(stored: Pixels, orientation: Any) -> Pixels:
     rows, columns = ((1, 1), (1, -1), (-1, -1), (-1, 1))[(int(orientation) - 1) % 4]
     turned = stored.swapaxes(0, 1) if orientation > 4 else stored
     return np.ascontiguousarray(turned[::rows, ::columns])
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Switch Pillow's own limit off: `images.raw` has applied that of SAFMN_MAX_PIXELS."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def cannot_hold(path: Path, photo: Photo) -> str:

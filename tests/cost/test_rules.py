@@ -136,6 +136,28 @@ def test_products_count_a_multiply_add_for_each_term(name, counted):
 
 
 @pytest.mark.parametrize(
+    "product",
+    [
+        lambda image, weight: image.flatten(2).mT @ weight,
+        lambda image, weight: F.linear(image.permute(0, 2, 3, 1), weight),
+        lambda image, weight: torch.einsum("bchw,cd->bdhw", image, weight),
+    ],
+)
+def test_products_of_complex_numbers_count_their_four_real_products(product, counted):
+    """(a + bi)(c + di) = ac - bd + (ad + bc)i, written out by the second function."""
+    traced = counted(
+        lambda image: product(torch.complex(image, image), torch.ones(3, 3, device=image.device) + 0j).real
+    )
+
+    def in_real_numbers(image: Tensor) -> Tensor:
+        weight = torch.ones(3, 3, device=image.device)
+        products = [product(image, weight) for _ in range(4)]
+        return products[0] - products[1] + products[2] + products[3]
+
+    assert traced.flops == 4 * 9 * L == counted(in_real_numbers).flops
+
+
+@pytest.mark.parametrize(
     ("equation", "shapes", "cost"),
     [
         ("bi,oij,bj->bo", ((50, 3), (7, 3, 4), (50, 4)), 50 * 7 * 3 * 4 * 3 // 2),  # two products and a sum

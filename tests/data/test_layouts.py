@@ -286,3 +286,30 @@ def test_sizes_that_fit() -> None:
     for height in range(8, 30):
         for low in range(1, 12):
             assert pairs.fits((height, 16), (low, 4), 4) == (low == height // 4)
+
+
+def test_an_lr_folder_known_by_its_scale_alone_is_not_taken_for_hr(tmp_path: Path) -> None:
+    """`degraded_x4` beside `sharp`: the folder around them is ambiguous, and the LR folder is said to be one."""
+    lay(tmp_path, "sharp/{}.png", "degraded_x4/{}.png")
+    with pytest.raises(UserError, match="holds degraded_x4 and sharp: name the one that is meant"):
+        layouts.survey(tmp_path, 4)
+    assert layouts.survey(tmp_path / "sharp", 4).lr_folder == "degraded_x4"
+    (remark,) = layouts.survey(tmp_path / "degraded_x4", 4).remarks
+    assert f"has the images of {tmp_path / 'sharp'} at 1/4 of their size" in remark
+
+
+def test_pictures_in_folders_inside_are_said(tmp_path: Path) -> None:
+    for name in ("a.png", "more/b.png"):
+        images.write(tmp_path / "set/photos" / name, scene(1))
+    found = layouts.survey(tmp_path / "set/photos", 4)
+    assert [pair.name for pair in found.pairs] == ["a"]
+    assert found.remarks == ("pictures in folders inside photos are not read: more",)
+
+
+@pytest.mark.parametrize("name", ["b.jfif", "b", "b.png.part", "b.tga"])
+def test_a_picture_of_another_suffix_is_refused_and_not_left_out(tmp_path: Path, name: str) -> None:
+    images.write(tmp_path / "a.png", scene(1))
+    (tmp_path / name).write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(UserError, match=name):
+        layouts.survey(tmp_path, 4)

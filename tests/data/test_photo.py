@@ -81,6 +81,14 @@ def test_transparency_is_kept_or_refused(tmp_path: Path, capsys, suffix: str, mo
     np.testing.assert_array_equal(found, bicubic.upscale(alpha, 2))
 
 
+def test_a_picture_beyond_the_limit_of_pillow(tmp_path: Path, monkeypatch) -> None:
+    """Our own limit is SAFMN_MAX_PIXELS; Pillow's raises no UserError, and warns in two lines from a half of it on."""
+    Image.fromarray(gradient()).save(tmp_path / "in.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert photo.read(tmp_path / "in.png").pixels.shape == gradient().shape
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_opaque_alpha_is_dropped(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([gradient(), np.full((20, 28), 255, np.uint8)])).save(tmp_path / "in.png")
     assert photo.read(tmp_path / "in.png").alpha is None
