@@ -68,7 +68,6 @@ def listed(archive: Opened, chosen: set[str] | None = None) -> list[Evaluated]:
 
 def check(
     archive: Opened,
-    study: Study,
     data: OwnData,
     device: torch.device,
     chosen: set[str] | None = None,
@@ -78,8 +77,7 @@ def check(
 
     Args:
         archive: the archive.
-        study: its study; `weights.root` says where published weights are.
-        data: the verifier's data.
+        data: the verifier's data, for the archive's study; its `weights.root` says where published weights are.
         device: where the networks run.
         chosen: names of networks; None for all.
         on_progress: called with (evaluations done, evaluations in all).
@@ -87,38 +85,36 @@ def check(
     findings: list[Finding] = []
     there = listed(archive, chosen)
     for done, evaluated in enumerate(there, 1):
-        findings += _evaluated(archive, study, data, device, evaluated)
+        findings += _evaluated(archive, data, device, evaluated)
         on_progress(done, len(there))
     if not there:
         findings.append(Finding("evaluations", NOT_CHECKED, "the archive has none"))
     return [*data.findings, *findings]
 
 
-def _evaluated(
-    archive: Opened, study: Study, data: OwnData, device: torch.device, evaluated: Evaluated
-) -> Iterator[Finding]:
+def _evaluated(archive: Opened, data: OwnData, device: torch.device, evaluated: Evaluated) -> Iterator[Finding]:
     network, scale = evaluated.network, evaluated.scale
     try:
         info = networks.info(network)
-        file = _weights(archive, study, evaluated)
+        file = _weights(archive, data.study, evaluated)
         module = loading.load_network(network, scale, file)[0].to(device)
     except UserError as error:
         yield Finding(evaluated.title, NOT_CHECKED, as_line(error))
         return
     legacy = evaluated.which == "legacy"
-    for benchmark in benchmarks(study):
+    for benchmark in benchmarks(data.study):
         name = f"{evaluated.title} on {benchmark.selection}"
         scores = archive.results / layout.scores(network, scale, evaluated.which, benchmark.stem)
         if not scores.is_file():
             continue
-        pairs = data.open([benchmark.selection], scale)
-        if pairs is None:
-            missing = data.differing([benchmark.selection], scale)
-            yield Finding(name, NOT_CHECKED, f"your data {missing} are not the archive's, or absent")
+        try:
+            (pairs,) = data.open([benchmark.selection], scale)
+        except UserError as error:
+            yield Finding(name, NOT_CHECKED, as_line(error))
             continue
         again = evaluation.evaluate(
             None if legacy and network == "bicubic" else module,
-            pairs[0],
+            pairs,
             scale,
             channels=info.colour,
             protocol="legacy" if legacy else "present",

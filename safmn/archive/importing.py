@@ -6,6 +6,7 @@ piece. What differs is named. `imported.json` keeps the hash of each file, by wh
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,24 +75,20 @@ def take(
     wrong = [finding for finding in whole.check(archive) if finding.verdict == REFUTED]
     if wrong:
         raise UserError(f"{archive.path} is damaged ({wrong[0]}): `safmn verify` shows all; get the archive again")
-    if not trust_code:
-        return _take(archive, data_root, weights_root, stages, results)
+    with _with_own_files(archive) if trust_code else nullcontext([]) as own_files:
+        summary = _take(archive, archive.study(data_root, weights_root), stages, results)
+    return replace(summary, own_files=own_files, hidden=hidden(archive) if trust_code else [])
+
+
+def _with_own_files(archive: Opened) -> AbstractContextManager[list[str]]:
+    """Return what puts the archive's own files into the project; UserError if the present folder is none."""
     project = paths.project() or (None if paths.INSTALLED or Path.cwd() != paths.ROOT else paths.ROOT)
     if project is None:
         raise UserError("--trust-code: the present folder is no project: `safmn init` makes one, import there")
-    with restored(archive, project) as own_files:
-        summary = _take(archive, data_root, weights_root, stages, results)
-    return replace(summary, own_files=own_files, hidden=hidden(archive))
+    return restored(archive, project)
 
 
-def _take(
-    archive: Opened,
-    data_root: str | None,
-    weights_root: str | None,
-    stages: Mapping[str, Sequence[str]],
-    results: Path,
-) -> Summary:
-    study = archive.study(data_root, weights_root)
+def _take(archive: Opened, study: Study, stages: Mapping[str, Sequence[str]], results: Path) -> Summary:
     folder = results / study.name
     if folder.exists():
         raise UserError(f"{folder} exists already: move it away, or import in another folder")
@@ -138,7 +135,8 @@ def _pack(archive: Opened, study: Study, folder: Path) -> None:
     data = OwnData(archive, study, folder)
     for name, scale in study.packed_datasets():
         if (archive.results / layout.packed(name, scale) / layout.MANIFEST).is_file():
-            data.open([name], scale)
+            with suppress(UserError):  # the findings say why
+                data.open([name], scale)
     wrong = [finding for finding in data.findings if finding.verdict != CONFIRMED]
     if wrong:
         raise UserError(f"the data do not fit: {wrong[0]}; `safmn import --data-root DIR` names a folder of datasets")

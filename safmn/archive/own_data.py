@@ -30,18 +30,13 @@ class OwnData:
     findings: list[Finding] = field(default_factory=list)
     _same: dict[str, bool] = field(default_factory=dict)
 
-    def open(self, texts: Sequence[str], scale: int) -> list[PackedPairs] | None:
-        """Return selections of images at a scale; None if one of the datasets is not the archive's, or is absent."""
+    def open(self, texts: Sequence[str], scale: int) -> list[PackedPairs]:
+        """Return selections of images at a scale; UserError if a dataset is not the archive's, or is absent."""
         names = dict.fromkeys(sources.parse_selection(text)[0] for text in texts)
-        same = [self._is_same(name, scale) for name in names]  # of all, to report on all
-        if not all(same):
-            return None
+        other = [layout.packed_name(name, scale) for name in names if not self._is_same(name, scale)]
+        if other:
+            raise UserError(f"your data {', '.join(other)} are not the archive's, or absent")
         return [self._open(text, scale) for text in texts]
-
-    def differing(self, texts: Sequence[str], scale: int) -> str:
-        """Name the datasets for which `open` returned None."""
-        places = dict.fromkeys(layout.packed_name(sources.parse_selection(text)[0], scale) for text in texts)
-        return ", ".join(place for place in places if not self._same.get(place))
 
     def _open(self, text: str, scale: int) -> PackedPairs:
         data = self.study.data

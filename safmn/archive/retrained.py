@@ -16,11 +16,12 @@ from safmn.archive.findings import CONFIRMED, NOT_CHECKED, REFUTED, UNDECIDED, F
 from safmn.archive.makers import Maker
 from safmn.archive.opening import Opened
 from safmn.archive.own_data import OwnData
-from safmn.errors import UserError, as_line
+from safmn.data.packed import PackedPairs
+from safmn.errors import UserError
 from safmn.paper import statistics
 from safmn.quality import evaluation, loading
 from safmn.report.measured import benchmarks
-from safmn.study import Run, Study
+from safmn.study import Run
 from safmn.training import loop
 from safmn.training.state import StateFolder
 from safmn.training.stopping import Interrupted
@@ -84,37 +85,34 @@ def find(archive: Opened, variant: str) -> Archived:
 
 
 def repeat(
-    archive: Opened, study: Study, data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path
-) -> list[Finding]:
+    archive: Opened, data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path
+) -> Finding:
     """Train a run anew, and compare weights and history byte for byte, else PSNR with the spread between seeds.
 
     Args:
         archive: the archive.
-        study: its study.
-        data: the verifier's data.
+        data: the verifier's data, for the archive's study.
         archived: the run.
         maker: the code that trained it. Where it differs from the code here, other bytes refute nothing.
         device: where to train.
         out: an empty folder.
+
+    Raises:
+        UserError: it cannot be trained here.
     """
-    pairs = _pairs(data, archived)
-    if isinstance(pairs, Finding):
-        return [pairs]
     try:
-        loop.train(archived.specification, *pairs, out, study.run, device=device)
+        loop.train(archived.specification, *_pairs(data, archived), out, data.study.run, device=device)
     except Interrupted as error:  # nothing is kept here, so it is no more than an interruption
         raise KeyboardInterrupt from error
-    except UserError as error:
-        return [Finding(archived.title, NOT_CHECKED, as_line(error))]
     equal, differing, absent = _bytes(archive, archived, out)
     alike, why = _alike(archived, device)
     if equal and not differing:
         note = f"the same bytes: {', '.join(equal)}" + (f"; not in the archive: {', '.join(absent)}" if absent else "")
-        return [_of_code(Finding(archived.title, CONFIRMED, note), maker)]
+        return _of_code(Finding(archived.title, CONFIRMED, note), maker)
     text = f"other bytes in {', '.join(differing)}" if differing else "the archive has nothing to compare bytes with"
     if alike and differing and maker.is_here:
-        return [Finding(archived.title, REFUTED, f"{text}, although device, versions and code are the same")]
-    return [_of_code(_in_spread(archive, study, data, archived, device, out, f"{text} ({why})"), maker)]
+        return Finding(archived.title, REFUTED, f"{text}, although device, versions and code are the same")
+    return _of_code(_in_spread(archive, data, archived, device, out, f"{text} ({why})"), maker)
 
 
 def _of_code(finding: Finding, maker: Maker) -> Finding:
@@ -122,41 +120,35 @@ def _of_code(finding: Finding, maker: Maker) -> Finding:
     return replace(finding, note=f"{finding.note}; trained by {maker}", differing=maker.differing or ())
 
 
-def begin(
-    study: Study, data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path, count: int
-) -> list[Finding]:
+def begin(data: OwnData, archived: Archived, maker: Maker, device: torch.device, out: Path, count: int) -> Finding:
     """Train the first iterations of a run anew, and compare their history line by line.
 
     Args:
-        study: the archive's study.
-        data: the verifier's data.
+        data: the verifier's data, for the archive's study.
         archived: the run.
         maker: the code that trained it.
         device: where to train.
         out: an empty folder.
         count: of iterations.
+
+    Raises:
+        UserError: it cannot be trained here, or its history cannot be read.
     """
-    pairs = _pairs(data, archived)
-    if isinstance(pairs, Finding):
-        return [pairs]
+    training = loop.Training(archived.specification, *_pairs(data, archived), out, data.study.run, device)
+    states = StateFolder(out / layout.STATE, training.identity.key)
+    states.acquire()
     try:
-        training = loop.Training(archived.specification, *pairs, out, study.run, device)
-        states = StateFolder(out / layout.STATE, training.identity.key)
-        states.acquire()
-        try:
-            with contextlib.suppress(Interrupted):  # as it is asked to
-                training.run(states, lambda: int(signal.SIGUSR1) if training.kept.iteration >= count else None)
-        finally:
-            states.release()
-    except UserError as error:
-        return [Finding(archived.title, NOT_CHECKED, as_line(error))]
+        with contextlib.suppress(Interrupted):  # as it is asked to
+            training.run(states, lambda: int(signal.SIGUSR1) if training.kept.iteration >= count else None)
+    finally:
+        states.release()
     try:
         theirs = (archived.folder / layout.HISTORY).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return [Finding(archived.title, NOT_CHECKED, "its history is not in the archive, or damaged")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("its history is not in the archive, or damaged") from error
     alike, why = _alike(archived, device)
     found = lines(archived.title, theirs, training.kept.history.text(), count, alike, why, maker.is_here)
-    return [_of_code(found, maker)]
+    return _of_code(found, maker)
 
 
 def lines(title: str, archived: str, again: str, count: int, alike: bool, why: str, same_code: bool = True) -> Finding:
@@ -203,22 +195,17 @@ def _rows(text: str, count: int) -> dict[int, dict[str, str]]:
     return {iteration: row for iteration, row in rows.items() if iteration <= count}
 
 
-def _pairs(data: OwnData, archived: Archived) -> tuple[list[Any], list[Any]] | Finding:
-    """Return the images to train and to validate on, or why there are none."""
+def _pairs(data: OwnData, archived: Archived) -> tuple[list[PackedPairs], list[PackedPairs]]:
+    """Return the images to train and to validate on; UserError where there are none."""
     specification = archived.specification
-    try:
-        here = data.study.specification(archived.run)
-        differing = [key for key in here if key != "training" and specification.get(key) != here[key]]
-        if differing:
-            note = f"the run was not made as its study and the network of that name here say ({', '.join(differing)})"
-            return Finding(archived.title, NOT_CHECKED, note)
-        train, validate = (data.open(specification[use], archived.run.scale) for use in ("train", "validation"))
-    except UserError as error:
-        return Finding(archived.title, NOT_CHECKED, as_line(error))
-    if train is None or validate is None:
-        missing = data.differing([*specification["train"], *specification["validation"]], archived.run.scale)
-        return Finding(archived.title, NOT_CHECKED, f"your data {missing} are not the archive's, or absent")
-    return list(train), list(validate)
+    here = data.study.specification(archived.run)
+    differing = [key for key in here if key != "training" and specification.get(key) != here[key]]
+    if differing:
+        names = ", ".join(differing)
+        raise UserError(f"the run was not made as its study and the network of that name here say ({names})")
+    train, validation = specification["train"], specification["validation"]
+    pairs = data.open([*train, *validation], archived.run.scale)
+    return pairs[: len(train)], pairs[len(train) :]
 
 
 def _bytes(archive: Opened, archived: Archived, out: Path) -> tuple[list[str], list[str], list[str]]:
@@ -249,18 +236,21 @@ def _alike(archived: Archived, device: torch.device) -> tuple[bool, str]:
 
 
 def _in_spread(
-    archive: Opened, study: Study, data: OwnData, archived: Archived, device: torch.device, out: Path, text: str
+    archive: Opened, data: OwnData, archived: Archived, device: torch.device, out: Path, text: str
 ) -> Finding:
     """Compare PSNR on the test sets with the archived one, by the spread between the archived seeds."""
     run = archived.run
     module = loading.load_network(run.variant, run.scale, out / layout.weights_file("best"))[0].to(device)
     notes, outside, known = [], False, False
-    for benchmark in benchmarks(study):
+    for benchmark in benchmarks(data.study):
         seeds = _seeds(archive, run, benchmark.stem)
-        pairs = data.open([benchmark.selection], run.scale)
-        if run.seed not in seeds or pairs is None:
+        try:
+            (pairs,) = data.open([benchmark.selection], run.scale)
+        except UserError:  # the findings of the data say why
             continue
-        psnr = evaluation.evaluate(module, pairs[0], run.scale, channels=networks.info(run.variant).colour).psnr
+        if run.seed not in seeds:
+            continue
+        psnr = evaluation.evaluate(module, pairs, run.scale, channels=networks.info(run.variant).colour).psnr
         apart = psnr - seeds[run.seed]
         note = f"{benchmark.selection}: {psnr:.3f} dB now, {seeds[run.seed]:.3f} dB archived"
         interval = statistics.difference_over_seeds([psnr], list(seeds.values()))

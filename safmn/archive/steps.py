@@ -1,24 +1,23 @@
-"""The steps of a verification after the first one: what each needs, what it will take, and its work."""
+"""The steps of a verification: what each needs, what it will take, and its work."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safmn.archive import counted, evaluated, facts
+import torch
+
+from safmn.archive import consistent, counted, evaluated, facts, retrained, whole
 from safmn.archive.findings import NOT_CHECKED, Finding
+from safmn.archive.makers import Makers
 from safmn.archive.opening import Opened
+from safmn.archive.own_data import OwnData
+from safmn.archive.retrained import Archived
 from safmn.errors import UserError, as_line
 from safmn.progress import Progress
+from safmn.quality.loading import choose_device
 from safmn.study import Study
-
-if TYPE_CHECKING:
-    import torch
-
-    from safmn.archive.makers import Makers
-    from safmn.archive.own_data import OwnData
-    from safmn.archive.retrained import Archived
 
 STEPS = {
     "whole": "is every file the one that was archived, and is the description complete?",
@@ -78,6 +77,7 @@ class Steps:
     def of(self, name: str) -> tuple[str, Work]:
         """Return what a step is expected to take, and its work."""
         work: dict[str, tuple[Callable[[], str], Work]] = {
+            "whole": (self._cost_of_reading, lambda: whole.check(self.archive)),
             "consistent": (lambda: "half a minute, to render everything again", self._consistent),
             "evaluated": (self._cost_of_evaluation, self._evaluated),
             "counted": (self._cost_of_counting, self._counted),
@@ -87,11 +87,13 @@ class Steps:
         cost, step = work[name]
         return cost(), step
 
-    # --- consistent, counted ---
+    # --- whole, consistent, counted ---
+
+    def _cost_of_reading(self) -> str:
+        size = sum(file.stat().st_size for file in self.archive.files.values())
+        return f"seconds, to read {size / 1e6:,.1f} MB"
 
     def _consistent(self) -> Iterable[Finding]:
-        from safmn.archive import consistent
-
         folder = self.scratch / "rendered"
         folder.mkdir()
         return consistent.check(self.archive, folder)
@@ -120,20 +122,13 @@ class Steps:
         return ""
 
     def _evaluated(self) -> list[Finding]:
-        study = self._study
-        if isinstance(study, Finding):
-            return [study]
+        data = self._data
         with Progress("evaluating again", "evaluations") as progress:
-            chosen = self.wishes.networks
-            return evaluated.check(self.archive, study, self._data(study), self._device, chosen, progress)
+            return evaluated.check(self.archive, data, self._device, self.wishes.networks, progress)
 
     # --- retrained, extrapolated ---
 
     def _cost_of_training(self, names: tuple[str, ...], first: bool = False) -> str:
-        from safmn.archive import retrained
-
-        if not names:
-            return "nothing"
         told = []
         for name in names:
             try:
@@ -146,44 +141,33 @@ class Steps:
         return "; ".join(told) or "nothing"
 
     def _retrained(self) -> list[Finding]:
-        from safmn.archive import retrained
-
-        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
-            return retrained.repeat(self.archive, study, data, found, self._makers.of(found.record), self._device, out)
+        def again(data: OwnData, found: Archived, out: Path) -> Finding:
+            return retrained.repeat(self.archive, data, found, self._makers.of(found.record), self._device, out)
 
         return self._trained("retrain", self.wishes.retrain, again)
 
     def _extrapolated(self) -> list[Finding]:
-        from safmn.archive import retrained
-
-        def again(study: Study, data: "OwnData", found: "Archived", out: Path) -> list[Finding]:
+        def again(data: OwnData, found: Archived, out: Path) -> Finding:
             maker, count = self._makers.of(found.record), self._count(found.record)
-            return retrained.begin(study, data, found, maker, self._device, out, count)
+            return retrained.begin(data, found, maker, self._device, out, count)
 
         return self._trained("extrapolate", self.wishes.extrapolate, again)
 
     def _trained(
-        self,
-        option: str,
-        names: tuple[str, ...],
-        again: Callable[[Study, "OwnData", "Archived", Path], list[Finding]],
+        self, option: str, names: tuple[str, ...], again: Callable[[OwnData, Archived, Path], Finding]
     ) -> list[Finding]:
         """Train the archived run of each variant again, into a folder of its own."""
-        from safmn.archive import retrained
-
         if not names:
             return [Finding("variants", NOT_CHECKED, f"none was named: --{option} VARIANT")]
-        study = self._study
-        if isinstance(study, Finding):
-            return [study]
-        data, findings = self._data(study), []
+        data, findings = self._data, []
         for name in names:
+            title = name
             try:
                 found = retrained.find(self.archive, name)
+                title = found.title
+                findings.append(again(data, found, self.scratch / option / name))
             except UserError as error:
-                findings.append(Finding(name, NOT_CHECKED, as_line(error)))
-                continue
-            findings += again(study, data, found, self.scratch / option / name)
+                findings.append(Finding(title, NOT_CHECKED, as_line(error)))
         return [*data.findings, *findings]
 
     def _count(self, record: dict[str, Any]) -> int:
@@ -192,35 +176,29 @@ class Steps:
         total = int(training["iterations"])
         if self.wishes.iterations is not None:
             return min(total, self.wishes.iterations)
-        study = self._study
-        every = training["validate_every"] if isinstance(study, Finding) else study.run.log_every
+        try:
+            every = self._study.run.log_every
+        except UserError:
+            every = training["validate_every"]
         return min(total, 2 * int(every))
 
     # --- what they share ---
 
     @cached_property
-    def _study(self) -> Study | Finding:
-        try:
-            return self.archive.study(data_root=self.wishes.data_root, weights_root=self.wishes.weights_root)
-        except UserError as error:
-            return Finding("study", NOT_CHECKED, as_line(error))
+    def _study(self) -> Study:
+        return self.archive.study(data_root=self.wishes.data_root, weights_root=self.wishes.weights_root)
 
-    def _data(self, study: Study) -> "OwnData":
-        """Return the verifier's data; each step reports on those that it needs, and nothing is packed twice."""
-        from safmn.archive.own_data import OwnData
-
-        return OwnData(self.archive, study, self.scratch / "data")
+    @property
+    def _data(self) -> OwnData:
+        """The verifier's data, new for each step, which reports on those that it needs; nothing is packed twice."""
+        return OwnData(self.archive, self._study, self.scratch / "data")
 
     @cached_property
-    def _makers(self) -> "Makers":
-        from safmn.archive.makers import Makers
-
+    def _makers(self) -> Makers:
         return Makers(self.archive, self.scratch / "code")
 
     @cached_property
-    def _device(self) -> "torch.device":
-        from safmn.quality.loading import choose_device
-
+    def _device(self) -> torch.device:
         return choose_device(self.wishes.device)
 
 

@@ -6,7 +6,7 @@ something which is not available say so.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -171,13 +171,8 @@ def _run(
     found.study = archive.results.name
     steps = Steps(archive, wishes, scratch)
     for name in wishes.steps:
-        if name == "whole":
-            size = sum(file.stat().st_size for file in archive.files.values())
-            step = Step(name, STEPS[name], f"seconds, to read {size / 1e6:,.1f} MB")
-            work: Callable[[], Iterable[Finding]] = lambda: whole.check(archive)  # noqa: E731
-        else:
-            cost, work = steps.of(name)
-            step = Step(name, STEPS[name], cost)
+        cost, work = steps.of(name)
+        step = Step(name, STEPS[name], cost)
         step.findings += [] if found.steps else notes
         found.steps.append(step)
         before(step)

@@ -1,10 +1,11 @@
 """Step *whole*: every file against its hash, the description against its seal and profile, and which code it holds."""
 
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
 from safmn import provenance
-from safmn.archive import makers
+from safmn.archive import facts, makers
 from safmn.archive.crate import METADATA, PROFILES, ROCRATE
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED, REFUTED, UNDECIDED, Finding, counted, listed
 from safmn.archive.members import WORKFLOW
@@ -103,24 +104,17 @@ def code(archive: Opened) -> list[Finding]:
 
 def _of_results(archive: Opened, found: makers.Makers) -> list[Finding]:
     inside = provenance.code(archive.folder)["code_sha256"]
-    made_by: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
+    made_by: dict[str, tuple[str, list[str]]] = {}
     environments = archive.provenance.get("environments") or []
     for result in archive.provenance.get("results") or []:
-        try:
-            facts = environments[result["environment"]]["code"]
-            version = str(facts["code_sha256"])
-            made_by.setdefault(version, []).append(str(result["file"]))
-            names[version] = found.named(facts)
-        except (LookupError, TypeError, AttributeError):
-            made_by.setdefault("unknown", []).append(str(result.get("file") if isinstance(result, dict) else "?"))
+        version, name, file = "unknown", "unknown code", str(facts.mapping(result).get("file", "?"))
+        with suppress(LookupError, TypeError, AttributeError):
+            code = environments[result["environment"]]["code"]
+            version, name = str(code["code_sha256"]), found.named(code)
+        made_by.setdefault(version, (name, []))[1].append(file)
     made = [
-        Finding(
-            "code of the results",
-            NOTED,
-            f"{names.get(version, 'unknown code')}, {OTHER}, made {counted(files, 'result')}",
-        )
-        for version, files in made_by.items()
+        Finding("code of the results", NOTED, f"{name}, {OTHER}, made {counted(files, 'result')}")
+        for version, (name, files) in made_by.items()
         if version != inside
     ]
     if not made_by:
