@@ -8,8 +8,10 @@ only when it is called, so that `safmn --help` does not wait for torch.
 
 import argparse
 import importlib
+import io
 import keyword
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,13 +54,23 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run commands; return the exit status: 0 done, 1 broken pipe, 2 a mistake of the user's, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe or terminal without Unicode gets \u2192 for an arrow
+        sys.stdout.reconfigure(errors="backslashreplace")
     ends = [place for place, words in enumerate(pairwise(arguments)) if words[0] == "then" and words[1] in COMMANDS]
     for start, end in zip([0, *(place + 1 for place in ends)], [*ends, len(arguments)], strict=True):
         status = _run(arguments[start:end])
         if status:
             return status
     return 0
+
+
+def _at_home(word: str) -> str:
+    """Return a word of the command line with `~` as the home, which shells leave in `--out=~/file` and in quotes."""
+    option, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if not (value == "~" or value.startswith("~/")):
+        return word
+    return f"{option}={os.path.expanduser(value)}" if option else os.path.expanduser(value)
 
 
 def _run(arguments: list[str]) -> int:

@@ -1,6 +1,9 @@
 """What a command prints beside its results: notes, progress and errors, each on stderr, as much as was asked for."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -25,6 +28,29 @@ def test_quiet_and_verbose(monkeypatch, capsys, options, lines):
         assert capsys.readouterr().err.splitlines() == lines
     logging.getLogger("safmn").info("the command has ended")
     assert capsys.readouterr().err == ""
+
+
+def test_a_stream_without_unicode_gets_escapes():
+    """`safmn list` prints an arrow."""
+    done = subprocess.run(
+        [sys.executable, "-m", "safmn", "list"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2192" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--out=~/new/x.csv"], ["--out", "~/new/x.csv"]])
+def test_a_tilde_that_the_shell_leaves_is_the_home(monkeypatch, tmp_path, words):
+    """Bash leaves it behind `=`; a folder called `~` would be made here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setattr("safmn.commands.evaluate.run", lambda args: seen.extend([*args.data, *args.out]))
+    assert main(["evaluate", "--network", "bicubic", "--scale", "4", "--data", "a~/b", *words]) == 0
+    assert seen == ["a~/b", f"{tmp_path}/new/x.csv"]
 
 
 def test_verbose_shows_where_a_mistake_was_found(capsys):

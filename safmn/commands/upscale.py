@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> None:
     if args.tile is not None and (reason := tiling.sees_everything(network, channels)):
         output.warn(
             "upscale",
-            f"{name} looks at the whole picture ({reason}), so tiles change its values, by tens of grey levels in "
-            "places: leave --tile out if memory allows, or take tiles as large as it allows",
+            f"{name} looks at the whole picture, or at a grid of its own ({reason}), so tiles change its values, by "
+            "tens of grey levels in places: leave --tile out if memory allows, or take tiles as large as it allows",
         )
 
     def enlarge(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -71,9 +71,10 @@ FAR, SIZE = 1e-6, 1e-4
 
 
 def sees_everything(network: nn.Module, channels: str) -> str:
-    """Say why a network's values depend on the whole picture, however far away; "" if they do not.
+    """Say why a network's values depend on the whole picture, however far away, or on where a tile starts; else "".
 
     The network itself is tested: do values at one end of a long strip change when the other end changes, or is cut off?
+    Do those in the middle change when the strip starts GRID pixels later, as with windows or strides of 12 or 16?
     The modules are looked at as well, since with the present weights a dependence may not show on this strip.
 
     Args:
@@ -89,19 +90,29 @@ def sees_everything(network: nn.Module, channels: str) -> str:
     strip = 0.1 + 0.4 * noise + 0.4 * torch.linspace(0, 1, STRIP[1])
     changed = strip.clone()
     changed[..., CUT:] = (torch.rand(*changed[..., CUT:].shape, generator=draw) > 0.3).float()
-    inputs = [image.to(device_of(network)) for image in (strip, changed, strip[..., :CUT].contiguous())]
-    try:
-        with torch.no_grad():
-            whole, other, cut = map(network, inputs)
-    except (RuntimeError, ValueError, TypeError):  # such a strip is not for this network
+
+    def run(image: torch.Tensor) -> torch.Tensor | None:
+        try:
+            with torch.no_grad():
+                made: torch.Tensor = network(image.contiguous().to(device_of(network)))
+                return made
+        except (RuntimeError, ValueError, TypeError):  # such a strip is not for this network
+            return None
+
+    whole, middle = run(strip), STRIP[1] // 2
+    if whole is None:
         return ""
-    near = NEAR * (whole.shape[-1] // STRIP[1])
-    unit = max(1.0, float(whole.abs().max()))
-    for reason, result, noticeable in (
-        ("far pixels change its values", other, FAR),
-        ("the picture's size changes its values", cut, SIZE),
+    unit, scale = max(1.0, float(whole.abs().max())), whole.shape[-1] // STRIP[1]
+    for reason, part, here, there, noticeable in (
+        ("far pixels change its values", changed, 0, 0, FAR),
+        ("the picture's size changes its values", strip[..., :CUT], 0, 0, SIZE),
+        (f"a start {GRID} pixels later changes its values", strip[..., GRID:], middle, middle - GRID, SIZE),
     ):
-        if float((whole[..., :near] - result[..., :near]).abs().max()) > noticeable * unit:
+        result = run(part)
+        if result is None:
+            continue
+        first, second = (image[..., at * scale : (at + NEAR) * scale] for image, at in ((whole, here), (result, there)))
+        if float((first - second).abs().max()) > noticeable * unit:
             return f"tried on a strip of {STRIP[1]} pixels: {reason}"
     return ""
 

@@ -56,6 +56,12 @@ WHOLE = {
     "group normalisation": nn.GroupNorm(2, 8),
     "attention between channels": Do(attend),
     "Fourier transform": Do(lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 0.9, s=x.shape[-2:]).roll(320, 3)),
+    "pooling by 12": Do(
+        lambda x: F.interpolate(F.max_pool2d(x, 12, ceil_mode=True), scale_factor=12)[..., :16, : x.shape[3]]
+    ),
+    "pooling by 16": Do(
+        lambda x: F.interpolate(F.max_pool2d(x, 16, ceil_mode=True), scale_factor=16)[..., : x.shape[3]]
+    ),
     "positions": Do(lambda x: x + torch.linspace(0, 1, x.shape[3])),
 }
 LOCAL = {
