@@ -40,7 +40,7 @@ report: $(READY)  ## write Snakemake's own report of a study, report.zip
 	$(BIN)/snakemake --configfile $(STUDY) $(ARGS) --report report.zip
 
 test: $(READY)  ## run the tests that CI runs
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(READY)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

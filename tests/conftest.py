@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 torch.set_num_threads(1)
 
@@ -21,6 +22,11 @@ def _folder(variable: str, holds: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"{variable}={value} is not a folder")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole studies come first: at the end of a run on several cores, none waits for a long file."""
+    items.sort(key=lambda item: item.path.parent.name != "workflow")
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +46,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished study of six iterations, with tables, and its archive in `whole`; not to be changed."""
     from tests import small_study
 
-    folder = tmp_path_factory.mktemp("small")
-    small_study.make(folder)
-    with contextlib.chdir(folder):
-        small_study.safmn("tables", "--study", "results/small/study.json")
-        small_study.safmn("archive", "--study", "results/small/study.json", "--out", "whole", "--weights", "all")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"  # one for all processes
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()
+            small_study.make(folder)
+            with contextlib.chdir(folder):
+                words = ("--study", "results/small/study.json")
+                small_study.safmn("tables", *words)
+                small_study.safmn("archive", *words, "--out", "whole", "--weights", "all")
+            (folder / "done").touch()
     return folder
 
 

@@ -141,6 +141,16 @@ def change(module: str, name: str) -> Edit:
     return edited(module, transform)
 
 
+def every(*edits: Edit) -> Edit:
+    """All of these edits."""
+
+    def edit(folder: Path) -> None:
+        for each in edits:
+            each(folder)
+
+    return edit
+
+
 def assign(module: str, name: str, value: str) -> Edit:
     """Another value for a name at the top of a module."""
     return replace(module, rf"^{name}\b[^=\n]*=[^#\n]*", f"{name} = {value}")
@@ -218,16 +228,21 @@ CASES: dict[str, tuple[Edit, set[str]]] = {
     "docstrings gone": (edited("**/*.py", without_docstrings), set()),
     "annotations gone": (edited("**/*.py", without_annotations), set()),
     "the words of errors": (edited("**/*.py", with_other_words), set()),
-    "the nearest names": (change("safmn/errors.py", "suggestion"), set()),
-    "a metric": (change("safmn/quality/metrics.py", "psnr_y"), set()),
-    "the evaluation": (change("safmn/quality/evaluation.py", "evaluate"), set()),
-    "the tables": (change("safmn/paper/verdicts.py", "Verdict"), set()),
-    "the counting": (change("safmn/cost/complexity.py", "measure"), set()),
-    "the state folder": (change("safmn/training/state.py", "StateFolder"), set()),
-    "the history": (change("safmn/training/history.py", "History"), set()),
-    "the command": (change("safmn/commands/train.py", "run"), set()),
-    "atomic writing": (change("safmn/files.py", "atomic"), set()),
-    "the packed store": (change("safmn/data/packed.py", "pack"), set()),
+    "what surrounds a run": (
+        every(
+            change("safmn/errors.py", "suggestion"),
+            change("safmn/quality/metrics.py", "psnr_y"),
+            change("safmn/quality/evaluation.py", "evaluate"),
+            change("safmn/paper/verdicts.py", "Verdict"),
+            change("safmn/cost/complexity.py", "measure"),
+            change("safmn/training/state.py", "StateFolder"),
+            change("safmn/training/history.py", "History"),
+            change("safmn/commands/train.py", "run"),
+            change("safmn/files.py", "atomic"),
+            change("safmn/data/packed.py", "pack"),
+        ),
+        set(),
+    ),
     # What every run executes.
     "the loss": (change("safmn/training/loss.py", "terms"), ALL),
     "the schedule": (change("safmn/training/schedule.py", "learning_rate"), ALL),

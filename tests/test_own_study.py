@@ -77,8 +77,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_NETWORKS", "")  # the study sets it
     with contextlib.chdir(tmp_path):
         yield tmp_path
-    variants._discover.cache_clear()
-    own._networks.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ RECORDS = [
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("small")
-    began = datetime.now(UTC)
-    return small_study.make(folder), began, datetime.now(UTC)
+def made(small):
+    """The results of a study, when its file was written, and when it was done."""
+    times = (datetime.fromtimestamp((small / name).stat().st_mtime, UTC) for name in ("small.yaml", "done"))
+    return small / "results/small", *times
 
 
 @pytest.fixture

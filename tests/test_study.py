@@ -208,6 +208,7 @@ def test_a_pipe(tmp_path):
         ("data.train", [], ("data.train", "at least one dataset")),
         ("data.train", ["T91[1]"], ("data.train", "T91[1]")),
         ("data.train", ["T91[::0]"], ("data.train", "T91[::0]")),
+        ("data.train", ["T91["], ("data.train", "T91[")),
         ("data.train", ["../T91"], ("data.train",)),
         ("data.test", ["Set/5"], ("data.test",)),
         ("data.test", ["set5"], ("data.test", "write Set5")),
@@ -224,6 +225,7 @@ def test_a_pipe(tmp_path):
         ("training.iterations", 10**30, ("training.iterations", "number")),
         ("training.iterations", 1 << 100_000, ("training.iterations", "number")),
         ("training.batch", None, ("training.batch",)),
+        ("training.batch", 0, ("training.batch", "0")),
         ("training.patch", 7, ("training.patch",)),
         ("training.learning_rate", float("nan"), ("training.learning_rate", "number")),
         ("training.learning_rate", float("inf"), ("training.learning_rate", "number")),
@@ -537,7 +539,6 @@ def test_what_comes_after_the_end_of_a_variant(tmp_path, monkeypatch, key, train
     variants._discover.cache_clear()
     variant(tmp_path, "mine", {**PLAIN, "training": training | own})
     assert told(MINIMAL | {"iterations": 80}, "iterations").startswith(says)
-    variants._discover.cache_clear()
 
 
 # --- as Snakemake hands it over ---
@@ -718,6 +719,7 @@ def test_no_folder(tmp_path):
         ({"mixer": "a b;c:$(touch x)"}, "cannot be imported"),
         ({"mixer": "torch.nn:Module"}, "cannot be built: TypeError"),
         ({"norm": "torch.nn:Conv2d"}, "cannot be built: TypeError"),
+        ({"channel_mixer": "torch.nn:Conv2d"}, "cannot be built: TypeError"),
         ({"mixer": "broken_layers:Mixer"}, "cannot be built: SyntaxError"),
         ({"mixer": "raising_layers:Mixer"}, "cannot be built: RuntimeError: two lines"),
         ({"dim": 7}, "7 is not a multiple"),
@@ -784,7 +786,6 @@ def test_published_networks_are_trained_at_all_their_scales():
 
 def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    variants._discover.cache_clear()
     sweep = {"network.n_blocks": [4, 8, 12], "network.dim": [24, 36, 48]}
     variant(tmp_path, "size", json.dumps({**PLAIN, "sweep": sweep}))  # in this order
     variant(tmp_path, "other", {**PLAIN, "scales": [2, 3]})
@@ -800,39 +801,32 @@ def test_a_sweep_is_chosen_by_its_name(tmp_path, monkeypatch):
     assert [run.folder for run in both.runs()] == ["other/x2_seed0", "size_4_24/x4_seed0"]
     with pytest.raises(UserError, match="'sizes' is not a known variant"):
         Study.from_content(content | {"variants": ["sizes"]}, "x")
-    variants._discover.cache_clear()
 
 
 def test_a_variant_that_a_study_names_has_one_of_its_scales(tmp_path, monkeypatch):
     """It would be trained nowhere and stand in no table; "all" passes it over."""
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    variants._discover.cache_clear()
     variant(tmp_path, "safmn", PLAIN)
     variant(tmp_path, "threefold", PLAIN | {"scales": [3]})
     refused(MINIMAL | {"variants": ["threefold"]}, "variants", "threefold has none of the study's scales")
     assert {run.variant for run in Study.from_content(MINIMAL | {"variants": "all"}, "x").runs()} == {"safmn"}
-    variants._discover.cache_clear()
 
 
 def test_variants_that_config_does_not_change_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    variants._discover.cache_clear()
     variant(tmp_path, "longer", PLAIN | {"training": {"iterations": 500, "validate_every": 100}})
     variant(tmp_path, "other", PLAIN)
     study = Study.from_content(MINIMAL, "x")
     (told,) = preflight.not_overridden(study, ["iterations", "batch", "data_root", "variants"])
     assert told.startswith("--config iterations does not change longer, whose files say iterations themselves")
-    variants._discover.cache_clear()
 
 
 def test_a_network_of_y_is_trained_as_well(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    variants._discover.cache_clear()
     variant(tmp_path, "luma", {**PLAIN, "network": {"class": "nets:Luma"}, "colour": "Y"})
     study = Study.from_content(MINIMAL | {"retrain": ["espcn"]}, "x")
     assert [run.folder for run in study.runs()] == ["luma/x4_seed0", "espcn/x4_seed0"]
     assert study.counted[0] == "luma"
-    variants._discover.cache_clear()
 
 
 def test_a_folder_of_networks_belongs_to_its_study(tmp_path, monkeypatch):

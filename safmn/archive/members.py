@@ -133,25 +133,19 @@ def _code() -> Iterator[Member]:
             yield Member(name, paths.ROOT / name, "A file that the workflow or its reader needs", "code")
 
 
-def unrendered(folder: Path) -> list[dict[str, Any]]:
-    """Return the files that `safmn tables` writes and that do not exist, as `what`, `file` and `reason`."""
-    reason = "not rendered yet: `safmn tables`"
-    return [{"what": "report", "file": name, "reason": reason} for name in RENDERED if not (folder / name).is_file()]
+def missing(study: Study, folder: Path, weights: str) -> list[dict[str, Any]]:
+    """Return what an archive lacks beside results, as `what`, `file` and `reason` of each.
 
-
-def outside(study: Study) -> list[dict[str, Any]]:
-    """Return the files of the study's own that an archive cannot hold, as `what`, `file` and `reason`."""
-    reason = "it is not below ablations/, config/, own_networks or the folder of this command: put it there"
-    return [{"what": "code", "file": name, "reason": reason} for name in own_files.collect(study)[1]]
-
-
-def without_weights(study: Study, folder: Path, weights: str) -> list[dict[str, Any]]:
-    """Return the chosen weights of finished runs that do not exist, as `what`, `file` and `reason`."""
-    files = [
-        layout.weights(run.variant, run.scale, run.seed, which)
+    That is what `safmn tables` has not written, chosen weights of finished runs, and own files that lie elsewhere.
+    """
+    rendered = [("report", name, "not rendered yet: `safmn tables`") for name in RENDERED]
+    trained = [
+        ("weights", layout.weights(run.variant, run.scale, run.seed, which), "the file is gone: train again")
         for run in study.runs()
         for which in WEIGHTS[weights]
         if (folder / run.record).is_file()
     ]
-    reason = "the file is gone: train again"
-    return [{"what": "weights", "file": name, "reason": reason} for name in files if not (folder / name).is_file()]
+    absent = [each for each in (*rendered, *trained) if not (folder / each[1]).is_file()]
+    reason = "it is not below ablations/, config/, own_networks or the folder of this command: put it there"
+    absent += [("code", name, reason) for name in own_files.collect(study)[1]]
+    return [{"what": what, "file": name, "reason": reason} for what, name, reason in absent]

@@ -15,7 +15,7 @@ from typing import Any
 
 from safmn import paths
 from safmn.archive import crate
-from safmn.archive.members import members, outside, unrendered, without_weights
+from safmn.archive.members import members, missing
 from safmn.archive.redaction import redactor
 from safmn.errors import UserError
 from safmn.files import atomic, staging
@@ -59,14 +59,13 @@ def write(
         raise UserError(f"{folder} holds no result of {study.name}: run Snakemake first")
     with tempfile.TemporaryDirectory(prefix="safmn-archive-") as scratch, _target(out) as target:
         inside = members(study, folder, gathered, weights, redact, Path(scratch))
-        missing = [*gathered["missing"], *unrendered(folder), *without_weights(study, folder, weights)]
-        missing += outside(study)
-        sealed = crate.write(study, inside, gathered, missing, author, target, on_progress)
+        lacking = [*gathered["missing"], *missing(study, folder, weights)]
+        sealed = crate.write(study, inside, gathered, lacking, author, target, on_progress)
         written = [file for file in target.rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in written)
     own = [member.name for member in inside if member.kind == "variant" and not (paths.ROOT / member.name).exists()]
     numbers = {"files": len(written), "bytes": size, "results": len(gathered["results"])}
-    return numbers | {"own": own, "missing": missing, "seal": sealed}
+    return numbers | {"own": own, "missing": lacking, "seal": sealed}
 
 
 # --- Where it goes ---

@@ -12,7 +12,7 @@ from safmn.networks import all_networks
 from safmn.paper import published, statistics, verdicts
 from safmn.paper.statistics import Agreement, Difference
 from safmn.report import trained
-from safmn.report.measured import Benchmark, Results, benchmarks
+from safmn.report.measured import Benchmark, Results, benchmarks, names
 from safmn.study import Study
 
 BASELINE = "safmn"
@@ -139,3 +139,9 @@ def paper_column(benchmark: Benchmark | None) -> str:
     """Return the column that the paper's differences are of: the test set's, or Manga109's if its ablation lacks it."""
     own = f"{benchmark.id}_{METRIC}" if benchmark else ORDERED_BY
     return own if any(cell.column == own for cell in published.printed(3)) else ORDERED_BY
+
+
+def paper_title(benchmark: Benchmark | None) -> str:
+    """Return the name of the test set that the paper's differences are of."""
+    identity = paper_column(benchmark).rpartition("_")[0]
+    return names().get(identity, identity)

@@ -173,13 +173,13 @@ def _number(cell: Cell | None) -> Entry:
 
 
 def _difference_headers(joined: Joined) -> list[Header]:
-    title = benchmark_title(joined.decisive.id, joined.study) if joined.decisive else "measured"
-    return [(VERSUS, title), (VERSUS, "95 % interval"), (VERSUS, f"paper, {_papers(joined)}"), ("", "Verdict")]
-
-
-def _papers(joined: Joined) -> str:
-    """Return the name of the test set that the paper's differences are of."""
-    return benchmark_title(ablation.paper_column(joined.decisive).rpartition("_")[0], joined.study)
+    title = joined.decisive.title if joined.decisive else "measured"
+    return [
+        (VERSUS, title),
+        (VERSUS, "95 % interval"),
+        (VERSUS, f"paper, {ablation.paper_title(joined.decisive)}"),
+        ("", "Verdict"),
+    ]
 
 
 def _is_decided(joined: Joined, identity: str) -> bool:
@@ -229,8 +229,8 @@ def _facts(joined: Joined) -> list[str]:
         sentences.append(f"No difference is decided{reason}, so no PSNR is marked as the best.")
     if ablation.paper_column(decisive) != f"{decisive.id}_{METRIC}":
         sentences.append(
-            f"The paper's differences are on {_papers(joined)}. Those measured here are on "
-            f"{benchmark_title(decisive.id, study)}, the study's test set with most images."
+            f"The paper's differences are on {ablation.paper_title(joined.decisive)}. Those measured here are on "
+            f"{decisive.title}, the study's test set with most images."
         )
     if departures := differences_from_paper(study):
         sentences.append(f"Not comparable with the paper's PSNR: {'; '.join(departures)}.")

@@ -76,7 +76,7 @@ def _contradicting(joined: Joined, printed: Sequence[Cell], directions: Mapping[
 
 
 def _of_directions(joined: Joined, count: str, names: Sequence[str]) -> str:
-    test_set = benchmark_title(joined.decisive.id, joined.study) if joined.decisive else ""
+    test_set = joined.decisive.title if joined.decisive else ""
     return f"the direction of {count} to the baseline on {test_set} ({_named(names)})"
 
 

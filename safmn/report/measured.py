@@ -57,6 +57,11 @@ class Benchmark:
         """The name of its files under `quality/`: `name`, or `id` where the study tests on several parts of it."""
         return self.name if self.id == identifier(self.name) else self.id
 
+    @property
+    def title(self) -> str:
+        """Its name in tables: `name`, or `selection` where the study tests on several parts of it."""
+        return self.name if self.stem == self.name else self.selection
+
 
 def benchmarks(study: Study) -> list[Benchmark]:
     """Return the study's test sets; two parts of one dataset have ids of their own."""
@@ -69,11 +74,9 @@ def benchmarks(study: Study) -> list[Benchmark]:
 
 
 def benchmark_title(identity: str, study: Study) -> str:
-    """Return a test set's name for the header of a table."""
-    own = next((benchmark for benchmark in benchmarks(study) if benchmark.id == identity), None)
-    if own is None:
-        return names().get(identity, identity)
-    return own.name if own.stem == own.name else own.selection
+    """Return the title of a test set by its id, also of one that the study does not test on."""
+    own = {benchmark.id: benchmark.title for benchmark in benchmarks(study)}
+    return own.get(identity) or names().get(identity, identity)
 
 
 def names() -> dict[str, str]:

@@ -13,7 +13,7 @@ from safmn.paper import verdicts
 from safmn.paper.statistics import Difference
 from safmn.report import ablation, trained
 from safmn.report.joined import Joined
-from safmn.report.measured import Benchmark, benchmark_title, benchmarks
+from safmn.report.measured import Benchmark, benchmarks
 from safmn.study import differences_from_paper
 
 TRACKED = "ln_bn"
@@ -91,7 +91,7 @@ def decide(tracked: Drop, frozen: Drop) -> tuple[str, str]:
 
 def _answer(joined: Joined, benchmark: Benchmark, low: float, high: float) -> str:
     study = joined.study
-    title, scale = benchmark_title(benchmark.id, study), ablation.scale_of(study)
+    title, scale = benchmark.title, ablation.scale_of(study)
     networks = (ablation.BASELINE, TRACKED, FROZEN)
     runs = {name: trained.collect(study, joined.results, name, scale, benchmark) for name in networks}
     unfit = [f"{name} is not measured" for name, own in runs.items() if not own.best]

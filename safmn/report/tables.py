@@ -318,7 +318,7 @@ class _Builder:
             ([(f"{self.header(column)} [dB]", "paper")], partial(self.papers_difference, column)) for column in columns
         ]
         for comparison in self.comparisons:
-            name = f"{benchmark_title(comparison.benchmark.id, self.study)} [dB]"
+            name = f"{comparison.benchmark.title} [dB]"
             headers = [(name, "measured"), (name, "95 % interval")]
             blocks.append((headers, partial(self.own_difference, comparison)))
         return blocks

@@ -47,10 +47,10 @@ COUNTED = {"safmn": 64.90, "imdn": 200.28, "edsr_baseline": 484.58, "carn": 681.
 
 
 @pytest.mark.parametrize("name", TABLE_2.values())
-def test_prediction_is_what_others_counted_and_within_three_percent_of_table_2(name: str) -> None:
+def test_prediction_is_what_others_counted_and_within_two_percent_of_table_2(name: str) -> None:
     predicted = memory.predict(name, 4, 180, 320)
     assert isinstance(predicted, int)
-    assert published()[name] * 0.97 <= predicted / MIB < published()[name]  # the card's workspaces come on top
+    assert published()[name] * 0.98 <= predicted / MIB < published()[name]  # the card's workspaces come on top
     if name in COUNTED:
         assert round(predicted / MIB, 2) == COUNTED[name]
 
@@ -144,7 +144,7 @@ def test_both_forms_of_layer_norm_are_predicted() -> None:
     assert memory.forms("safmn", 4) == ("reference", "fused")
     assert memory.forms("imdn", 4) == ("reference",)
     # Written out, LayerNorm keeps its steps for the backward pass.
-    steps, fused = (memory.predict_training("safmn", 4, training(4, 32), form)["peak"] for form in memory.FORMS)
+    steps, fused = (memory.predict_training("blocks_4", 4, training(4, 32), form)["peak"] for form in memory.FORMS)
     assert steps > 1.1 * fused
 
 
@@ -184,14 +184,20 @@ def test_a_training_step_takes_what_a_real_one_takes(name: str, changes: dict[st
     assert predicted["peak"] == pytest.approx(tracker.peak, rel=0.02)
 
 
-def test_a_training_step_is_made_of_its_parts() -> None:
-    found = memory.predict_training("safmn", 4, training(2, 16))
-    weights = memory.predict_details("safmn", 4, 16, 16)["weights"]
+@pytest.fixture(scope="module")
+def usual() -> dict[str, Any]:
+    """What a training step of half the network takes."""
+    return memory.predict_training("blocks_4", 4, training(2, 16))
+
+
+def test_a_training_step_is_made_of_its_parts(usual: dict[str, Any]) -> None:
+    found = usual
+    weights = memory.predict_details("blocks_4", 4, 16, 16)["weights"]
     assert found["weights"] == found["ema"] == found["gradients"] == weights
     assert found["optimiser"] == 2 * weights
     assert found["batch"] == 2 * 3 * 16 * 16 + 2 * 3 * 64 * 64
     assert found["peak"] == sum(found[k] for k in ("weights", "ema", "gradients", "optimiser", "batch", "activations"))
-    double = memory.predict_training("safmn", 4, training(4, 16))
+    double = memory.predict_training("blocks_4", 4, training(4, 16))
     assert double["activations"] == pytest.approx(2 * found["activations"], rel=0.05)
     assert found["layer"] == "loss and backward"
     partly = memory.predict_training("carn_m", 4, training(1, 8))  # holds the upsamplers of three scales
@@ -207,12 +213,11 @@ class Doubled(torch.optim.Adam):
             self.state[parameter].setdefault("third", torch.zeros_like(parameter))
 
 
-def test_it_is_the_step_that_is_trained_by(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_step_that_is_trained_by(usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the step does counts: another optimiser, another loss, another average."""
-    usual = memory.predict_training("safmn", 4, training(2, 16))
     with monkeypatch.context() as patch:
         patch.setitem(optimiser.BUILT_IN, "adam", Doubled)
-        found = memory.predict_training("safmn", 4, training(2, 16))
+        found = memory.predict_training("blocks_4", 4, training(2, 16))
     assert found["optimiser"] == usual["optimiser"] + usual["weights"]
     kept, terms = [], loss.terms
 
@@ -222,23 +227,25 @@ def test_it_is_the_step_that_is_trained_by(monkeypatch: pytest.MonkeyPatch) -> N
 
     with monkeypatch.context() as patch:
         patch.setattr(loss, "terms", hoarding)
-        found = memory.predict_training("safmn", 4, training(2, 16))
+        found = memory.predict_training("blocks_4", 4, training(2, 16))
     assert found["peak"] == usual["peak"] + 2 * 2**22  # of two steps
     seen = []
     with monkeypatch.context() as patch:
         patch.setattr(TrainStep, "set_rate", lambda step, _: seen.append(step.settings))
         settings = training(2, 16, fft_weight=0.7, ema=0.5, betas=[0.5, 0.6])
-        memory.predict_training("safmn", 4, settings)
+        memory.predict_training("blocks_4", 4, settings)
     assert seen == [settings] * 2
 
 
 def test_half_precision_keeps_less() -> None:
-    usual, half = (memory.predict_training("imdn", 4, training(2, 32, precision=p)) for p in ("float32", "bf16"))
-    assert 0.45 * usual["activations"] < half["activations"] < 0.75 * usual["activations"]
+    single, half, tf32 = (
+        memory.predict_training("edsr_baseline", 4, training(2, 32, precision=each))
+        for each in ("float32", "bf16", "tf32")
+    )
+    assert 0.45 * single["activations"] < half["activations"] < 0.75 * single["activations"]
     for part in ("weights", "ema", "gradients", "optimiser", "batch"):
-        assert half[part] == usual[part]
-    tf32 = memory.predict_training("imdn", 4, training(2, 32, precision="tf32"))
-    assert tf32 == usual
+        assert half[part] == single[part]
+    assert tf32 == single
 
 
 def test_what_half_precision_casts_is_what_torch_registers() -> None:
@@ -405,15 +412,14 @@ def test_the_command_takes_the_step_of_a_study(tmp_path, capsys: pytest.CaptureF
     content["data"] = {"train": ["photographs[1:]"], "validation": ["photographs[:1]"], "test": []}
     (tmp_path / "s.yaml").write_text(json.dumps(content))
     command = ["memory", "ln_bn_reference_ema", "--height", "16", "--width", "16", "--study", str(tmp_path / "s.yaml")]
-    assert cli.main([*command, "--patch", "8", "--json"]) == 0
-    record = json.loads(capsys.readouterr().out)
+    assert cli.main([*command, "--patch", "8", "--out", str(tmp_path / "memory.json")]) == 0
+    assert "training step of 3 patches of 8x8 in bf16" in capsys.readouterr().out
+    record = json.loads((tmp_path / "memory.json").read_text())
     settings = record["settings"]["training"]["ln_bn_reference_ema"]
     expected = section | {"patch": 8, "ema_buffers": "frozen"}
     assert settings.items() >= expected.items()
     found = record["networks"]["ln_bn_reference_ema"]["training"]
     assert found == memory.predict_training("ln_bn_reference_ema", 4, settings)
-    assert cli.main(command) == 0
-    assert "training step of 3 patches of 16x16 in bf16" in capsys.readouterr().out
 
 
 def test_without_cuda_the_command_says_that_nothing_was_measured(

@@ -15,6 +15,9 @@ from safmn.device.memory import is_out_of_memory
         RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
         RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR (could not allocate the workspace)"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("std::bad_alloc"),
@@ -35,6 +38,7 @@ def test_the_allocator_of_this_machine() -> None:
     [
         RuntimeError("sizes do not match"),
         RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"),
         RuntimeError("CUDA error: an illegal memory access was encountered"),
         ValueError("out of memory"),
         KeyError("alloc_failed"),

@@ -80,12 +80,6 @@ def test_it_says_what_it_is(name: str) -> None:
         assert set(network.scales) == printed(1)[network.rows[1]]
 
 
-@pytest.mark.parametrize("table", LABELS)
-def test_every_row_of_the_table_has_a_network(table: int) -> None:
-    labels = {networks.info(name).rows.get(table) for name in FIXED}
-    assert set(printed(table)) - labels == set()
-
-
 def test_a_wrong_name_or_scale_is_one_line_of_advice() -> None:
     with pytest.raises(UserError, match="safmn"):
         networks.build("safnm", 4)

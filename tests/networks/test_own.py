@@ -119,8 +119,7 @@ def tiny(tmp_path, monkeypatch):
         variants._discover.cache_clear()
         return tmp_path / "tiny.yaml"
 
-    yield write
-    variants._discover.cache_clear()
+    return write
 
 
 def named(name="Tiny", **args):
@@ -296,8 +295,7 @@ def folder(tiny, tmp_path, monkeypatch):
         return place / f"{name}.yaml"
 
     (tmp_path / "nets_of_mine.py").unlink()
-    yield write
-    own._networks.cache_clear()
+    return write
 
 
 def test_a_published_style_network_is_built_and_its_weights_found(folder):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from safmn import networks
-from safmn.cost import complexity, memory
+from safmn.cost import complexity
 from safmn.data import bicubic as integer_bicubic
 from safmn.data import images
 from safmn.networks.bicubic import Bicubic
@@ -76,21 +76,6 @@ def test_counts_are_those_of_the_papers_definitions(name, scale):
         assert expected is None or counted[key] / unit == pytest.approx(expected, abs=0.0055)
 
 
-# Table 2 by prediction (MiB); published: 680.84, 689.83, 486.58, 203.44, 1811.47.
-@pytest.mark.parametrize(
-    ("name", "lowest", "highest"),
-    [
-        ("carn_m", 677.24, 677.26),
-        ("carn", 681.73, 681.75),
-        ("edsr_baseline", 484.57, 484.59),
-        ("imdn", 0.98 * 203.44, 203.44),
-        ("lapar_a", 0.98 * 1811.47, 1811.47),
-    ],
-)
-def test_tensors_live_as_long_as_in_the_authors_code(name, lowest, highest):
-    assert lowest < memory.predict(name, 4, 180, 320) / 2**20 <= highest
-
-
 def quality(module: nn.Module, folder: Path, scale: int) -> tuple[float, float]:
     """Mean PSNR-Y and SSIM-Y over a dataset in EDSR's layout."""
     scores = []
@@ -105,13 +90,12 @@ def quality(module: nn.Module, folder: Path, scale: int) -> tuple[float, float]:
     return tuple(np.mean(scores, axis=0))
 
 
-# The margin of CARN-M is wide: its file comes from a later release of its code.
+# The margin of CARN-M is wide: its file comes from a later release of its code. For IMDN and PAN at x4 see
+# tests/quality/test_evaluation.py.
 @pytest.mark.parametrize(
     ("file", "name", "scale", "psnr", "ssim", "margin"),
     [
         ("IMDN_x2.pth", "imdn", 2, 38.00, 0.9605, 5e-3),
-        ("IMDN_x4.pth", "imdn", 4, 32.21, 0.8948, 5e-3),
-        ("PANx4_DF2K.pth", "pan", 4, 32.13, 0.8948, 5e-3),
         ("carn_m.pth", "carn_m", 2, 37.53, None, 0.3),
         ("carn_m.pth", "carn_m", 3, 33.99, None, 0.3),
         ("carn_m.pth", "carn_m", 4, 31.92, None, 0.3),
@@ -121,14 +105,6 @@ def test_published_weights_give_the_published_set5(checkpoints, datasets, file, 
     measured = quality(networks.load_weights(checkpoints / file, name, scale), datasets / "Set5", scale)
     assert measured[0] == pytest.approx(psnr, abs=margin)
     assert ssim is None or measured[1] == pytest.approx(ssim, abs=1e-4)
-
-
-# Values of the field, by the protocol of the other rows; the paper's own bicubic row rounds Y first and has up to 0.02
-# dB less.
-@pytest.mark.parametrize(("scale", "psnr", "ssim"), [(2, 33.678, 0.9304), (3, 30.404, 0.8690), (4, 28.431, 0.8113)])
-def test_bicubic_gives_the_fields_figures_on_set5(datasets, scale, psnr, ssim):
-    measured = quality(networks.build("bicubic", scale), datasets / "Set5", scale)
-    assert measured == (pytest.approx(psnr, abs=6e-4), pytest.approx(ssim, abs=6e-5))
 
 
 # The keys of the authors' files -> shapes

@@ -11,7 +11,7 @@ from torch import nn
 
 from safmn import networks
 from safmn.errors import UserError
-from safmn.networks import acceleration, safmn, switches, variants
+from safmn.networks import acceleration, safmn, switches
 
 
 def test_the_baselines_keys_are_the_authors():
@@ -188,23 +188,3 @@ def test_an_image_too_small_for_the_pooling_levels_is_refused():
     with pytest.raises(UserError, match="7x20 pixels is too small"):
         network(torch.rand(1, 3, 20, 7))
     assert networks.build("no_mr", 4)(torch.rand(1, 3, 5, 7)).shape == (1, 3, 20, 28)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("network: {mixer: nowhere.mixers:Gated}", ("mixer", "nowhere", "installed")),
-        ("network: {mixer: gated}", ("mixer", "'gated'", "safm, none")),
-        ("network: {norm: 'torch:tensor'}", ("norm", "torch:tensor", "Module")),
-        ("network: {dim: 38}", ("dim 38", "4")),
-        ("network: {channel_mixer: 'torch.nn:Conv2d'}", ("cannot be built", "TypeError")),
-    ],
-)
-def test_a_variant_that_builds_no_network_is_named(tmp_path, content, words):
-    file = tmp_path / "mine.yaml"
-    file.write_text(f"title: Mine\ndescription: Wrong.\n{content}\n")
-    variant = variants.load(file)
-    with pytest.raises(UserError) as caught:
-        variant.network.factory(4)
-    assert all(word in str(caught.value) for word in ("mine.yaml", *words)), caught.value
-    assert "\n" not in str(caught.value)

@@ -20,9 +20,7 @@ sweep: {network.n_blocks: [4, 8, 12], network.dim: [24, 36, 48]}
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SAFMN_ABLATIONS", str(tmp_path))
-    variants._discover.cache_clear()
-    yield tmp_path
-    variants._discover.cache_clear()
+    return tmp_path
 
 
 def write(folder, name, content=None, **keys):

@@ -28,14 +28,6 @@ def place(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def trained(anywhere, place):
-    """Weights of a few iterations on the photographs inside installed packages."""
-    words = ("train", "ccm_none", "--study", "mini", "--scale", "4", "--seed", "0", "--iterations", "2")
-    anywhere("safmn", *words, "--device", "cpu", "--out", "run", cwd=place)
-    return place / "run/best.safetensors"
-
-
 def test_what_runs_is_the_installed_package(anywhere, python, tmp_path):
     code = "import safmn, safmn.paths, sys, json; print(json.dumps([safmn.__file__, str(safmn.paths.ROOT), sys.path]))"
     package, root, searched = json.loads(anywhere("python", "-c", code, cwd=tmp_path).stdout)
@@ -54,19 +46,22 @@ def test_list(anywhere, tmp_path):
     assert found["safmn"]["params"]["4"] == 239_520  # 239.52 K in Table 1
 
 
-def test_complexity(anywhere, tmp_path):
-    told = anywhere("safmn", "complexity", "ccm_none", "--scale", "4", "--json", cwd=tmp_path).stdout
+def test_its_commands_one_after_the_other(anywhere, place):
+    """Trained on the photographs inside installed packages."""
+    weights = "--network ccm_none --weights run/best.safetensors --scale 4"
+    commands = (
+        "complexity ccm_none --scale 4 --json",
+        "memory ccm_none --scale 4 --height 16 --width 16",
+        "train ccm_none --study mini --scale 4 --seed 0 --iterations 2 --device cpu --out run",
+        f"evaluate {weights} --data mine --out scores.csv",
+        f"upscale small.png large.png {weights}",
+        "explain --network bicubic --scale 4 --data mine --published 28.42 --json",
+    )
+    told = anywhere("safmn", *" then ".join(commands).split(), cwd=place).stdout
     assert '"params": 30720' in told  # 30.72 K in Table 3
-
-
-def test_memory(anywhere, tmp_path):
-    words = ("memory", "ccm_none", "--scale", "4", "--height", "16", "--width", "16")
-    assert "predicted" in anywhere("safmn", *words, cwd=tmp_path).stdout
-
-
-def test_train_and_evaluate(anywhere, place, trained):
-    words = ("evaluate", "--network", "ccm_none", "--scale", "4", "--weights", trained, "--data", "mine")
-    anywhere("safmn", *words, "--out", "scores.csv", cwd=place)
+    assert "predicted" in told
+    assert json.loads(told[told.rindex("\n{") :])
+    assert images.read(place / "large.png").shape == (48, 64, 3)
     with open(place / "scores.csv", newline="") as handle:
         (row,) = csv.DictReader(handle)
     assert row["image"] == "a"
@@ -77,17 +72,6 @@ def test_train_and_evaluate(anywhere, place, trained):
 
 def version():
     return next(line.split('"')[1] for line in (ROOT / "safmn/__init__.py").read_text().splitlines() if "__ver" in line)
-
-
-def test_upscale(anywhere, place, trained):
-    words = ("upscale", "small.png", "large.png", "--network", "ccm_none", "--weights", trained, "--scale", "4")
-    anywhere("safmn", *words, cwd=place)
-    assert images.read(place / "large.png").shape == (48, 64, 3)
-
-
-def test_explain(anywhere, place):
-    words = ("explain", "--network", "bicubic", "--scale", "4", "--data", "mine", "--published", "28.42", "--json")
-    assert json.loads(anywhere("safmn", *words, cwd=place).stdout)
 
 
 def test_a_packaged_study_is_found_by_its_name(anywhere, tmp_path):

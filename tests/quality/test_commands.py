@@ -453,8 +453,6 @@ def test_explain_prints_each_way_as_it_comes_and_stops_within_a_budget(benchmark
     [
         (["--network", "bicubic", "--published", "about 30"], ["about 30", "32.21"]),
         (["--network", "bicubic", "--published", "nan"], ["nan"]),
-        (["--published", "30.1"], ["--weights", "--network"]),
-        (["--network", "espcn", "--published", "30.1"], ["--weights"]),
         (["--network", "bicubic", "--published", "30.1", "--data", "nowhere"], ["nowhere"]),
     ],
 )

@@ -304,18 +304,6 @@ def test_tiles_are_put_together_again(height: int, width: int, tile: int) -> Non
     assert (len(calls) > 1) == (max(height, width) > tile)
 
 
-def test_tiles_of_a_real_network(datasets, checkpoints) -> None:
-    from safmn.data import images
-
-    lr = images.read(datasets / "Set5" / "LR_bicubic" / "X4" / "butterflyx4.png")
-    network = networks.load_weights(checkpoints / "IMDN_x4.pth", "imdn", 4)
-    whole = evaluation.super_resolve(network, lr)
-    tiled = tiling.enlarge(lr, 32, 16, lambda piece: evaluation.super_resolve(network, piece))
-    # IMDN's contrast attention looks at the whole input, so tiles differ a little everywhere, but show no seams.
-    difference = np.abs(whole.astype(int) - tiled)
-    assert difference.mean() < 1.5
-
-
 @pytest.mark.parametrize(("tile", "overlap"), [(8, 8), (0, 0), (32, -1)])
 def test_tiles_that_cannot_be(tile: int, overlap: int) -> None:
     with pytest.raises(UserError, match="tile"):

@@ -371,6 +371,17 @@ def test_operations_of_ten_images_are_scaled_to_fifty(tmp_path):
     assert cell(fabricate.study(), tmp_path, "safmn", "layernorm", table=5).verdict == "reproduced"
 
 
+def test_a_number_names_the_records_that_it_comes_from(tmp_path):
+    study = fabricate.everything(tmp_path)
+    fabricate.evaluation(tmp_path, "imdn", "published")
+    found = Joined(study, tmp_path).cells
+    assert all(bool(each.files) == (each.measured is not None) for each in found)
+    assert all((tmp_path / name).is_file() for each in found for name in each.files)
+    files = {each.column: each.files for each in found if (each.table, each.network) == (3, "no_fm")}
+    assert files["params"] == ("cost/complexity/no_fm.json",)
+    assert files["set5_psnr"] == tuple(f"training/no_fm/x4_seed{seed}/run.json" for seed in (0, 1, 2))
+
+
 # --- The file --------------------------------------------------------------------------------------------------------
 
 HEADER = ",".join(cells.FIELDS)

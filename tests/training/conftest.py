@@ -1,4 +1,6 @@
-"""The workshop that the runs of these tests share."""
+"""The workshop that the runs of these tests share, and a run that nobody disturbs."""
+
+from pathlib import Path
 
 import pytest
 
@@ -15,3 +17,13 @@ def workshop(_workshop, monkeypatch) -> Workshop:
     """A `Workshop` whose variants are the ones that this process knows."""
     monkeypatch.setenv("SAFMN_ABLATIONS", str(_workshop.variants))
     return _workshop
+
+
+@pytest.fixture(scope="session")
+def straight(_workshop, tmp_path_factory) -> Path:
+    """A run without changes, whose bytes the disturbed ones must have; not to be changed."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAFMN_ABLATIONS", str(_workshop.variants))
+        _workshop.train(out)
+    return out

@@ -136,7 +136,10 @@ def check_files(out, record):
 
 
 def test_not_a_number_ends_the_run_as_a_result(workshop, tmp_path):
-    """The layer works sixty times: iteration 61 collapses, and the best of the validations before stay."""
+    """The layer works sixty times: iteration 61 collapses, and the best of the validations before stay.
+
+    The same command again writes the same files.
+    """
     record = workshop.train(tmp_path / "run", "explosive", iterations=200)
     check_files(tmp_path / "run", record)
     assert record["collapse"]["iteration"] == 61
@@ -144,8 +147,10 @@ def test_not_a_number_ends_the_run_as_a_result(workshop, tmp_path):
     assert record["collapse"]["gradient_norm"] is None
     assert record["best"]["iteration"] in range(10, 70, 10)
     assert record["last"]["iteration"] == 60
-    finished = workshop.train(tmp_path / "finished", "tiny", iterations=200)
-    assert finished["outcome"] == "finished"
+    before = contents(tmp_path / "run")
+    again = workshop.train(tmp_path / "run", "explosive", iterations=200)
+    assert contents(tmp_path / "run") == before
+    assert again["collapse"] == record["collapse"]
 
 
 def test_the_command_takes_a_collapse_for_a_result(workshop, tmp_path, capsys):
@@ -175,23 +180,16 @@ def test_weights_that_overflow_are_found_where_they_would_be_kept(workshop, tmp_
     assert "weights" in record["collapse"]["reason"]
 
 
-@pytest.mark.parametrize("log_every", [1, 3, 50, 1000])
-def test_how_often_one_logs_does_not_change_what_is_left(workshop, tmp_path, log_every):
+def test_how_often_one_logs_does_not_change_what_is_left(workshop, tmp_path):
     """Not a number from iteration 61 on, and the last look that keeps anything is at 50, however many looks follow."""
     changes = {"iterations": 200, "validate_every": 50}
-    workshop.train(tmp_path / "usual", "explosive", **changes)
-    workshop.train(tmp_path / "run", "explosive", **changes, run={"log_every": log_every})
-    for name in FILES[:3]:
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes(), name
-    records = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("usual", "run")]
-    assert records[0]["collapse"] == records[1]["collapse"]
-    assert [record["last"]["iteration"] for record in records] == [50, 50]
-
-
-def test_a_collapsed_run_stays_collapsed(workshop, tmp_path):
-    """The same command again writes the same files."""
-    record = workshop.train(tmp_path / "run", "explosive", iterations=200)
-    before = contents(tmp_path / "run")
-    again = workshop.train(tmp_path / "run", "explosive", iterations=200)
-    assert contents(tmp_path / "run") == before
-    assert again["collapse"] == record["collapse"]
+    usual = workshop.train(tmp_path / "usual", "explosive", **changes)
+    for every in (1, 3, 50, 1000):
+        record = workshop.train(tmp_path / str(every), "explosive", **changes, run={"log_every": every})
+        for name in FILES[:3]:
+            assert (tmp_path / str(every) / name).read_bytes() == (tmp_path / "usual" / name).read_bytes(), (
+                every,
+                name,
+            )
+        assert record["collapse"] == usual["collapse"]
+        assert record["last"]["iteration"] == usual["last"]["iteration"] == 50

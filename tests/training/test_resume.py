@@ -235,12 +235,10 @@ POINTS = [
 ]
 
 
-@pytest.fixture
-def straight(workshop, tmp_path):
-    """A run that nobody disturbs, made in this process; and the study that the others read."""
-    workshop.study(tmp_path / "study.yaml", run={"save_every": 0})
-    workshop.train(tmp_path / "straight")
-    return tmp_path / "straight"
+@pytest.fixture(autouse=True)
+def study(workshop, tmp_path):
+    """The study that the runs in other processes read."""
+    return workshop.study(tmp_path / "study.yaml", run={"save_every": 0})
 
 
 @pytest.mark.parametrize("point", POINTS, ids=[f"{name} {number}" for name, number in POINTS])

@@ -50,8 +50,11 @@ def test_it_listens_before_torch_is_there(workshop, tmp_path):
     assert told.stdout.splitlines()[:2] == ["False", "True"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143)], ids=["USR1", "TERM"])
-@pytest.mark.parametrize("wait", [0, 0.4, 1.5])
+@pytest.mark.parametrize(
+    ("number", "status", "wait"),
+    [(signal.SIGUSR1, 75, 0), (signal.SIGUSR1, 75, 1.5), (signal.SIGTERM, 143, 0), (signal.SIGTERM, 143, 0.4)],
+    ids=str,
+)
 def test_told_to_stop_while_it_starts(workshop, tmp_path, number, status, wait):
     """From the moment that it listens, which is before torch is there; later ones may find it training already."""
     study = workshop.study(tmp_path / "study.yaml", iterations=100_000, run={"save_every": 1000})

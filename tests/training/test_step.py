@@ -117,27 +117,6 @@ def test_every_setting_does_what_it_does_in_the_reference(changes):
     check_equal([step.optimiser.state[parameter]["exp_avg_sq"] for parameter in parameters], reference.second)
 
 
-def test_another_weight_of_the_frequency_term_trains_other_weights():
-    one, other = (next(both(changes)[0].network.parameters()) for changes in ({}, {"fft_weight": 0.013}))
-    assert not torch.allclose(one, other, rtol=1e-4)
-
-
-@pytest.mark.parametrize("ema", [0.0, 0.3, 0.9, 0.999])
-def test_an_average_that_lags_by_one_iteration_would_be_noticed(ema):
-    """As if it were updated before the optimiser's step."""
-    step, _, _ = both({"ema": ema})
-    lagging = Reference(network(), USUAL | {"ema": ema})
-    means = [mean.clone() for mean in lagging.average]
-    for iteration, (lr, hr) in enumerate(batches()):
-        for mean, parameter in zip(means, lagging.parameters, strict=True):
-            mean.mul_(ema).add_((1 - ema) * parameter.detach())
-        lagging(iteration, lr, hr)
-    found, late = (
-        torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (step.average.network.parameters(), means)
-    )
-    assert (found - late).abs().max() > 1e-7
-
-
 # --- resuming on another device ---
 
 
@@ -294,13 +273,6 @@ def cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", recording)
     Graph.made = []
     return said
-
-
-def test_a_step_is_recorded_once_and_then_replayed(cuda):
-    captured = CapturedStep(TrainStep(network(), USUAL, CPU))
-    for iteration, (lr, hr) in enumerate(batches(8)):
-        captured(iteration, lr, hr)
-    assert [graph.replayed for graph in Graph.made] == [8 - capture.WARM_UP]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.forks import PATIENCE, Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +30,7 @@ MICRO: dict[str, Any] = {
     "training": {"iterations": 4, "batch": 1, "patch": 16, "validate_every": 4, "ema": 0.5},
     "run": {"log_every": 2},
     "efficiency": {"images": 1, "rounds": 1, "processes": 1},
+    "figures": {"steps": 2, "crop": 48, "patch": 24},
 }
 
 
@@ -56,9 +59,6 @@ def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
     )
 
 
-PATIENCE = 3600  # seconds; no machine is that slow
-
-
 def wait_for(there: Callable[[], object], running: subprocess.Popen[bytes]) -> None:
     """Until something is there that can only be seen while a process runs."""
     deadline = time.monotonic() + PATIENCE
@@ -68,20 +68,22 @@ def wait_for(there: Callable[[], object], running: subprocess.Popen[bytes]) -> N
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs Snakemake without importing it anew; its jobs are processes as always."""
+    modules = ("snakemake.cli", "safmn.planning.jobs", "safmn.planning.preflight", "safmn.planning.screen")
+    forks = Forks(ROOT, tmp_path_factory.mktemp("forks"), *modules)
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def snakemake(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def snakemake(tmp_path: Path, forks: Forks) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Snakemake on the project's Snakefile, with tmp_path as the folder where results go."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
-        return subprocess.run(
-            [*map(str, command), *([] if "--report" in arguments else ["--cores", "2"]), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            timeout=PATIENCE,
-            check=False,
-        )
+        command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+        cores = [] if "--report" in arguments else ["--cores", "2"]
+        return forks.run([*command, *cores, *arguments], ROOT, **environment)
 
     return run

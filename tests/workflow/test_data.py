@@ -26,6 +26,7 @@ from tests.data.loopback import Answer, Site
 from tests.data.pictures import edsr_folder
 from tests.data.served_datasets import NAMES, hr, layouts, pack, paths
 from tests.workflow.conftest import PATIENCE, ROOT, start, wait_for
+from tests.workflow.test_parsing import EXTRA, PAPER
 
 EVALUATION = {
     "name": "served",
@@ -120,6 +121,7 @@ def test_the_papers_downloads_are_planned_by_rule(snakemake, tmp_path):
         "fetch_weights": sum(bool(networks.info(weights.network).rows) for weights in published_weights.WEIGHTS),
     }  # the rest of the authors' family stands in no table of the paper
     assert counts["pack"] == 7 * 3  # without Manga109
+    assert counts["train"] == len(PAPER) + len(EXTRA) + 2  # every variant at x4, the baseline also at x2 and x3
     for name in ("DIV2K/DIV2K_train_HR/0001", "Manga109/HR/ARMS", "Set14/HR/ppt3"):
         images.write(tmp_path / "mine" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
     arguments = ["--configfile", ROOT / "config/paper.yaml", "--config", "data_root=mine", "weights_download=none"]

@@ -10,11 +10,10 @@ from tests.workflow.conftest import MICRO
 
 TARGET = "results/micro/inspection/bicubic/x4/published.json"
 UNTRAINED = {"training": None, "variants": ["safmn"], "data": {"test": ["photographs[1:2]"]}}
-QUICK = {"steps": 2, "crop": 48, "patch": 24}
 
 
 def test_a_network_is_looked_into(snakemake, micro, tmp_path):
-    study = micro(**UNTRAINED, figures=QUICK)
+    study = micro(**UNTRAINED)
     told = snakemake(TARGET, "--configfile", study)
     assert told.returncode == 0, told.stdout[-3000:] + told.stderr[-3000:]
     found = record.read(tmp_path / TARGET)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import small_study
 from tests.workflow.conftest import MICRO, ROOT, start, wait_for
 
-TRAINING = MICRO["training"] | {"iterations": 400, "validate_every": 100}
+TRAINING = MICRO["training"] | {"iterations": 150, "validate_every": 75}
 KEPT = ("best.safetensors", "last.safetensors", "last_raw.safetensors", "history.csv")
 
 
@@ -23,8 +24,8 @@ def study(micro):
 def straight(study, tmp_path_factory) -> dict[str, bytes]:
     """The files of a run that nobody disturbed."""
     out = tmp_path_factory.mktemp("straight")
-    command = [sys.executable, "-m", "safmn", "train", "safmn", "--study", study, "--scale", "4", "--out", out / "run"]
-    subprocess.run([*command, "--packs", out / "packs"], check=True, cwd=ROOT, capture_output=True)
+    command = ["train", "safmn", "--study", study, "--scale", "4", "--out", out / "run", "--packs", out / "packs"]
+    small_study.safmn(*command)
     return {name: (out / "run" / name).read_bytes() for name in KEPT}
 
 

@@ -8,9 +8,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 import yaml
 
 from tests.data.pictures import edsr_folder
+from tests.forks import Forks
 from tests.test_fingerprint import change
 from tests.workflow.conftest import ROOT
 
@@ -40,12 +39,12 @@ class Project:
     """A copy of the project with a study whose jobs all count as done."""
 
     folder: Path
+    forks: Forks
 
     def snakemake(self, *arguments: str) -> str:
         """What Snakemake says."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--configfile", "study.yaml", *arguments]
-        environment = os.environ | {"PYTHONPATH": str(self.folder)}
-        told = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        words = ["snakemake", "--cores", "1", "--configfile", "study.yaml", *arguments]
+        told = self.forks.run(words, self.folder)
         assert told.returncode == 0, told.stdout + told.stderr
         return told.stdout + told.stderr
 
@@ -93,7 +92,7 @@ def short(message: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Project:
+def project(tmp_path_factory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("project")
     for name in ("safmn", "workflow", "ablations", "config", "profiles"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -103,10 +102,12 @@ def project(tmp_path_factory) -> Project:
         edsr_folder(folder / "datasets" / name, {"a": (48, 48), "b": (48, 64)}, scale=4)
     (folder / "published").mkdir()
     (folder / "published" / "IMDN_x4.pth").write_bytes(b"weights")
-    made = Project(folder)
+    forks = Forks(folder, tmp_path_factory.mktemp("forks"), "snakemake.cli", "numpy", "pydantic")  # `safmn` is edited
+    made = Project(folder, forks)
     made.finish()
     assert made.stale() == (set(), set())
-    return made
+    yield made
+    forks.close()
 
 
 Edit = Callable[[Path], None]

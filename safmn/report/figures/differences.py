@@ -10,7 +10,7 @@ from safmn.report.ablation_table import label, variant_rows
 from safmn.report.figures import canvas
 from safmn.report.figures.canvas import AUTHORS, COLOURS
 from safmn.report.joined import Joined
-from safmn.report.measured import benchmark_title, benchmarks
+from safmn.report.measured import benchmarks
 
 LINEAR = 0.1  # dB around 0 that are drawn in proportion; beyond, each decade takes the same width
 LOOKS = {  # verdict on the direction -> colour, mark, meaning
@@ -26,7 +26,7 @@ def numbers(joined: Joined) -> pd.DataFrame:
     """Return the differences on every test set, a row each; None where there is no such number."""
     study, rows = joined.study, []
     for benchmark in benchmarks(study):
-        title, paper = benchmark_title(benchmark.id, study), _papers(joined, ablation.paper_column(benchmark))
+        title, paper = benchmark.title, ablation.paper_title(benchmark)
         for _, network, _ in variant_rows(study):
             contrast = joined.contrast(network.name, benchmark)
             if (measured := contrast.measured) is not None:
@@ -40,7 +40,7 @@ def draw(joined: Joined) -> Any:
     """Draw each variant's difference on the test set that decides, with its 95 % interval, and the paper's."""
     if joined.decisive is None:
         return canvas.empty("differences", "No difference yet: the baseline or every other variant is not measured.")
-    title = benchmark_title(joined.decisive.id, joined.study)
+    title = joined.decisive.title
     shown = numbers(joined)
     shown = shown[shown["test set"] == title]
     figure, (ax,) = canvas.panels(1, "differences", height=1.3 + 0.2 * len(shown))
@@ -66,14 +66,9 @@ def draw(joined: Joined) -> Any:
     right.spines["right"].set_visible(False)
     ax.set_xlabel(f"PSNR minus the baseline's [dB], logarithmic beyond ±{LINEAR:g}")
     ax.set_title(f"Difference to the baseline, x{ablation.scale_of(joined.study)}", loc="left")
-    paper = _papers(joined, ablation.paper_column(joined.decisive))
     used = [verdict for verdict in LOOKS if verdict in set(shown["verdict"])]
-    _legend(figure, used, f"{title}, 95 % interval", f"paper, {paper}")
+    _legend(figure, used, f"{title}, 95 % interval", f"paper, {ablation.paper_title(joined.decisive)}")
     return figure
-
-
-def _papers(joined: Joined, column: str) -> str:
-    return benchmark_title(column.rpartition("_")[0], joined.study)
 
 
 def _legend(figure: Any, used: list[str], measured: str, paper: str) -> None:

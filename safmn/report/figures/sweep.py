@@ -11,7 +11,7 @@ from safmn.report.evaluated import device_type
 from safmn.report.figures import canvas, labels, pareto
 from safmn.report.figures.canvas import AUTHORS, COLOURS, LINES
 from safmn.report.joined import Joined
-from safmn.report.measured import benchmark_title, benchmarks
+from safmn.report.measured import benchmarks
 from safmn.study import Study
 
 COSTS = {"params": "parameters [K]", "flops": "FLOPs [G], output 1280x720", "runtime": "time of an image [ms]"}
@@ -92,7 +92,7 @@ def draw(study: Study, points: pd.DataFrame, name: str) -> Any:
         devices = sorted(set(shown["device"].dropna())) if cost == "runtime" else []
         where = f" ({', '.join({'cuda': 'GPU', 'cpu': 'CPU'}.get(device, device) for device in devices)})"
         ax.set_xlabel(title + where * bool(devices))
-        ax.set_ylabel(f"PSNR on Y [dB], {benchmark_title(own[0].id, study)}, x{scale}")
+        ax.set_ylabel(f"PSNR on Y [dB], {own[0].title}, x{scale}")
         _panel(ax, shown, cost)
     handles, names = axes[-1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=7)
