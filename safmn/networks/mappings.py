@@ -23,7 +23,7 @@ AVERAGED = {"emas", "ewma", "swa", "polyak", "shadow", "average", "averaged", "a
 RAW = {"raw", "online", "current", "unaveraged", "collected", "backup", "stored"}  # the last three: set aside
 NEGATIONS = {"non", "no", "not", "without", "pre", "before"}
 NOT_EMA = {"schema", "cinema"}
-# Gradients, moments, masks, differences, variances: they have names and shapes of weights, and places hold more of them.
+# Gradients, moments, masks, differences, variances: names and shapes of weights, but none; and places that hold more.
 NO_WEIGHTS = re.compile(
     r"(\w+_)?grads?|gradients?|moments?|momentum(_buffers?)?|exp_avg\w*|(\w+_)?masks?|deltas?|diffs?|fisher|hessian|"
     r"variances?|sq(uare)?_?means?"
