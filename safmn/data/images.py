@@ -1,7 +1,7 @@
 """Read one picture file into one uint8 RGB array, and write one.
 
 Read: PNG, JPEG, BMP and WebP of 8 bits a channel. Grey is repeated to three channels, a palette is expanded, an alpha
-channel is dropped where every pixel is opaque. Refused with a message that names the file: 16 bits a channel,
+channel is dropped where every pixel is opaque. Refused with a message that names the file: 16 bits a channel, CMYK,
 transparent pixels, animations, truncated or damaged files, other formats, and pictures so large that they must be a
 mistake or a decompression bomb (their size is read from the header, before anything is decoded).
 
@@ -34,13 +34,14 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself: format, sides in pixels, bits a channel, and whether it is grey."""
+    """What a file says about itself: format, sides in pixels, bits a channel, whether it is grey or CMYK."""
 
     kind: str
     height: int
     width: int
     bits: int = 8
     grey: bool = False
+    cmyk: bool = False
 
 
 def read(path: Path | str) -> Pixels:
@@ -61,6 +62,8 @@ def decode(path: Path | str) -> tuple[Pixels, int]:
         UserError: the file cannot be read or is refused, see the module's docstring.
     """
     pixels, header = raw(path)
+    if header.cmyk:  # converters disagree about its RGB
+        raise UserError(f"{path} is a CMYK picture: convert it to RGB first")
     if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels[..., 3].min() < 255:
         raise UserError(f"{path} has transparent pixels: flatten it onto a background first")
     return to_rgb(path, pixels), 1 if header.grey or pixels.ndim == 2 else 3
@@ -212,8 +215,8 @@ def _parse_jpeg(data: bytes) -> Header:
     for marker, content in _jpeg_segments(data):
         # Start of frame; C4, C8 and CC in its range are other segments.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits, height, width = struct.unpack(">BHH", data[content : content + 5])
-            return Header("JPEG", height, width, bits)
+            bits, height, width, channels = struct.unpack(">BHHB", data[content : content + 6])
+            return Header("JPEG", height, width, bits, cmyk=channels == 4)
     raise ValueError("no frame header")
 
 

@@ -341,3 +341,12 @@ def test_what_is_no_picture_is_not_written(tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         images.write(tmp_path / "file" / "a.png", picture(2, 2))
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_cmyk_picture_is_refused(tmp_path: Path) -> None:
+    """Its RGB depends on who converts it, so that no PSNR of it means anything."""
+    Image.new("CMYK", (16, 12), (10, 20, 30, 40)).save(tmp_path / "print.jpg")
+    with pytest.raises(UserError, match="is a CMYK picture"):
+        images.read(tmp_path / "print.jpg")
+    Image.new("RGB", (16, 12)).save(tmp_path / "screen.jpg")
+    assert images.read(tmp_path / "screen.jpg").shape == (12, 16, 3)
