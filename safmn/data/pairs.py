@@ -139,6 +139,11 @@ class Pairs:
         """Return `channels` and `doubt` of `Loaded`."""
         raise NotImplementedError
 
+    def kernel_difference(self, index: int) -> float | None:
+        """Return how far LR `index` is from MATLAB's bicubic; see `agreement.kernel_difference`."""
+        loaded = self.load(index)
+        return agreement.kernel_difference(loaded.lr, loaded.hr, self.scale)
+
     def hr(self, index: int) -> Pixels:
         """Return HR image `index`: uint8 H x W x 3 RGB."""
         return self.load(index).hr
@@ -169,7 +174,25 @@ class Pairs:
             if doubt := self.doubt(index):
                 doubts.setdefault(doubt, []).append(name)
         doubtful = [{"kind": "lr_does_not_fit", "images": names, "text": text} for text, names in doubts.items()]
-        return doubtful + [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
+        unused = [{"kind": "lr_not_used", "images": [], "text": text} for text in self.remarks]
+        return doubtful + self._other_kernel() + unused
+
+    def _other_kernel(self) -> list[dict[str, Any]]:
+        """Return the warning that LR files were not made by MATLAB's bicubic, if so; `doubt` says enough of others."""
+        differences: dict[str, float] = {}
+        for index, name in enumerate(self.names if self.lr_folder else ()):
+            difference = None if self.doubt(index) else self.kernel_difference(index)
+            if difference is not None and difference > agreement.OTHER_KERNEL:
+                differences[name] = difference
+        if not differences:
+            return []
+        mean, most = sum(differences.values()) / len(differences), max(differences.values())
+        text = (
+            f"LR of {len(differences)} of {len(self)} images is not HR reduced by MATLAB's bicubic: it differs by "
+            f"{mean:.2f} levels of 255 on average, at most {most:.2f} (another kernel, noise or JPEG), so PSNR "
+            "is not comparable with the paper's"
+        )
+        return [{"kind": "lr_other_kernel", "images": list(differences), "text": text}]
 
     def _names_of(self, part: slice) -> list[str]:
         """Return the names of a slice; raise UserError where none is left."""
@@ -192,6 +215,7 @@ class FolderPairs(Pairs):
         self._found = found
         self._last: tuple[int, Loaded] | None = None
         self._facts: dict[int, tuple[int, str]] = {}  # of the images that were read
+        self._differences: dict[int, float | None] = {}  # likewise
 
     def load(self, index: int) -> Loaded:
         """Decode a pair, unless it is the last one."""
@@ -200,6 +224,8 @@ class FolderPairs(Pairs):
         last = self._last
         if last is None or last[0] != index:
             last = self._last = index, load(self._found.pairs[index], self.scale)
+            # Before the facts: an image whose facts are known is not read again.
+            self._differences[index] = agreement.kernel_difference(last[1].lr, last[1].hr, self.scale)
             self._facts[index] = last[1].channels, last[1].doubt
         return last[1]
 
@@ -209,6 +235,11 @@ class FolderPairs(Pairs):
         if index not in self._facts:
             self.load(index)
         return self._facts[index]
+
+    def kernel_difference(self, index: int) -> float | None:
+        """See `Pairs.kernel_difference`; an image that was read is not read again."""
+        self.facts(index)
+        return self._differences[range(len(self))[index]]
 
     @cached_property
     def fingerprint(self) -> str:

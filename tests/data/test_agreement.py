@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safmn.data import agreement, bicubic, images, pairs
+from safmn.data import agreement, bicubic, images, packed, pairs
 
 from .pictures import find
 from .test_layouts import scene
@@ -121,3 +121,75 @@ def test_pairs_carry_the_doubt(tmp_path) -> None:
         images.write(tmp_path / "HR" / f"{name}.png", hr_of(2, seed))
         images.write(tmp_path / "LR_bicubic/X2" / f"{name}x2.png", bicubic.downscale(hr_of(2, 1 - seed), 2))
     assert all("another picture" in pairs.load(pair, 2).doubt for pair in find(tmp_path, 2))
+
+
+def reduced(datasets, folder, make, scale: int) -> None:
+    """Write Set5 with LR that is made by `make`."""
+    for pair in find(datasets / "Set5", scale):
+        hr = pairs.load(pair, scale).hr
+        images.write(folder / "HR" / pair.hr.name, hr)
+        images.write(folder / f"LR_bicubic/X{scale}" / f"{pair.name}x{scale}.png", make(hr, scale))
+
+
+@pytest.mark.parametrize(("dataset", "scale"), [("Set5", 2), ("Set5", 3), ("Set5", 4), ("Set14", 4), ("B100", 4)])
+def test_published_lr_files_are_matlabs_bicubic(datasets, dataset: str, scale: int) -> None:
+    """B100's files have another border: it lies outside of what is compared."""
+    opened = packed.open_pairs(f"{datasets / dataset}[:20]", scale)
+    assert opened.lr_folder
+    assert {opened.kernel_difference(index) for index in range(len(opened))} == {0.0}
+    assert opened.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        ("Pillow bicubic", 4),
+        ("Pillow Lanczos", 2),
+        ("OpenCV bicubic", 4),
+        ("OpenCV area", 2),
+        ("OpenCV Lanczos", 3),
+        ("nearest", 4),
+        ("JPEG", 4),
+        ("weak noise", 4),
+    ],
+)
+def test_lr_of_another_kernel_is_remarked(datasets, tmp_path, name: str, scale: int) -> None:
+    """In a folder and packed, with the figures of whole images that MATLAB's bicubic reduced; not Pillow's bicubic."""
+    more = {
+        "nearest": resized(cv2.INTER_NEAREST),
+        "weak noise": lambda hr, scale: noise(bicubic.downscale(hr, scale), 1),
+    }
+    reduced(datasets, tmp_path / "Set5", (MADE | more)[name], scale)
+    packed.pack("Set5", tmp_path, scale, tmp_path / "packed")
+    brute = {}
+    for pair in find(tmp_path / "Set5", scale):
+        lr, hr = images.read(pair.lr).astype(int), images.read(pair.hr)
+        top, left = (max(3, side // 2 - 32) for side in lr.shape[:2])
+        apart = abs(lr - bicubic.downscale(hr, scale))[:-3, :-3][top : top + 64, left : left + 64]
+        brute[pair.name] = sum(apart.ravel().tolist()) / apart.size
+    for path in (tmp_path / "Set5", tmp_path / "packed"):
+        opened = packed.open_pairs(path, scale)
+        found = {each: opened.kernel_difference(index) for index, each in enumerate(opened.names)}
+        assert found == pytest.approx(brute)
+        if name == "Pillow bicubic":
+            assert opened.warnings() == []
+            continue
+        (warning,) = opened.warnings()
+        assert (warning["kind"], warning["images"]) == ("lr_other_kernel", list(brute))
+        mean, most = sum(brute.values()) / 5, max(brute.values())
+        assert "LR of 5 of 5 images is not HR reduced by MATLAB's bicubic" in warning["text"]
+        assert f"{mean:.2f} levels of 255 on average, at most {most:.2f}" in warning["text"]
+
+
+def test_the_kernel_of_a_part_and_of_what_is_tiny(tmp_path) -> None:
+    """One image of two is named; LR of a few pixels is not judged, LR that is made cannot differ."""
+    for name, make in {"a": bicubic.downscale, "b": resized(cv2.INTER_AREA)}.items():
+        hr = np.ascontiguousarray(hr_of(2))
+        images.write(tmp_path / "HR" / f"{name}.png", hr)
+        images.write(tmp_path / "LR_bicubic/X2" / f"{name}x2.png", make(hr, 2))
+    (warning,) = packed.open_pairs(tmp_path, 2).warnings()
+    assert warning["images"] == ["b"]
+    assert "LR of 1 of 2 images" in warning["text"]
+    assert packed.open_pairs(f"{tmp_path}[:1]", 2).warnings() == []
+    assert packed.open_pairs(tmp_path, 4).kernel_difference(0) == 0
+    assert agreement.kernel_difference(hr[:13, :40], hr, 2) is None

@@ -23,10 +23,10 @@ def benchmark(tmp_path: Path) -> Path:
     """Two small pairs at x2 in EDSR's layout."""
     rng = np.random.default_rng(0)
     for name, (height, width) in {"first": (20, 24), "second": (24, 20)}.items():
-        lr = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 2)
-        hr = cv2.resize(lr, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+        small = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 2)
+        hr = cv2.resize(small, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
         images.write(tmp_path / "set" / "HR" / f"{name}.png", hr)
-        images.write(tmp_path / "set" / "LR_bicubic" / "X2" / f"{name}x2.png", lr)
+        images.write(tmp_path / "set" / "LR_bicubic" / "X2" / f"{name}x2.png", bicubic.downscale(hr, 2))
     return tmp_path / "set"
 
 
@@ -164,6 +164,23 @@ def test_evaluate_names_images_whose_lr_is_another_one(tmp_path: Path, capsys) -
     assert "b, e: LR shows another picture" in capsys.readouterr().err
     assert safmn("explain", "--network", "bicubic", "--scale", 2, "--data", folder, "--published", "30.0") == 0
     assert "b: LR shows another picture" in capsys.readouterr().err
+
+
+def test_lr_of_another_kernel_is_said(tmp_path: Path, capsys) -> None:
+    """By evaluation, on screen and in the record, and by packing; not where the protocol makes LR itself."""
+    hr = cv2.resize(np.random.default_rng(2).integers(0, 256, (32, 40, 3), dtype=np.uint8), (160, 128))
+    images.write(tmp_path / "set/HR/one.png", hr)
+    images.write(tmp_path / "set/LR_bicubic/X2/onex2.png", cv2.resize(hr, (80, 64), interpolation=cv2.INTER_CUBIC))
+    assert safmn("pack", "set", "--data-root", tmp_path, "--scale", 2, "--out", tmp_path / "packed") == 0
+    assert "one: LR of 1 of 1 images is not HR reduced by MATLAB's bicubic" in capsys.readouterr().err
+    for data in (tmp_path / "set", tmp_path / "packed"):
+        record, _, warned = evaluated(capsys, "--scale", 2, "--data", data)
+        (warning,) = record["warnings"]
+        assert (warning["kind"], warning["dataset"], warning["images"]) == ("lr_other_kernel", "set", ["one"])
+        assert warning["text"] in warned
+        assert "PSNR is not comparable with the paper's" in warned
+        record, _, warned = evaluated(capsys, "--scale", 2, "--data", data, "--protocol", "legacy")
+        assert (record["warnings"], warned) == ([], "")
 
 
 def test_grey_files_by_the_legacy_protocol(tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from safmn import cli, networks
-from safmn.data import images
+from safmn.data import bicubic, images
 
 NAME, SCALE = "safmn", 2
 
@@ -25,8 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(ema, "ema.pth")
     lr = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     images.write(tmp_path / "lr.png", lr)
-    images.write(tmp_path / "set" / "LR_bicubic" / "X2" / "onex2.png", lr)
-    images.write(tmp_path / "set" / "HR" / "one.png", cv2.resize(lr, (48, 48)))
+    hr = cv2.resize(lr, (48, 48))
+    images.write(tmp_path / "set" / "LR_bicubic" / "X2" / "onex2.png", bicubic.downscale(hr, 2))
+    images.write(tmp_path / "set" / "HR" / "one.png", hr)
     return tmp_path
 
 
