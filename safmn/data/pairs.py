@@ -188,9 +188,9 @@ class Pairs:
             return []
         mean, most = sum(differences.values()) / len(differences), max(differences.values())
         text = (
-            f"LR of {len(differences)} of {len(self)} images is not HR reduced by MATLAB's bicubic: it differs by "
-            f"{mean:.2f} levels of 255 on average, at most {most:.2f} (another kernel, noise or JPEG), so PSNR "
-            "is not comparable with the paper's"
+            f"LR of {len(differences)} of {len(self)} images is not HR reduced by MATLAB's bicubic (mean absolute "
+            f"difference {mean:.2f} levels of 255, at most {most:.2f} in an image): another kernel, noise or JPEG, so "
+            "PSNR is not comparable with the paper's"
         )
         return [{"kind": "lr_other_kernel", "images": list(differences), "text": text}]
 
