@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -62,12 +62,19 @@ def build(file: Path, code: str, arguments: Mapping[str, Any], scale: int) -> "n
 
 @contextmanager
 def building(file: Path) -> Iterator[None]:
-    """Let a class beside `file` be imported, and turn what goes wrong inside into a UserError that names the file."""
+    """Let a class beside `file` be imported, and turn what goes wrong inside into a UserError that names the file.
+
+    The current folder is kept, since the paths that the harness looks up later may be relative.
+    """
     _reach(file.parent)
     try:
-        yield
+        with chdir("."):
+            yield
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
+    except SystemExit as error:
+        said = as_line(error)
+        raise UserError(f"{file}: the network cannot be built: its class calls sys.exit() ({said})") from error
     except Exception as error:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise UserError(f"{file}: the network cannot be built: {reason}") from error
@@ -87,8 +94,9 @@ def imported(code: str, folder: Path | None) -> Callable[..., Any]:
     if folder:
         _reach(folder)
     try:
-        made: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # a module may raise anything while it is imported
+        with chdir("."):  # else `folder`, which may be relative, would be another one below
+            made: Callable[..., Any] = getattr(importlib.import_module(module_name), name)
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         reason = as_line(error)
         raise UserError(
             f"{code!r} cannot be imported ({reason}): is its module beside the file or installed?"

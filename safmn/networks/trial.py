@@ -106,7 +106,7 @@ def _compare(name: str, scale: int) -> None:
 def _output(network: nn.Module, image: Tensor, where: str) -> Tensor:
     try:
         output: Tensor = network(image)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{where}: the network does not run on {_shape(image.shape)} ({as_line(error)})") from error
     return output
 

@@ -122,6 +122,7 @@ def _build(file: Path, switches: dict[str, Any], scale: int) -> Any:
 
     with own.building(file):
         network = safmn.SAFMN(scale, **switches)
+    with own.building(file):  # anew: a class may have changed the current folder
         for value in switches.values():
             if isinstance(value, str) and ":" in value:
                 own.check_not_hidden(value, file.parent)

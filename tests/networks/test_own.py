@@ -14,6 +14,9 @@ from safmn.errors import UserError
 from safmn.networks import identity, own, trial, variants
 
 NETS = """
+import os
+import sys
+
 import torch
 from torch import nn
 
@@ -31,6 +34,22 @@ class Tiny(nn.Module):
     @staticmethod
     def convert_published(state, scale):
         return {key.replace("head.", "body."): value for key, value in state.items()}
+
+
+class Exits(Tiny):
+    def __init__(self, scale):
+        sys.exit()
+
+
+class ExitsLater(Tiny):
+    def forward(self, x):
+        sys.exit(3)
+
+
+class Moves(Tiny):
+    def __init__(self, scale):
+        super().__init__(scale)
+        os.chdir("/")
 
 
 class Reads(Tiny):
@@ -159,6 +178,8 @@ def test_a_sound_one_passes_its_trial(tiny, name):
     [
         (named("Other"), {}, "'nets_of_mine:Other' cannot be imported"),
         ({"class": "no_such_nets:Tiny"}, {}, "'no_such_nets:Tiny' cannot be imported"),
+        (named("Exits"), {}, r"the network cannot be built: its class calls sys.exit\(\)"),
+        (named("ExitsLater"), {}, r"the network does not run on 2x3x24x24 \(SystemExit: 3\)"),
         (named(width=3), {}, r"Tiny\(scale, width=3\) cannot be called: got an unexpected keyword argument 'width'"),
         (named("made"), {}, "gives a int, not a torch.nn.Module"),
         (named(dim="x"), {}, "cannot be built: TypeError"),
@@ -274,6 +295,21 @@ def test_its_code_counts_and_its_numbers_do_not(tiny, tmp_path):
     assert fingerprint(named(dim=8), text=NETS.replace("nn.ReLU()", "nn.GELU()")) != first
     with pytest.raises(UserError, match=r"tiny.yaml: class: 'nets_of_mine:Tinny' cannot be imported: .* has no Tinny"):
         fingerprint(named("Tinny"))
+
+
+def test_a_class_or_module_that_changes_the_current_folder_changes_nothing(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny(named("Moves"))
+    trial.check("tiny", 4)
+    assert Path.cwd() == tmp_path
+    (tmp_path / "moving_nets.py").write_text("import os\nos.chdir('/')\nfrom nets_of_mine import *\n")
+    tiny({"class": "moving_nets:Tiny"})
+    trial.check("tiny", 4)
+    assert Path.cwd() == tmp_path
+    (tmp_path / "exiting_nets.py").write_text("raise SystemExit('no licence')\n")
+    tiny({"class": "exiting_nets:Tiny"})
+    with pytest.raises(UserError, match=r"cannot be imported \(SystemExit: no licence\)"):
+        trial.check("tiny", 4)
 
 
 # --- networks with published weights ---
