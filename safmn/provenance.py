@@ -9,8 +9,9 @@ import hashlib
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ CODE = ("Snakefile", "ablations", "safmn", "workflow")
 """Files and folders of the harness that are executed."""
 OF_PROJECT = ("Snakefile", "ablations", "config")
 """Files and folders of a user's project that are executed."""
+WITH_CHANGES = "with changes that are in no commit"
 OF_ONE_RESULT = ("specification", "data", "seed", "started", "seconds")
 """Facts of one result; the others are the same for all results of the same code, device and host."""
 
@@ -180,6 +182,40 @@ def unpack(commit: str, folder: Path, root: Path = paths.ROOT) -> bool:
         archive.extractall(folder, filter="data")
     packed.unlink()
     return True
+
+
+def clean(codes: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Return commit and sha256 of the codes, as `code()` returns them, that were recorded without changes."""
+    return {
+        (str(each.get("code_commit")), str(each.get("code_sha256"))) for each in codes if not each.get("code_dirty")
+    }
+
+
+def is_changed(code: Mapping[str, Any], unchanged: Container[tuple[str, str]]) -> bool:
+    """Return whether the code may be another than that of its commit.
+
+    A tree with changes where no code is, such as in the README, has the code of its commit.
+
+    Args:
+        code: as `code()` returns it.
+        unchanged: commit and sha256 of code that is known to be that of its commit.
+    """
+    its = (str(code.get("code_commit")), str(code.get("code_sha256")))
+    return bool(code.get("code_dirty")) and its not in unchanged
+
+
+def commits(codes: Iterable[Mapping[str, Any]], digits: int | None = None) -> list[str]:
+    """Name the commits of some codes, each once, and beside it that with changes where one of them had other code.
+
+    Args:
+        codes: as `code()` returns them.
+        digits: of a commit, all by default.
+    """
+    known = [each for each in codes if each.get("code_commit")]
+    unchanged = clean(known)
+    changes = (f" {WITH_CHANGES}" if is_changed(each, unchanged) else "" for each in known)
+    names = (str(each["code_commit"])[:digits] for each in known)
+    return list(dict.fromkeys(map(add, names, changes)))
 
 
 def source_files(root: Path = paths.ROOT) -> dict[str, Path]:

@@ -174,12 +174,10 @@ def _describe_workflow(crate: Any, workflow: Any, gathered: dict[str, Any], enti
     )
     workflow["license"] = {"@id": LICENCE}
     codes = [environment["code"] for environment in gathered["environments"]]
-    versions, commits = ({code[key] for code in codes if code[key]} for key in ("code_version", "code_commit"))
-    if versions:
+    if versions := {code["code_version"] for code in codes if code["code_version"]}:
         workflow["version"] = ", ".join(sorted(versions))
-    if commits:
-        dirty = ", with changes that are in no commit" if any(code["code_dirty"] for code in codes) else ""
-        workflow["identifier"] = f"git commit {', '.join(sorted(commits))}{dirty}"
+    if commits := provenance.commits(codes):
+        workflow["identifier"] = f"git commit {', '.join(sorted(commits))}"
     workflow["softwareRequirements"] = _software(crate, gathered)
     workflow["hasPart"] = entities.get("code", [])
 

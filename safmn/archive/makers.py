@@ -110,24 +110,19 @@ class Makers:
         return merged
 
     def named(self, origin: Mapping[str, Any]) -> str:
-        """Name the code of a result by its provenance.
-
-        A tree with changes where no code is, such as in the README, has the code of its commit.
-        """
+        """Name the code of a result by its provenance."""
         commit, content = origin.get("code_commit"), str(origin.get("code_sha256"))
         if not isinstance(commit, str):
             return f"the code with sha256 {content[:10]}" if origin.get("code_sha256") else "unknown code"
-        is_its = (commit, content) in self._clean or not origin.get("code_dirty") or self._commit(commit)[1] == content
-        return f"commit {commit[:10]}{'' if is_its else ' with changes that are in no commit'}"
+        changed = provenance.is_changed(origin, self._clean) and self._commit(commit)[1] != content
+        return f"commit {commit[:10]}{f' {provenance.WITH_CHANGES}' * changed}"
 
     @cached_property
     def _clean(self) -> set[tuple[str, str]]:
         """Commit and hash of code without changes, by the records of the archive."""
         environments = self._archive.provenance.get("environments")
         known = environments if isinstance(environments, list) else []
-        codes = [facts.mapping(facts.mapping(each).get("code")) for each in known]
-        clean = [code for code in codes if not code.get("code_dirty")]
-        return {(str(code.get("code_commit")), str(code.get("code_sha256"))) for code in clean}
+        return provenance.clean(facts.mapping(facts.mapping(each).get("code")) for each in known)
 
     def _found(self, wanted: str, commit: str) -> fitting.Other | str:
         """Return the code of this hash, or why there is none."""

@@ -39,6 +39,13 @@ DIRECTION = (
     "baseline, and not on its size. It rests on the 95 % interval over images and, with several seeds, over seeds; "
     "with one seed it holds for these weights only."
 )
+DIRECTIONS = {
+    verdicts.REPRODUCED: "the direction is the paper's",
+    verdicts.CONTRADICTED: "the direction is another than the paper's",
+    verdicts.UNDECIDABLE: "the data cannot decide the direction",
+    verdicts.MISSING: "no measured difference",
+}
+"""Verdict on a direction -> what it means; `grids.MEANINGS` are those of verdicts on a value."""
 PROVISOS = {
     "FLOPs and activations are lower bounds, since an operation could not be counted": (
         lambda cell: cell.origin.startswith(LOWER_BOUND)
@@ -98,7 +105,7 @@ def build(joined: Joined) -> Table:
         f"{title}, study {study.name}" + (f", x{ablation.scale_of(study)}" if trains else ""),
         "",
         [section] if grid else [],
-        grids.legend([section]),
+        _legend(section) if trains else grids.legend([section]),
         facts=facts,
         flat=[_flat(joined, row, columns) for row in rows],
         name=NAME,
@@ -178,7 +185,7 @@ def _difference_headers(joined: Joined) -> list[Header]:
         (VERSUS, title),
         (VERSUS, "95 % interval"),
         (VERSUS, f"paper, {ablation.paper_title(joined.decisive)}"),
-        ("", "Verdict"),
+        ("", "Direction"),
     ]
 
 
@@ -190,6 +197,14 @@ def _is_decided(joined: Joined, identity: str) -> bool:
 
 def _verdict(word: str) -> Entry:
     return Entry(word, None, word, grids.SYMBOLS[word]) if word else BLANK
+
+
+def _legend(section: Section) -> list[tuple[str, str]]:
+    """Return (sign, meaning) of the signs in the table of variants, whose last column judges directions."""
+    values = replace(section, rows=[row[:-1] for row in section.rows])
+    used = {row[-1].verdict for row in section.rows}
+    directions = [(grids.SYMBOLS[word], f"{word}: {text}") for word, text in DIRECTIONS.items() if word in used]
+    return [*grids.legend([values]), *directions]
 
 
 def _difference(joined: Joined, network: str) -> list[Entry]:

@@ -1,11 +1,10 @@
 """What a study says, in three sentences, computed from its cells: what agrees, what contradicts, what it cannot say."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from safmn import layout, paths
+from safmn import layout, paths, provenance
 from safmn.networks import all_networks
 from safmn.paper import verdicts
 from safmn.paper.cell import PREDICTED, TRAINED, Cell
@@ -14,6 +13,7 @@ from safmn.report.ablation import BASELINE
 from safmn.report.ablation_table import label
 from safmn.report.joined import Joined
 from safmn.report.measured import benchmark_title, benchmarks
+from safmn.report.sentences import DECIDING
 from safmn.study import Study, differences_from_paper
 
 AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.REPRODUCED)
@@ -81,11 +81,12 @@ def _of_directions(joined: Joined, count: str, names: Sequence[str]) -> str:
 
 
 def _of_claims(joined: Joined, verdict: str) -> list[str]:
-    """Say how many of the claims that measured values decide have a verdict."""
-    claims = Counter(result.measured.verdict for result in joined.claims)
-    decided = claims[verdicts.REPRODUCED] + claims[verdicts.CONTRADICTED]
-    text = f"{claims[verdict]} of the {decided} claims of its text that measured values can decide"
-    return [text] if claims[verdict] else []
+    """Say how many of the claims that measured values decide have a verdict; of those contradicted, also which."""
+    decided = [result for result in joined.claims if result.measured.verdict in DECIDING]
+    own = [result.claim.id for result in decided if result.measured.verdict == verdict]
+    text = f"{len(own)} of the {len(decided)} claims of its text that measured values can decide"
+    named = f" ({_named(own)})" if verdict == verdicts.CONTRADICTED else ""
+    return [text + named] if own else []
 
 
 def _values(cells: Iterable[Cell]) -> list[str]:
@@ -138,7 +139,7 @@ def _count(things: Sequence[Any], word: str) -> str:
 
 
 def _named(names: Iterable[str]) -> str:
-    """Name the first rows as the paper does, and say how many others there are."""
+    """Name the first rows as the paper does, claims by their ids, and say how many others there are."""
     networks = all_networks()
     titles = [label(networks[name]) if name in networks else name for name in dict.fromkeys(names)]
     more = f" and {len(titles) - MAX_NAMED + 1} more" if len(titles) > MAX_NAMED else ""
@@ -158,12 +159,7 @@ def facts(study: Study, gathered: Mapping[str, Any] | None) -> list[tuple[str, s
         found.append(("Device", ", ".join(devices)))
     if gathered and gathered.get("seconds"):
         found.append(("Computing", duration(gathered["seconds"])))
-    commits = dict.fromkeys(
-        str(code["code_commit"])[:10] + (" with changes" if code.get("code_dirty") else "")
-        for code in (environment["code"] for environment in environments)
-        if code.get("code_commit")
-    )
-    if commits:
+    if commits := provenance.commits((environment["code"] for environment in environments), digits=10):
         found.append(("Commit", ", ".join(commits)))
     data = [f"trained on {', '.join(study.data.train)}"] if study.training else []
     data += [f"tested on {', '.join(study.data.test)}"] if study.data.test else []

@@ -192,7 +192,7 @@ def summary(evidence: Iterable[Evidence]) -> str:
     """Return the counts as one sentence."""
     number = tables.verdict_counts(item.cell for item in evidence)
     words = ", ".join(f"{count} {verdict}" for verdict, count in number.items() if count)
-    return f"{sum(number.values())} published cells: {words}."
+    return f"{sum(number.values())} published cells{': ' * bool(words)}{words}."
 
 
 def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
@@ -214,7 +214,7 @@ def write(folders: Sequence[Path | str], stem: Path | str) -> list[Evidence]:
     write_text(f"{stem}.md", markdown(sources, evidence))
     write_text(f"{stem}.html", html(sources, evidence))
     lines = [cell_files.columns(item.cell) | _source(item) for item in evidence]
-    write_csv(f"{stem}.csv", lines[0], lines)
+    write_csv(f"{stem}.csv", [*cell_files.FIELDS, "study", "budget"], lines)
     return evidence
 
 

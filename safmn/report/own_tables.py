@@ -105,10 +105,14 @@ class _Builder:
         return sum(known) / len(known) / 3600 if known else None
 
     def scores(self, row: str, benchmark: Benchmark, figure: str) -> Scores:
-        """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones."""
+        """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones.
+
+        None where one of its evaluated seeds lacks them.
+        """
         network = self.study.network_of(row)
         if self.study.trains(row):
-            return self.trained(row, benchmark).by_image(figure)
+            runs = self.trained(row, benchmark)
+            return [] if runs.lacking(figure) else runs.by_image(figure)
         published = self.results.scores(network, self.scale, "published", benchmark)
         return [] if isinstance(published, Absent) else [published.by_image(figure)]
 

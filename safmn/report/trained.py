@@ -7,7 +7,7 @@ from typing import Any
 from safmn import layout
 from safmn.paper.statistics import Spread, over_seeds
 from safmn.report.evaluated import device_type
-from safmn.report.measured import Absent, Benchmark, Record, Results, Scores
+from safmn.report.measured import Absent, Benchmark, Record, Results, Scores, benchmarks
 from safmn.schema import PAPER, Training
 from safmn.study import Run, Study, as_words
 
@@ -21,12 +21,14 @@ class Trained:
         last: Seed -> scores of the weights at the end, as far as they were evaluated.
         records: Seed -> run.json.
         absent: Seed -> why it has no scores.
+        elsewhere: Those of the absent seeds that have scores on another test set of the study.
     """
 
     best: dict[int, Scores] = field(default_factory=dict)
     last: dict[int, Scores] = field(default_factory=dict)
     records: dict[int, Record] = field(default_factory=dict)
     absent: dict[int, str] = field(default_factory=dict)
+    elsewhere: list[int] = field(default_factory=list)
 
     def spread(self, metric: str) -> Spread:
         """Compute mean, deviation and interval of the best weights over the seeds."""
@@ -38,13 +40,12 @@ class Trained:
         return found if all(found) else []
 
     def lacking(self, figure: str) -> str:
-        """Say which of the seeds lack a figure that others have, so that there is no mean of it; else ""."""
-        seeds = [str(seed) for seed, scores in self.best.items() if not scores.by_image(figure)]
-        return (
-            f"{len(seeds)} of {len(self.best)} seeds ({', '.join(seeds)}) have none"
-            if 0 < len(seeds) < len(self.best)
-            else ""
-        )
+        """Say which of the evaluated seeds lack a figure that others have, so that there is no mean of it; else ""."""
+        having = [seed for seed, scores in self.best.items() if scores.by_image(figure)]
+        lacking = sorted({*self.best, *self.elsewhere}.difference(having))
+        if not (having and lacking):
+            return ""
+        return f"{len(lacking)} of {len(having) + len(lacking)} seeds ({', '.join(map(str, lacking))}) have none"
 
     @property
     def measured_records(self) -> dict[int, Record]:
@@ -88,6 +89,9 @@ def collect(study: Study, results: Results, network: str, scale: int, benchmark:
                 if run.seed in trained.records
                 else results.untrained(run)
             )
+            which = layout.trained(run.seed, "best")
+            if any(results.scores(network, scale, which, other) for other in benchmarks(study)):
+                trained.elsewhere.append(run.seed)
             continue
         trained.best[run.seed] = best
         if not isinstance(last, Absent):

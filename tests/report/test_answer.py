@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from safmn import paths
@@ -97,6 +98,14 @@ def test_three_sentences_from_the_cells(tmp_path):
     assert f"anything about {missing} of the {len(own)} published values" in cannot
 
 
+def test_claims_that_are_contradicted_are_named():
+    folder = paths.ROOT / "results/t291-cpu"
+    table = pd.read_csv(folder / "tables/claims.csv")
+    first, second, third, *others = table.id[table.measured_verdict == verdicts.CONTRADICTED]
+    contradicts = told(Study.load(folder / "study.json"), folder)["Contradicts it:"]
+    assert f"measured values can decide ({first}, {second}, {third} and {len(others)} more)" in contradicts
+
+
 def test_nothing_measured_says_nothing(tmp_path):
     agrees, contradicts, cannot = told(fabricate.study(), tmp_path).values()
     assert agrees.startswith("nothing yet")
@@ -112,6 +121,17 @@ def test_date_device_duration_commit_and_data_are_those_of_the_records(tmp_path)
     assert found["Date"] == "2026-03-01"
     assert (found["Device"], found["Computing"]) == ("Test CPU", "1 h 30 min")
     assert (found["Commit"], found["Data"]) == ("0123456789", "trained on T91; tested on Set5")
+
+
+def test_a_commit_has_changes_only_where_its_code_is_another(tmp_path):
+    """Of three results of one commit, one was made with a changed README, one with changed code."""
+    study = fabricate.study(seeds=[0, 1, 2])
+    for seed, (code, dirty) in enumerate([("a", False), ("a", True), ("b", True)]):
+        origin = {"code_commit": "0123456789" * 4, "code_sha256": code * 64, "code_dirty": dirty}
+        fabricate.run(tmp_path, study, "safmn", seed, provenance=fabricate.PROVENANCE | origin)
+        found = dict(answer.facts(study, origins.collect(study, Results(tmp_path))))
+        changed = ", 0123456789 with changes that are in no commit" if seed == 2 else ""
+        assert found["Commit"] == f"0123456789{changed}"
 
 
 def test_what_has_no_number_stands_beside_the_command_that_fills_it(tmp_path):
@@ -146,7 +166,8 @@ def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
     assert row["PSNR on Y [dB] B100"].value == pytest.approx(np.mean(HARD - 0.9 + NOISE))
     assert row["vs. baseline [dB] B100"].text == f"{np.mean(NOISE) - 0.9:+.3f}"
     assert row["vs. baseline [dB] paper, Manga109"].text == "-1.94"  # 28.49 - 30.43
-    assert row["Verdict"].verdict == verdicts.REPRODUCED
+    assert row["Direction"].verdict == verdicts.REPRODUCED
+    assert "Verdict" not in heads
     best = [line[1].name for line in part.rows if line[heads.index("PSNR on Y [dB] B100")].place == 1]
     assert best == ["blocks_12"]
     interval = statistics.paired_bootstrap(HARD - 0.9 + NOISE, HARD)
@@ -157,6 +178,22 @@ def test_a_row_holds_counts_psnr_difference_and_the_papers(tmp_path):
     assert tex.count(r"\midrule") == 3  # below the head, and between three groups
     assert r"\textbf{" in tex
     assert "$-$1.94" in tex
+
+
+def test_the_legend_of_a_direction_does_not_speak_of_the_size(tmp_path):
+    """-0.9 dB has the direction of the paper's -1.94 dB, and is no value within a tolerance of it."""
+    study = on_b100(tmp_path, {"ccm_none": -0.9, "ccm_se": -0.3})
+    fabricate.complexity(tmp_path, "ccm_se", 999_000, 13_554_915_840, 76_700_160)  # not the paper's parameters
+    one = table(study, tmp_path)
+    assert one.legend == [
+        ("✗", "contradicted: differs by more than tolerance and spread, and no cause is known"),
+        ("✓", "reproduced: the direction is the paper's"),
+        ("✗", "contradicted: the direction is another than the paper's"),
+    ]
+    for text in (rendering.markdown(one), rendering.latex(one)):
+        assert "Direction" in text
+        assert "tolerance and spread" in text
+        assert "within the stated tolerance" not in text
 
 
 def test_without_a_decided_difference_no_number_is_the_best_and_the_reason_is_told(tmp_path):

@@ -76,6 +76,28 @@ def test_a_figure_that_not_every_seed_has_is_no_mean(tmp_path):
     assert "Set5 PSNR, RGB [dB] of SAFMN is blank: 1 of 2 seeds (4) have none." in table.facts
 
 
+def test_a_test_set_that_one_seed_lacks_is_blank_and_said(tmp_path):
+    """Two seeds are evaluated on Set5, one of them on B100 too."""
+    data = {"train": ["T91"], "validation": ["BSDS200[:10]"], "test": ["Set5", "B100"]}
+    wanted = {"rows": ["safmn", "no_fm"], "columns": ["set5_psnr", "b100_psnr", "difference_b100_psnr"]}
+    wanted |= {"significance": "safmn"}
+    study = fabricate.study(seeds=[3, 4], data=data, own_tables={"main": wanted})
+    for name in study.variants:
+        for seed in study.seeds:
+            fabricate.trained(tmp_path, study, name, [30.0] * 5, seed)
+            fabricate.quality(tmp_path, name, f"seed{seed}_best", "B100", [27.0] * 100)
+    (tmp_path / "quality/no_fm/x4/seed4_best/B100.csv").unlink()
+    found = rows(study, tmp_path)
+    assert [found[name]["b100_psnr"] for name in study.variants] == ["27.0", ""]
+    (table,) = own_tables.build_all(Joined(study, tmp_path))
+    assert [[field.text for field in row][1:] for row in table.sections[0].rows] == [
+        ["30.00", "27.00", ""],
+        ["30.00", "", ""],  # nor a difference, whose seeds would be others than those of the number
+    ]
+    said = [fact for fact in table.facts if "blank" in fact]
+    assert said == ["B100 PSNR [dB] of (a): w/o FM is blank: 1 of 2 seeds (4) have none."]
+
+
 def test_what_was_imported_does_not_pass_for_trained_or_timed_here(tmp_path):
     study = fabricate.study(networks=["imdn"], variants=["safmn", "no_fm"])
     for name in study.variants:

@@ -98,6 +98,17 @@ def test_every_published_cell_stands_once_in_each_form(tmp_path, capsys):
     assert "32.100 [32.000, 32.200]" in (tmp_path / "overview.md").read_text()
 
 
+def test_studies_without_a_published_cell_give_an_overview_of_nothing(tmp_path):
+    folder = make(tmp_path, "gated")
+    own = [Cell(3, "gated", 4, "params", measured=1.0, verdict=verdicts.NOT_COMPARABLE)]
+    cells.write(own, folder / "cells.csv")
+    stem = tmp_path / "overview"
+    assert cli.main(["overview", str(folder), "--out", str(stem)]) == 0
+    with open(f"{stem}.csv", newline="") as handle:
+        assert list(csv.reader(handle)) == [[*cells.FIELDS, "study", "budget"]]
+    assert "\n0 published cells.\n" in (tmp_path / "overview.md").read_text()
+
+
 def test_counts_agree_with_counting(tmp_path):
     folders = [make(tmp_path, "one", number(verdicts.REPRODUCED)), make(tmp_path, "two")]
     evidence = overview.choose([overview.read(folder) for folder in folders])
