@@ -11,7 +11,6 @@ import tarfile
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ CODE = ("Snakefile", "ablations", "safmn", "workflow")
 """Files and folders of the harness that are executed."""
 OF_PROJECT = ("Snakefile", "ablations", "config")
 """Files and folders of a user's project that are executed."""
-WITH_CHANGES = "with changes that are in no commit"
 OF_ONE_RESULT = ("specification", "data", "seed", "started", "seconds")
 """Facts of one result; the others are the same for all results of the same code, device and host."""
 
@@ -186,9 +184,7 @@ def unpack(commit: str, folder: Path, root: Path = paths.ROOT) -> bool:
 
 def clean(codes: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
     """Return commit and sha256 of the codes, as `code()` returns them, that were recorded without changes."""
-    return {
-        (str(each.get("code_commit")), str(each.get("code_sha256"))) for each in codes if not each.get("code_dirty")
-    }
+    return {_commit_and_content(each) for each in codes if not each.get("code_dirty")}
 
 
 def is_changed(code: Mapping[str, Any], unchanged: Container[tuple[str, str]]) -> bool:
@@ -200,12 +196,17 @@ def is_changed(code: Mapping[str, Any], unchanged: Container[tuple[str, str]]) -
         code: as `code()` returns it.
         unchanged: commit and sha256 of code that is known to be that of its commit.
     """
-    its = (str(code.get("code_commit")), str(code.get("code_sha256")))
-    return bool(code.get("code_dirty")) and its not in unchanged
+    return bool(code.get("code_dirty")) and _commit_and_content(code) not in unchanged
+
+
+def _commit_and_content(code: Mapping[str, Any]) -> tuple[str, str]:
+    return str(code.get("code_commit")), str(code.get("code_sha256"))
 
 
 def commits(codes: Iterable[Mapping[str, Any]], digits: int | None = None) -> list[str]:
-    """Name the commits of some codes, each once, and beside it that with changes where one of them had other code.
+    """Name the commits of some codes, each once, and beside it that with changes if one of them may be other code.
+
+    The records alone decide, so that a page has the same bytes with and without git. `safmn verify` asks git too.
 
     Args:
         codes: as `code()` returns them.
@@ -213,9 +214,14 @@ def commits(codes: Iterable[Mapping[str, Any]], digits: int | None = None) -> li
     """
     known = [each for each in codes if each.get("code_commit")]
     unchanged = clean(known)
-    changes = (f" {WITH_CHANGES}" if is_changed(each, unchanged) else "" for each in known)
-    names = (str(each["code_commit"])[:digits] for each in known)
-    return list(dict.fromkeys(map(add, names, changes)))
+    compared = {commit for commit, _ in unchanged}
+    names = []
+    for each in known:
+        commit, changes = str(each["code_commit"]), ""
+        if is_changed(each, unchanged):
+            changes = " with changed code" if commit in compared else " with changes, maybe outside of the code"
+        names.append(commit[:digits] + changes)
+    return list(dict.fromkeys(names))
 
 
 def source_files(root: Path = paths.ROOT) -> dict[str, Path]:

@@ -115,7 +115,7 @@ class Makers:
         if not isinstance(commit, str):
             return f"the code with sha256 {content[:10]}" if origin.get("code_sha256") else "unknown code"
         changed = provenance.is_changed(origin, self._clean) and self._commit(commit)[1] != content
-        return f"commit {commit[:10]}{f' {provenance.WITH_CHANGES}' * changed}"
+        return f"commit {commit[:10]}{' with changes that are in no commit' if changed else ''}"
 
     @cached_property
     def _clean(self) -> set[tuple[str, str]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safmn import paths
+from safmn import paths, provenance
 from safmn.paper import statistics, verdicts
 from safmn.paper.statistics import Difference, Interval
 from safmn.report import ablation_table, answer, origins, rendering, sentences
@@ -124,14 +124,18 @@ def test_date_device_duration_commit_and_data_are_those_of_the_records(tmp_path)
 
 
 def test_a_commit_has_changes_only_where_its_code_is_another(tmp_path):
-    """Of three results of one commit, one was made with a changed README, one with changed code."""
+    """Of three results of one commit, the second was made with a changed README, the third with changed code."""
     study = fabricate.study(seeds=[0, 1, 2])
     for seed, (code, dirty) in enumerate([("a", False), ("a", True), ("b", True)]):
         origin = {"code_commit": "0123456789" * 4, "code_sha256": code * 64, "code_dirty": dirty}
         fabricate.run(tmp_path, study, "safmn", seed, provenance=fabricate.PROVENANCE | origin)
         found = dict(answer.facts(study, origins.collect(study, Results(tmp_path))))
-        changed = ", 0123456789 with changes that are in no commit" if seed == 2 else ""
-        assert found["Commit"] == f"0123456789{changed}"
+        assert found["Commit"] == "0123456789" + (", 0123456789 with changed code" if seed == 2 else "")
+
+
+def test_what_changed_is_not_known_where_no_result_is_of_the_unchanged_commit():
+    codes = [{"code_commit": "0123456789" * 4, "code_sha256": "b" * 64, "code_dirty": True}] * 2
+    assert provenance.commits(codes, digits=10) == ["0123456789 with changes, maybe outside of the code"]
 
 
 def test_what_has_no_number_stands_beside_the_command_that_fills_it(tmp_path):
