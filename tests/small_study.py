@@ -85,7 +85,7 @@ print(key_of(specification, [data[text] for text in (*specification["train"], *s
 def key_by(code: Path, record: Path) -> str:
     """The key that the code in a folder gives a run; that code is run, in a process of its own."""
     command = [sys.executable, "-c", KEY_OF, str(record.absolute())]
-    environment = os.environ | {"PYTHONPATH": str(code)}
+    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
     told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=code, env=environment)
     return told.stdout.strip()
 

@@ -187,9 +187,10 @@ def _train(args: argparse.Namespace, check_signals: Callable[[], None]) -> int:
             is_own = network.is_own or any(":" in str(value) for value in specification["switches"].values())
             if isinstance(error, UserError) or not (is_own or own.classes(specification["training"])):
                 raise
+            advice = "" if isinstance(error, OSError) else ": correct the class"  # a full disk is no fault of the class
             raise UserError(
-                f"{network.file or study.where}: {args.network} fails in training ({as_line(error)}): correct the "
-                "class; `safmn -v train` shows where"
+                f"{network.file or study.where}: {args.network} fails in training ({as_line(error)}){advice}; "
+                "`safmn -v train` shows where"
             ) from error
     best = record["best"]
     psnr = best["validation_psnr_rgb"]

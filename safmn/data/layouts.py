@@ -293,7 +293,11 @@ def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[s
             continue
         for scale in SCALES:
             first = next(iter(files))
-            if _sizes_fit(partners, files, scale) and _same_picture(partners[first], files[first], scale):
+            try:
+                fits = _sizes_fit(partners, files, scale) and _same_picture(partners[first], files[first], scale)
+            except UserError:  # a damaged picture in a folder that nobody named
+                break
+            if fits:
                 remark = f"{folder} has the images of {other} at 1/{scale} of their size"
                 if _HR.search(other.name):
                     raise UserError(f"{remark}, so it is an LR folder: give {other}, or move one of them elsewhere")

@@ -152,8 +152,10 @@ def write_pictures(folder: Path | str, inspection: Inspection) -> list[Path]:
             values = array.astype(np.float64)
             if name == "attribution":
                 size = np.abs(values) / (np.abs(values).max() or 1)
-                values = np.log10(np.maximum(size, 10.0**-DECADES))
-            grey = np.rint(255 * (values - values.min()) / ((values.max() - values.min()) or 1)).astype(np.uint8)
+                share = 1 + np.log10(np.maximum(size, 10.0**-DECADES)) / DECADES
+            else:
+                share = (values - values.min()) / ((values.max() - values.min()) or 1)
+            grey = np.rint(255 * share).astype(np.uint8)
             array = np.repeat(grey[..., None], 3, axis=2)
         files.append(folder / f"{name}.png")
         images.write(files[-1], array)

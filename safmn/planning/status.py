@@ -119,7 +119,7 @@ def _status(
     if missing and not stale:
         absent = f"{', '.join(missing)} {'are' if missing[1:] else 'is'} missing"
         if saved:
-            status.remarks.append(f"{absent}: training again writes them from the saved state")
+            status.remarks.append(f"{absent}: training again writes what is missing, from the saved state")
         else:  # such as the committed results of somebody else, whose weights are not passed on
             stale = [absent]
     if saved and not stale and data is not None and saved["key"] != _key(specification, data):

@@ -257,6 +257,14 @@ def test_a_folder_beside_larger_pictures_of_no_known_name_is_said(tmp_path: Path
     assert "1/4" in found.remarks[0]
 
 
+def test_a_damaged_picture_in_a_folder_beside_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    for name in NAMES:
+        images.write(tmp_path / "mine" / f"{name}.png", scene(1))
+        (tmp_path / "backup" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    assert layouts.survey(tmp_path / "mine", 4).remarks == ()
+
+
 # --- Unicode ---------------------------------------------------------------------------------------------------------
 
 

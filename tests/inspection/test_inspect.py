@@ -88,6 +88,15 @@ def test_psnr_is_the_evaluators_and_the_crop_the_enlargers(benchmark, trained, t
     assert found.numbers["crops"][0]["psnr_crop"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("values", "grey"), [([0.1, 1.0, -1.0], [170, 255, 255]), ([2.0, 2.0, 2.0], [255] * 3), ([0.0, 0.0, 0.0], [0] * 3)]
+)
+def test_an_attribution_map_is_drawn_by_its_share_of_the_largest(tmp_path, values, grey):
+    inspection = record.Inspection({}, {"attribution": np.array([values], np.float32)})
+    (file,) = record.write_pictures(tmp_path, inspection)
+    assert images.read(file)[0, :, 0].tolist() == grey
+
+
 def test_the_same_inspection_gives_the_same_bytes(benchmark, trained, tmp_path, capsys):
     told = []
     for name in ("first", "second"):

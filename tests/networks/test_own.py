@@ -121,6 +121,21 @@ class Centred(Tiny):
         return super().forward(x - x.mean())
 
 
+class LessTheMean(nn.Module):
+    # A mixer of SAFMN; before it stands a norm, which hides the statistics at first.
+    def __init__(self, dim):
+        super().__init__()
+        self.c = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x):
+        return self.c(x) - x.mean()
+
+
+class OverTheDeviation(LessTheMean):
+    def forward(self, x):
+        return self.c(x) / (x.std() + 1e-5)
+
+
 def made(scale):
     return 3
 """
@@ -193,6 +208,8 @@ def test_a_sound_one_passes_its_trial(tiny, name):
         (named("WeightNorm"), {}, "tiny cannot be copied.*parametrizations.weight_norm for"),
         (named("Draws"), {}, "tiny gives an image other values the second time"),
         (named("Centred"), {}, "tiny gives an image other values beside another image"),
+        ({"mixer": "nets_of_mine:LessTheMean"}, {}, "tiny gives an image other values beside another image"),
+        ({"mixer": "nets_of_mine:OverTheDeviation"}, {}, "tiny gives an image other values beside another image"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")

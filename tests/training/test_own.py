@@ -1,7 +1,9 @@
 """Losses and optimisers of a user's own: what they are given, what is written of them, and what each mistake gets."""
 
 import csv
+import errno
 import json
+import os
 import random
 import shutil
 
@@ -14,7 +16,7 @@ from safmn.cost import memory
 from safmn.errors import UserError
 from safmn.planning import disk
 from safmn.schema import RunSettings
-from safmn.training import capture, own, trial
+from safmn.training import capture, loop, own, trial
 from safmn.training.collapse import OwnLossWatch
 from safmn.training.step import TrainStep
 
@@ -185,6 +187,15 @@ def test_a_class_that_fails_later_is_told_in_one_line(workshop, tmp_path, capsys
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"safmn train: {folder / 'late.yaml'}: late fails in training (RuntimeError: too late)")
     assert not (tmp_path / "run" / "best.safetensors").exists()
+
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(loop, "train", full)  # which is no fault of the class
+    assert cli.main(workshop.arguments(tmp_path / "run", "late", study)) != 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert os.strerror(errno.ENOSPC) in said
+    assert "correct" not in said
 
 
 # --- what they get and what is written ---
