@@ -13,7 +13,7 @@ from safmn.report.ablation import BASELINE
 from safmn.report.ablation_table import label
 from safmn.report.joined import Joined
 from safmn.report.measured import benchmark_title, benchmarks
-from safmn.report.sentences import DECIDING
+from safmn.report.sentences import DECIDING, about
 from safmn.study import Study, differences_from_paper
 
 AGREE = (verdicts.EXACT, verdicts.ROUNDING, verdicts.REPRODUCED)
@@ -23,7 +23,7 @@ KINDS: dict[str, Callable[[Cell], bool]] = {  # kind of quantity -> whether a ce
     "time": lambda cell: cell.is_time,
     "PSNR and SSIM": lambda cell: True,
 }
-MAX_NAMED = 4  # rows that a sentence names
+MAX_NAMED = 4  # rows or claims that a sentence names
 MAX_DEPARTURES = 2  # reasons that it names
 TABLE_1 = "snakemake --cores all --configfile config/table1.yaml --config data_root=FOLDER weights_root=FOLDER"
 PAPER = "snakemake --cores all --configfile config/paper.yaml"
@@ -83,9 +83,9 @@ def _of_directions(joined: Joined, count: str, names: Sequence[str]) -> str:
 def _of_claims(joined: Joined, verdict: str) -> list[str]:
     """Say how many of the claims that measured values decide have a verdict; of those contradicted, also which."""
     decided = [result for result in joined.claims if result.measured.verdict in DECIDING]
-    own = [result.claim.id for result in decided if result.measured.verdict == verdict]
+    own = [about(result.claim) for result in decided if result.measured.verdict == verdict]
     text = f"{len(own)} of the {len(decided)} claims of its text that measured values can decide"
-    named = f" ({_named(own)})" if verdict == verdicts.CONTRADICTED else ""
+    named = f" ({_first(own, '; ')})" if verdict == verdicts.CONTRADICTED else ""
     return [text + named] if own else []
 
 
@@ -139,11 +139,14 @@ def _count(things: Sequence[Any], word: str) -> str:
 
 
 def _named(names: Iterable[str]) -> str:
-    """Name the first rows as the paper does, claims by their ids, and say how many others there are."""
+    """Name the first rows as the paper does, and say how many others there are."""
     networks = all_networks()
-    titles = [label(networks[name]) if name in networks else name for name in dict.fromkeys(names)]
+    return _first([label(networks[name]) if name in networks else name for name in dict.fromkeys(names)], ", ")
+
+
+def _first(titles: Sequence[str], separator: str) -> str:
     more = f" and {len(titles) - MAX_NAMED + 1} more" if len(titles) > MAX_NAMED else ""
-    return ", ".join(titles[: MAX_NAMED - 1] if more else titles) + more
+    return separator.join(titles[: MAX_NAMED - 1] if more else titles) + more
 
 
 # --- When, where, with what -------------------------------------------------------------------------------------------

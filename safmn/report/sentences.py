@@ -138,7 +138,6 @@ class Sentence:
         """What is shown of each claim."""
         return [
             {
-                "id": result.claim.id,
                 "about": about(result.claim),
                 "reading": result.claim.reading,
                 "printed": number(result.claim, result.printed),
