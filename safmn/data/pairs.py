@@ -214,32 +214,36 @@ class FolderPairs(Pairs):
         self.lr_folder, self.remarks = found.lr_folder, found.remarks
         self._found = found
         self._last: tuple[int, Loaded] | None = None
-        self._facts: dict[int, tuple[int, str]] = {}  # of the images that were read
-        self._differences: dict[int, float | None] = {}  # likewise
+        # Channels, doubt and difference from MATLAB's bicubic of the images that were read.
+        self._facts: dict[int, tuple[int, str, float | None]] = {}
 
     def load(self, index: int) -> Loaded:
         """Decode a pair, unless it is the last one."""
         index = range(len(self))[index]
-        # Evaluation reads ahead in one thread while another asks for facts: one assignment, so that none sees a half.
+        # Evaluation reads ahead in one thread while another asks for facts: whoever finds an image here finds its facts.
         last = self._last
         if last is None or last[0] != index:
-            last = self._last = index, load(self._found.pairs[index], self.scale)
-            # Before the facts: an image whose facts are known is not read again.
-            self._differences[index] = agreement.kernel_difference(last[1].lr, last[1].hr, self.scale)
-            self._facts[index] = last[1].channels, last[1].doubt
+            loaded = load(self._found.pairs[index], self.scale)
+            if index not in self._facts:
+                difference = agreement.kernel_difference(loaded.lr, loaded.hr, self.scale)
+                self._facts[index] = loaded.channels, loaded.doubt, difference
+            last = self._last = index, loaded
         return last[1]
 
     def facts(self, index: int) -> tuple[int, str]:
         """See `Pairs.facts`; an image that was read is not read again."""
+        channels, doubt, _ = self._known(index)
+        return channels, doubt
+
+    def kernel_difference(self, index: int) -> float | None:
+        """See `Pairs.kernel_difference`; an image that was read is not read again."""
+        return self._known(index)[2]
+
+    def _known(self, index: int) -> tuple[int, str, float | None]:
         index = range(len(self))[index]
         if index not in self._facts:
             self.load(index)
         return self._facts[index]
-
-    def kernel_difference(self, index: int) -> float | None:
-        """See `Pairs.kernel_difference`; an image that was read is not read again."""
-        self.facts(index)
-        return self._differences[range(len(self))[index]]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -181,6 +181,22 @@ def test_lr_of_another_kernel_is_remarked(datasets, tmp_path, name: str, scale: 
         assert f"mean absolute difference {mean:.2f} levels of 255, at most {most:.2f} in an image" in warning["text"]
 
 
+def test_facts_that_are_asked_for_while_an_image_is_read(tmp_path, monkeypatch) -> None:
+    """As by the main thread of an evaluation, whose other thread reads ahead."""
+    images.write(tmp_path / "a.png", np.ascontiguousarray(hr_of(2)))
+    opened, compare, asked = packed.open_pairs(tmp_path, 2), agreement.kernel_difference, []
+
+    def slow(lr: np.ndarray, hr: np.ndarray, scale: int) -> float | None:
+        if not asked:
+            asked.append(None)
+            asked.append(opened.facts(0))
+        return compare(lr, hr, scale)
+
+    monkeypatch.setattr(agreement, "kernel_difference", slow)
+    opened.load(0)
+    assert asked[1:] == [opened.facts(0)] == [(3, "")]
+
+
 def test_the_kernel_of_a_part_and_of_what_is_tiny(tmp_path) -> None:
     """One image of two is named; LR of a few pixels is not judged, LR that is made cannot differ."""
     for name, make in {"a": bicubic.downscale, "b": resized(cv2.INTER_AREA)}.items():
