@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ class Result:
             return {"origin": "made", "folder": "", "border": "symmetric", "made": len(self.pairs)}
         return self.pairs.lr_summary
 
-    @property
+    @cached_property
     def warnings(self) -> list[dict[str, Any]]:
         """What may be wrong with HR and LR."""
         return [] if self.legacy else [{"dataset": self.name} | warning for warning in self.pairs.warnings()]

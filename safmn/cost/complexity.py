@@ -261,11 +261,11 @@ def trace(
     recorder = _Recorder()
     try:
         module = module.train(training).to(device)
-        recorder.known = {id(parameter) for parameter in module.parameters()}
+        built = {id(parameter) for parameter in module.parameters()}  # before forward() may add some
         output = _run(module, image.to(device), recorder)
         if isinstance(network, str) and networks.info(network).is_own:
             trial.check_output(output, image, name, scale)
-        if recorder.parameters.keys() - recorder.known:
+        if recorder.parameters.keys() - built:
             raise UserError(
                 f"{networks.defined_in(name) if isinstance(network, str) else name}: forward() uses parameters that "
                 "the network does not have when it is built, so that they are neither counted, trained nor saved: make "
@@ -320,7 +320,6 @@ class _Recorder(TorchDispatchMode):
 
     Attributes:
         operations, uncounted, value_reads: as in `Trace`.
-        known: ids of the network's parameters.
         parameters: those that operations took, if they are trained, by id.
         running: paths of the modules that are running.
     """
@@ -332,7 +331,6 @@ class _Recorder(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.uncounted: Counter[str] = Counter()
         self.value_reads: dict[str, None] = {}  # an ordered set
-        self.known: set[int] = set()
         self.parameters: dict[int, nn.Parameter] = {}
         self.running: list[str] = []
         self._requested = ""  # the operation that the network called, while its parts run

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from safmn.errors import UserError
 from safmn.files import atomic
 
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how their files begin
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000  # width x height; DIV2K's largest image has 4 million; $SAFMN_MAX_PIXELS overrides it
 
@@ -178,12 +179,12 @@ def _header(path: Path | str, data: bytes) -> Header:
 
 def _parse(data: bytes) -> Header | None:
     """Read the header; None for another format; raise an error where it is damaged."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data.startswith(PNG):
         if data[12:16] != b"IHDR":
             raise ValueError("IHDR is not first")
         width, height, bits, colour = struct.unpack(">IIBB", data[16:26])
         return Header("PNG", height, width, bits, grey=colour in (0, 4))  # 4: with alpha
-    if data[:3] == b"\xff\xd8\xff":
+    if data.startswith(JPEG):
         return _parse_jpeg(data)
     if data[:2] == b"BM":
         if struct.unpack("<I", data[14:18])[0] < 40:  # OS/2 1.x

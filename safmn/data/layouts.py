@@ -29,7 +29,6 @@ _OTHER_PICTURES = (
     *(".tif", ".tiff", ".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".exr"),
     *(".hdr", ".heic", ".heif", ".avif"),
 )
-_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG
 _START, _END = r"(?:^|[^a-z])", r"(?:$|[^a-z]|x\d)"
 _LR = re.compile(rf"{_START}(?:lr|lq)(?:bicubic|bic|bi|bd|dn|unknown|mild|wild|difficult)?{_END}|low[ _-]?res", re.I)
 _HR = re.compile(rf"{_START}(?:hr|gt|high|large|big|gtmod\d+){_END}|original|ground[ _-]?truth|high[ _-]?res", re.I)
@@ -139,9 +138,11 @@ def _hr_folder(folder: Path, scale: int) -> Path:
     candidates = [path for path in inner if path.name == "HR"] or [path for path in inner if path.name.endswith("_HR")]
     if not candidates and not _has_pictures(folder):
         candidates = [path for path in inner if _HR.search(path.name) and not _is_lr(path)]
-        # A scale alone may also be the mark of LR: beside a folder without any, it does not say which is meant.
-        plain = [path for path in inner if _has_pictures(path) and not _scales_of(path.name) and not _is_lr(path)]
-        candidates = candidates or ((scaled := _of_scale(inner, scale)) and [*scaled, *plain])
+        if not candidates and (candidates := _of_scale(inner, scale)):
+            # A scale alone may also be the mark of LR: beside a folder without any, it does not say which is meant.
+            candidates += [
+                path for path in inner if _has_pictures(path) and not _scales_of(path.name) and not _is_lr(path)
+            ]
     if len(candidates) > 1:
         names = " and ".join(path.name for path in candidates)
         raise UserError(f"{folder} holds {names}: name the one that is meant")
@@ -291,13 +292,13 @@ def _larger(folder: Path, files: Mapping[str, Path], near: list[Path]) -> list[s
     for other in near:
         if not (partners := _partners(files, other, 0)):
             continue
+        first = next(iter(files))
         for scale in SCALES:
-            first = next(iter(files))
             try:
-                fits = _sizes_fit(partners, files, scale) and _same_picture(partners[first], files[first], scale)
+                same = _sizes_fit(partners, files, scale) and _same_picture(partners[first], files[first], scale)
             except UserError:  # a damaged picture in a folder that nobody named
                 break
-            if fits:
+            if same:
                 remark = f"{folder} has the images of {other} at 1/{scale} of their size"
                 if _HR.search(other.name):
                     raise UserError(f"{remark}, so it is an LR folder: give {other}, or move one of them elsewhere")
@@ -430,7 +431,7 @@ def _is_picture(file: Path) -> bool:
         if not file.is_file():
             return False
         with open(file, "rb") as handle:
-            return handle.read(8).startswith(_BEGINNINGS)
+            return handle.read(8).startswith((images.PNG, images.JPEG))
     except OSError:
         return False
 

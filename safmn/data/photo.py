@@ -43,23 +43,23 @@ class Photo:
 
 def read(path: Path | str) -> Photo:
     """Read a PNG, JPEG, BMP or WebP of 8 bits a channel; raises UserError as `images.decode` does."""
-    stored, _ = images.raw(path)
+    stored, header = images.raw(path)
     try:
         with _any_size(), Image.open(path) as picture:
             mode, info = picture.mode, dict(picture.info)
             orientation = picture.getexif().get(_ORIENTATION, 1)
-            if mode == "CMYK":
+            if header.cmyk:
                 stored = np.asarray(picture.convert("RGB"))[..., ::-1]
     except (OSError, SyntaxError, ValueError, zlib.error) as error:  # a block that OpenCV passes over
         raise UserError(f"{path} has damaged metadata ({error}): save it anew") from error
     notes = []
     if mode == "P":
         notes.append("its palette is expanded to RGB")
-    if mode == "CMYK":
+    if header.cmyk:
         notes.append("CMYK is converted to RGB without regard to its profile")
     profile = info.get("icc_profile") or None
     if profile and profile[16:20] != b"RGB ":
-        if mode != "CMYK":
+        if not header.cmyk:
             notes.append(f"its {profile[16:20].decode('ascii', 'replace').strip()} profile is left out")
         profile = None
     if info.get("gamma") and not profile and abs(info["gamma"] - 1 / 2.2) > 0.01:

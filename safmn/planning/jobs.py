@@ -55,7 +55,6 @@ class Jobs:
         self.tested = [text for text in study.data.test if sources.can_be_expected(text, study.roots, folders)]
         self.scenes = subjects.scenes(study, self.tested)
         self._code = cache(of_network)
-        self._using = cache(lambda roots: fingerprint.code(*roots, apart=apart()))
         self.counts = {name: cost.of_counts(name) for name in study.counted}
         self.needs_trial = self._uses_own_training()
 
@@ -193,7 +192,7 @@ class Jobs:
 
     def evaluation(self, network: str) -> str:
         """Return the fingerprint of the code that evaluates a network, the network's own included."""
-        return digest([self._using(EVALUATING), self._code(network)])
+        return digest([fingerprint.code(*EVALUATING, apart=apart()), self._code(network)])
 
     # --- training ---
 
@@ -271,7 +270,7 @@ class Jobs:
 
     def inspection(self, network: str) -> str:
         """Return the fingerprint of the code that inspects a network, the network's own included."""
-        return digest([self._using(LOOKING), self._code(network)])
+        return digest([fingerprint.code(*LOOKING, apart=apart()), self._code(network)])
 
 
 def weights_option(files: list[Any]) -> str:

@@ -16,8 +16,6 @@ Two protocols, and a choice for networks that know only Y:
 Images of equal size go through the network together. Means are means of per-image values.
 """
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -225,7 +223,7 @@ def convert_grey(scores: Evaluation, network: nn.Module | None, pairs: Any, scal
     Args:
         scores: of `evaluate` with the protocol "legacy", where these images are measured as they are.
         network: as for `evaluate`.
-        pairs: the benchmark, with a method `select` that returns a part of it (`safmn.data.packed.Pairs`).
+        pairs: the benchmark, with a method `select` that returns a part of it (`safmn.data.pairs.Pairs`).
         scale: as for `evaluate`.
     """
     grey = [index for index in range(len(pairs)) if pairs.channels(index) == 1]
@@ -274,12 +272,8 @@ def write_csv(path: Path | str, evaluation: Evaluation) -> None:
 
     Each number is the shortest text that reads back as its float64. The legacy protocol ends with `ssim`.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = evaluation.measured
-    writer.writerow(["image", *columns])
-    writer.writerows([score.image, *(repr(getattr(score, name)) for name in columns)] for score in evaluation.scores)
-    files.write_text(path, text.getvalue())
+    columns = ["image", *evaluation.measured]
+    files.write_csv(path, columns, ({name: getattr(score, name) for name in columns} for score in evaluation.scores))
 
 
 def fit_pair(lr: NDArray[Any], hr: NDArray[Any], scale: int, name: str) -> NDArray[Any]:
