@@ -220,7 +220,7 @@ class FolderPairs(Pairs):
     def load(self, index: int) -> Loaded:
         """Decode a pair, unless it is the last one."""
         index = range(len(self))[index]
-        # Evaluation reads ahead in one thread while another asks for facts, so `_facts` is complete before `_last` changes.
+        # Evaluation reads ahead in one thread while another asks for facts: the facts are there before `_last` changes.
         last = self._last
         if last is None or last[0] != index:
             loaded = load(self._found.pairs[index], self.scale)
