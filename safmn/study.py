@@ -442,8 +442,8 @@ class Study(StudyFile):
             if name != meant:
                 raise self._wrong(
                     "data.test",
-                    f"{name} would stand in the tables as {meant}: write {meant}, and data.folders where its folder "
-                    "has another name",
+                    f"{name} would stand in the tables as {meant}: write {meant}; if its folder has another name, give "
+                    "the folder in data.folders",
                 )
         if len(self.test_sets) < len(self.data.test):
             listed = ", ".join(self.data.test)

@@ -142,8 +142,8 @@ def write(file: Path | str, inspection: Inspection) -> None:
 def write_pictures(folder: Path | str, inspection: Inspection) -> list[Path]:
     """Write each array as a PNG into a folder: images as they are, maps brighter where their values are larger.
 
-    The attribution map is drawn by its magnitude, as in Figure 2: white is the largest, black a thousandth of it or
-    less, in equal steps of the logarithm. A feature map goes from its smallest to its largest value.
+    The attribution map is drawn by its magnitude, on the logarithmic scale of Figure 2: white is the largest value,
+    black a thousandth of it or less. A feature map goes from its smallest to its largest value.
     """
     folder = Path(folder)
     files = []

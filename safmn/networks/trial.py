@@ -18,7 +18,8 @@ ODD = (29, 23)
 def check(name: str, scale: int) -> None:
     """Build the network `name` and run a training step's forward and backward pass, then one odd-sized image.
 
-    On the meta device, where nothing is computed; on the CPU if the network reads values. Then two images on the CPU.
+    They run on the meta device, where nothing is computed, or on the CPU if the network reads values. Then, on the CPU,
+    check that the output of an image is the same a second time, and beside another image.
 
     Raises:
         UserError: it cannot be built, does not run, makes an image of another size or number of channels, has nothing
@@ -98,7 +99,8 @@ def _compare(name: str, scale: int) -> None:
     rounding = 2e-5 * max(1.0, float(once.abs().max()))  # the published networks differ by less than 1e-6
     if float((once - again).abs().max()) > rounding:
         raise UserError(
-            f"{where}: {name} gives an image other values the second time: let eval mode draw and keep nothing"
+            f"{where}: {name} gives an image other values the second time: in eval mode, draw no random "
+            "numbers and keep nothing of earlier images"
         )
     if float((once - beside).abs().max()) > rounding:
         raise UserError(

@@ -41,15 +41,15 @@ def parts(
     network: Callable[[str], T],
     own_class: Callable[[str, str, tuple[str, ...]], T],
 ) -> list[T]:
-    """Return something of each part of the code that training the network `name` executes, in a fixed order.
+    """Return what three functions give for each part of the code that training the network `name` executes, in order.
 
     Args:
         name: the network.
         settings: the `training` section of a specification.
-        functions: returns it for functions, as "module:name", without the code in `apart()`.
-        network: returns it for a network.
-        own_class: returns it for a loss or an optimiser of a user's own: the key that names it, "module:Class", and the
-            texts among its arguments.
+        functions: is given functions of this project, as "module:name"; it leaves out the code in `apart()`.
+        network: is given the name of a network.
+        own_class: is given a loss or an optimiser of a user's own: the key that names it, "module:Class", and the texts
+            among its arguments.
     """
     found = [functions(SEMANTIC), network(name)]
     if "form" in settings:  # others do not depend on it
