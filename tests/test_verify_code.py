@@ -26,10 +26,7 @@ COMMIT = "1" * 40
 
 def made_by(small, folder, name, old, new):
     """The archive `crate` of a study that was trained by an earlier commit, in whose `code` one file was another."""
-    code = folder / "code"
-    code.mkdir()
-    for part in provenance.CODE:
-        (shutil.copytree if (small / "whole" / part).is_dir() else shutil.copyfile)(small / "whole" / part, code / part)
+    code = small_study.copy_code(small / "whole", folder / "code")
     text = (code / name).read_text()
     assert old in text
     (code / name).write_text(text.replace(old, new))
