@@ -67,10 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _at_home(word: str) -> str:
     """Return a word of the command line with `~` as the home, which shells leave in `--out=~/file` and in quotes."""
-    option, _, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    if not (value == "~" or value.startswith("~/")):
-        return word
-    return f"{option}={os.path.expanduser(value)}" if option else os.path.expanduser(value)
+    option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    is_home = value == "~" or value.startswith("~/")
+    return option + sign + os.path.expanduser(value) if is_home else word
 
 
 def _run(arguments: list[str]) -> int:

@@ -183,14 +183,14 @@ def unpack(commit: str, folder: Path, root: Path = paths.ROOT) -> bool:
 
 
 def clean(codes: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """Return commit and sha256 of the codes, as `code()` returns them, that were recorded without changes."""
+    """Return commit and sha256 of those codes, as `code()` returns them, that had no changes to their commit."""
     return {_commit_and_content(each) for each in codes if not each.get("code_dirty")}
 
 
 def is_changed(code: Mapping[str, Any], unchanged: Container[tuple[str, str]]) -> bool:
-    """Return whether the code may be another than that of its commit.
+    """Return whether the code may differ from that of its commit.
 
-    A tree with changes where no code is, such as in the README, has the code of its commit.
+    It does not where only other files were changed, such as the README.
 
     Args:
         code: as `code()` returns it.
@@ -204,7 +204,7 @@ def _commit_and_content(code: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def commits(codes: Iterable[Mapping[str, Any]], digits: int | None = None) -> list[str]:
-    """Name the commits of some codes, each once, and beside it that with changes if one of them may be other code.
+    """Name the commits of some codes, each once; once more, "with changes", where a code may differ from its commit.
 
     The records alone decide, so that a page has the same bytes with and without git. `safmn verify` asks git too.
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from safmn import provenance
 from safmn.cli import main
 from safmn.data import images
 from safmn.files import write_json
@@ -70,6 +72,15 @@ def make(folder: Path) -> Path:
         safmn("runtime", "safmn", *size, *runtime)
         safmn("operations", *size, "--out", results / "cost/operations.json")
     return folder / results
+
+
+def copy_code(origin: Path, folder: Path) -> Path:
+    """A new folder with the code of a checkout or an archive."""
+    folder.mkdir()
+    for name in provenance.CODE:
+        copy = shutil.copytree if (origin / name).is_dir() else shutil.copyfile
+        copy(origin / name, folder / name)
+    return folder
 
 
 KEY_OF = """

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from safmn import __version__, networks, provenance
+from safmn import __version__, networks
 from safmn.archive import importing, own_files
 from safmn.archive.findings import CONFIRMED, NOT_CHECKED, NOTED
 from safmn.archive.opening import Opened
@@ -26,6 +26,7 @@ from safmn.files import write_json
 from safmn.networks import variants
 from safmn.planning import status
 from safmn.study import Study
+from tests import small_study
 from tests.small_study import safmn
 from tests.test_import import STAGES
 from tests.test_own_study import NETS
@@ -266,10 +267,7 @@ print(sorted(Study.load("results/shared/study.json").counted))
 
 
 def test_an_import_into_a_checkout_brings_networks_too(first, tmp_path):
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    for name in provenance.CODE:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, checkout / name)
+    checkout = small_study.copy_code(ROOT, tmp_path / "checkout")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SAFMN")}
     command = [sys.executable, "-c", IMPORT, str(first / "crate"), str(first / "data")]
     environment["PYTHONPATH"] = str(checkout)

@@ -93,15 +93,13 @@ class Other:
     def __init__(self, root: Path | None) -> None:
         self._there, self._here = Code(root), Code()
 
-    def of_functions(self, names: Sequence[str], without: frozenset[str] | None = None) -> list[str]:
+    def of_functions(self, names: Sequence[str]) -> list[str]:
         """Compare all that some functions use. A function that is not there differs.
 
         Args:
             names: the functions, as "module:name".
-            without: modules that do not count; `networks.identity.apart` if not given.
         """
-        left_out = apart() if without is None else without
-        return self._differing(lambda code: code.functions(tuple(names), left_out))
+        return self._differing(lambda code: code.functions(tuple(names), apart()))
 
     def of_network(self, name: str) -> list[str]:
         """Compare all that a network uses."""
@@ -112,7 +110,7 @@ class Other:
         differing = identity.parts(
             specification["network"],
             specification["training"],
-            lambda names: self.of_functions(names, identity.apart()),
+            lambda names: self._differing(lambda code: code.functions(names, identity.apart())),
             self.of_network,
             lambda *named: self._differing(lambda code: code.own_class(*named)),
         )

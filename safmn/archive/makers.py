@@ -48,8 +48,8 @@ class Maker:
             return f"{self.name}; whether the training code here is another is not known: {self.reason}"
         if self.differing:
             return f"{self.name}; the training code differs now: {in_modules(self.differing)}"
-        other = ", but it gives another key: keys are made in another way now, or what no archive holds is another"
-        other += " (installed packages, hidden files)"
+        other = ", but it gives another key: keys are made in another way now, or something differs that no archive "
+        other += "holds (installed packages, hidden files)"
         return f"{self.name}; the training code here is the same{other if self.has_its_key is None else ''}"
 
 

@@ -146,6 +146,6 @@ def missing(study: Study, folder: Path, weights: str) -> list[dict[str, Any]]:
         if (folder / run.record).is_file()
     ]
     absent = [each for each in (*rendered, *trained) if not (folder / each[1]).is_file()]
-    reason = "it is not below ablations/, config/, own_networks or the folder of this command: put it there"
+    reason = "it is not below ablations/, config/, own_networks or the present folder: put it there"
     absent += [("code", name, reason) for name in own_files.collect(study)[1]]
     return [{"what": what, "file": name, "reason": reason} for what, name, reason in absent]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safmn import layout, paths
-from safmn.archive import seal
+from safmn.archive import must_exist, seal
 from safmn.archive.crate import METADATA
 from safmn.configuration import read_yaml
 from safmn.data.archives import BadArchive, extract, safe_path
@@ -136,14 +136,13 @@ def opened(path: Path | str) -> Iterator[Opened]:
         UserError: there is nothing, or it cannot be read.
     """
     path = Path(path)
+    must_exist(path)
     if path.is_dir():
         yield Opened(path, path)
-    elif path.is_file():
+    else:
         with tempfile.TemporaryDirectory(prefix="safmn-archive-") as scratch:
             extract(path, scratch)
             yield Opened(path, Path(scratch))
-    else:
-        raise UserError(f"{path} does not exist: name an archive of `safmn archive`, a zip file or a folder")
 
 
 def is_safe(name: str) -> bool:

@@ -49,13 +49,13 @@ def restored(archive: Opened, project: Path) -> Iterator[list[str]]:
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic(project / name) as temporary:
                 temporary.write_bytes(new[name].read_bytes())
-        if project == paths.ROOT:  # a checkout, which is nobody's project: its folder of networks is to be named
-            os.environ |= {paths.NETWORKS: str(project / "networks")} if (project / "networks").is_dir() else {}
-        else:
+        if project != paths.ROOT:
             (project / "ablations").mkdir(exist_ok=True)
             if not (project / paths.MADE_WITH).exists():
                 (project / paths.MADE_WITH).write_text(f"{__version__}\n", encoding="utf-8")
             os.environ["SAFMN_PROJECT"] = str(project)
+        elif (project / "networks").is_dir():  # a checkout is no project: its folder of networks has to be named
+            os.environ[paths.NETWORKS] = str(project / "networks")
         variants.reread()
         yield written
     except BaseException:

@@ -120,8 +120,6 @@ def verify(path: Path | str, wishes: Wishes, scratch: Path, before: Watch, after
     """
     path = Path(path)
     found = Verification(path.absolute().name, facts=_facts(wishes))
-    if not path.exists():
-        raise UserError(f"{path} does not exist: name an archive of `safmn archive`, a zip file or a folder")
     try:
         with opened(path) as archive, _trusted(archive, wishes, scratch / "project") as notes:
             _run(archive, wishes, scratch, found, notes, before, after)

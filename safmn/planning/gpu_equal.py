@@ -21,7 +21,7 @@ from safmn.training import capture, loss
 TOLERANCE = {"forward": 1e-4, "gradient": 3e-2, "loss": 1e-4, "metrics": 1e-6, "evaluation_db": 1e-2}
 """Largest differences from the CPU's float64: of values relative to the largest, of gradients by norms, and in dB."""
 Computed = tuple[Sequence[Tensor], Tensor, Sequence[Tensor]]
-"""Values, the number that is derived, and by which tensors."""
+"""Values, a number, and the tensors with respect to which its gradient is taken."""
 
 
 def scale_of(name: str) -> int:

@@ -142,7 +142,7 @@ def serve(request: Record) -> Record:
     """Run the part that a request names: its record with `status` "done", "needs a GPU" or "failed"."""
     device, part = description.present(request["device"]), request["part"]
     if part in NEED_A_GPU and device.kind != "cuda":
-        return {"status": "needs a GPU", "passed": None, "summary": "needs a GPU"}
+        return {"status": "needs a GPU", "passed": None, "summary": "it says nothing on a CPU"}
     try:
         found = PARTS[part](device, request)
     except (RuntimeError, MemoryError) as error:

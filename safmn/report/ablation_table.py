@@ -54,7 +54,7 @@ PROVISOS = {
     "Times are of a CPU": lambda cell: cell.is_time and cell.device == "cpu",
     "Imported from an archive, not measured here": lambda cell: f", {MARK}" in cell.origin,
 }
-"""What a number that is shown without its note is not -> whether a cell's number is one."""
+"""What a reader must know about a number that is shown without its note -> whether it is true of a cell."""
 
 Row = tuple[str, Network, int]
 """Group, network, scale."""
@@ -154,7 +154,7 @@ def label(network: Network) -> str:
 
 
 def provisos(cells: Iterable[Cell | None], labels: Mapping[str, str]) -> list[str]:
-    """Return what numbers that are shown without their notes are not: a sentence for each kind, with its rows.
+    """Return a sentence for each of PROVISOS that is true of some cells, with the names of their rows.
 
     Args:
         cells: those that are shown, None for a blank field.
@@ -216,8 +216,7 @@ def _difference(joined: Joined, network: str) -> list[Entry]:
     paper = BLANK if printed is None else Entry(f"{printed:+.2f}" if printed else "0.00", float(printed))
     measured = [BLANK, BLANK]
     if own is not None:
-        collapsed = any(cell.collapsed for cell in joined.chosen.values() if cell.network == network)
-        text = grids.number(own.value, METRIC, "", signed=True) + COLLAPSE_MARK * collapsed
+        text = grids.number(own.value, METRIC, "", signed=True) + COLLAPSE_MARK * (network in joined.collapsed)
         measured = [Entry(text, own.value), Entry(grids.ends(own.interval), own.interval.low)]
     return [*measured, paper, _verdict(contrast.verdict)]
 

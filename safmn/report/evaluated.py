@@ -63,8 +63,9 @@ def remarks(results: Results, network: str, scale: int, which: Iterable[str], be
         lr = of_benchmark(evaluation, "lr", benchmark)
         if lr.get("origin") == "files":
             quiet[f"LR read from {_short(lr.get('folder')) or 'files'}"] = None
-        elif lr.get("origin") in ("made", "mixed"):
-            loud[_made(lr)] = None
+        elif lr.get("origin") == "made":
+            border = f" ({lr['border']} border)" if lr.get("border") else ""
+            loud[f"LR made from HR, not read from files{border}"] = None
         if chosen := WEIGHTS.get(str(_mapping(evaluation.get("weights")).get("which"))):
             loud[chosen] = None
         for warning in map(_mapping, evaluation.get("warnings") or ()):
@@ -82,12 +83,6 @@ def device_type(record: Record) -> str:
 def _mapping(value: Any) -> Record:
     """Return `value` if it is an object, else an empty one: a record may be damaged or old."""
     return value if isinstance(value, dict) else {}
-
-
-def _made(lr: Record) -> str:
-    count, border = lr.get("made"), lr.get("border")
-    which = f"LR of {count} images" if lr["origin"] == "mixed" and count else "LR"
-    return f"{which} made from HR, not read from files" + (f" ({border} border)" if border else "")
 
 
 def _short(folder: Any) -> str:

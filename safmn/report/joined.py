@@ -26,7 +26,7 @@ class Joined:
     Args:
         study: The study.
         folder: Its folder, `results/<study>`; may be empty or missing.
-        cells: Its cells, where they are not those that its files give.
+        cells: Its cells, if they are not to be read from its files.
     """
 
     def __init__(self, study: Study, folder: Path | str, cells: Sequence[Cell] | None = None) -> None:
@@ -45,6 +45,11 @@ class Joined:
         """Return the chosen cell if it has a number, else None."""
         cell = self.chosen.get((network, scale, column))
         return cell if cell and cell.measured is not None else None
+
+    @cached_property
+    def collapsed(self) -> set[str]:
+        """The networks that have a number from weights before a collapse."""
+        return {cell.network for cell in self.chosen.values() if cell.collapsed}
 
     @cached_property
     def networks(self) -> dict[tuple[str, int], dict[str, Any]]:

@@ -124,12 +124,13 @@ class Scores:
 
 
 class Results:
-    """The folder `results/<study>/` of a study, finished or not. Every file is read once."""
+    """The folder `results/<study>/` of a study, finished or not. Records, scores and curves are read once."""
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.json = cache(self._json)
         self.scores = cache(self._scores)
+        self.curve = cache(self._curve)
 
     def _json(self, path: str) -> dict[str, Any] | Absent:
         """Read a JSON object; `path` is relative to the folder."""
@@ -165,7 +166,7 @@ class Results:
         """Return a run's run.json."""
         return self.json(run.record)
 
-    def curve(self, run: Run, column: str) -> pd.Series:
+    def _curve(self, run: Run, column: str) -> pd.Series:
         """Return a column of a run's history.csv over iterations; empty where there is no usable file."""
         return read_curve(self.folder / _folder(run) / layout.HISTORY, column)
 

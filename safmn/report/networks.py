@@ -10,10 +10,10 @@ Columns, exact and without rounding:
 - `weights`: trained (here), published (by the authors), none (bicubic), with ", imported" behind it where somebody else
   trained or evaluated (`safmn import`); `seeds` of trained ones, separated by spaces;
 - `<test set>_psnr`, `_ssim` on Y and `_psnr_rgb`, `_ssim_rgb`, `_lpips` as far as they were measured: means over
-  images, then over `seeds`. What one of these seeds lacks (its evaluation is older, or not
-  on that test set) has no mean; `cells.csv` has that of the other seeds, and says which are left out.
+  images, then over `seeds`. A figure is blank where one of these seeds lacks it, since its evaluation is older or not
+  on that test set. `cells.csv` has the mean of the other seeds on Y, and says which seeds are left out.
 
-A blank field was not measured; `cells.csv` and the page say why.
+Any other blank field was not measured; `cells.csv` and the page say why.
 """
 
 import math

@@ -107,7 +107,7 @@ class _Builder:
     def scores(self, row: str, benchmark: Benchmark, figure: str) -> Scores:
         """Return the scores behind a row's numbers: of its trained weights, a mapping a seed, or of published ones.
 
-        None where one of its evaluated seeds lacks them.
+        Empty where one of its evaluated seeds lacks them.
         """
         network = self.study.network_of(row)
         if self.study.trains(row):
@@ -167,8 +167,7 @@ class _Builder:
 
     def facts(self, rows: Sequence[str]) -> list[str]:
         """Return what a reader must know beside the numbers."""
-        of_collapsed = {cell.network for cell in self.joined.chosen.values() if cell.collapsed}
-        collapsed = [row for row in rows if row in of_collapsed]
+        collapsed = [row for row in rows if row in self.joined.collapsed]
         names = ", ".join(label(self.networks[row]) for row in collapsed)
         facts = [f"Measured with weights from before the training collapsed: {names}."] if collapsed else []
         facts += [fact for row in rows for column in self.wanted.columns if (fact := self.without_mean(row, column))]

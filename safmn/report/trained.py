@@ -40,12 +40,13 @@ class Trained:
         return found if all(found) else []
 
     def lacking(self, figure: str) -> str:
-        """Say which of the evaluated seeds lack a figure that others have, so that there is no mean of it; else ""."""
+        """Say which evaluated seeds lack a figure that others have, so that it has no mean; "" where none does."""
         having = [seed for seed, scores in self.best.items() if scores.by_image(figure)]
         lacking = sorted({*self.best, *self.elsewhere}.difference(having))
         if not (having and lacking):
             return ""
-        return f"{len(lacking)} of {len(having) + len(lacking)} seeds ({', '.join(map(str, lacking))}) have none"
+        numbers = ", ".join(map(str, lacking))
+        return f"not measured for {len(lacking)} of {len(having) + len(lacking)} seeds (seed {numbers})"
 
     @property
     def measured_records(self) -> dict[int, Record]:

@@ -41,15 +41,18 @@ def parts(
     network: Callable[[str], T],
     own_class: Callable[[str, str, tuple[str, ...]], T],
 ) -> list[T]:
-    """Return what three functions give for each part of the code that training the network `name` executes, in order.
+    """Call a function for each part of the code that training the network `name` executes.
 
     Args:
         name: the network.
         settings: the `training` section of a specification.
-        functions: is given functions of this project, as "module:name"; it leaves out the code in `apart()`.
-        network: is given the name of a network.
-        own_class: is given a loss or an optimiser of a user's own: the key that names it, "module:Class", and the texts
-            among its arguments.
+        functions: called with functions, as "module:name"; the code in `apart()` is no part of them.
+        network: called with the name of a network.
+        own_class: called for a loss or an optimiser of a user's own, with the key that names it, "module:Class", and
+            the texts among its arguments.
+
+    Returns:
+        What they returned, such as fingerprints, in a fixed order.
     """
     found = [functions(SEMANTIC), network(name)]
     if "form" in settings:  # others do not depend on it

@@ -72,7 +72,6 @@ def test_a_count_of_one_random_image_says_so(tmp_path):
         ({"origin": "files", "folder": "/home/x/data/Set5/LR_bicubic/X4"}, "LR read from LR_bicubic/X4", False),
         ({"origin": "files", "folder": None, "made": 0}, "LR read from files", False),
         ({"origin": "made", "border": "clamped", "made": 5}, "LR made from HR, not read from files (clamped", True),
-        ({"origin": "mixed", "border": "symmetric", "made": 2}, "LR of 2 images made from HR", True),
     ],
 )
 def test_where_lr_came_from_is_said_and_shown_where_it_was_made(tmp_path, lr, said, shown):

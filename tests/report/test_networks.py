@@ -73,7 +73,7 @@ def test_a_figure_that_not_every_seed_has_is_no_mean(tmp_path):
         ["31.50", "", ""],
         ["31.00", "28.50", ""],
     ]
-    assert "Set5 PSNR, RGB [dB] of SAFMN is blank: 1 of 2 seeds (4) have none." in table.facts
+    assert "Set5 PSNR, RGB [dB] of SAFMN is blank: not measured for 1 of 2 seeds (seed 4)." in table.facts
 
 
 def test_a_test_set_that_one_seed_lacks_is_blank_and_said(tmp_path):
@@ -95,7 +95,7 @@ def test_a_test_set_that_one_seed_lacks_is_blank_and_said(tmp_path):
         ["30.00", "", ""],  # nor a difference, whose seeds would be others than those of the number
     ]
     said = [fact for fact in table.facts if "blank" in fact]
-    assert said == ["B100 PSNR [dB] of (a): w/o FM is blank: 1 of 2 seeds (4) have none."]
+    assert said == ["B100 PSNR [dB] of (a): w/o FM is blank: not measured for 1 of 2 seeds (seed 4)."]
 
 
 def test_what_was_imported_does_not_pass_for_trained_or_timed_here(tmp_path):

@@ -30,8 +30,8 @@ def numbers(joined: Joined) -> pd.DataFrame:
         for _, network, _ in variant_rows(study):
             contrast = joined.contrast(network.name, benchmark)
             if (measured := contrast.measured) is not None:
-                ends, printed = measured.interval.ends or (None, None), contrast.printed
-                row = [label(network), network.name, title, measured.value, *ends]
+                interval, printed = measured.interval, contrast.printed
+                row = [label(network), network.name, title, measured.value, interval.low, interval.high]
                 rows.append([*row, printed, None if printed is None else paper, contrast.verdict])
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 

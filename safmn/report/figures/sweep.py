@@ -30,7 +30,6 @@ def collect(joined: Joined, name: str) -> pd.DataFrame:
     """
     study, scale = joined.study, ablation.scale_of(joined.study)
     test_sets, found = benchmarks(study), variants.discover()
-    table = {(cell.network, cell.column): cell for cell in joined.cells if cell.table == 3 and cell.scale == scale}
     baseline = [ablation.BASELINE] if ablation.BASELINE in study.variants else []
     points = []
     for network in [*study.sweeps[name], *baseline]:
@@ -40,11 +39,12 @@ def collect(joined: Joined, name: str) -> pd.DataFrame:
             "label": ", ".join(map(str, keys.values())) or network,
             "keys": keys,
         }
-        cell = table.get((network, f"{test_sets[0].id}_{ablation.METRIC}")) if test_sets else None
+        cell = joined.measured(network, scale, f"{test_sets[0].id}_{ablation.METRIC}") if test_sets else None
         if cell and cell.measured is not None and math.isfinite(cell.measured):
             point |= {"psnr": cell.measured, "std": cell.std}
         point["collapsed"] = bool(cell and cell.collapsed)
-        point |= {cost: table[network, cost].measured for cost in ("params", "flops") if (network, cost) in table}
+        counts = {cost: joined.measured(network, scale, cost) for cost in ("params", "flops")}
+        point |= {cost: own.measured for cost, own in counts.items() if own}
         time = joined.results.runtime(network) or {}
         if time.get("status") == "timed":
             point |= {"runtime": float(time["mean_ms"]), "device": device_type(time)}
