@@ -74,7 +74,7 @@ def survey(folder: Path | str, scale: int, border: str = "symmetric") -> Found:
         if _has_pictures(path)
         and not _is_lr(path)
         and not _scales_of(path.name)
-        and not lr_folder.startswith(path.name)
+        and path.name not in Path(lr_folder).parts[:1]
     ]
     if unread:
         remarks.append(f"pictures in folders inside {hr_folder.name} are not read: {', '.join(unread[:4])}")

@@ -312,6 +312,10 @@ def test_pictures_in_folders_inside_are_said(tmp_path: Path) -> None:
     found = layouts.survey(tmp_path / "set/photos", 4)
     assert [pair.name for pair in found.pairs] == ["a"]
     assert found.remarks == ("pictures in folders inside photos are not read: more",)
+    images.write(tmp_path / "set/more_lr/a.png", noisy(scene(1), 4))
+    found = layouts.survey(tmp_path / "set/photos", 4)
+    assert found.lr_folder == "more_lr"  # which begins as `more` does
+    assert "pictures in folders inside photos are not read: more" in found.remarks
 
 
 @pytest.mark.parametrize("name", ["b.jfif", "b", "b.png.part", "b.tga"])
